@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""nflowlevel: Netfilter packet logs and accounting for Python; `import nflowlevel as nfl`."""
+
+from nflowlevel.batch import Batch, Packet
+from nflowlevel.errors import ConfigError, KernelError, NflowError, NotSupported, OutputError, StackError
+from nflowlevel.group import Group, open_group
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "ConfigError",
+    "Group",
+    "KernelError",
+    "NflowError",
+    "NotSupported",
+    "OutputError",
+    "Packet",
+    "StackError",
+    "open_group",
+]

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Build the compiled module `nflowlevel._clib` (cffi, API mode). setup.py calls it; nothing imports it at run time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path(__file__).parent
+PACKAGE_ROOT = HERE.parent.parent
+
+#: One fragment per library and one per C file of ours, in an order in which each knows the types it needs.
+FRAGMENTS = ("process.h", "mnl.h", "nflog.h", "nfacct.h", "batch.h", "jsonlines.h")
+SOURCES = ("batch.c", "jsonlines.c")
+
+ffibuilder = FFI()
+for fragment in FRAGMENTS:
+    ffibuilder.cdef((HERE / fragment).read_text())
+
+ffibuilder.set_source(
+    "nflowlevel._clib",
+    """
+    #include <sched.h>
+    #include <stdint.h>
+    #include <sys/prctl.h>
+    #include <linux/capability.h>
+    #include <libmnl/libmnl.h>
+    #include <linux/netfilter/nfnetlink.h>
+    #include <linux/netfilter/nfnetlink_log.h>
+    #include <linux/netfilter/nfnetlink_acct.h>
+    #include <libnetfilter_log/libnetfilter_log.h>
+    #include <libnetfilter_acct/libnetfilter_acct.h>
+    #include "batch.h"
+    #include "jsonlines.h"
+
+    /* In the C library, but declared only by libcap's header. */
+    int capset(struct __user_cap_header_struct *header, const struct __user_cap_data_struct *data);
+    """,
+    sources=[str((HERE / name).relative_to(PACKAGE_ROOT)) for name in SOURCES],
+    include_dirs=[str(HERE.relative_to(PACKAGE_ROOT))],
+    libraries=["mnl", "netfilter_log", "netfilter_acct"],
+    # -Wno-missing-field-initializers: for the code that cffi generates, in the same compilation.
+    extra_compile_args=["-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers"],
+)
+
+if __name__ == "__main__":
+    ffibuilder.compile(verbose=True)

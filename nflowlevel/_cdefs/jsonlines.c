@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Records to JSON lines (RFC 8259), in ulogd's layout: `", "` between members, `": "` after names. */
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "batch.h"
+#include "jsonlines.h"
+
+#define HAS(record, bit) ((record)->valid >> (bit) & 1)
+
+static const char digits2[] =
+	"0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+	"5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+
+static inline char *put(char *p, const char *text, size_t length)
+{
+	memcpy(p, text, length);
+	return p + length;
+}
+
+static char *put_u64(char *p, uint64_t n)
+{
+	char text[20], *at = text + sizeof(text);
+
+	while (n >= 100) {
+		at -= 2;
+		memcpy(at, digits2 + n % 100 * 2, 2);
+		n /= 100;
+	}
+	if (n >= 10) {
+		at -= 2;
+		memcpy(at, digits2 + n * 2, 2);
+	} else {
+		*--at = (char)('0' + n);
+	}
+	return put(p, at, (size_t)(text + sizeof(text) - at));
+}
+
+static inline char *put_u8(char *p, uint8_t n)
+{
+	if (n >= 100)
+		*p++ = (char)('0' + n / 100);
+	if (n >= 10)
+		*p++ = (char)('0' + n / 10 % 10);
+	*p++ = (char)('0' + n % 10);
+	return p;
+}
+
+static const char hex[] = "0123456789abcdef";
+
+static char *put_hex16(char *p, uint16_t n)
+{
+	bool on = false;
+
+	for (int shift = 12; shift >= 0; shift -= 4) {
+		unsigned digit = n >> shift & 0xf;
+
+		if (digit || on || !shift) {
+			*p++ = hex[digit];
+			on = true;
+		}
+	}
+	return p;
+}
+
+static char *put_addr4(char *p, const uint8_t *a)
+{
+	for (int i = 0; i < 4; i++) {
+		if (i)
+			*p++ = '.';
+		p = put_u8(p, a[i]);
+	}
+	return p;
+}
+
+/* The text that inet_ntop(3) gives: the longest run of two or more zero groups is "::", IPv4 tails stay dotted. */
+static char *put_addr6(char *p, const uint8_t *a)
+{
+	int best = -1, best_length = 1, run = 0;
+	uint16_t group[8];
+
+	for (int i = 0; i < 8; i++) {
+		group[i] = (uint16_t)(a[2 * i] << 8 | a[2 * i + 1]);
+		run = group[i] ? 0 : run + 1;
+		if (run > best_length) {
+			best_length = run;
+			best = i - run + 1;
+		}
+	}
+	for (int i = 0; i < 8; i++) {
+		if (i == best) {
+			*p++ = ':';
+			i += best_length - 1;
+			if (i == 7)
+				*p++ = ':';
+			continue;
+		}
+		if (i)
+			*p++ = ':';
+		if (i == 6 && best == 0 && (best_length == 6 || (best_length == 5 && group[5] == 0xffff)))
+			return put_addr4(p, a + 12);
+		p = put_hex16(p, group[i]);
+	}
+	return p;
+}
+
+static char *put_mac(char *p, const uint8_t *bytes, uint32_t length)
+{
+	for (uint32_t i = 0; i < length; i++) {
+		if (i)
+			*p++ = ':';
+		*p++ = hex[bytes[i] >> 4];
+		*p++ = hex[bytes[i] & 0xf];
+	}
+	return p;
+}
+
+/* Bytes of the well-formed UTF-8 sequence at p (Unicode, table 3-7); negative: the bytes of an ill-formed beginning. */
+static int utf8(const uint8_t *p, size_t left)
+{
+	uint8_t low = 0x80, high = 0xbf;
+	int more;
+
+	if (p[0] >= 0xc2 && p[0] <= 0xdf)
+		more = 1;
+	else if (p[0] >= 0xe0 && p[0] <= 0xef)
+		more = 2;
+	else if (p[0] >= 0xf0 && p[0] <= 0xf4)
+		more = 3;
+	else
+		return -1;
+	if (p[0] == 0xe0)
+		low = 0xa0;
+	else if (p[0] == 0xed)
+		high = 0x9f;
+	else if (p[0] == 0xf0)
+		low = 0x90;
+	else if (p[0] == 0xf4)
+		high = 0x8f;
+	for (int i = 1; i <= more; i++) {
+		if ((size_t)i >= left || p[i] < low || p[i] > high)
+			return -i;
+		low = 0x80;
+		high = 0xbf;
+	}
+	return more + 1;
+}
+
+/* Text in quotes; what is not UTF-8 becomes U+FFFD, as Python's errors="replace" does. At most 6 bytes a byte, and 2. */
+static char *put_string(char *p, const char *text, size_t length)
+{
+	const uint8_t *s = (const uint8_t *)text, *end = s + length;
+
+	*p++ = '"';
+	while (s < end) {
+		if (*s >= 0x80) {
+			int size = utf8(s, (size_t)(end - s));
+
+			if (size > 0) {
+				p = put(p, (const char *)s, (size_t)size);
+				s += size;
+			} else {
+				p = put(p, "\xef\xbf\xbd", 3);
+				s -= size;
+			}
+			continue;
+		}
+		if (*s >= 0x20 && *s != '"' && *s != '\\') {
+			*p++ = (char)*s++;
+			continue;
+		}
+		*p++ = '\\';
+		switch (*s) {
+		case '"': case '\\':
+			*p++ = (char)*s;
+			break;
+		case '\b':
+			*p++ = 'b';
+			break;
+		case '\f':
+			*p++ = 'f';
+			break;
+		case '\n':
+			*p++ = 'n';
+			break;
+		case '\r':
+			*p++ = 'r';
+			break;
+		case '\t':
+			*p++ = 't';
+			break;
+		default:
+			p = put(p, "u00", 3);
+			*p++ = hex[*s >> 4];
+			*p++ = hex[*s & 0xf];
+		}
+		s++;
+	}
+	*p++ = '"';
+	return p;
+}
+
+/* The value of a column that is text, unquoted: where it lies, or made in scratch. */
+struct text {
+	const char *at;
+	size_t length;
+	bool plain;	/* nothing in it needs escaping */
+};
+
+static struct text text_of(const struct nfl_column *c, const struct nfl_ifname *names, uint32_t name_count,
+			   const struct nfl_record *r, const uint8_t *data, uint32_t row, char *scratch)
+{
+	const uint8_t *field = (const uint8_t *)r + c->field;
+	struct text made = { scratch, 0, true };
+	uint32_t at, low = 0, high = name_count;
+	uint16_t length;
+
+	switch (c->kind) {
+	case NFL_BYTES_TEXT:
+		memcpy(&at, field, sizeof(at));
+		memcpy(&length, (const uint8_t *)r + c->field2, sizeof(length));
+		return (struct text){ (const char *)data + at, length, false };
+	case NFL_ADDR:
+		made.length = (size_t)((HAS(r, NFL_VALID_IP6) ? put_addr6 : put_addr4)(scratch, field) - scratch);
+		return made;
+	case NFL_ADDR4:
+		made.length = (size_t)(put_addr4(scratch, field) - scratch);
+		return made;
+	case NFL_MAC:
+		made.length = (size_t)(put_mac(scratch, field, *((const uint8_t *)r + c->field2)) - scratch);
+		return made;
+	case NFL_IFNAME:
+		memcpy(&at, field, sizeof(at));
+		while (low < high) {
+			uint32_t middle = (low + high) / 2;
+
+			if (names[middle].index == at)
+				return (struct text){ names[middle].name, names[middle].length, false };
+			if (names[middle].index < at)
+				low = middle + 1;
+			else
+				high = middle;
+		}
+		return made;
+	case NFL_ACTION:
+		return *field ? (struct text){ "allowed", 7, true } : (struct text){ "blocked", 7, true };
+	case NFL_ROW_TEXT: {
+		const struct nfl_span *span = (const struct nfl_span *)c->values + row;
+
+		return (struct text){ c->blob + span->at, span->length, false };
+	}
+	}
+	return made;
+}
+
+static bool holds(const struct nfl_column *c, const struct nfl_record *r, uint32_t row)
+{
+	if (c->kind >= NFL_ROW_INT)
+		return !c->present || c->present[row];
+	return HAS(r, c->valid);
+}
+
+static char *put_number(char *p, const struct nfl_column *c, const struct nfl_record *r, uint32_t row)
+{
+	const uint8_t *field = (const uint8_t *)r + c->field;
+	uint16_t u16;
+	uint32_t u32;
+	int64_t n;
+	double f;
+
+	switch (c->kind) {
+	case NFL_U8:
+		return put_u8(p, *field);
+	case NFL_U16:
+		memcpy(&u16, field, sizeof(u16));
+		return put_u64(p, u16);
+	case NFL_U32:
+		memcpy(&u32, field, sizeof(u32));
+		return put_u64(p, u32);
+	case NFL_ROW_INT:
+		n = ((const int64_t *)c->values)[row];
+		if (n < 0)
+			*p++ = '-';
+		return put_u64(p, n < 0 ? 0 - (uint64_t)n : (uint64_t)n);
+	default:	/* NFL_ROW_FLOAT; JSON has no infinity */
+		f = ((const double *)c->values)[row];
+		return isfinite(f) ? p + snprintf(p, 32, "%.17g", f) : put(p, "null", 4);
+	}
+}
+
+static void new_second(struct nfl_json *plan, int64_t second)
+{
+	time_t when = (time_t)second;
+	struct tm local;
+	long minutes;
+
+	localtime_r(&when, &local);
+	minutes = local.tm_gmtoff / 60;
+	plan->clock_length = (uint32_t)strftime(plan->clock, sizeof(plan->clock), "%Y-%m-%dT%H:%M:%S", &local);
+	snprintf(plan->zone, sizeof(plan->zone), "%c%02u%02u", minutes < 0 ? '-' : '+',
+		 (unsigned)(minutes < 0 ? -minutes : minutes) / 60 % 100,
+		 (unsigned)(minutes < 0 ? -minutes : minutes) % 60);
+	plan->second = second;
+}
+
+static char *put_timestamp(char *p, struct nfl_json *plan, const struct nfl_record *r)
+{
+	uint32_t usec = r->oob_time_usec % 1000000;
+
+	if (plan->second != r->oob_time_sec)
+		new_second(plan, r->oob_time_sec);
+	p = put(p, plan->clock, plan->clock_length);
+	*p++ = '.';
+	for (uint32_t unit = 10000; unit; unit /= 100)
+		p = put(p, digits2 + usec / unit % 100 * 2, 2);
+	return put(p, plan->zone, 5);
+}
+
+/* One line at p, which has plan->fixed_size bytes and all up to end; NULL when it does not fit. */
+static char *put_line(char *p, const char *end, struct nfl_json *plan, const struct nfl_record *r,
+		      const uint8_t *data, uint32_t row)
+{
+	char scratch[64];
+
+	p = put(p, plan->head, plan->head_length);
+	if (plan->timestamp)
+		p = put_timestamp(p, plan, r);
+	p = put(p, plan->tail, plan->tail_length);
+	for (const struct nfl_column *c = plan->columns; c < plan->columns + plan->count; c++) {
+		struct text text;
+
+		if (!holds(c, r, row))
+			continue;
+		if (c->kind <= NFL_U32 || c->kind == NFL_ROW_INT || c->kind == NFL_ROW_FLOAT) {
+			p = put(p, c->label, c->label_length);
+			p = put_number(p, c, r, row);
+			continue;
+		}
+		if (c->kind == NFL_MAC_BYTES) {
+			uint32_t at;
+			uint16_t length;
+
+			memcpy(&at, (const uint8_t *)r + c->field, sizeof(at));
+			memcpy(&length, (const uint8_t *)r + c->field2, sizeof(length));
+			if ((size_t)(end - p) < plan->fixed_size + 3u * length)
+				return NULL;
+			p = put(p, c->label, c->label_length);
+			*p++ = '"';
+			p = put_mac(p, data + at, length);
+			*p++ = '"';
+			continue;
+		}
+		text = text_of(c, plan->ifnames, plan->ifname_count, r, data, row, scratch);
+		if ((size_t)(end - p) < plan->fixed_size + 6 * text.length)
+			return NULL;
+		p = put(p, c->label, c->label_length);
+		if (text.plain) {
+			*p++ = '"';
+			p = put(p, text.at, text.length);
+			*p++ = '"';
+		} else {
+			p = put_string(p, text.at, text.length);
+		}
+	}
+	return put(p, "}\n", 2);
+}
+
+size_t nfl_json_render(struct nfl_json *plan, const struct nfl_record *records, const uint8_t *data,
+		       const uint32_t *rows, uint32_t first, uint32_t count, char *out, size_t size, uint32_t *done)
+{
+	char *p = out, *end = out + size, *after;
+
+	for (*done = first; *done < count; (*done)++) {
+		uint32_t row = rows ? rows[*done] : *done;
+
+		if ((size_t)(end - p) < plan->fixed_size)
+			break;
+		after = put_line(p, end, plan, records + row, data, row);
+		if (!after)
+			break;
+		p = after;
+	}
+	return (size_t)(p - out);
+}
+
+size_t nfl_text_render(const struct nfl_column *column, const struct nfl_ifname *ifnames, uint32_t ifname_count,
+		       const struct nfl_record *records, const uint8_t *data, const uint32_t *rows,
+		       uint32_t first, uint32_t count, char *out, size_t size, uint32_t *done)
+{
+	char *p = out, *end = out + size, scratch[64];
+
+	for (*done = first; *done < count; (*done)++) {
+		uint32_t row = rows ? rows[*done] : *done;
+		const struct nfl_record *r = records + row;
+		struct text text = { scratch, 0, true };
+
+		if (holds(column, r, row)) {
+			if (column->kind == NFL_MAC_BYTES) {
+				uint32_t at;
+				uint16_t length;
+
+				memcpy(&at, (const uint8_t *)r + column->field, sizeof(at));
+				memcpy(&length, (const uint8_t *)r + column->field2, sizeof(length));
+				if ((size_t)(end - p) < 3u * length + 1)
+					break;
+				p = put_mac(p, data + at, length);
+			} else {
+				text = text_of(column, ifnames, ifname_count, r, data, row, scratch);
+			}
+		}
+		if ((size_t)(end - p) < text.length + 1)
+			break;
+		p = put(p, text.at, text.length);
+		*p++ = '\0';
+	}
+	return (size_t)(p - out);
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ * What the C library has and Python 3.11 lacks: sched.h, sys/prctl.h, linux/capability.h. */
+struct __user_cap_header_struct { uint32_t version; int pid; };
+struct __user_cap_data_struct { uint32_t effective, permitted, inheritable; };
+
+#define CLONE_NEWNET ...
+#define PR_SET_KEEPCAPS ...
+#define _LINUX_CAPABILITY_VERSION_3 ...
+#define CAP_NET_ADMIN ...
+
+int setns(int fd, int nstype);
+int prctl(int option, unsigned long arg2, unsigned long arg3, unsigned long arg4, unsigned long arg5);
+int capset(struct __user_cap_header_struct *header, const struct __user_cap_data_struct *data);

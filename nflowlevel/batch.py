@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Batch and Packet: what was received at one time, and one packet of it.
+
+Nothing is copied out of the receive buffer until somebody asks for it:
+
+- `batch.column("tcp.window")` is a NumPy view over the records; `batch.valid(...)` says where the key holds,
+- `batch.rows("ip.saddr", "tcp.dport")` gives tuples of chosen keys, `batch.values(key)` one key as a list,
+- `for packet in batch` gives packets; `packet.payload` is a memoryview into the receive buffer.
+
+Invariants:
+- Whatever is taken from a batch holds the receive buffer (binding/buffers.py): it stays readable when batch and group are gone.
+- A batch never changes, but for columns that filters add; `select` makes a new one over the same memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nflowlevel.binding._lib import ffi
+from nflowlevel.binding.buffers import DATA_BYTES, RECORD_BYTES, Lease
+from nflowlevel.binding.links import NO_NAMES, NameTable
+from nflowlevel.binding.render import Records, TextColumn, offset_of, valid_bit
+from nflowlevel.keys import BY_NAME, Key
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+_FORMATS = {"u8": "B", "u16": "H", "u32": "I"}
+_ITEM_BYTES = {"B": 1, "H": 2, "I": 4, "Q": 8}
+_FIXED_BYTES = {"raw.mac.saddr": 8, "arp.shwaddr": 6, "arp.dhwaddr": 6}
+_ADDRESS_BYTES = {"addr": 16, "addr4": 4}
+_TEXT_KINDS = frozenset(("text", "mac", "macbytes", "ifname", "addr", "addr4"))
+
+
+class Column:
+    """A column that Python adds to a batch: a value or None for each of its records."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: Sequence[int | float | str | None]) -> None:
+        self.values = values
+
+
+class Batch:
+    """Packets received together. `len`, iteration and indexing give packets; see the module for the faster ways.
+
+    Keys are named as in docs/keys.md. An unknown key is a KeyError with the nearest known name.
+    """
+
+    __slots__ = (
+        "_added", "_cache", "_count", "_find_names", "_lease", "_names", "_rows", "_rows_array", "_valid_all", "_valid_any",
+        "group",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        lease: Lease | None,
+        count: int,
+        *,
+        group: int = 0,
+        valid_any: int = 0,
+        valid_all: int = 0,
+        find_names: Callable[[], NameTable] | None = None,
+    ) -> None:
+        self.group = group
+        self._lease = lease
+        self._count = count
+        self._valid_any = valid_any
+        self._valid_all = valid_all
+        self._find_names = find_names
+        self._names: NameTable | None = None
+        self._rows: list[int] | None = None
+        self._rows_array = ffi.NULL
+        self._added: dict[str, Column] = {}
+        self._cache: dict[str, list[Any]] = {}
+
+    # -- packets -------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Packet]:
+        return map(Packet, repeat(self, self._count), range(self._count))
+
+    def __getitem__(self, index: int) -> Packet:
+        return Packet(self, range(self._count)[index])
+
+    def __repr__(self) -> str:
+        return f"<Batch of {self._count} packets, group {self.group}>"
+
+    # -- rows and columns ----------------------------------------------------------------------------------------
+
+    def rows(self, *keys: str) -> list[tuple[Any, ...]]:
+        """Return a tuple of these keys for each packet; None where a key does not hold."""
+        return list(zip(*map(self.values, keys), strict=True)) if keys else [()] * self._count
+
+    def values(self, key: str) -> list[Any]:
+        """Return one key of each packet; None where it does not hold.
+
+        Numbers are int, addresses and texts str, hardware addresses bytes, raw.pkt and other pieces of the buffer
+        memoryviews.
+        """
+        try:
+            return self._cache[key]
+        except KeyError:
+            values = self._cache[key] = self._make_values(key)
+            return values
+
+    def _make_values(self, name: str) -> list[Any]:
+        if name in self._added:
+            return self._selected(self._added[name].values)
+        key = find_key(name)
+        bit = 1 << valid_bit(key)
+        if not self._valid_any & bit:
+            return [None] * self._count
+        if key.kind in _FORMATS:
+            values = self._field(_FORMATS[key.kind], key.field)
+        elif key.kind in _TEXT_KINDS:
+            if key.kind == "ifname":
+                _ = self.names
+            values = TextColumn(key).render(self.raw)
+        elif key.kind == "fixed":
+            values = self._fixed(key)
+        else:
+            values = self._pieces(key)
+        if self._valid_all & bit:
+            return values
+        return [value if valid & bit else None for value, valid in zip(values, self._field("Q", "valid"), strict=True)]
+
+    def _records_view(self, format_: str, offset: int) -> memoryview:
+        """One field of every record as a strided memoryview."""
+        size = _ITEM_BYTES[format_]
+        assert self._lease is not None
+        whole = self._lease.memory[DATA_BYTES : DATA_BYTES + self._total * RECORD_BYTES].cast(format_)  # type: ignore[call-overload]
+        return whole[offset // size :: RECORD_BYTES // size]  # type: ignore[no-any-return]
+
+    @property
+    def _total(self) -> int:
+        """Records that have to be looked at to see all selected ones."""
+        return self._count if self._rows is None else max(self._rows, default=-1) + 1
+
+    def _field(self, format_: str, field: str) -> list[int]:
+        return self._selected(self._records_view(format_, offset_of(field)).tolist())
+
+    def _selected(self, values: Sequence[Any]) -> list[Any]:
+        return list(values) if self._rows is None else [values[row] for row in self._rows]
+
+    def _record_numbers(self) -> Iterable[int]:
+        return range(self._count) if self._rows is None else self._rows
+
+    def _fixed(self, key: Key) -> list[bytes]:
+        assert self._lease is not None
+        memory, width = self._lease.memory, _FIXED_BYTES[key.name]
+        start = DATA_BYTES + offset_of(key.field)
+        widths = self._field("H", "raw_mac_addrlen") if key.name == "raw.mac.saddr" else [width] * self._count
+        starts = (start + row * RECORD_BYTES for row in self._record_numbers())
+        return [bytes(memory[at : at + length]) for at, length in zip(starts, widths, strict=True)]
+
+    def _pieces(self, key: Key) -> list[memoryview]:
+        assert self._lease is not None
+        memory = self._lease.memory
+        lengths = self._field("I", "raw_pktlen") if key.name == "raw.pkt" else self._field("H", key.field + "_len")
+        return [memory[at : at + length] for at, length in zip(self._field("I", key.field), lengths, strict=True)]
+
+    def column(self, key: str) -> np.ndarray[Any, Any]:
+        """Return one key of all packets as a read-only NumPy array.
+
+        Numbers are a view over the records, shape (n,), nothing copied; addresses a view of shape (n, 16) or (n, 4) of
+        bytes in network order (IPv4 in the first 4 of 16); hardware addresses (n, 6) or (n, 8). Where the key does not
+        hold (see `valid`) the value is 0. Texts are an array of objects. A batch that was selected from another copies.
+        TypeError: pieces of the buffer such as raw.pkt have no column; take `values`.
+        """
+        import numpy as np
+
+        if key in self._added:
+            return np.array(self.values(key))
+        found = find_key(key)
+        if found.kind in _FORMATS:
+            return self._view(_FORMATS[found.kind], found.field)
+        if found.kind in _ADDRESS_BYTES and found.type == "ipaddr":
+            return self._view("B", found.field, _ADDRESS_BYTES[found.kind])
+        if found.kind == "fixed":
+            return self._view("B", found.field, _FIXED_BYTES[key])
+        if found.kind == "bytes":
+            raise TypeError(f"{key} is a piece of the receive buffer, of another length in each packet: take batch.values('{key}')")
+        return np.array(self.values(key), dtype=object)
+
+    def valid(self, key: str) -> np.ndarray[Any, Any]:
+        """Return for each packet whether `key` holds: a NumPy array of bool."""
+        import numpy as np
+
+        if key in self._added:
+            return np.array([value is not None for value in self.values(key)])
+        mask = np.uint64(1 << valid_bit(find_key(key)))
+        return (self._view("Q", "valid") & mask).astype(bool)
+
+    def _view(self, format_: str, field: str, width: int = 0) -> np.ndarray[Any, Any]:
+        import numpy as np
+
+        if self._lease is None:
+            return np.empty((0, width) if width else 0, format_)
+        view: np.ndarray[Any, Any] = np.ndarray(
+            (self._total, width) if width else (self._total,),
+            np.dtype(format_),
+            buffer=self._lease.memory,
+            offset=DATA_BYTES + offset_of(field),
+            strides=(RECORD_BYTES, 1) if width else (RECORD_BYTES,),
+        )
+        return view if self._rows is None else view[self._rows]
+
+    def to_dicts(self, *keys: str) -> list[dict[str, Any]]:
+        """Return a dict for each packet, with the keys that hold for it (of `keys`, or of all); nothing in it is shared."""
+        names = keys or (*BY_NAME, *self._added)
+        columns = [(name, self.values(name)) for name in names]
+        return [
+            {
+                name: bytes(value) if isinstance(value, memoryview) else value
+                for name, values in columns
+                if (value := values[row]) is not None
+            }
+            for row in range(self._count)
+        ]
+
+    def to_arrow(self, *keys: str) -> pa.Table:
+        """Return a pyarrow Table with a column for each of `keys` (or for all); null where a key does not hold."""
+        import pyarrow as pa
+
+        names = keys or (*BY_NAME, *self._added)
+        return pa.table({name: self._arrow(name) for name in names})
+
+    def _arrow(self, name: str) -> pa.Array:
+        import pyarrow as pa
+
+        if name in self._added:
+            return pa.array(self.values(name))
+        key = find_key(name)
+        if key.kind in _FORMATS:
+            return pa.array(self.column(name), mask=~self.valid(name))
+        if key.kind in _TEXT_KINDS:
+            return pa.array(self.values(name), pa.string())
+        return pa.array([None if value is None else bytes(value) for value in self.values(name)], pa.binary())
+
+    # -- for filters and outputs ---------------------------------------------------------------------------------
+
+    def select(self, rows: Sequence[int]) -> Batch:
+        """Return a batch of these packets (their numbers in this one, ascending), over the same memory."""
+        # "All hold" is true of a part as well; "some hold" makes values() ask each record.
+        chosen = self.copy()
+        chosen._count = len(rows)
+        chosen._rows = list(rows) if self._rows is None else [self._rows[row] for row in rows]
+        chosen._rows_array = ffi.new("uint32_t[]", chosen._rows)
+        return chosen
+
+    def copy(self) -> Batch:
+        """Return the same packets as a batch of their own: what is added to it does not show in this one."""
+        twin = Batch(
+            self._lease,
+            self._count,
+            group=self.group,
+            valid_any=self._valid_any,
+            valid_all=self._valid_all,
+            find_names=self._find_names,
+        )
+        twin._rows, twin._rows_array, twin._names = self._rows, self._rows_array, self._names
+        twin._added = dict(self._added)
+        return twin
+
+    def add(self, key: str, values: Sequence[int | float | str | None]) -> None:
+        """Add a column, or put it in the place of one of the same name: a value or None for each packet."""
+        if len(values) != self._count:
+            raise ValueError(f"add {key}: {len(values)} values for {self._count} packets")
+        if self._rows is not None:
+            # Outputs find an added value by its record's number.
+            spread: list[int | float | str | None] = [None] * self._total
+            for row, value in zip(self._rows, values, strict=True):
+                spread[row] = value
+            values = spread
+        self._added[key] = Column(values)
+        self._cache.pop(key, None)
+
+    @property
+    def added(self) -> dict[str, Column]:
+        """The columns that were added, by name."""
+        return self._added
+
+    @property
+    def names(self) -> NameTable:
+        """Names of the interfaces as they were when they were first asked for."""
+        if self._names is None:
+            self._names = self._find_names() if self._find_names else NO_NAMES
+        return self._names
+
+    @names.setter
+    def names(self, table: NameTable) -> None:
+        self._names = table
+
+    @property
+    def raw(self) -> Records:
+        """What the renderer in C reads; good while the batch is kept."""
+        if self._lease is None:
+            return Records(ffi.NULL, ffi.NULL, ffi.NULL, 0, NO_NAMES)
+        return Records(self._lease.records, self._lease.data, self._rows_array, self._count, self._names or NO_NAMES)
+
+
+def find_key(name: str) -> Key:
+    """Return the key of that name; KeyError with the nearest known one."""
+    try:
+        return BY_NAME[name]
+    except KeyError:
+        from nflowlevel.errors import nearest
+
+        raise KeyError(f"no key '{name}'{nearest(name, BY_NAME)}; docs/keys.md lists them") from None
+
+
+def _of_key(name: str) -> Any:
+    def get(packet: Packet) -> Any:
+        try:
+            return packet._batch._cache[name][packet._row]
+        except KeyError:
+            return packet._batch.values(name)[packet._row]
+
+    return property(get, doc=BY_NAME[name].meaning + f" (`{name}`; None where it does not hold)")
+
+
+class Packet(msgspec.Struct, frozen=True, gc=False, eq=False):
+    """One packet of a batch. Every key is an attribute, with `_` for `.`: `packet.tcp_dport`, `packet.oob_prefix`.
+
+    Beside them stand Netfilter's and the protocols' own terms: `payload`, `prefix`, `mark`, `hook`, `family`, `indev`,
+    `outdev`, `physindev`, `physoutdev`, `uid`, `gid`, `label`, `seq_local`, `seq_global`, `caplen`, `totlen`, `timestamp`,
+    `saddr`, `daddr`, `protocol`, `sport`, `dport`. What does not hold for the packet is None.
+    """
+
+    _batch: Batch
+    _row: int
+
+    payload = _of_key("raw.pkt")
+    caplen = _of_key("raw.pktlen")
+    prefix = _of_key("oob.prefix")
+    mark = _of_key("oob.mark")
+    hook = _of_key("oob.hook")
+    family = _of_key("oob.family")
+    hw_protocol = _of_key("oob.protocol")
+    indev = _of_key("oob.ifindex_in")
+    outdev = _of_key("oob.ifindex_out")
+    physindev = _of_key("oob.physindev")
+    physoutdev = _of_key("oob.physoutdev")
+    indev_name = _of_key("oob.in")
+    outdev_name = _of_key("oob.out")
+    uid = _of_key("oob.uid")
+    gid = _of_key("oob.gid")
+    label = _of_key("raw.label")
+    seq_local = _of_key("oob.seq.local")
+    seq_global = _of_key("oob.seq.global")
+    saddr = _of_key("ip.saddr")
+    daddr = _of_key("ip.daddr")
+    protocol = _of_key("ip.protocol")
+
+    @property
+    def timestamp(self) -> float:
+        """Seconds since 1970, with the microseconds as fraction: the kernel's stamp, else the time of reception."""
+        return float(self.get("oob.time.sec") + self.get("oob.time.usec") / 1e6)
+
+    @property
+    def totlen(self) -> int | None:
+        """Length of the IP packet as its header states it (IPv6: payload length and 40)."""
+        length = self.get("ip.totlen")
+        if length is None and (length := self.get("ip6.payloadlen")) is not None:
+            length += 40
+        return None if length is None else int(length)
+
+    @property
+    def sport(self) -> int | None:
+        """Source port of TCP, UDP, UDP-Lite or SCTP."""
+        return self._first("tcp.sport", "udp.sport", "sctp.sport")
+
+    @property
+    def dport(self) -> int | None:
+        """Destination port of TCP, UDP, UDP-Lite or SCTP."""
+        return self._first("tcp.dport", "udp.dport", "sctp.dport")
+
+    def get(self, key: str) -> Any:
+        """Return a key by its name; None where it does not hold, KeyError where there is none of that name."""
+        return self._batch.values(key)[self._row]
+
+    def _first(self, *keys: str) -> int | None:
+        return next((value for key in keys if (value := self.get(key)) is not None), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all keys that hold for this packet, by name."""
+        return self._batch.select([self._row]).to_dicts()[0]
+
+    def __repr__(self) -> str:
+        ends = [f"{address}{'' if port is None else f':{port}'}" for address, port in
+                ((self.saddr, self.sport), (self.daddr, self.dport)) if address]  # fmt: skip
+        return f"<Packet {' > '.join(ends) or 'family ' + str(self.family)} caplen {self.caplen} prefix {self.prefix!r}>"
+
+
+for _name in BY_NAME:
+    setattr(Packet, _name.replace(".", "_"), _of_key(_name))

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Names of network interfaces by index, following renames and removals; rtnetlink(7).
+
+A dump at the start, then RTM_NEWLINK and RTM_DELLINK as they happen; when the kernel could not deliver them (ENOBUFS), a
+new dump. It reads the two fields it needs itself, through libmnl: importing pyroute2 for them costs more memory than the
+whole daemon is allowed (docs/architecture.md, "Interface names").
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import struct
+
+from nflowlevel.binding._lib import CData, ffi, lib
+from nflowlevel.binding.netlink import NetlinkSocket
+from nflowlevel.errors import KernelError
+
+# linux/rtnetlink.h, linux/if_link.h, linux/netlink.h
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
+_RTMGRP_LINK = 1
+_IFLA_IFNAME = 3
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_AF_BRIDGE = 7
+_HEADER = struct.Struct("=IHHII")
+_IFINFO = struct.Struct("=BxHiII")
+_ATTRIBUTE = struct.Struct("=HH")
+
+_ANSWER_SECS = 2.0
+_BUFFER_BYTES = 1 << 16
+
+
+class NameTable:
+    """Interface names at one moment; never changed. `array` is what the renderer in C looks names up in."""
+
+    __slots__ = ("array", "names")
+
+    def __init__(self, names: dict[int, str]) -> None:
+        self.names = names
+        rows = [(index, *_name_bytes(name)) for index, name in sorted(names.items())]
+        self.array: CData = ffi.new("struct nfl_ifname[]", rows)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def _name_bytes(name: str) -> tuple[int, bytes]:
+    text = name.encode("utf-8", "surrogateescape")
+    return len(text), text
+
+
+NO_NAMES = NameTable({})
+
+
+class Links:
+    """The interfaces of one network namespace. `table` is current after `update`."""
+
+    def __init__(self, netns: str | None = None) -> None:
+        self._socket = NetlinkSocket(lib.NETLINK_ROUTE, groups=_RTMGRP_LINK, netns=netns)
+        self._buffer = ffi.new("char[]", _BUFFER_BYTES)
+        self._sequence = 0
+        self._names: dict[int, str] = {}
+        self.table = NO_NAMES
+        self._dump()
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when something changed."""
+        return self._socket.fileno()
+
+    def update(self) -> None:
+        """Take in what has changed since; does not block unless changes were lost and a new dump is due."""
+        changed = False
+        while True:
+            try:
+                data = self._receive()
+            except KernelError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self._dump()
+                return
+            if data is None:
+                break
+            changed |= bool(data)
+            self._apply(data)
+        if changed:
+            self.table = NameTable(dict(self._names))
+
+    def _dump(self) -> None:
+        self._sequence += 1
+        request = lib.mnl_nlmsg_put_header(self._buffer)
+        request.nlmsg_type = _RTM_GETLINK
+        request.nlmsg_flags = lib.NLM_F_REQUEST | lib.NLM_F_DUMP
+        request.nlmsg_seq = self._sequence
+        lib.mnl_nlmsg_put_extra_header(request, _IFINFO.size)
+        self._names = {}
+        self._socket.send(request)
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        done = False
+        while not done:
+            if not poll.poll(_ANSWER_SECS * 1000):
+                raise KernelError("list the network interfaces", errno.ETIMEDOUT)
+            try:
+                while (data := self._receive()) is not None:
+                    done |= self._apply(data)
+            except KernelError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+        self.table = NameTable(dict(self._names))
+
+    def _receive(self) -> bytes | None:
+        got = lib.mnl_socket_recvfrom(self._socket._handle, self._buffer, _BUFFER_BYTES)
+        if got >= 0:
+            return bytes(ffi.buffer(self._buffer, got))
+        if ffi.errno in (errno.EAGAIN, errno.EINTR):
+            return None
+        raise KernelError("follow the network interfaces", ffi.errno)
+
+    def _apply(self, data: bytes) -> bool:
+        """Take in the messages of a datagram; True when it ends the running dump."""
+        done, at = False, 0
+        while len(data) - at >= _HEADER.size:
+            length, kind, _, sequence, _ = _HEADER.unpack_from(data, at)
+            if not _HEADER.size <= length <= len(data) - at:
+                break
+            if kind in (_NLMSG_DONE, _NLMSG_ERROR):
+                done |= sequence == self._sequence
+            elif kind in (_RTM_NEWLINK, _RTM_DELLINK):
+                self._link(kind, data[at + _HEADER.size : at + length])
+            at += (length + 3) & ~3
+        return done
+
+    def _link(self, kind: int, message: bytes) -> None:
+        family, _, index, _, _ = _IFINFO.unpack_from(message)
+        if kind == _RTM_DELLINK:
+            # The bridge says "deleted" of a port that only leaves it (AF_BRIDGE); the interface lives on.
+            if family != _AF_BRIDGE:
+                self._names.pop(index, None)
+            return
+        at = _IFINFO.size
+        while len(message) - at >= _ATTRIBUTE.size:
+            length, attribute = _ATTRIBUTE.unpack_from(message, at)
+            if not _ATTRIBUTE.size <= length <= len(message) - at:
+                return
+            if attribute == _IFLA_IFNAME:
+                self._names[index] = os.fsdecode(message[at + _ATTRIBUTE.size : at + length].rstrip(b"\0"))
+            at += (length + 3) & ~3
+
+    def close(self) -> None:
+        """Close the socket; may be called again."""
+        self._socket.close()

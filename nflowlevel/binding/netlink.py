@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A netlink socket with an owner, through libmnl; netlink(7), socket(7)."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from types import TracebackType
+
+from nflowlevel.binding._lib import CData, ffi, lib
+from nflowlevel.binding.netns import entered
+from nflowlevel.errors import KernelError
+
+# Not in Python's socket module: include/uapi/asm-generic/socket.h, linux/sock_diag.h, linux/netlink.h.
+_SO_RCVBUFFORCE = 33
+_SO_MEMINFO = 55
+_MEMINFO_WORDS = 9
+_SK_MEMINFO_DROPS = 8
+
+
+class NetlinkSocket:
+    """A bound netlink socket of `bus` in `netns`. Close it, or use it as a context manager."""
+
+    def __init__(self, bus: int, *, groups: int = 0, netns: str | None = None) -> None:
+        self._handle: CData = ffi.NULL
+        with entered(netns):
+            self._handle = lib.mnl_socket_open2(bus, socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        if not self._handle:
+            raise KernelError("open a netlink socket", ffi.errno, "the kernel needs CONFIG_NETFILTER_NETLINK")
+        if lib.mnl_socket_bind(self._handle, groups, lib.MNL_SOCKET_AUTOPID):
+            errno = ffi.errno
+            self.close()
+            raise KernelError("bind a netlink socket", errno)
+        self._fd: int = lib.mnl_socket_get_fd(self._handle)
+        # A second owner of the same descriptor's options only; mnl closes the descriptor itself.
+        self._options = socket.socket(fileno=self._fd)
+
+    def fileno(self) -> int:
+        """Return the descriptor, for select and epoll; ValueError once closed."""
+        if not self._handle:
+            raise ValueError("the netlink socket is closed")
+        return self._fd
+
+    @property
+    def portid(self) -> int:
+        """The address the kernel gave this socket."""
+        return int(lib.mnl_socket_get_portid(self._handle))
+
+    def send(self, message: CData) -> None:
+        """Send one netlink message (`struct nlmsghdr *`)."""
+        if lib.mnl_socket_sendto(self._handle, message, message.nlmsg_len) < 0:
+            raise KernelError("send a netlink request", ffi.errno)
+
+    @property
+    def receive_buffer(self) -> int:
+        """Bytes the kernel may queue here, its own overhead included (SO_RCVBUF)."""
+        return self._options.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+    def set_receive_buffer(self, size: int) -> int:
+        """Ask for `size` bytes, past net.core.rmem_max where allowed; return what the kernel now grants (it doubles)."""
+        size = min(size, 0x3FFFFFFF)
+        try:
+            self._options.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
+        except PermissionError:
+            self._options.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        return self.receive_buffer
+
+    @property
+    def drops(self) -> int:
+        """Datagrams the kernel could not queue here since the socket was opened (SO_MEMINFO)."""
+        words = self._options.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * _MEMINFO_WORDS)
+        return int(struct.unpack("=9I", words)[_SK_MEMINFO_DROPS])
+
+    def close(self) -> None:
+        """Close the socket; may be called again."""
+        if self._handle:
+            handle, self._handle = self._handle, ffi.NULL
+            if hasattr(self, "_options"):
+                self._options.detach()
+            lib.mnl_socket_close(handle)
+
+    def __enter__(self) -> NetlinkSocket:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Render records by a plan: whole lines of JSON, or one column as text. The loops are in _cdefs/jsonlines.c.
+
+A plan is made once per stack; only columns that Python added change from batch to batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import NamedTuple, Protocol
+
+from nflowlevel.binding._lib import CData, ffi, lib
+from nflowlevel.binding.links import NameTable
+from nflowlevel.keys import Key
+
+_RECORD = ffi.typeof("struct nfl_record")
+_OFFSETS: dict[str, int] = {name: field.offset for name, field in _RECORD.fields}
+
+_KINDS: dict[str, int] = {
+    "u8": lib.NFL_U8,
+    "u16": lib.NFL_U16,
+    "u32": lib.NFL_U32,
+    "text": lib.NFL_BYTES_TEXT,
+    "addr": lib.NFL_ADDR,
+    "addr4": lib.NFL_ADDR4,
+    "mac": lib.NFL_MAC,
+    "macbytes": lib.NFL_MAC_BYTES,
+    "ifname": lib.NFL_IFNAME,
+}
+
+#: No number, address, hardware address or interface name is longer as JSON.
+_VALUE_BYTES = 6 * 32 + 2
+_TIMESTAMP_BYTES = 40
+_LINE_END_BYTES = 2
+_TEXT_BUFFER_BYTES = 1 << 16
+#: A buffer for lines starts with the first size and grows up to the second to hold a batch in one piece; only a line
+#: longer than that makes a larger one.
+_FIRST_OUT_BYTES = 1 << 18
+_MOST_OUT_BYTES = 1 << 22
+
+_uninitialised = ffi.new_allocator(should_clear_after_alloc=False)
+
+
+def offset_of(field: str) -> int:
+    """Return where a field lies in `struct nfl_record`, in bytes."""
+    return _OFFSETS[field]
+
+
+def valid_bit(key: Key) -> int:
+    """Return the number of the bit in nfl_record.valid that says `key` holds."""
+    return int(getattr(lib, f"NFL_VALID_{key.valid}"))
+
+
+class AddedColumn(Protocol):
+    """A column that Python computed: a value or None for each record of the batch, by record number."""
+
+    values: Sequence[int | float | str | None]
+
+
+class Records(NamedTuple):
+    """What is rendered: `count` rows of `records`, those named in `rows` (uint32_t *) or the first ones."""
+
+    records: CData
+    data: CData
+    rows: CData
+    count: int
+    names: NameTable
+
+
+def _column(label: bytes, key: Key) -> dict[str, object]:
+    column: dict[str, object] = {
+        "label": ffi.NULL,
+        "label_length": len(label),
+        "kind": _KINDS[key.kind],
+        "valid": valid_bit(key),
+        "field": _OFFSETS[key.field],
+    }
+    if key.kind in ("text", "mac", "macbytes"):
+        column["field2"] = _OFFSETS[key.field + "_len"]
+    return column
+
+
+class JSONPlan:
+    """Lines of JSON with these members, in this order.
+
+    `members` are (name, key); a key given as a text is a column that Python adds to the batch under that name. Members
+    named in `actions` say "blocked" for 0 and "allowed" for anything else. `head` and `tail` are the constant text before
+    and after the timestamp.
+    """
+
+    def __init__(
+        self, members: Sequence[tuple[str, Key | str]], *, head: str, tail: str, timestamp: bool, actions: frozenset[str]
+    ) -> None:
+        self._keep: list[object] = []
+        self._added: list[tuple[int, str]] = []
+        columns = []
+        fixed = _TIMESTAMP_BYTES + _LINE_END_BYTES + len(head.encode()) + len(tail.encode())
+        for number, (name, key) in enumerate(members):
+            label = f", {json.dumps(name, ensure_ascii=False)}: ".encode()
+            if isinstance(key, str):
+                column: dict[str, object] = {"label_length": len(label), "kind": lib.NFL_ROW_INT}
+                self._added.append((number, key))
+            else:
+                column = _column(label, key)
+                if name in actions:
+                    column["kind"] = lib.NFL_ACTION
+            column["label"] = self._text(label)
+            columns.append(column)
+            fixed += len(label) + _VALUE_BYTES
+        self._columns = ffi.new("struct nfl_column[]", columns)
+        self._plan = ffi.new(
+            "struct nfl_json *",
+            {
+                "head": self._text(head.encode()),
+                "head_length": len(head.encode()),
+                "timestamp": timestamp,
+                "tail": self._text(tail.encode()),
+                "tail_length": len(tail.encode()),
+                "columns": self._columns,
+                "count": len(columns),
+                "fixed_size": fixed,
+                "second": -1,
+            },
+        )
+        self._done = ffi.new("uint32_t *")
+        self._grow(_FIRST_OUT_BYTES)
+
+    def _text(self, text: bytes) -> CData:
+        made = ffi.new("char[]", text)
+        self._keep.append(made)
+        return made
+
+    def _grow(self, size: int) -> None:
+        self._size = size
+        self._out: CData = _uninitialised("char[]", size)
+        self._view = memoryview(ffi.buffer(self._out))
+
+    def render(self, batch: Records, added: dict[str, AddedColumn]) -> Iterator[tuple[memoryview, int]]:
+        """Yield (lines, number of lines); usually once. A memoryview is good until the next is asked for.
+
+        KeyError: a column that Python adds is missing from `added`.
+        """
+        plan = self._plan
+        plan.ifnames, plan.ifname_count = batch.names.array, len(batch.names)
+        kept = [_fill(self._columns[number], added[name]) for number, name in self._added]
+        first = 0
+        while first < batch.count:
+            size = lib.nfl_json_render(
+                plan, batch.records, batch.data, batch.rows, first, batch.count, self._out, self._size, self._done
+            )
+            done = self._done[0]
+            if done < batch.count and self._size < _MOST_OUT_BYTES or not size:
+                # Most batches are alike: a buffer that holds this one whole will hold the next ones too.
+                self._grow(self._size * 2)
+                continue
+            yield self._view[:size], done - first
+            first = done
+        del kept
+
+
+def _fill(column: CData, added: AddedColumn) -> object:
+    """Point a plan's column at what Python added; the result has to live until the rendering is over."""
+    values = added.values
+    column.present = present = ffi.new("uint8_t[]", [value is not None for value in values])
+    if any(isinstance(value, str) for value in values):
+        texts = [("" if value is None else str(value)).encode("utf-8", "surrogateescape") for value in values]
+        starts = accumulate(map(len, texts), initial=0)
+        column.kind = lib.NFL_ROW_TEXT
+        column.values = spans = ffi.new("struct nfl_span[]", list(zip(starts, map(len, texts), strict=False)))
+        column.blob = blob = ffi.new("char[]", b"".join(texts))
+        return present, spans, blob
+    fraction = any(isinstance(value, float) for value in values)
+    column.kind = lib.NFL_ROW_FLOAT if fraction else lib.NFL_ROW_INT
+    column.values = numbers = ffi.new("double[]" if fraction else "int64_t[]", [value or 0 for value in values])
+    return present, numbers
+
+
+class TextColumn:
+    """One key as text: addresses, hardware addresses, interface names, prefixes."""
+
+    def __init__(self, key: Key) -> None:
+        self._column = ffi.new("struct nfl_column *", _column(b"", key))
+
+    def render(self, batch: Records) -> list[str]:
+        """Return a text for each row; empty where the key does not hold."""
+        size, done, first = _TEXT_BUFFER_BYTES, ffi.new("uint32_t *"), 0
+        out = _uninitialised("char[]", size)
+        texts: list[str] = []
+        while first < batch.count:
+            names = batch.names
+            used = lib.nfl_text_render(
+                self._column, names.array, len(names), batch.records, batch.data, batch.rows, first, batch.count, out, size, done
+            )
+            if not used:
+                size *= 2
+                out = _uninitialised("char[]", size)
+                continue
+            texts += bytes(ffi.buffer(out, used - 1)).decode("utf-8", "replace").split("\0")
+            first = done[0]
+        return texts

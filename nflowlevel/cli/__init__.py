@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command `nflowlevel`: one file per subcommand, each with `configure(parser)` and `run(options)`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from nflowlevel import __version__
+from nflowlevel.errors import NflowError
+
+#: Subcommand and what it is for; the module has the same name with `_` for `-`.
+COMMANDS = {
+    "tail": "show the packets of a group as they come",
+    "doctor": "say why no packets arrive",
+    "check-config": "say what is wrong with a configuration",
+    "describe": "describe a plugin: its options and keys",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the result is the exit status."""
+    parser = argparse.ArgumentParser(prog="nflowlevel", description="Netfilter packet logs and accounting.")
+    parser.add_argument("-V", "--version", action="version", version=f"nflowlevel {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for name, purpose in COMMANDS.items():
+        command = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
+        if name in words:
+            _module(name).configure(command)
+    options = parser.parse_args(words)
+    try:
+        return int(_module(options.command).run(options))
+    except NflowError as error:
+        print(f"nflowlevel {options.command}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # `| head` has seen enough. Python would complain once more when it flushes at exit.
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _module(command: str) -> Any:
+    """Import the module of a subcommand: only the one that is used."""
+    return importlib.import_module(f"nflowlevel.cli.{command.replace('-', '_')}")

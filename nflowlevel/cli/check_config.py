@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`nflowlevel check-config FILE`: what `nflowlevel-daemon --check-config -c FILE` says."""
+
+from __future__ import annotations
+
+import argparse
+
+from nflowlevel import daemon
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("file", nargs="?", default=daemon.DEFAULT_CONFIG, help="configuration (default %(default)s)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check the file; exit status 78 when it is wrong."""
+    return daemon.main(["--check-config", "--configfile", options.file])

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`nflowlevel tail --group N`: one line per packet of a group, as it comes; `--json` as the daemon would write it."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from nflowlevel.batch import Batch, Packet
+from nflowlevel.config import parse_text
+from nflowlevel.group import Group, open_group
+from nflowlevel.outputs.json import JSON
+from nflowlevel.stack import build
+
+_HOOKS = {0: "prerouting", 1: "input", 2: "forward", 3: "output", 4: "postrouting"}
+_PROTOCOLS = {1: "ICMP", 2: "IGMP", 6: "TCP", 17: "UDP", 47: "GRE", 50: "ESP", 51: "AH", 58: "ICMPv6", 132: "SCTP", 136: "UDPLITE"}
+_FLAGS = ("syn", "ack", "fin", "rst", "psh", "urg")
+_IP_FAMILIES = (2, 10)
+
+_JSON_STACK = """
+[global]
+stack=g:NFLOG,b:BASE,i:IFINDEX,s:IP2STR,h:HWHDR,j:JSON
+[g]
+[j]
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("-g", "--group", type=int, required=True, help="the group: of `log group N` or `--nflog-group N`")
+    parser.add_argument("-j", "--json", action="store_true", help="JSON lines, as the daemon writes them")
+    parser.add_argument("-n", "--count", type=int, default=0, help="end after this many packets")
+    parser.add_argument("--netns", help="network namespace: a name or a path")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show packets until interrupted."""
+    with open_group(options.group, profile="latency", netns=options.netns) as group:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: group.stop())
+        print(f"group {options.group}: waiting for packets; end with Ctrl-C", file=sys.stderr)
+        show = _json_lines() if options.json else _text_lines
+        shown = 0
+        for batch in group.batches():
+            batch = batch.select(range(min(len(batch), options.count - shown))) if options.count else batch
+            sys.stdout.write(show(batch))
+            sys.stdout.flush()
+            shown += len(batch)
+            if options.count and shown >= options.count:
+                break
+        print(f"group {options.group}: {_loss(group)}", file=sys.stderr)
+    return 0
+
+
+def _loss(group: Group) -> str:
+    stats = group.stats
+    lost = f"{stats.gap} lost before they reached us" if stats.gap else "none lost"
+    return f"{stats.received} packets received, {lost}"
+
+
+def _json_lines() -> Callable[[Batch], str]:
+    """Return what renders a batch as the usual stack does."""
+    output = build(parse_text(_JSON_STACK))[0].output
+    assert isinstance(output, JSON)
+
+    def show(batch: Batch) -> str:
+        _ = batch.names  # looked up once asked for; the stack's IFINDEX is not running here
+        return "".join(bytes(lines).decode() for lines, _ in output.render(batch))
+
+    return show
+
+
+def _text_lines(batch: Batch) -> str:
+    return "".join(map(_line, batch))
+
+
+def _line(packet: Packet) -> str:
+    when = time.strftime("%H:%M:%S", time.localtime(packet.timestamp)) + f".{packet.timestamp % 1:.6f}"[2:]
+    parts = [when, _where(packet), *_what(packet)]
+    if packet.prefix:
+        parts.append(repr(packet.prefix.strip()))
+    return " ".join(filter(None, parts)) + "\n"
+
+
+def _where(packet: Packet) -> str:
+    hook = _HOOKS.get(packet.hook, "") if packet.family in _IP_FAMILIES else ""
+    way = " ".join(f"{word} {name}" for word, name in (("in", packet.indev_name), ("out", packet.outdev_name)) if name)
+    return " ".join(filter(None, (hook, way)))
+
+
+def _what(packet: Packet) -> list[str]:
+    if packet.saddr is None:
+        if packet.get("arp.saddr"):
+            return ["ARP", f"{packet.get('arp.saddr')} > {packet.get('arp.daddr')}", f"operation {packet.get('arp.operation')}"]
+        return [f"ethertype 0x{packet.hw_protocol or 0:04x}", f"{packet.caplen or 0} bytes"]
+    flags = ",".join(flag.upper() for flag in _FLAGS if packet.get(f"tcp.{flag}"))
+    protocol = _PROTOCOLS.get(packet.protocol, f"protocol {packet.protocol}")
+    return [protocol, f"{_end(packet.saddr, packet.sport)} > {_end(packet.daddr, packet.dport)}", flags, f"{packet.totlen} bytes"]
+
+
+def _end(address: str, port: int | None) -> str:
+    if port is None:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""nflowlevel-daemon: in ulogd's place. Same options, same configuration, same signals.
+
+Exit status: 0 orderly end; 1 bad option, unknown user, pid file taken, no stack could start; 2 the log file cannot be
+opened; 78 (EX_CONFIG of sysexits.h) the configuration is wrong. With `-d` the status is that of the start, not of the fork.
+
+Signals: TERM and INT end in order, HUP opens files anew and reconnects (the configuration is not read again), USR1 logs the
+statistics, USR2 makes polling inputs poll now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pwd
+import sys
+from collections.abc import Sequence
+from typing import Never
+
+from nflowlevel import __version__
+from nflowlevel.config import Config, parse
+from nflowlevel.errors import ConfigError, NflowError
+from nflowlevel.logs import Messages, level_of, log
+from nflowlevel.loop import Loop
+from nflowlevel.notify import Notifier
+from nflowlevel.pidfile import PidFile
+from nflowlevel.stack import Stack, build
+
+DEFAULT_CONFIG = "/etc/ulogd.conf"
+
+EXIT_FAILURE = 1
+EXIT_LOGFILE = 2
+EXIT_CONFIG = 78
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Never:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_FAILURE, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="nflowlevel-daemon", description="Netfilter logging daemon, in ulogd2's place.")
+    parser.add_argument("-c", "--configfile", metavar="FILE", default=DEFAULT_CONFIG, help="configuration (default %(default)s)")
+    parser.add_argument("-p", "--pidfile", metavar="FILE", help="create and lock this file, with the process's number")
+    parser.add_argument("-d", "--daemon", action="store_true", help="go to the background once everything has started")
+    parser.add_argument("-v", "--verbose", action="store_true", help="copy messages to standard error; not with -d")
+    parser.add_argument("-l", "--loglevel", metavar="N", type=_number, default=0, help="1 debug, 3 info, 5 notice, 7 error, 8 fatal")
+    parser.add_argument("-u", "--uid", metavar="USER", type=_user, help="become this user when everything has started")
+    parser.add_argument("-i", "--info", metavar="PLUGIN", help="describe a plugin (a name, or ulogd's file name), and exit")
+    parser.add_argument("--check-config", action="store_true", help="say what is wrong with the configuration, and exit")
+    parser.add_argument("-V", "--version", action="version", version=f"nflowlevel-daemon {__version__}")
+    # ulogd ignores what follows its options.
+    parser.add_argument("ignored", nargs="*", help=argparse.SUPPRESS)
+    return parser
+
+
+def _number(text: str) -> int:
+    """ulogd ignores a level that is no number."""
+    return int(text) if text.isdecimal() else 0
+
+
+def _user(name: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"there is no user '{name}'") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the daemon; the result is the exit status."""
+    options = _parser().parse_args(arguments)
+    if options.info:
+        from nflowlevel.cli.describe import describe_plugin
+
+        print(describe_plugin(options.info))
+        return 0
+    try:
+        config = parse(options.configfile)
+        stacks = build(config)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIG
+    for warning in config.warnings:
+        print(warning, file=sys.stderr)
+    if options.check_config:
+        print(f"{options.configfile}: no errors; {len(stacks)} {'stack' if len(stacks) == 1 else 'stacks'}")
+        return 0
+    started = _go_to_background() if options.daemon else None
+    try:
+        status = _run(options, config, stacks, started)
+    except BaseException:
+        log.critical("the daemon ends by an error of its own", exc_info=True)
+        status = EXIT_FAILURE
+    if started is not None:
+        started.failed(status)
+    return status
+
+
+class _Started:
+    """How the background process tells the waiting foreground one that it runs, or why not."""
+
+    def __init__(self, pipe: int, errors: int) -> None:
+        self._pipe, self._errors = pipe, errors
+
+    def ok(self) -> None:
+        """Everything runs: let the foreground process go, and the terminal with it."""
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 2)
+        os.close(null)
+        self._tell(0)
+
+    def failed(self, status: int) -> None:
+        """The start failed with this exit status."""
+        self._tell(status)
+
+    def _tell(self, status: int) -> None:
+        if self._pipe >= 0:
+            os.write(self._pipe, bytes([status]))
+            os.close(self._pipe)
+            self._pipe = -1
+
+
+def _go_to_background() -> _Started:
+    """Fork; the parent waits until the child has started and ends with its status. The child keeps stderr until then."""
+    read, write = os.pipe()
+    if os.fork():
+        os.close(write)
+        status = os.read(read, 1)
+        # Nothing was said: the child died.
+        os._exit(status[0] if status else EXIT_FAILURE)
+    os.close(read)
+    os.setsid()
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1):
+        os.dup2(null, fd)
+    os.close(null)
+    return _Started(write, 2)
+
+
+def _run(options: argparse.Namespace, config: Config, stacks: list[Stack], started: _Started | None) -> int:
+    settings = config.global_options
+    pidfile = PidFile(options.pidfile) if options.pidfile else None
+    level = level_of(options.loglevel or settings.loglevel)
+    # In the background there is no standard error to read: what has no other place goes to syslog, as with ulogd.
+    destination = settings.logfile or ("syslog" if started else "")
+    try:
+        messages = Messages(destination, level, verbose=options.verbose and not started)
+    except OSError as error:
+        print(f"logfile={settings.logfile}: {error.strerror}", file=sys.stderr)
+        return EXIT_LOGFILE
+    try:
+        if pidfile:
+            pidfile.create()
+        return _serve(options, stacks, messages, settings.status_secs, started)
+    except NflowError as error:
+        log.critical("%s", error)
+        print(f"nflowlevel-daemon: {error}", file=sys.stderr)
+        return EXIT_FAILURE
+    finally:
+        if pidfile:
+            pidfile.remove()
+
+
+def _serve(
+    options: argparse.Namespace, stacks: list[Stack], messages: Messages, status_secs: int, started: _Started | None
+) -> int:
+    loop = Loop(stacks, notifier=Notifier(), status_secs=status_secs, reopen_log=messages.reopen)
+    try:
+        # Before anything is bound: from then on a signal must find its handler.
+        loop.install_signals()
+        if not loop.start():
+            raise NflowError("no stack could be started; the messages above say why")
+        if options.uid:
+            from nflowlevel.binding.privileges import drop_to
+
+            drop_to(options.uid)
+        if started:
+            started.ok()
+        loop.run()
+    finally:
+        loop.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every error nflowlevel raises.
+
+    NflowError
+    ├── ConfigError      a configuration file or an option is wrong (file, line)
+    ├── KernelError      the kernel refused a request (also an OSError: has errno)
+    ├── NotSupported     this machine lacks a feature (what was found, what is needed)
+    ├── StackError       a stack cannot be built or started
+    └── OutputError      a target cannot be written (retryable or not)
+
+Wrong arguments of a call are TypeError or ValueError. A message says what was tried, what happened and
+what to do about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+
+
+class NflowError(Exception):
+    """Base of all errors raised by nflowlevel."""
+
+
+class ConfigError(NflowError):
+    """A configuration is wrong; `file` and `line` say where (line 0: the file as a whole)."""
+
+    def __init__(self, message: str, *, file: str = "", line: int = 0) -> None:
+        self.message, self.file, self.line = message, file, line
+        where = f"{file}:{line}: " if file and line else f"{file}: " if file else ""
+        super().__init__(where + message)
+
+
+class KernelError(NflowError, OSError):
+    """The kernel refused a request. `errno` is its answer, `hint` what to do about it."""
+
+    def __init__(self, tried: str, errno: int, hint: str = "") -> None:
+        self.tried, self.hint = tried, hint
+        text = f"{tried}: {os.strerror(errno)}" + (f" — {hint}" if hint else "")
+        OSError.__init__(self, errno, text)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class NotSupported(NflowError):
+    """A feature is missing here: `feature`, what was `found`, what is `needed`."""
+
+    def __init__(self, feature: str, *, found: str, needed: str) -> None:
+        self.feature, self.found, self.needed = feature, found, needed
+        super().__init__(f"{feature} is not available: found {found}; needed: {needed}")
+
+
+class StackError(NflowError):
+    """A stack cannot be built or started."""
+
+
+class OutputError(NflowError):
+    """A target cannot be written. `retryable` is False where trying again cannot help."""
+
+    def __init__(self, message: str, *, retryable: bool = True) -> None:
+        self.retryable = retryable
+        super().__init__(message)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ` — did you mean 'x'?` for the nearest of the known names, or an empty string."""
+    known = list(known)
+    match = difflib.get_close_matches(name, known, 1, 0.6)
+    if not match:
+        lowered = {k.lower(): k for k in known}
+        match = [lowered[name.lower()]] if name.lower() in lowered else []
+    return f" — did you mean '{match[0]}'?" if match else ""

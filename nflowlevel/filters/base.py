@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""BASE: the packet's own fields: IPv4, IPv6, TCP, UDP, UDP-Lite, ICMP, ICMPv6, SCTP, AH, ESP, ARP.
+
+The fields are decoded when packets are received, in C; this plugin makes them part of the stack's records.
+"""
+
+from __future__ import annotations
+
+from nflowlevel.batch import Batch
+from nflowlevel.plugin import Filter, NoOptions
+
+
+class BASE(Filter[NoOptions]):
+    """The BASE plugin; see the module."""
+
+    name = "BASE"
+    consumes = ("raw.pkt", "raw.pktlen", "oob.family", "oob.protocol")
+    accepts = frozenset(("raw",))
+    provides = "packet"
+
+    def process(self, batch: Batch) -> Batch:
+        """Let the batch pass: its records hold the fields already."""
+        return batch

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""HWHDR: hardware addresses and link-layer header as text, lower-case hex digits joined by colons.
+
+`oob.protocol` is the EtherType of the Ethernet header where the packet has one. Headers of any length are taken. Packets
+sent by this machine have no link-layer header yet, and so none of these texts.
+"""
+
+from __future__ import annotations
+
+from nflowlevel.batch import Batch
+from nflowlevel.plugin import Filter, NoOptions
+
+
+class HWHDR(Filter[NoOptions]):
+    """The HWHDR plugin; see the module."""
+
+    name = "HWHDR"
+    consumes = ("oob.protocol", "[raw.type]", "[raw.mac]", "[raw.mac_len]", "[raw.mac.saddr]", "[raw.mac.addrlen]")
+    accepts = frozenset(("packet",))
+
+    def process(self, batch: Batch) -> Batch:
+        """Let the batch pass: the text is made from its records when it is asked for."""
+        return batch

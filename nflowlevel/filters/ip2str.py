@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""IP2STR: addresses as text, in the form of inet_ntop(3).
+
+The text is made when an output asks for it, in C; this plugin makes it part of the stack's records.
+"""
+
+from __future__ import annotations
+
+from nflowlevel.batch import Batch
+from nflowlevel.plugin import Filter, NoOptions
+
+
+class IP2STR(Filter[NoOptions]):
+    """The IP2STR plugin; see the module."""
+
+    name = "IP2STR"
+    consumes = ("oob.family", "oob.protocol", "[ip.saddr]", "[ip.daddr]", "[arp.saddr]", "[arp.daddr]")
+
+    def process(self, batch: Batch) -> Batch:
+        """Let the batch pass: the text is made from its records when it is asked for."""
+        return batch

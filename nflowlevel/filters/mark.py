@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""MARK: lets only packets pass whose mark, masked, is the given one.
+
+The mark of the connection (`ct.mark`) counts before the packet's (`oob.mark`). Packets without any pass.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from nflowlevel.batch import Batch
+from nflowlevel.options import Options
+from nflowlevel.plugin import Filter
+
+
+class MARKOptions(Options, frozen=True, kw_only=True):
+    """Options of MARK; names as in ulogd.conf."""
+
+    section_optional = True
+
+    mark: Annotated[int, Meta(ge=0, le=0xFFFFFFFF, description="The mark that passes.")] = 0
+    mask: Annotated[int, Meta(ge=0, le=0xFFFFFFFF, description="Bits of the mark that count.")] = 0xFFFFFFFF
+
+
+class MARK(Filter[MARKOptions]):
+    """The MARK plugin; see the module."""
+
+    name = "MARK"
+    Options = MARKOptions
+    consumes = ("[oob.mark]",)
+
+    def process(self, batch: Batch) -> Batch:
+        """Select the packets whose mark fits."""
+        mark, mask = self.options.mark, self.options.mask
+        rows = [row for row, value in enumerate(batch.values("oob.mark")) if value is None or value & mask == mark]
+        return batch if len(rows) == len(batch) else batch.select(rows)

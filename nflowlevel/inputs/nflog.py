@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""NFLOG: packets that rules log with `log group N` (nft) or `-j NFLOG --nflog-group N` (iptables).
+
+One reader per group and network namespace: where another process reads the group the stack does not start, and the message
+names that process. An instance may stand at the head of several stacks; it is opened once.
+
+Loss is counted, never silent: sequence numbers are always asked for, `gap` is the number of packets the kernel could not
+deliver, `overrun` how often its queue was full; the socket buffer then doubles up to its ceiling. A clean stop gives the
+group up and reads all that the kernel still holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from nflowlevel.batch import Batch
+from nflowlevel.group import MIB, Group
+from nflowlevel.keys import Key
+from nflowlevel.options import Options
+from nflowlevel.plugin import Input
+from nflowlevel.stats import GroupStats
+
+_DEFAULT_SOCKET_BUFFER = 64 * MIB
+_DEFAULT_MAX_SOCKET_BUFFER = 256 * MIB
+
+#: AF_INET, AF_INET6, AF_BRIDGE: the families ulogd's `bind` takes over.
+_BIND_FAMILIES = (2, 10, 7)
+
+
+class NFLOGOptions(Options, frozen=True, kw_only=True):
+    """Options of NFLOG; names as in ulogd.conf."""
+
+    group: Annotated[int, Meta(ge=0, le=65535, description="The group; 0 also takes over kernel logging, see `bind`.")] = 0
+    profile: Annotated[
+        Literal["default", "latency", "throughput"],
+        Meta(description="Settings for what follows: a lone packet arrives within 0.1 s, 5 ms or 0.5 s."),
+    ] = "default"
+    netlink_qthreshold: Annotated[
+        int, Meta(ge=0, description="Packets the kernel gathers before it sends them; 0: as the profile says.")
+    ] = 0
+    netlink_qtimeout: Annotated[
+        int, Meta(ge=0, description="Longest wait of a packet in the kernel, in 1/100 s; 0: as the profile says.")
+    ] = 0
+    nlbufsiz: Annotated[
+        int, Meta(ge=0, le=131072, description="Bytes the kernel gathers before it sends them; 0: as the profile says.")
+    ] = 0
+    netlink_socket_buffer_size: Annotated[
+        int, Meta(ge=0, description="Socket buffer in bytes (the kernel doubles it); 0: 64 MiB.")
+    ] = 0
+    netlink_socket_buffer_maxsize: Annotated[
+        int, Meta(ge=0, description="Ceiling up to which it doubles when the kernel loses packets; 0: 256 MiB.")
+    ] = 0
+    copy_mode: Annotated[Literal["packet", "meta", "none"], Meta(description="What the kernel copies of a packet.")] = "packet"
+    copy_range: Annotated[int, Meta(ge=0, le=65535, description="Bytes it copies of a packet; 0: all.")] = 0
+    numeric_label: Annotated[int, Meta(ge=0, le=255, description="Becomes `raw.label`; 0 is blocked by convention.")] = 0
+    seq_local: Annotated[bool, Meta(description="Publish `oob.seq.local`.")] = False
+    seq_global: Annotated[bool, Meta(description="Publish `oob.seq.global`.")] = False
+    attach_conntrack: Annotated[bool, Meta(description="Ask the kernel for each packet's conntrack entry.")] = False
+    bind: Annotated[
+        bool, Meta(description="Become the kernel's packet logger of IPv4, IPv6 and bridge (always for group 0).")
+    ] = False
+    unbind: Annotated[bool, Meta(description="With `bind` or group 0: first remove the present logger.")] = True
+    network_namespace_path: Annotated[
+        str, Meta(description="Network namespace to read in: a path or a name; empty: the daemon's own.")
+    ] = ""
+    bufsize: Annotated[
+        int, Meta(ge=0, description="Accepted for ulogd's sake; receive buffers always hold what the kernel can send.")
+    ] = 0
+
+
+class NFLOG(Input[NFLOGOptions]):
+    """The NFLOG plugin; see the module."""
+
+    name = "NFLOG"
+    Options = NFLOGOptions
+    provides = "raw"
+    _group: Group | None = None
+
+    def published(self) -> tuple[Key, ...]:
+        """Keys that were not asked for are not published."""
+        options = self.options
+        absent = {
+            name
+            for name, asked in (
+                ("oob.seq.local", options.seq_local),
+                ("oob.seq.global", options.seq_global),
+                ("ct", options.attach_conntrack),
+            )
+            if not asked
+        }
+        return tuple(key for key in super().published() if key.name not in absent)
+
+    def open(self) -> None:
+        """Bind the group."""
+        options = self.options
+        group = Group(
+            options.group,
+            profile=options.profile,
+            copy_mode=options.copy_mode,
+            copy_range=options.copy_range,
+            qthreshold=options.netlink_qthreshold,
+            qtimeout=options.netlink_qtimeout,
+            nlbufsiz=options.nlbufsiz,
+            socket_buffer=options.netlink_socket_buffer_size or _DEFAULT_SOCKET_BUFFER,
+            max_socket_buffer=options.netlink_socket_buffer_maxsize
+            or max(options.netlink_socket_buffer_size, _DEFAULT_MAX_SOCKET_BUFFER),
+            seq_global=options.seq_global,
+            attach_conntrack=options.attach_conntrack,
+            netns=options.network_namespace_path or None,
+            label=options.numeric_label,
+        )
+        try:
+            if options.bind or options.group == 0:
+                group.become_logger(_BIND_FAMILIES, unbind_first=options.unbind)
+        except BaseException:
+            group.close()
+            raise
+        self._group = group
+
+    @property
+    def group(self) -> Group:
+        """The open group."""
+        assert self._group is not None, "NFLOG is used before open()"
+        return self._group
+
+    def fileno(self) -> int:
+        """Return the group's descriptor."""
+        return self.group.fileno()
+
+    def receive(self) -> Batch:
+        """Return what has arrived."""
+        return self.group.receive()
+
+    def drain(self) -> Iterator[Batch]:
+        """Give the group up and yield what the kernel still holds."""
+        return self.group.drain()
+
+    @property
+    def more(self) -> bool:
+        """Whether the last receive left packets behind."""
+        return self.group.more
+
+    @property
+    def pause(self) -> float:
+        """How long it is worth to wait before the next receive."""
+        return self.group.pause
+
+    @property
+    def stats(self) -> GroupStats:
+        """Counters of the group."""
+        return self.group.stats
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Close the group."""
+        if self._group:
+            self._group.close()

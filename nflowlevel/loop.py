@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The receive loop: one thread, epoll over all sources, signals and deadlines.
+
+Nothing in it waits for a target: the kernel cannot wait. A source whose traffic is dense is read at intervals rather than
+at each datagram (its socket buffer holds what comes), so that a wake-up costs little per packet; the others are not held
+up by that, as its descriptor just keeps silent meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterable
+from types import FrameType
+
+from nflowlevel.errors import NflowError
+from nflowlevel.logs import NOTICE, Limited, log
+from nflowlevel.notify import Notifier
+from nflowlevel.stack import Source, Stack
+
+#: A stack that could not start is tried again this often.
+RESTART_SECS = 10.0
+
+#: At stop, outputs have this long for what still waits; the process is to be gone within two seconds.
+CLOSE_SECS = 1.0
+
+#: STATUS for the service manager.
+_NOTIFY_SECS = 5.0
+
+#: Batches taken from one source before the others and the signals have their turn.
+_ROUNDS = 8
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+
+
+class _Reader:
+    """A source in the loop."""
+
+    __slots__ = ("resume_at", "source")
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        #: While traffic is dense: when to read again; else None, and the descriptor wakes the loop.
+        self.resume_at: float | None = None
+
+
+class Loop:
+    """Runs the stacks until SIGTERM or SIGINT. `reopen_log` is called at SIGHUP."""
+
+    def __init__(
+        self, stacks: list[Stack], *, notifier: Notifier, status_secs: float, reopen_log: Callable[[], None] = lambda: None
+    ) -> None:
+        self.stacks = stacks
+        self._notifier = notifier
+        self._reopen_log = reopen_log
+        self._limited = Limited()
+        self._epoll = select.epoll()
+        self._readers: dict[int, _Reader] = {}
+        self._stop = False
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._epoll.register(self._wake_read, select.EPOLLIN)
+        self._timers: list[tuple[float, Callable[[], None]]] = [(_NOTIFY_SECS, self._notify_status)]
+        if status_secs:
+            self._timers.append((status_secs, self._log_status))
+        if notifier.watchdog_secs:
+            self._timers.append((notifier.watchdog_secs, lambda: notifier(WATCHDOG=1)))
+        now = time.monotonic()
+        self._due = [now + secs for secs, _ in self._timers]
+        self._restart_at: dict[Stack, float] = {}
+
+    # -- stacks --------------------------------------------------------------------------------------------------
+
+    def start(self) -> int:
+        """Start all stacks; return how many run. One that fails is reported and tried again later."""
+        for stack in self.stacks:
+            self._start(stack)
+        return sum(stack.is_open for stack in self.stacks)
+
+    def _start(self, stack: Stack) -> None:
+        try:
+            stack.open()
+        except (NflowError, OSError) as error:
+            self._restart_at[stack] = time.monotonic() + RESTART_SECS
+            self._limited(logging.ERROR, stack.text, f"stack={stack.text} does not start: {error}; tried again every {RESTART_SECS:g} s")
+            return
+        self._restart_at.pop(stack, None)
+        log.info("stack=%s runs", stack.text)
+        source = stack.source
+        if all(reader.source is not source for reader in self._readers.values()):
+            fd = source.input.fileno()
+            self._readers[fd] = _Reader(source)
+            self._epoll.register(fd, select.EPOLLIN)
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    def install_signals(self) -> None:
+        """Make signals wake the loop; only the main thread may do this."""
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, _noted)
+
+    def run(self) -> None:
+        """Receive and deliver until told to stop, then bring everything to an orderly end: nothing received is lost."""
+        self._notifier(READY=1, STATUS=self._summary())
+        while not self._stop:
+            now = time.monotonic()
+            for fd, _ in self._epoll.poll(max(0.0, self._next_deadline() - now)):
+                if fd == self._wake_read:
+                    self._on_signals()
+                else:
+                    self._read(self._readers[fd])
+            self._on_deadlines(time.monotonic())
+        self._finish()
+
+    def _read(self, reader: _Reader) -> None:
+        source = reader.source
+        input_ = source.input
+        try:
+            for _ in range(_ROUNDS):
+                if not source.receive() or not input_.more:
+                    break
+        except (NflowError, OSError) as error:
+            self._limited(logging.ERROR, repr(input_), f"{input_}: {error}")
+        was_waiting = reader.resume_at is not None
+        reader.resume_at = time.monotonic() + input_.pause if input_.pause else None
+        if was_waiting != (reader.resume_at is not None):
+            self._epoll.modify(input_.fileno(), 0 if reader.resume_at is not None else select.EPOLLIN)
+
+    def _next_deadline(self) -> float:
+        deadlines = [*self._due, *self._restart_at.values()]
+        deadlines += [stack.output.deadline for stack in self.stacks if stack.output.deadline is not None]
+        deadlines += [reader.resume_at for reader in self._readers.values() if reader.resume_at is not None]
+        return min(deadlines)
+
+    def _on_deadlines(self, now: float) -> None:
+        for reader in self._readers.values():
+            if reader.resume_at is not None and reader.resume_at <= now:
+                self._read(reader)
+        for stack in self.stacks:
+            deadline = stack.output.deadline
+            if deadline is not None and deadline <= now:
+                stack.output.retry()
+        for number, (secs, action) in enumerate(self._timers):
+            if self._due[number] <= now:
+                self._due[number] = now + secs
+                action()
+        for stack in [stack for stack, at in self._restart_at.items() if at <= now]:
+            self._start(stack)
+
+    # -- signals -------------------------------------------------------------------------------------------------
+
+    def _on_signals(self) -> None:
+        for number in os.read(self._wake_read, 4096):
+            if number in (signal.SIGTERM, signal.SIGINT):
+                log.log(NOTICE, "%s: stopping", signal.Signals(number).name)
+                self._stop = True
+            elif number == signal.SIGHUP:
+                self._reopen()
+            elif number == signal.SIGUSR1:
+                self._log_status()
+            elif number == signal.SIGUSR2:
+                for source in self._sources():
+                    source.input.poll_now()
+
+    def _reopen(self) -> None:
+        self._notifier(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
+        self._reopen_log()
+        log.log(NOTICE, "SIGHUP: files are opened anew")
+        for source in self._sources():
+            source.input.reopen()
+        for stack in self.stacks:
+            for plugin in (*stack.filters, stack.output):
+                if stack.is_open:
+                    plugin.reopen()
+        self._notifier(READY=1)
+
+    def _finish(self) -> None:
+        self._notifier(STOPPING=1, STATUS="stopping")
+        for source in self._sources():
+            try:
+                source.drain()
+            except (NflowError, OSError) as error:
+                log.error("%s: %s; packets the kernel still held may be lost", source.input, error)
+        until = time.monotonic() + CLOSE_SECS
+        # The outputs with nothing left to do first: they need no time.
+        for stack in sorted(self.stacks, key=lambda stack: stack.output.stats.pending):
+            stack.close(max(0.0, until - time.monotonic()))
+        self._log_status()
+        for source in self._sources():
+            source.close()
+
+    # -- telling -------------------------------------------------------------------------------------------------
+
+    def _sources(self) -> Iterable[Source]:
+        return [reader.source for reader in self._readers.values()]
+
+    def _summary(self) -> str:
+        running = sum(stack.is_open for stack in self.stacks)
+        counts = "; ".join(f"{source.input.instance}: {source.input.stats}" for source in self._sources())
+        troubled = [f"{stack.output.instance}: {stack.output.state}" for stack in self.stacks if stack.output.stats.pending]
+        return "; ".join(filter(None, (f"{running} of {len(self.stacks)} stacks run", counts, *troubled)))
+
+    def _notify_status(self) -> None:
+        self._notifier(STATUS=self._summary())
+
+    def _log_status(self) -> None:
+        for source in self._sources():
+            log.log(NOTICE, "%s: %s", source.input, source.input.stats)
+        for stack in self.stacks:
+            lost = f", lost by a fault of a plugin {stack.dropped}" if stack.dropped else ""
+            log.log(NOTICE, "%s of stack %s: %s%s; %s", stack.output, stack.text, stack.output.stats, lost, stack.output.state)
+
+    def close(self) -> None:
+        """Give the loop's own descriptors back."""
+        self._epoll.close()
+        with contextlib.suppress(ValueError):
+            signal.set_wakeup_fd(-1)
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+
+def _noted(number: int, frame: FrameType | None) -> None:
+    """The wake-up pipe has the signal's number; the loop acts on it."""

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""OpenFile: a descriptor to which lines are appended, and what can be asked of a regular file, a FIFO, a terminal.
+
+A regular file is looked at when it is opened: if it does not end in a newline, a writer was killed in the middle of a
+line, and the torn line is removed. To see whether it may do that, an opener asks for flock's exclusive lock; whoever
+writes holds the shared one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import stat
+from typing import TYPE_CHECKING
+
+from nflowlevel.logs import log
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+STDOUT = ("-", "/dev/stdout")
+
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+#: The search for the last newline reads blocks of this size.
+_BLOCK_BYTES = 64 << 10
+#: No line is that long: a longer unfinished end was not left by us, and is closed by a newline instead of cut off.
+_MAX_TORN_BYTES = 1 << 20
+#: What poll(2) promises that a pipe takes without blocking.
+_PIPE_BUF = 4096
+#: The most a FIFO may buffer without privileges; the default of 64 KiB is less than one batch.
+_PIPE_BYTES = 1 << 20
+
+
+class OpenFile:
+    """A descriptor for appending; raises OSError if it cannot be opened.
+
+    BlockingIOError: another process repairs the file this moment and would cut what we append. With `unlocked` it is
+    opened all the same.
+    """
+
+    def __init__(self, path: str, *, unlocked: bool = False) -> None:
+        self.path = path
+        #: Whether a torn line was found at the end.
+        self.repaired = False
+        self.fd = _open_stdout() if path in STDOUT else _open(path)
+        try:
+            mode = os.fstat(self.fd).st_mode
+            #: A regular file that is ours alone: it may be locked, cut and synced, and somebody may delete it.
+            self.regular = stat.S_ISREG(mode) and path not in STDOUT
+            self._blocking = not stat.S_ISREG(mode) and not fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_NONBLOCK
+            if self.regular:
+                self._lock_and_repair(unlocked)
+            elif stat.S_ISFIFO(mode):
+                self._enlarge()
+        except BaseException:
+            os.close(self.fd)
+            raise
+
+    def write(self, data: Buffer) -> int:
+        """Append what is taken without blocking, and return how many bytes that was."""
+        if not self._blocking:
+            return os.write(self.fd, data)
+        if not self.wait_writable(0):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return os.write(self.fd, memoryview(data)[:_PIPE_BUF])
+
+    def wait_writable(self, timeout: float) -> bool:
+        """Wait until something can be written; False if not in time, or if nobody reads."""
+        poll = select.poll()
+        poll.register(self.fd, select.POLLOUT)
+        return any(not event & (select.POLLERR | select.POLLNVAL) for _, event in poll.poll(max(0.0, timeout) * 1000))
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the file has no name any more, or (network file systems) cannot be looked at any more."""
+        if not self.regular:
+            return False
+        try:
+            return os.fstat(self.fd).st_nlink == 0
+        except OSError:
+            return True
+
+    def is_same(self, other: OpenFile) -> bool:
+        """Tell whether both lead to the same file."""
+        return _same(self.fd, other.fd)
+
+    def cut(self, size: int) -> bool:
+        """Take back the last `size` bytes written; False where that is impossible, so they have to be completed.
+
+        Appending moved our position to the end of what we wrote: if that is not the end of the file, another writer's
+        line follows and must not be cut; ours then stays torn. (A writer that appends between these calls, in spite of
+        what stopped us, would lose its line: two writers, one full disk, one microsecond.)
+        """
+        if not self.regular:
+            return False
+        try:
+            end = os.lseek(self.fd, 0, os.SEEK_CUR)
+            if os.fstat(self.fd).st_size == end:
+                os.ftruncate(self.fd, end - size)
+        except OSError:  # an append-only file
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the descriptor; network file systems report here (OSError) what they could not write."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _enlarge(self) -> None:
+        with contextlib.suppress(OSError):  # a smaller FIFO is no reason to stop
+            if fcntl.fcntl(self.fd, fcntl.F_GETPIPE_SZ) < _PIPE_BYTES:
+                fcntl.fcntl(self.fd, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+    def _lock_and_repair(self, unlocked: bool) -> None:
+        """Take the shared lock; before that, if nobody else writes the file, remove a torn line from its end."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass  # another writer is alive: an unfinished line may be its work in progress
+        except OSError:
+            return  # a file system without locks: nobody can tell, so nothing is cut
+        else:
+            self._repair()
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not unlocked:
+                raise
+
+    def _repair(self) -> None:
+        """Cut off what follows the last newline, or close it by a newline if it cannot be ours."""
+        size = os.fstat(self.fd).st_size
+        keep = _end_of_last_line(self.path, self.fd, size)
+        if keep == size or os.fstat(self.fd).st_size != size:
+            return  # whole, or just growing: a writer that knows no lock
+        if keep is not None:
+            try:
+                os.ftruncate(self.fd, keep)
+            except OSError:
+                pass  # an append-only file
+            else:
+                self.repaired = True
+                log.error("%s ended in a torn line (a crash?): its %d bytes were cut off", self.path, size - keep)
+                return
+        with contextlib.suppress(OSError):  # a full disk: the first write meets it too
+            os.write(self.fd, b"\n")
+            self.repaired = True
+            log.error("%s did not end in a newline: one was added", self.path)
+
+
+def _open(path: str) -> int:
+    try:
+        # Not with O_CREAT at once: where fs.protected_fifos is set it refuses another user's FIFO in /tmp.
+        return os.open(path, _FLAGS)
+    except FileNotFoundError:
+        return os.open(path, _FLAGS | os.O_CREAT, 0o666)
+
+
+def _open_stdout() -> int:
+    """Return a descriptor of our own for standard output.
+
+    O_NONBLOCK would hold for everybody who shares it (a terminal's shell), so a pipe or terminal is opened once more.
+    A regular file is not: it would get a second position, and what its users write would overwrite each other.
+    """
+    if not stat.S_ISREG(os.fstat(1).st_mode):
+        with contextlib.suppress(OSError):  # a socket, or a pipe of another user
+            return os.open("/proc/self/fd/1", _FLAGS)
+    return fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
+
+
+def _end_of_last_line(path: str, fd: int, size: int) -> int | None:
+    """Return the position after the last newline of a file of `size` bytes.
+
+    None if what follows is too long to be a torn line of ours. Zeros do not count: after a power failure a file system
+    may show them where data had not arrived. A file that cannot be read counts as whole.
+    """
+    try:
+        reader = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return size
+    try:
+        if not _same(reader, fd):
+            return size
+        text, end = 0, size
+        while end > 0 and text <= _MAX_TORN_BYTES:
+            start = max(0, end - _BLOCK_BYTES)
+            block = os.pread(reader, end - start, start)
+            newline = block.rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            text += len(block) - block.count(0)
+            end = start
+        return 0 if text <= _MAX_TORN_BYTES else None
+    finally:
+        os.close(reader)
+
+
+def _same(one: int, other: int) -> bool:
+    try:
+        return os.path.sameopenfile(one, other)
+    except OSError:
+        return False

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Typed options: the text of a configuration becomes a checked `Struct`, and the `Struct` its own documentation.
+
+An option is declared once, as a field of the plugin's `Options`. Its name is the field's (or the field's `name=`, for
+words such as `pass` that Python keeps for itself), its type says how text is read, its `Meta` what is allowed and what
+it means; a field without a default is mandatory. A limit stands beside the type that it limits, so an optional number
+is `Annotated[int, Meta(ge=0)] | None`. A rule between options is a `__post_init__` that raises ValueError.
+
+`convert` finds every fault of a section before it gives up, so that one run of a check shows all there is to mend.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import inspect
+
+from nflowlevel.errors import ConfigError, nearest
+
+_C_INTEGER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_BOOLEANS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
+
+#: No number of 64 bits is longer, and Python refuses to read integers of thousands of digits.
+_LONGEST_NUMBER = 24
+
+
+class Value(NamedTuple):
+    """The text given for an option, and the line where it stands."""
+
+    text: str
+    line: int
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every plugin's options."""
+
+    #: Whether a plugin that has options may be used without a section of its own. Where a forgotten or misspelt section
+    #: would mean something else than was intended (group 0, a default file), it should not.
+    section_optional: ClassVar[bool] = False
+
+
+class OptionDoc(NamedTuple):
+    """One option for people: `default` is as written in a configuration, None when there is none."""
+
+    name: str
+    type: str
+    default: str | None
+    mandatory: bool
+    allowed: str
+    description: str
+
+
+class ConfigErrors(ConfigError):
+    """Everything wrong in one section or file: `errors` has one ConfigError each, this one points to the first."""
+
+    def __init__(self, errors: Iterable[ConfigError]) -> None:
+        self.errors = tuple(errors)
+        first = self.errors[0]
+        super().__init__(first.message, file=first.file, line=first.line)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.errors))
+
+
+SomeOptions = TypeVar("SomeOptions", bound=Options)
+
+
+def convert(
+    options_type: type[SomeOptions],
+    values: Mapping[str, Value],
+    *,
+    plugin: str,
+    instance: str,
+    file: str = "",
+    line: int = 0,
+    elsewhere: Collection[str] = (),
+) -> SomeOptions:
+    """Read the `values` of a section as `options_type`, or raise ConfigErrors with all that is wrong in them.
+
+    `line` is where the section begins (or where the instance is named, if it has no section): the place of what is
+    missing. `elsewhere` are names that are no options of this type but known, to be suggested for a misspelt one.
+    """
+    fields = _fields(options_type)
+    errors: list[ConfigError] = []
+    given: dict[str, Any] = {}
+
+    def wrong(message: str, at: int) -> None:
+        errors.append(
+            ConfigError(f"[{printable(instance)}] {printable(plugin)}".rstrip() + f": {message}", file=file, line=at)
+        )
+
+    for name, value in values.items():
+        if name not in fields:
+            wrong(_unknown(name, [*fields, *elsewhere]), value.line)
+            continue
+        try:
+            given[fields[name].attribute] = fields[name].read(value.text)
+        except _Unfit as unfit:
+            wrong(f"{name}={printable(value.text)}: {unfit}", value.line)
+    for name, field in fields.items():
+        if field.mandatory and name not in values:
+            wrong(f"{name} is mandatory" + (f": {field.description}" if field.description else ""), line)
+    if not errors:
+        try:
+            return options_type(**given)
+        except ValueError as unfit:
+            wrong(str(unfit), line)
+    raise ConfigErrors(errors)
+
+
+def describe(options_type: type[Options]) -> list[OptionDoc]:
+    """Return what there is to say about each option, in the order of declaration."""
+    return [
+        OptionDoc(
+            name=name,
+            type=_either(_KINDS[type(kind)].called(kind) for kind in field.kinds),
+            default=None if field.default is None else as_text(field.default),
+            mandatory=field.mandatory,
+            allowed=field.allowed,
+            description=field.description,
+        )
+        for name, field in _fields(options_type).items()
+    ]
+
+
+def as_text(value: object) -> str:
+    """Return `value` as a configuration writes it (without quotes)."""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def printable(text: str) -> str:
+    """Return `text` fit for a message: control characters and bytes that are not UTF-8 escaped, cut where too long."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:80])
+    return shown + "…" if len(text) > 80 else shown
+
+
+class _Unfit(Exception):
+    """The text of an option is not what its type allows; says why."""
+
+
+class _Field(NamedTuple):
+    """What the declaration of one option says."""
+
+    attribute: str
+    annotation: Any
+    kinds: tuple[inspect.Type, ...]
+    mandatory: bool
+    default: object
+    description: str
+
+    @property
+    def allowed(self) -> str:
+        return _either(filter(None, (_KINDS[type(kind)].allows(kind) for kind in self.kinds)))
+
+    def read(self, text: str) -> object:
+        """Return the value of `text` in the first of the option's types that takes it; msgspec checks the limits."""
+        reasons = []
+        for kind in self.kinds:
+            try:
+                return msgspec.convert(_KINDS[type(kind)].read(kind, text), self.annotation)
+            except _Unfit as unfit:
+                reasons.append(str(unfit))
+            except msgspec.ValidationError:
+                reasons.append("")
+        reason = reasons[0] if len(reasons) == 1 else ""
+        raise _Unfit(f"{reason}; {self.allowed} allowed" if reason else f"{self.allowed} allowed")
+
+
+@functools.cache
+def _fields(options_type: type[Options]) -> dict[str, _Field]:
+    fields = {}
+    for info in msgspec.structs.fields(options_type):
+        declared = inspect.type_info(info.type)
+        # Every text is a string: where an option may also be something narrower, that is tried first.
+        kinds = tuple(sorted(_members(declared), key=lambda kind: isinstance(kind, inspect.StrType)))
+        for kind in kinds:
+            if type(kind) not in _KINDS:
+                raise TypeError(f"{options_type.__name__}.{info.name}: an option cannot be a {type(kind).__name__}")
+        default = None if info.default is msgspec.NODEFAULT else info.default
+        if info.default_factory is not msgspec.NODEFAULT:
+            default = info.default_factory()
+        description = next(_descriptions(declared), "")
+        fields[info.encode_name] = _Field(info.name, info.type, kinds, info.required, default, description)
+    return fields
+
+
+def _members(kind: inspect.Type) -> Iterator[inspect.Type]:
+    """Yield the plain types that `kind` consists of; None, which no text stands for, is left out."""
+    if isinstance(kind, inspect.Metadata):
+        yield from _members(kind.type)
+    elif isinstance(kind, inspect.UnionType):
+        for member in kind.types:
+            yield from _members(member)
+    elif not isinstance(kind, inspect.NoneType):
+        yield kind
+
+
+def _descriptions(kind: inspect.Type) -> Iterator[str]:
+    if isinstance(kind, inspect.Metadata):
+        if kind.extra_json_schema and "description" in kind.extra_json_schema:
+            yield kind.extra_json_schema["description"]
+        yield from _descriptions(kind.type)
+    elif isinstance(kind, inspect.UnionType):
+        for member in kind.types:
+            yield from _descriptions(member)
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    hint = nearest(name, known)
+    if not hint:
+        hint = f"; known are {_either(known, 'and')}" if known else "; there are none to set"
+    return f"unknown option '{printable(name)}'{hint}"
+
+
+def _either(words: Iterable[str], last: str = "or") -> str:
+    """Join `words`, each once, as in "tcp, udp or unix"."""
+    distinct = list(dict.fromkeys(words))
+    return f" {last} ".join(filter(None, [", ".join(distinct[:-1]), *distinct[-1:]]))
+
+
+# How each type is read, and what is allowed in it
+
+
+def _read_int(_: inspect.Type, text: str) -> int:
+    if not _C_INTEGER.fullmatch(text):
+        raise _Unfit("a leading 0 means octal" if re.fullmatch("[+-]?0[0-9]+", text) else "not a whole number")
+    digits = text.lstrip("+-")
+    octal = digits.isdecimal() and digits[0] == "0"
+    number = int(digits, 8 if octal else 0) if len(text) <= _LONGEST_NUMBER else 2**64
+    if number >= 2**64:
+        raise _Unfit("more than 64 bits")
+    return -number if text[0] == "-" else number
+
+
+def _read_float(_: inspect.Type, text: str) -> float:
+    if not _DECIMAL.fullmatch(text) or not math.isfinite(float(text)):
+        raise _Unfit("not a number")
+    return float(text)
+
+
+def _read_bool(kind: inspect.Type, text: str) -> bool:
+    if text.lower() in _BOOLEANS:
+        return _BOOLEANS[text.lower()]
+    number = _read_int(kind, text)
+    if number not in (0, 1):
+        raise _Unfit("")
+    return bool(number)
+
+
+def _read_literal(kind: Any, text: str) -> object:
+    for value in kind.values:
+        if text == value or (isinstance(value, str) and value.islower() and text.lower() == value):
+            return value
+        if isinstance(value, int) and _C_INTEGER.fullmatch(text) and _read_int(kind, text) == value:
+            return value
+    raise _Unfit("")
+
+
+def _allowed_number(kind: Any) -> str:
+    if kind.ge is not None and kind.le is not None:
+        return f"{as_text(kind.ge)} to {as_text(kind.le)}"
+    limits = {"at least": kind.ge, "more than": kind.gt, "at most": kind.le, "less than": kind.lt}
+    words = [f"{word} {as_text(limit)}" for word, limit in limits.items() if limit is not None]
+    if kind.multiple_of is not None:
+        words.append(f"a multiple of {as_text(kind.multiple_of)}")
+    return " and ".join(words) or ("a whole number" if isinstance(kind, inspect.IntType) else "a number")
+
+
+def _allowed_str(kind: Any) -> str:
+    limits = []
+    if kind.min_length is not None:
+        limits.append(f"at least {kind.min_length} characters")
+    if kind.max_length is not None:
+        limits.append(f"at most {kind.max_length} characters")
+    if kind.pattern is not None:
+        limits.append(f"text that matches {kind.pattern}")
+    return " and ".join(limits)
+
+
+def _called_literal(kind: Any) -> str:
+    return _either("string" if isinstance(value, str) else "int" for value in kind.values)
+
+
+def _allowed_literal(kind: Any) -> str:
+    return _either(map(as_text, kind.values))
+
+
+class _Kind(NamedTuple):
+    called: Callable[[Any], str]
+    read: Callable[[Any, str], object]
+    allows: Callable[[Any], str]
+
+
+_KINDS: dict[type, _Kind] = {
+    inspect.IntType: _Kind(lambda _: "int", _read_int, _allowed_number),
+    inspect.FloatType: _Kind(lambda _: "float", _read_float, _allowed_number),
+    inspect.BoolType: _Kind(lambda _: "bool", _read_bool, lambda _: "0, 1, no, yes, off, on, false or true"),
+    inspect.LiteralType: _Kind(_called_literal, _read_literal, _allowed_literal),
+    inspect.StrType: _Kind(lambda _: "string", lambda _, text: text, _allowed_str),
+}

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A pid file as ulogd keeps it: decimal pid and newline, locked for the life of the process (fcntl(2) record lock)."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+from nflowlevel.errors import NflowError
+
+
+class PidFile:
+    """The pid file at `path`. The lock, not the content, tells whether its process lives."""
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+        self._fd = -1
+
+    def create(self) -> None:
+        """Create, lock and fill the file; NflowError when a living process holds it or it cannot be written."""
+        try:
+            while True:
+                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Another process may have removed the file between open and lock: then the lock guards nothing.
+                if os.path.exists(self.path) and os.path.samestat(os.fstat(fd), os.stat(self.path)):
+                    break
+                os.close(fd)
+        except BlockingIOError:
+            holder = os.read(fd, 32).decode("ascii", "replace").strip()
+            os.close(fd)
+            raise NflowError(f"pid file {self.path}: process {holder or '?'} runs already; stop it or use another file") from None
+        except OSError as error:
+            raise NflowError(f"pid file {self.path}: {error.strerror}") from None
+        os.ftruncate(fd, 0)
+        os.write(fd, b"%d\n" % os.getpid())
+        self._fd = fd
+
+    def remove(self) -> None:
+        """Remove the file, where the directory allows it, and release the lock. May be called again."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+            os.close(self._fd)
+            self._fd = -1

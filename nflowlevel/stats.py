@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Counters: each declared once, with its unit and its meaning.
+
+    class GroupStats(Counters):
+        received = counter("packets", "Packets received.")
+
+    stats = GroupStats()
+    stats.received += 23            # a plain attribute: costs what an attribute costs
+    GroupStats.declared["received"]  # what the documentation and the metrics print
+
+A counter only grows; a gauge goes up and down. For outputs this holds at every moment:
+
+    records == written + pending + sum(dropped.values())
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import ClassVar
+
+
+class Declared(int):
+    """A counter's start value, 0, that knows what is counted; it stays in the class, instances hold plain numbers."""
+
+    unit: str
+    meaning: str
+    gauge: bool
+    always: bool
+
+
+def counter(unit: str, meaning: str, *, gauge: bool = False, always: bool = False) -> int:
+    """Declare a counter; with `always` it is named in the one-line summary even while it is 0."""
+    declared = Declared(0)
+    declared.unit, declared.meaning, declared.gauge, declared.always = unit, meaning, gauge, always
+    return declared
+
+
+class Counters:
+    """Base of all groups of counters; a misspelt counter is an AttributeError, not a new one.
+
+    Increments are not atomic: where two threads count into one object, both hold its `lock`.
+    """
+
+    declared: ClassVar[Mapping[str, Declared]] = {}
+
+    def __init_subclass__(cls) -> None:
+        own = {name: value for name, value in vars(cls).items() if isinstance(value, Declared)}
+        cls.declared = {**cls.declared, **own}
+
+    def __init__(self) -> None:
+        self.__dict__.update(dict.fromkeys(self.declared, 0))
+        self.lock = threading.RLock()
+
+    def as_dict(self) -> dict[str, int | dict[str, int]]:
+        """Return all counters by name, taken at one moment."""
+        with self.lock:
+            return {name: getattr(self, name) for name in self.declared}
+
+    def __str__(self) -> str:
+        values = self.as_dict()
+        shown = [f"{name} {values[name]}" for name, about in self.declared.items() if values[name] or about.always]
+        return ", ".join(shown)
+
+
+class GroupStats(Counters):
+    """What one log group received, and what it missed."""
+
+    received = counter("packets", "Packets received and decoded.", always=True)
+    gap = counter("packets", "Packets missing between sequence numbers: lost before they reached us.", always=True)
+    overrun = counter("events", "ENOBUFS from the socket: its buffer was full (the loss itself is in gap).")
+    truncated = counter("datagrams", "Datagrams longer than the receive slot, cut by the kernel.")
+    malformed = counter("messages", "Netlink messages that could not be decoded.")
+    datagrams = counter("datagrams", "Netlink datagrams received.")
+    bytes = counter("bytes", "Bytes of netlink datagrams received.")
+    unresolved = counter(
+        "datagrams", "Datagrams the kernel dropped after the last packet received: no sequence number tells how many."
+    )
+
+
+class OutputStats(Counters):
+    """What became of the records given to one output."""
+
+    #: Why an output may discard a record. An output with reasons of its own extends this in a subclass.
+    reasons: ClassVar[Mapping[str, str]] = {
+        "full": "The target was away, slow or full for so long that the buffer in memory was full too.",
+        "too_long": "The record does not fit into a datagram.",
+        "stop": "The record was not accepted by the target before the daemon had to stop.",
+    }
+
+    records = counter("records", "Records given to the output.", always=True)
+    written = counter("records", "Records the target accepted: a file's kernel, a peer's acknowledgement.", always=True)
+    pending = counter("records", "Records in memory, waiting for the target.", gauge=True, always=True)
+    pending_bytes = counter("bytes", "Bytes in memory, waiting for the target.", gauge=True)
+    bytes = counter("bytes", "Bytes the target accepted.")
+    errors = counter("events", "Failed attempts to open, connect, write or resolve.")
+    retries = counter("events", "Attempts made again after a failure.")
+    resent = counter("records", "Records sent again after a peer broke off: they may have come twice.")
+    torn = counter("events", "Torn lines cut off (or closed by a newline) at the end of a file.")
+    sync_errors = counter("events", "Failed fdatasync calls: what was written before may be lost with the power.")
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Records discarded, by reason.
+        self.dropped: dict[str, int] = dict.fromkeys(self.reasons, 0)
+
+    def drop(self, reason: str, records: int) -> None:
+        """Count `records` as discarded; a reason that was not declared is a KeyError."""
+        with self.lock:
+            self.dropped[reason] += records
+
+    def as_dict(self) -> dict[str, int | dict[str, int]]:
+        """Return all counters by name, `dropped` as a dict by reason, taken at one moment."""
+        with self.lock:
+            return {**super().as_dict(), "dropped": dict(self.dropped)}
+
+    def __str__(self) -> str:
+        by_reason = {reason: n for reason, n in self.dropped.items() if n}
+        why = f" ({', '.join(f'{reason} {n}' for reason, n in by_reason.items())})" if by_reason else ""
+        return f"{super().__str__()}, dropped {sum(by_reason.values())}{why}"

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What all tests share: the namespace fixtures, the marker `kernel`, and a header saying what the run ran on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+
+import pytest
+
+from tests.fix_netns import bridge, missing, netns, pair, remove_stale
+
+__all__ = ["bridge", "netns", "pair"]
+
+_LIBRARIES = ("libnetfilter_log", "libnetfilter_acct", "libmnl")
+_KERNEL_FIXTURES = {"netns", "pair", "bridge"}
+
+
+def pytest_configure() -> None:
+    """Clear what a killed run left behind."""
+    if not missing():
+        remove_stale()
+
+
+def pytest_report_header() -> list[str]:
+    """Name the kernel, the Netfilter libraries and the user."""
+    libraries = ", ".join(f"{name} {_version(name)}" for name in _LIBRARIES)
+    return [
+        f"kernel: {platform.release()} ({'root' if os.geteuid() == 0 else 'not root'})",
+        f"libraries: {libraries}",
+        f"kernel tests: {missing() or 'can run'}",
+    ]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that uses a namespace, before `-m` selects, so that none is forgotten."""
+    for item in items:
+        if _KERNEL_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.kernel)
+
+
+def _version(library: str) -> str:
+    try:
+        done = subprocess.run(["pkg-config", "--modversion", library], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "unknown (no pkg-config)"
+    return done.stdout.strip() or "not found"

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs the real ulogd2 in a namespace and returns the JSON it writes: the other side of the parity tests.
+
+with Ulogd2(pair.fw, tmp_path, group=1) as ulogd2:
+    pair.send_udp(23)
+    records = ulogd2.records(23)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fix_netns import Netns
+from tests.fix_nflog import bound_groups
+
+Record = dict[str, Any]
+
+_DAEMON = Path("/usr/sbin/ulogd")
+_PLUGIN_FILES = {
+    "NFLOG": "inppkt_NFLOG",
+    "BASE": "raw2packet_BASE",
+    "IFINDEX": "filter_IFINDEX",
+    "IP2STR": "filter_IP2STR",
+    "HWHDR": "filter_HWHDR",
+    "MARK": "filter_MARK",
+    "PRINTPKT": "filter_PRINTPKT",
+    "JSON": "output_JSON",
+    "LOGEMU": "output_LOGEMU",
+    "GPRINT": "output_GPRINT",
+    "OPRINT": "output_OPRINT",
+}
+
+#: All that packets can go through on their way to a text output.
+FILTERS = ("BASE", "IFINDEX", "IP2STR", "HWHDR")
+
+
+def missing() -> str:
+    """Return a sentence saying what is not installed, or an empty string."""
+    if not _DAEMON.exists():
+        return "ulogd2 is not installed (Debian: ulogd2)"
+    if not _plugin("JSON").exists():
+        return "ulogd2's JSON output is not installed (Debian: ulogd2-json)"
+    return ""
+
+
+def _plugin(name: str) -> Path:
+    file = f"ulogd_{_PLUGIN_FILES[name]}.so"
+    return next(Path("/usr/lib").glob(f"*/ulogd/{file}"), Path("/usr/lib/ulogd", file))
+
+
+class Ulogd2:
+    """ulogd2 in the foreground, reading one group; ready when the `with` block begins, stopped when it ends.
+
+    `options` are further lines of the input's section, `output` of the output's section.
+    """
+
+    def __init__(
+        self,
+        netns: Netns,
+        directory: Path,
+        *,
+        group: int = 1,
+        filters: tuple[str, ...] = FILTERS,
+        output: str = "JSON",
+        options: str = "",
+        output_options: str = "",
+        timezone: str = "UTC",
+    ) -> None:
+        if missing():
+            pytest.skip(missing())
+        self._netns, self._group, self._timezone = netns, group, timezone
+        self._process: subprocess.Popen[Any] | None = None
+        self.config = directory / f"ulogd-{group}.conf"
+        self.log = directory / f"ulogd-{group}.log"
+        self.output = directory / f"ulogd-{group}.out"
+        stack = ",".join(f"i{i}:{name}" for i, name in enumerate(("NFLOG", *filters, output)))
+        plugins = "".join(f'plugin="{_plugin(name)}"\n' for name in ("NFLOG", *filters, output))
+        # Threshold 1: every packet comes at once; sync: every record is in the file at once.
+        self.config.write_text(
+            f'[global]\nlogfile="{self.log}"\nloglevel=1\n{plugins}stack={stack}\n'
+            f"[i0]\ngroup={group}\nnetlink_qthreshold=1\nnetlink_socket_buffer_size=8388608\n"
+            f"netlink_socket_buffer_maxsize=16777216\n{options}\n"
+            f'[i{len(filters) + 1}]\nfile="{self.output}"\nsync=1\n{output_options}\n'
+        )
+
+    def __enter__(self) -> Ulogd2:
+        environment = {**os.environ, "TZ": self._timezone}
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self._process = self._netns.popen(str(_DAEMON), "-c", str(self.config), env=environment, **quiet)
+        self._wait(lambda: self._group in bound_groups(self._netns), f"group {self._group} is bound")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def lines(self, count: int) -> list[str]:
+        """Return the output's first `count` lines, once they are there."""
+        self._wait(lambda: self._text().count("\n") >= count, f"{count} lines are written")
+        return self._text().splitlines()[:count]
+
+    def records(self, count: int) -> list[Record]:
+        """Return the first `count` JSON records, once they are there."""
+        return [json.loads(line) for line in self.lines(count)]
+
+    def stop(self) -> list[str]:
+        """End the daemon with SIGTERM and return all lines it has written. May be called twice."""
+        if self._process is not None:
+            self._process.terminate()
+            status = self._process.wait(20)
+            self._process = None
+            assert status == 0, f"ulogd2 ended with {status}: {self._messages()}"
+        return self._text().splitlines()
+
+    def _text(self) -> str:
+        return self.output.read_text(errors="replace") if self.output.exists() else ""
+
+    def _messages(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else "(no log file)"
+
+    def _wait(self, ready: Any, what: str) -> None:
+        deadline = time.monotonic() + 20
+        assert self._process is not None
+        while not ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"ulogd2: not reached: {what}\n{self._messages()}")
+            time.sleep(0.005)
