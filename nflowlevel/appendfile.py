@@ -2,7 +2,7 @@
 """AppendFile: complete lines appended to a file, a FIFO or standard output, whatever happens to it.
 
 - A batch is one write(2), without a copy, while all is well.
-- A regular file never stays with a torn line at its end: what a full disk cut is removed at once, what a crash left when
+- A regular file does not keep a torn line at its end: what a full disk cut is removed at once, what a crash left when
   the file is opened the next time.
 - What cannot be written waits in memory, bounded, and is tried again, in order. When the bound is reached new lines are
   dropped and counted.
@@ -164,9 +164,9 @@ class AppendFile:
         self._drain(end)
         self._closed = True
         self._retry_at = self._reopen_at = None
-        if lost := self._backlog.lose_all("stop"):
+        if lost := self._backlog.close("stop"):
             why = self._trouble or "it is read too slowly"
-            log.error("%s: %d records could not be written before the stop (%s): dropped", self._name, lost, why)
+            log.error("%s: records that could not be written before the stop (%s), dropped: %d", self._name, why, lost)
         self._release()
         if self._syncer:
             self._syncer.close(end - time.monotonic())
@@ -220,7 +220,7 @@ class AppendFile:
         else:
             trouble = str(error.strerror)
             self.stats.errors += 1
-            instead = "the old file is used on" if self._file else f"{self.stats.pending} records wait"
+            instead = "the old file is used on" if self._file else f"records waiting: {self.stats.pending}"
             self._limited(logging.ERROR, "open", f"open {self._name}: {_reason(error)}; {instead}")
         if not self._file:
             self._trouble = trouble
@@ -291,7 +291,7 @@ class AppendFile:
             return
         self.stats.errors += 1
         self._trouble = str(error.strerror)
-        waiting = f"{self.stats.pending} records wait"
+        waiting = f"records waiting: {self.stats.pending}"
         self._limited(logging.ERROR, "write", f"write {self._name}: {_reason(error)}; {waiting}")
         self._retry_at = time.monotonic() + self._retry_secs
         if error.errno not in _SAME_FILE and self.path not in STDOUT:

@@ -15,26 +15,94 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from struct import Struct
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from nflowlevel.binding._lib import ffi
 from nflowlevel.binding.buffers import DATA_BYTES, RECORD_BYTES, Lease
 from nflowlevel.binding.links import NO_NAMES, NameTable
-from nflowlevel.binding.render import Records, TextColumn, offset_of, valid_bit
-from nflowlevel.keys import BY_NAME, Key
+from nflowlevel.binding.render import Records, TextColumn, field_size, offset_of, valid_bit
+from nflowlevel.keys import BY_NAME, CATALOGUE, Key
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+#: Formats of the struct module, and their sizes.
 _FORMATS = {"u8": "B", "u16": "H", "u32": "I"}
 _ITEM_BYTES = {"B": 1, "H": 2, "I": 4, "Q": 8}
-_FIXED_BYTES = {"raw.mac.saddr": 8, "arp.shwaddr": 6, "arp.dhwaddr": 6}
+
 _ADDRESS_BYTES = {"addr": 16, "addr4": 4}
 _TEXT_KINDS = frozenset(("text", "mac", "macbytes", "ifname", "addr", "addr4"))
+
+#: Where nfl_record.valid lies, as 64-bit words from the start of a slot.
+_VALID_AT = (DATA_BYTES + offset_of("valid")) // 8
+
+#: The names that several keys share in a record, such as src_port.
+_CIM: dict[str, tuple[str, ...]] = {
+    cim: tuple(key.name for key in CATALOGUE if key.cim == cim) for cim in {key.cim for key in CATALOGUE if key.cim}
+}
+
+
+class _Layout(NamedTuple):
+    """How a key is read."""
+
+    key: Key
+    bit: int
+    """Its mask in nfl_record.valid."""
+    format: str
+    """Of a number: its format; of address bytes: `B`."""
+    start: int
+    """Of a number: items of that format from the slot's start to the first record's field; else bytes."""
+    step: int
+    """Items from record to record."""
+    width: int
+    """Bytes of an address, 0 for a number."""
+
+
+@cache
+def _layout(name: str) -> _Layout:
+    key = find_key(name)
+    format_ = _FORMATS.get(key.kind, "B")
+    size = _ITEM_BYTES[format_]
+    width = field_size(key.field) if key.kind == "fixed" else _ADDRESS_BYTES.get(key.kind, 0)
+    return _Layout(
+        key, 1 << valid_bit(key), format_, (DATA_BYTES + offset_of(key.field)) // size, RECORD_BYTES // size, width
+    )
+
+
+@cache
+def _text_column(name: str) -> TextColumn:
+    return TextColumn(find_key(name))
+
+
+@cache
+def _row_struct(names: tuple[str, ...]) -> tuple[int, Struct, Callable[[Any], Any] | None] | None:
+    """A struct format that reads these keys of a record at once: their masks joined, the format, and what puts them into
+    the order asked for; None where some are no plain numbers.
+    """
+    layouts = [_layout(name) for name in names]
+    if any(layout.key.kind not in _FORMATS for layout in layouts) or len(set(names)) < len(names):
+        return None
+    ordered = sorted(layouts, key=lambda layout: offset_of(layout.key.field))
+    if len({layout.key.field for layout in layouts}) < len(layouts):
+        return None
+    text, at = "=", 0
+    for layout in ordered:
+        offset = offset_of(layout.key.field)
+        text += f"{offset - at}x{layout.format}"
+        at = offset + _ITEM_BYTES[layout.format]
+    places = [ordered.index(layout) for layout in layouts]
+    in_order = places == list(range(len(places)))
+    mask = 0
+    for layout in layouts:
+        mask |= layout.bit
+    return mask, Struct(f"{text}{RECORD_BYTES - at}x"), None if in_order else itemgetter(*places)
 
 
 class Column:
@@ -53,8 +121,8 @@ class Batch:
     """
 
     __slots__ = (
-        "_added", "_cache", "_count", "_find_names", "_lease", "_names", "_rows", "_rows_array", "_valid_all", "_valid_any",
-        "group",
+        "_added", "_cache", "_count", "_find_names", "_lease", "_names", "_rows", "_rows_array", "_table", "_valid_all",
+        "_valid_any", "group",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +144,7 @@ class Batch:
         self._names: NameTable | None = None
         self._rows: list[int] | None = None
         self._rows_array = ffi.NULL
+        self._table: Any = None
         self._added: dict[str, Column] = {}
         self._cache: dict[str, list[Any]] = {}
 
@@ -97,13 +166,21 @@ class Batch:
 
     def rows(self, *keys: str) -> list[tuple[Any, ...]]:
         """Return a tuple of these keys for each packet; None where a key does not hold."""
-        return list(zip(*map(self.values, keys), strict=True)) if keys else [()] * self._count
+        if not keys:
+            return [()] * self._count
+        if self._rows is None and self._lease and self._added.keys().isdisjoint(keys) and _CIM.keys().isdisjoint(keys):
+            fast = _row_struct(keys)
+            if fast and fast[0] & self._valid_all == fast[0] and len(keys) > 1:
+                _, struct, reorder = fast
+                tuples = struct.iter_unpack(self._lease.memory[DATA_BYTES : DATA_BYTES + self._count * RECORD_BYTES])
+                return list(map(reorder, tuples) if reorder else tuples)
+        return list(zip(*map(self.values, keys), strict=True))
 
     def values(self, key: str) -> list[Any]:
         """Return one key of each packet; None where it does not hold.
 
         Numbers are int, addresses and texts str, hardware addresses bytes, raw.pkt and other pieces of the buffer
-        memoryviews.
+        memoryviews. `src_port`, `dest_port`, `src_ip` and `dest_ip` give whichever of their keys holds.
         """
         try:
             return self._cache[key]
@@ -114,52 +191,62 @@ class Batch:
     def _make_values(self, name: str) -> list[Any]:
         if name in self._added:
             return self._selected(self._added[name].values)
-        key = find_key(name)
-        bit = 1 << valid_bit(key)
-        if not self._valid_any & bit:
+        if name in _CIM:
+            return self._joined(_CIM[name])
+        layout = _layout(name)
+        if not self._valid_any & layout.bit or self._lease is None:
             return [None] * self._count
-        if key.kind in _FORMATS:
-            values = self._field(_FORMATS[key.kind], key.field)
-        elif key.kind in _TEXT_KINDS:
-            if key.kind == "ifname":
+        kind = layout.key.kind
+        if kind in _FORMATS:
+            values = self._numbers(layout.format, layout.start, layout.step)
+        elif kind in _TEXT_KINDS:
+            if kind == "ifname":
                 _ = self.names
-            values = TextColumn(key).render(self.raw)
-        elif key.kind == "fixed":
-            values = self._fixed(key)
+            values = _text_column(name).render(self.raw)
+        elif kind == "fixed":
+            values = self._fixed(layout)
         else:
-            values = self._pieces(key)
-        if self._valid_all & bit:
+            values = self._pieces(layout.key)
+        if self._valid_all & layout.bit:
             return values
-        return [value if valid & bit else None for value, valid in zip(values, self._field("Q", "valid"), strict=True)]
+        bit = layout.bit
+        return [value if valid & bit else None for value, valid in zip(values, self._valid_words(), strict=True)]
 
-    def _records_view(self, format_: str, offset: int) -> memoryview:
-        """One field of every record as a strided memoryview."""
-        size = _ITEM_BYTES[format_]
-        assert self._lease is not None
-        whole = self._lease.memory[DATA_BYTES : DATA_BYTES + self._total * RECORD_BYTES].cast(format_)  # type: ignore[call-overload]
-        return whole[offset // size :: RECORD_BYTES // size]  # type: ignore[no-any-return]
+    def _joined(self, names: Iterable[str]) -> list[Any]:
+        """The keys of one CIM name: at most one of them holds for a packet."""
+        columns = [values for values in map(self.values, names) if any(value is not None for value in values)]
+        if len(columns) < 2:
+            return columns[0] if columns else [None] * self._count
+        return [next((value for value in row if value is not None), None) for row in zip(*columns, strict=True)]
 
     @property
     def _total(self) -> int:
         """Records that have to be looked at to see all selected ones."""
         return self._count if self._rows is None else max(self._rows, default=-1) + 1
 
-    def _field(self, format_: str, field: str) -> list[int]:
-        return self._selected(self._records_view(format_, offset_of(field)).tolist())
+    def _numbers(self, format_: str, start: int, step: int) -> list[Any]:
+        assert self._lease is not None
+        numbers = self._lease.cast(format_)[start : start + self._total * step : step].tolist()
+        return numbers if self._rows is None else [numbers[row] for row in self._rows]
+
+    def _field(self, format_: str, field: str) -> list[Any]:
+        size = _ITEM_BYTES[format_]
+        return self._numbers(format_, (DATA_BYTES + offset_of(field)) // size, RECORD_BYTES // size)
+
+    def _valid_words(self) -> list[int]:
+        return self._numbers("Q", _VALID_AT, RECORD_BYTES // 8)
 
     def _selected(self, values: Sequence[Any]) -> list[Any]:
         return list(values) if self._rows is None else [values[row] for row in self._rows]
 
-    def _record_numbers(self) -> Iterable[int]:
-        return range(self._count) if self._rows is None else self._rows
-
-    def _fixed(self, key: Key) -> list[bytes]:
+    def _fixed(self, layout: _Layout) -> list[bytes]:
         assert self._lease is not None
-        memory, width = self._lease.memory, _FIXED_BYTES[key.name]
-        start = DATA_BYTES + offset_of(key.field)
-        widths = self._field("H", "raw_mac_addrlen") if key.name == "raw.mac.saddr" else [width] * self._count
-        starts = (start + row * RECORD_BYTES for row in self._record_numbers())
-        return [bytes(memory[at : at + length]) for at, length in zip(starts, widths, strict=True)]
+        memory, start, step = self._lease.memory, layout.start, layout.step
+        widths = (
+            self._field("H", "raw_mac_addrlen") if layout.key.name == "raw.mac.saddr" else [layout.width] * self._count
+        )
+        rows = range(self._count) if self._rows is None else self._rows
+        return [bytes(memory[(at := start + row * step) : at + width]) for row, width in zip(rows, widths, strict=True)]
 
     def _pieces(self, key: Key) -> list[memoryview]:
         assert self._lease is not None
@@ -175,43 +262,33 @@ class Batch:
         hold (see `valid`) the value is 0. Texts are an array of objects. A batch that was selected from another copies.
         TypeError: pieces of the buffer such as raw.pkt have no column; take `values`.
         """
-        import numpy as np
-
-        if key in self._added:
-            return np.array(self.values(key))
-        found = find_key(key)
-        if found.kind in _FORMATS:
-            return self._view(_FORMATS[found.kind], found.field)
-        if found.kind in _ADDRESS_BYTES and found.type == "ipaddr":
-            return self._view("B", found.field, _ADDRESS_BYTES[found.kind])
-        if found.kind == "fixed":
-            return self._view("B", found.field, _FIXED_BYTES[key])
-        if found.kind == "bytes":
-            raise TypeError(f"{key} is a piece of the receive buffer, of another length in each packet: take batch.values('{key}')")
-        return np.array(self.values(key), dtype=object)
+        if key in self._added or key in _CIM:
+            return _numpy().array(self.values(key), dtype=object)
+        layout = _layout(key)
+        if layout.key.kind in _FORMATS or layout.key.kind == "fixed" or layout.key.type == "ipaddr":
+            return self._fields(layout.key.field)
+        if layout.key.kind == "bytes":
+            raise TypeError(
+                f"{key} is a piece of the receive buffer, of another length in each packet: take batch.values('{key}')"
+            )
+        return _numpy().array(self.values(key), dtype=object)
 
     def valid(self, key: str) -> np.ndarray[Any, Any]:
         """Return for each packet whether `key` holds: a NumPy array of bool."""
-        import numpy as np
+        np = _numpy()
+        if key in self._added or key in _CIM:
+            return np.array([value is not None for value in self.values(key)], dtype=bool)  # type: ignore[no-any-return]
+        return (self._fields("valid") & np.uint64(_layout(key).bit)).astype(bool)  # type: ignore[no-any-return]
 
-        if key in self._added:
-            return np.array([value is not None for value in self.values(key)])
-        mask = np.uint64(1 << valid_bit(find_key(key)))
-        return (self._view("Q", "valid") & mask).astype(bool)
-
-    def _view(self, format_: str, field: str, width: int = 0) -> np.ndarray[Any, Any]:
-        import numpy as np
-
-        if self._lease is None:
-            return np.empty((0, width) if width else 0, format_)
-        view: np.ndarray[Any, Any] = np.ndarray(
-            (self._total, width) if width else (self._total,),
-            np.dtype(format_),
-            buffer=self._lease.memory,
-            offset=DATA_BYTES + offset_of(field),
-            strides=(RECORD_BYTES, 1) if width else (RECORD_BYTES,),
-        )
-        return view if self._rows is None else view[self._rows]
+    def _fields(self, field: str) -> np.ndarray[Any, Any]:
+        """One field of all records as NumPy sees it."""
+        if self._table is None:
+            if self._lease is None:
+                return _numpy().empty(0, _record_dtype())[field]  # type: ignore[no-any-return]
+            # Positional: shape, dtype, buffer, offset.
+            self._table = _numpy().ndarray((self._total,), _record_dtype(), self._lease.memory, DATA_BYTES)
+        column = self._table[field]
+        return column if self._rows is None else column[self._rows]  # type: ignore[no-any-return]
 
     def to_dicts(self, *keys: str) -> list[dict[str, Any]]:
         """Return a dict for each packet, with the keys that hold for it (of `keys`, or of all); nothing in it is shared."""
@@ -236,7 +313,7 @@ class Batch:
     def _arrow(self, name: str) -> pa.Array:
         import pyarrow as pa
 
-        if name in self._added:
+        if name in self._added or name in _CIM:
             return pa.array(self.values(name))
         key = find_key(name)
         if key.kind in _FORMATS:
@@ -307,6 +384,30 @@ class Batch:
         return Records(self._lease.records, self._lease.data, self._rows_array, self._count, self._names or NO_NAMES)
 
 
+@cache
+def _numpy() -> Any:
+    """NumPy, imported when the first column is asked for: the daemon never pays for it."""
+    import numpy
+
+    return numpy
+
+
+@cache
+def _record_dtype() -> Any:
+    """`struct nfl_record` as NumPy sees it."""
+    fields = {key.field: _layout(name) for name, key in BY_NAME.items()}
+    layout = {"valid": ("Q", offset_of("valid"))}
+    for field, where in fields.items():
+        if where.key.kind in _FORMATS:
+            layout[field] = (where.format, offset_of(field))
+        elif where.width:
+            layout[field] = (f"({where.width},)B", offset_of(field))
+    names = list(layout)
+    formats, offsets = zip(*layout.values(), strict=True)
+    return _numpy().dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": RECORD_BYTES})
+
+
+@cache
 def find_key(name: str) -> Key:
     """Return the key of that name; KeyError with the nearest known one."""
     try:
@@ -324,7 +425,8 @@ def _of_key(name: str) -> Any:
         except KeyError:
             return packet._batch.values(name)[packet._row]
 
-    return property(get, doc=BY_NAME[name].meaning + f" (`{name}`; None where it does not hold)")
+    what = f"{' or '.join(_CIM[name])}" if name in _CIM else f"{BY_NAME[name].meaning} (`{name}`)"
+    return property(get, doc=f"{what}; None where it does not hold.")
 
 
 class Packet(msgspec.Struct, frozen=True, gc=False, eq=False):
@@ -359,6 +461,8 @@ class Packet(msgspec.Struct, frozen=True, gc=False, eq=False):
     saddr = _of_key("ip.saddr")
     daddr = _of_key("ip.daddr")
     protocol = _of_key("ip.protocol")
+    sport = _of_key("src_port")
+    dport = _of_key("dest_port")
 
     @property
     def timestamp(self) -> float:
@@ -368,27 +472,12 @@ class Packet(msgspec.Struct, frozen=True, gc=False, eq=False):
     @property
     def totlen(self) -> int | None:
         """Length of the IP packet as its header states it (IPv6: payload length and 40)."""
-        length = self.get("ip.totlen")
-        if length is None and (length := self.get("ip6.payloadlen")) is not None:
-            length += 40
-        return None if length is None else int(length)
-
-    @property
-    def sport(self) -> int | None:
-        """Source port of TCP, UDP, UDP-Lite or SCTP."""
-        return self._first("tcp.sport", "udp.sport", "sctp.sport")
-
-    @property
-    def dport(self) -> int | None:
-        """Destination port of TCP, UDP, UDP-Lite or SCTP."""
-        return self._first("tcp.dport", "udp.dport", "sctp.dport")
+        length, payload = self.get("ip.totlen"), self.get("ip6.payloadlen")
+        return length if payload is None else payload + 40
 
     def get(self, key: str) -> Any:
         """Return a key by its name; None where it does not hold, KeyError where there is none of that name."""
         return self._batch.values(key)[self._row]
-
-    def _first(self, *keys: str) -> int | None:
-        return next((value for key in keys if (value := self.get(key)) is not None), None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all keys that hold for this packet, by name."""
@@ -397,7 +486,9 @@ class Packet(msgspec.Struct, frozen=True, gc=False, eq=False):
     def __repr__(self) -> str:
         ends = [f"{address}{'' if port is None else f':{port}'}" for address, port in
                 ((self.saddr, self.sport), (self.daddr, self.dport)) if address]  # fmt: skip
-        return f"<Packet {' > '.join(ends) or 'family ' + str(self.family)} caplen {self.caplen} prefix {self.prefix!r}>"
+        return (
+            f"<Packet {' > '.join(ends) or 'family ' + str(self.family)} caplen {self.caplen} prefix {self.prefix!r}>"
+        )
 
 
 for _name in BY_NAME:

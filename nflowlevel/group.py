@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from nflowlevel.batch import Batch, Packet
+from nflowlevel.binding.buffers import ENOUGH_RECORDS
 from nflowlevel.binding.links import Links, NameTable
 from nflowlevel.binding.nflog import COPY_MODES, GroupSocket
 from nflowlevel.errors import nearest
@@ -33,12 +34,11 @@ class Profile(NamedTuple):
     """Pause between reads while traffic is dense; the socket buffer holds what comes meanwhile."""
 
 
-#: nlbufsiz at the kernel's maximum: a smaller one sends before qthreshold is reached. For single packets it would only make
-#: the kernel allocate 128 KiB for each, so `latency` leaves the default.
+#: nlbufsiz at the kernel's maximum: with a smaller one the kernel sends before qthreshold is reached.
 PROFILES: dict[str, Profile] = {
-    "default": Profile(qthreshold=256, qtimeout=5, nlbufsiz=131072, coalesce_secs=0.010),
+    "default": Profile(qthreshold=256, qtimeout=5, nlbufsiz=131072, coalesce_secs=0.025),
     "latency": Profile(qthreshold=1, qtimeout=1, nlbufsiz=0, coalesce_secs=0.002),
-    "throughput": Profile(qthreshold=1024, qtimeout=25, nlbufsiz=131072, coalesce_secs=0.020),
+    "throughput": Profile(qthreshold=1024, qtimeout=25, nlbufsiz=131072, coalesce_secs=0.050),
 }
 
 #: Traffic is dense when packets come faster than this, measured from read to read.
@@ -89,12 +89,14 @@ class Group:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             self.socket_buffer = self._grow(socket_buffer)
+            qthreshold = qthreshold or settings.qthreshold
             self._socket.bind(
                 copy_mode=COPY_MODES[copy_mode],
                 copy_range=copy_range,
-                qthreshold=qthreshold or settings.qthreshold,
+                qthreshold=qthreshold,
                 qtimeout=qtimeout or settings.qtimeout,
-                nlbufsiz=nlbufsiz or settings.nlbufsiz,
+                # For single packets the kernel would allocate 128 KiB each and shrink it again.
+                nlbufsiz=nlbufsiz or (settings.nlbufsiz if qthreshold > 1 else 0),
                 seq_global=seq_global,
             )
             if attach_conntrack:
@@ -147,8 +149,12 @@ class Group:
     def _pace(self, count: int) -> None:
         now = time.monotonic()
         elapsed, self._last_read = now - self._last_read, now
-        dense = count > 1 and count > elapsed * _DENSE_PACKETS_PER_SEC and not self.more
-        self.pause = self.coalesce_secs if dense and self.socket_buffer >= _COALESCE_BUFFER_BYTES else 0.0
+        dense = count > elapsed * _DENSE_PACKETS_PER_SEC and not self.more
+        if dense and count > 1 and self.socket_buffer >= _COALESCE_BUFFER_BYTES:
+            # No longer than it takes to fill a batch: larger ones only leave the processor's caches.
+            self.pause = min(self.coalesce_secs, elapsed * ENOUGH_RECORDS / count)
+        else:
+            self.pause = 0.0
 
     def batches(self, timeout: float | None = None) -> Iterator[Batch]:
         """Yield batches as they come, until `stop`; with `timeout` (seconds) an empty one when nothing came for that long."""
@@ -205,7 +211,11 @@ class Group:
         before = self.socket_buffer
         if before < self.max_socket_buffer:
             self.socket_buffer = self._grow(min(before, self.max_socket_buffer))
-        grown = f"grown from {before} to {self.socket_buffer}" if self.socket_buffer > before else f"is {before}, its ceiling"
+        grown = (
+            f"grown from {before} to {self.socket_buffer}"
+            if self.socket_buffer > before
+            else f"is {before}, its ceiling"
+        )
         self._limited(
             NOTICE,
             "overrun",
@@ -241,7 +251,9 @@ class Group:
     def __enter__(self) -> Group:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

@@ -36,7 +36,15 @@ class Key(NamedTuple):
     """`ulogd2` for its own keys, `nflowlevel` for those it lacks."""
 
 
-_KIND = {"uint8": "u8", "uint16": "u16", "uint32": "u32", "bool": "u8", "ipaddr": "addr", "raw": "bytes", "string": "text"}
+_KIND = {
+    "uint8": "u8",
+    "uint16": "u16",
+    "uint32": "u32",
+    "bool": "u8",
+    "ipaddr": "addr",
+    "raw": "bytes",
+    "string": "text",
+}
 
 
 def _key(
@@ -58,8 +66,17 @@ def _key(
 
 
 def _nflog() -> list[Key]:
-    def key(name: str, type_: str, valid: str, meaning: str, ipfix: tuple[int, int] | None = None, **more: str) -> Key:
-        return _key("NFLOG", name, type_, valid, meaning, ipfix=ipfix, **more)  # type: ignore[arg-type]
+    def key(
+        name: str,
+        type_: str,
+        valid: str,
+        meaning: str,
+        ipfix: tuple[int, int] | None = None,
+        *,
+        kind: str = "",
+        field: str = "",
+    ) -> Key:
+        return _key("NFLOG", name, type_, valid, meaning, kind=kind, field=field, ipfix=ipfix)
 
     def new(name: str, type_: str, valid: str, meaning: str) -> Key:
         return _key("NFLOG", name, type_, valid, meaning, new=True)
@@ -99,10 +116,18 @@ def _nflog() -> list[Key]:
 
 
 def _base() -> list[Key]:
-    def key(name: str, type_: str, valid: str, meaning: str, ipfix: tuple[int, int] | None = None, **more: str) -> Key:
-        return _key("BASE", name, type_, valid, meaning, ipfix=ipfix, **more)  # type: ignore[arg-type]
+    def key(
+        name: str,
+        type_: str,
+        valid: str,
+        meaning: str,
+        ipfix: tuple[int, int] | None = None,
+        *,
+        kind: str = "",
+        cim: str = "",
+    ) -> Key:
+        return _key("BASE", name, type_, valid, meaning, kind=kind, cim=cim, ipfix=ipfix)
 
-    ports = {"src": {"cim": "src_port"}, "dst": {"cim": "dest_port"}}
     return [
         key("ip.saddr", "ipaddr", "IP", "Source address, IPv4 or IPv6.", (0, 8)),
         key("ip.daddr", "ipaddr", "IP", "Destination address.", (0, 12)),
@@ -121,8 +146,8 @@ def _base() -> list[Key]:
         key("ip6.nexthdr", "uint8", "IP6", "Number of the last IPv6 header that could be reached.", (0, 193)),
         key("ip6.fragoff", "uint16", "IP6_FRAG", "Offset of an IPv6 fragment in bytes."),
         key("ip6.fragid", "uint32", "IP6_FRAG", "Identification of an IPv6 fragment."),
-        key("tcp.sport", "uint16", "TCP", "TCP source port.", (0, 182), **ports["src"]),
-        key("tcp.dport", "uint16", "TCP", "TCP destination port.", (0, 183), **ports["dst"]),
+        key("tcp.sport", "uint16", "TCP", "TCP source port.", (0, 182), cim="src_port"),
+        key("tcp.dport", "uint16", "TCP", "TCP destination port.", (0, 183), cim="dest_port"),
         key("tcp.seq", "uint32", "TCP", "TCP sequence number.", (0, 184)),
         key("tcp.ackseq", "uint32", "TCP", "TCP acknowledgement number.", (0, 185)),
         key("tcp.window", "uint16", "TCP", "TCP window, not scaled.", (0, 186)),
@@ -138,8 +163,8 @@ def _base() -> list[Key]:
         key("tcp.res1", "bool", "TCP", "The four reserved bits as a number, as ulogd2 gives them."),
         key("tcp.res2", "bool", "TCP", "CWR and ECE as a number: 1 ECE, 2 CWR."),
         key("tcp.csum", "uint16", "TCP", "TCP checksum."),
-        key("udp.sport", "uint16", "UDP", "UDP or UDP-Lite source port.", (0, 180), **ports["src"]),
-        key("udp.dport", "uint16", "UDP", "UDP or UDP-Lite destination port.", (0, 181), **ports["dst"]),
+        key("udp.sport", "uint16", "UDP", "UDP or UDP-Lite source port.", (0, 180), cim="src_port"),
+        key("udp.dport", "uint16", "UDP", "UDP or UDP-Lite destination port.", (0, 181), cim="dest_port"),
         key("udp.len", "uint16", "UDP_LEN", "Length the UDP header states; not UDP-Lite."),
         key("udp.csum", "uint16", "UDP", "UDP or UDP-Lite checksum."),
         key("icmp.type", "uint8", "ICMP", "ICMP type.", (0, 176)),
@@ -163,15 +188,17 @@ def _base() -> list[Key]:
         key("arp.saddr", "ipaddr", "ARP_ADDR", "Sender's IPv4 address.", kind="addr4"),
         key("arp.dhwaddr", "raw", "ARP_ADDR", "Target's hardware address, 6 bytes.", kind="fixed"),
         key("arp.daddr", "ipaddr", "ARP_ADDR", "Target's IPv4 address.", kind="addr4"),
-        key("sctp.sport", "uint16", "SCTP", "SCTP source port.", **ports["src"]),
-        key("sctp.dport", "uint16", "SCTP", "SCTP destination port.", **ports["dst"]),
+        key("sctp.sport", "uint16", "SCTP", "SCTP source port.", cim="src_port"),
+        key("sctp.dport", "uint16", "SCTP", "SCTP destination port.", cim="dest_port"),
         key("sctp.csum", "uint32", "SCTP", "SCTP checksum."),
         _key("BASE", "udplite.coverage", "uint16", "UDPLITE", "Checksum coverage of UDP-Lite (RFC 3828).", new=True),
     ]  # fmt: skip
 
 
 def _filters() -> list[Key]:
-    def text(plugin: str, name: str, valid: str, meaning: str, kind: str, field: str, cim: str = "", new: bool = False) -> Key:
+    def text(
+        plugin: str, name: str, valid: str, meaning: str, kind: str, field: str, cim: str = "", new: bool = False
+    ) -> Key:
         return _key(plugin, name, "string", valid, meaning, kind=kind, field=field, cim=cim, new=new)
 
     return [

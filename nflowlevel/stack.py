@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from nflowlevel.config import Config, StackItem, StackLine
 
 
-
-
 class Source:
     """An input and the stacks it feeds: each batch goes to the newest stack first, to the oldest last, as in ulogd2."""
 
@@ -103,7 +101,9 @@ class Stack:
             self.dropped += count
             where = plugin or self.output
             self._limited(
-                logging.ERROR, where.instance, f"{where}: {type(error).__name__}: {error}; {self.dropped} records of stack {self.text} lost"
+                logging.ERROR,
+                where.instance,
+                f"{where}: {type(error).__name__}: {error}; {self.dropped} records of stack {self.text} lost",
             )
             log.debug("the failure in full", exc_info=True)
 
@@ -203,7 +203,9 @@ def _resolve(config: Config, line: StackLine, plugins: list[AnyPlugin]) -> tuple
         if plugin.consumes != ANY_KEYS:
             for name in plugin.consumes:
                 if not name.startswith("[") and name not in nearest_key:
-                    wrong.append(f"{plugin} needs the key {name}, which no plugin before it publishes{nearest(name, nearest_key)}")
+                    wrong.append(
+                        f"{plugin} needs the key {name}, which no plugin before it publishes{nearest(name, nearest_key)}"
+                    )
         # A name published again keeps its first place and takes the newer value.
         nearest_key.update((key.name, key) for key in plugin.published())
         nearest_key.update((name, name) for name in plugin.adds)
@@ -215,4 +217,6 @@ def _resolve(config: Config, line: StackLine, plugins: list[AnyPlugin]) -> tuple
 
 
 def _errors(config: Config, line: StackLine, messages: list[str]) -> ConfigErrors:
-    return ConfigErrors(ConfigError(f"stack={line.text}: {message}", file=config.file, line=line.line) for message in messages)
+    return ConfigErrors(
+        ConfigError(f"stack={line.text}: {message}", file=config.file, line=line.line) for message in messages
+    )

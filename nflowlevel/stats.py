@@ -37,7 +37,7 @@ def counter(unit: str, meaning: str, *, gauge: bool = False, always: bool = Fals
 
 
 class Counters:
-    """Base of all groups of counters; a misspelt counter is an AttributeError, not a new one.
+    """Base of all groups of counters; counting into a misspelt one is an AttributeError.
 
     Increments are not atomic: where two threads count into one object, both hold its `lock`.
     """

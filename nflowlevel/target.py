@@ -71,13 +71,14 @@ class Chunk:
 class Backlog:
     """Lines that wait, oldest first; keeps the `pending`, `written` and `dropped` of `stats` true to them.
 
-    A chunk taken is still pending until it is `done` or given back. When `max_bytes` wait, new lines are refused
-    rather than old ones dropped: what is in the target then ends cleanly where the gap begins.
+    A chunk taken is still pending until it is `done`, lost or given back. When `max_bytes` wait, new lines are refused
+    rather than old ones dropped: what is in the target then ends cleanly where the gap begins. Two threads may use it.
     """
 
     def __init__(self, max_bytes: int, stats: OutputStats) -> None:
         self._max_bytes, self._stats = max_bytes, stats
         self._chunks: deque[Chunk] = deque()
+        self._closed = False
 
     def __bool__(self) -> bool:
         return bool(self._chunks)
@@ -89,50 +90,64 @@ class Backlog:
         """
         size = memoryview(data).nbytes
         stats = self._stats
-        if stats.pending_bytes and stats.pending_bytes + size > self._max_bytes:
-            stats.drop("full", records)
-            return False
-        if self._chunks and len(self._chunks[-1].data) + size <= _JOIN_BYTES:
-            last = self._chunks[-1]
-            last.data += data
-            last.records += records
-        else:
-            self._chunks.append(Chunk(bytearray(data), records))
-        stats.pending += records
-        stats.pending_bytes += size
+        with stats.lock:
+            if stats.pending_bytes and stats.pending_bytes + size > self._max_bytes:
+                stats.drop("full", records)
+                return False
+            stats.pending += records
+            stats.pending_bytes += size
+            if self._chunks and len(self._chunks[-1].data) + size <= _JOIN_BYTES:
+                self._chunks[-1].data += data
+                self._chunks[-1].records += records
+            else:
+                self._chunks.append(Chunk(bytearray(data), records))
         return True
 
     def take(self) -> Chunk | None:
         """Remove and return the oldest chunk; it stays pending."""
-        return self._chunks.popleft() if self._chunks else None
+        with self._stats.lock:
+            return self._chunks.popleft() if self._chunks else None
 
     def give_back(self, chunk: Chunk) -> None:
         """Put a chunk taken, or what is left of it, back in front."""
-        if chunk.data:
-            self._chunks.appendleft(chunk)
+        with self._stats.lock:
+            if chunk.data and not self._closed:
+                self._chunks.appendleft(chunk)
 
-    def again(self, chunk: Chunk) -> None:
+    def again(self, data: bytearray) -> None:
         """Put lines in front that were counted as written before and have to be sent once more."""
-        self._stats.pending_bytes += len(chunk.data)
-        self.give_back(chunk)
+        with self._stats.lock:
+            self._stats.pending_bytes += len(data)
+            self.give_back(Chunk(data, 0))
 
     def done(self, records: int, size: int) -> None:
         """Count lines of a chunk taken as written."""
         stats = self._stats
-        stats.pending -= records
-        stats.pending_bytes -= size
-        stats.written += records
-        stats.bytes += size
+        with stats.lock:
+            if self._closed:
+                return
+            stats.pending -= records
+            stats.pending_bytes -= size
+            stats.written += records
+            stats.bytes += size
 
     def lose(self, reason: str, records: int, size: int) -> None:
         """Count lines of a chunk taken as dropped."""
-        self._stats.pending -= records
-        self._stats.pending_bytes -= size
-        self._stats.drop(reason, records)
+        with self._stats.lock:
+            if self._closed:
+                return
+            self._stats.pending -= records
+            self._stats.pending_bytes -= size
+            self._stats.drop(reason, records)
 
-    def lose_all(self, reason: str) -> int:
-        """Drop everything pending, also what is taken at the moment; return how many records that were."""
-        records = self._stats.pending
-        self._chunks.clear()
-        self.lose(reason, records, self._stats.pending_bytes)
-        return records
+    def close(self, reason: str) -> int:
+        """Drop everything pending, also what is taken at the moment; return how many records that were.
+
+        Nothing is counted any more after this, whatever a thread that is late still does.
+        """
+        with self._stats.lock:
+            records = self._stats.pending
+            self._chunks.clear()
+            self.lose(reason, records, self._stats.pending_bytes)
+            self._closed = True
+            return records

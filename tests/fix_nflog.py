@@ -32,7 +32,9 @@ SEQ, SEQ_GLOBAL = 1, 2
 class NflogReader:
     """The reader of one group: whole packets, sequence numbers on, delivered at once."""
 
-    def __init__(self, netns: Netns, group: int, *, copy_range: int = 0xFFFF, qthreshold: int = 1) -> None:
+    def __init__(
+        self, netns: Netns, group: int, *, copy_range: int = 0xFFFF, qthreshold: int = 1, flags: int = SEQ | SEQ_GLOBAL
+    ) -> None:
         self.group = group
         self._ready: list[bytes] = []
         with netns.enter():
@@ -42,7 +44,7 @@ class NflogReader:
         self._configure(_CFG_CMD, bytes([_BIND]))
         self._configure(_CFG_MODE, struct.pack(">IBx", copy_range, _COPY_PACKET))
         self._configure(_CFG_QTHRESH, struct.pack(">I", qthreshold))
-        self._configure(_CFG_FLAGS, struct.pack(">H", SEQ | SEQ_GLOBAL))
+        self._configure(_CFG_FLAGS, struct.pack(">H", flags))
 
     def _configure(self, kind: int, value: bytes) -> None:
         """Send one configuration attribute and read until the kernel has answered; keep packets met on the way."""

@@ -393,10 +393,14 @@ def derive(keys: Mapping[str, Value], names: Mapping[int, str]) -> dict[str, Val
     for name in ("ip.saddr", "ip.daddr", "arp.saddr", "arp.daddr"):
         if isinstance(address := keys.get(name), bytes):
             added[f"{name}.str"] = socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
-    for direction in ("in", "out"):
-        index = keys.get(f"oob.ifindex_{direction}", 0)
-        assert isinstance(index, int)
-        added[f"oob.{direction}"] = names.get(index, "") if index else ""
+    for name, index in (
+        ("oob.in", keys.get("oob.ifindex_in", 0)),
+        ("oob.out", keys.get("oob.ifindex_out", 0)),
+        ("oob.physin", keys.get("oob.physindev")),
+        ("oob.physout", keys.get("oob.physoutdev")),
+    ):
+        if isinstance(index, int):
+            added[name] = names.get(index, "") if index else ""
     return added | _hardware_header(keys)
 
 
@@ -406,7 +410,7 @@ def _hardware_header(keys: Mapping[str, Value]) -> Keys:
     assert isinstance(source, bytes)
     ethernet = keys.get("raw.type") == 1 and len(header) >= 14
     added: Keys = {}
-    if "oob.protocol" in keys or ethernet:
+    if "oob.protocol" in keys:
         added["HWHDR:oob.protocol"] = be16(header, 12) if ethernet else keys["oob.protocol"]
     if header:
         added |= {"HWHDR:raw.type": keys["raw.type"], "mac.str": header.hex(":")}

@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -58,8 +59,11 @@ def _plugin(name: str) -> Path:
 class Ulogd2:
     """ulogd2 in the foreground, reading one group; ready when the `with` block begins, stopped when it ends.
 
-    `options` are further lines of the input's section, `output` of the output's section.
+    `options` are further lines of the input's section, `output_options` of the output's. `lines` and `records` wait for
+    what is written.
     """
+
+    command: tuple[str, ...] = (str(_DAEMON),)
 
     def __init__(
         self,
@@ -69,12 +73,12 @@ class Ulogd2:
         group: int = 1,
         filters: tuple[str, ...] = FILTERS,
         output: str = "JSON",
+        qthreshold: int = 1,
         options: str = "",
         output_options: str = "",
         timezone: str = "UTC",
     ) -> None:
-        if missing():
-            pytest.skip(missing())
+        self._require()
         self._netns, self._group, self._timezone = netns, group, timezone
         self._process: subprocess.Popen[Any] | None = None
         self.config = directory / f"ulogd-{group}.conf"
@@ -82,18 +86,22 @@ class Ulogd2:
         self.output = directory / f"ulogd-{group}.out"
         stack = ",".join(f"i{i}:{name}" for i, name in enumerate(("NFLOG", *filters, output)))
         plugins = "".join(f'plugin="{_plugin(name)}"\n' for name in ("NFLOG", *filters, output))
-        # Threshold 1: every packet comes at once; sync: every record is in the file at once.
+        # With threshold 1 every packet comes at once; with sync every record is in the file at once.
         self.config.write_text(
             f'[global]\nlogfile="{self.log}"\nloglevel=1\n{plugins}stack={stack}\n'
-            f"[i0]\ngroup={group}\nnetlink_qthreshold=1\nnetlink_socket_buffer_size=8388608\n"
+            f"[i0]\ngroup={group}\nnetlink_qthreshold={qthreshold}\nnetlink_socket_buffer_size=8388608\n"
             f"netlink_socket_buffer_maxsize=16777216\n{options}\n"
             f'[i{len(filters) + 1}]\nfile="{self.output}"\nsync=1\n{output_options}\n'
         )
 
-    def __enter__(self) -> Ulogd2:
+    def _require(self) -> None:
+        if missing():
+            pytest.skip(missing())
+
+    def __enter__(self) -> Self:
         environment = {**os.environ, "TZ": self._timezone}
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self._process = self._netns.popen(str(_DAEMON), "-c", str(self.config), env=environment, **quiet)
+        self._process = self._netns.popen(*self.command, "-c", str(self.config), env=environment, **quiet)
         self._wait(lambda: self._group in bound_groups(self._netns), f"group {self._group} is bound")
         return self
 
@@ -115,7 +123,7 @@ class Ulogd2:
             self._process.terminate()
             status = self._process.wait(20)
             self._process = None
-            assert status == 0, f"ulogd2 ended with {status}: {self._messages()}"
+            assert status == 0, f"{self.command[0]} ended with {status}: {self._messages()}"
         return self._text().splitlines()
 
     def _text(self) -> str:
@@ -129,5 +137,14 @@ class Ulogd2:
         assert self._process is not None
         while not ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"ulogd2: not reached: {what}\n{self._messages()}")
+                raise AssertionError(f"{self.command[0]}: not reached: {what}\n{self._messages()}")
             time.sleep(0.005)
+
+
+class Nflowlevel(Ulogd2):
+    """Our daemon, given the same configuration file."""
+
+    command = (sys.executable, "-m", "nflowlevel.daemon")
+
+    def _require(self) -> None:
+        """Nothing but the package itself is needed; modules that the file names need not exist."""

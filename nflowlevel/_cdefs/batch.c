@@ -441,11 +441,12 @@ static void timestamp(struct nfl_record *r, const struct attribute *a)
 {
 	if (a->length < 16)
 		return;
-	if (!be32(a->value) && !be32(a->value + 4))	/* 64-bit seconds */
-		return;
 	r->oob_time_sec = be32(a->value + 4);
 	r->oob_time_usec = be32(a->value + 12);
-	r->valid |= BIT(KERNEL_TIME);
+	if (be32(a->value) || r->oob_time_sec)	/* 64-bit seconds */
+		r->valid |= BIT(KERNEL_TIME);
+	else
+		r->valid &= ~BIT(KERNEL_TIME);
 }
 
 /* One attribute into the record; `data` is the buffer that offsets count from. */

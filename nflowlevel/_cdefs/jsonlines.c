@@ -22,35 +22,74 @@ static inline char *put(char *p, const char *text, size_t length)
 	return p + length;
 }
 
-static char *put_u64(char *p, uint64_t n)
+/* A short constant text that lies in NFL_LABEL_BYTES readable bytes, to where as many may be written: one copy of a fixed size
+ * is a few instructions, one of a variable size is a call. */
+static inline char *put_label(char *p, const char *text, uint32_t length)
 {
-	char text[20], *at = text + sizeof(text);
+	memcpy(p, text, NFL_LABEL_BYTES);
+	if (__builtin_expect(length > NFL_LABEL_BYTES, 0))
+		memcpy(p + NFL_LABEL_BYTES, text + NFL_LABEL_BYTES, length - NFL_LABEL_BYTES);
+	return p + length;
+}
 
-	while (n >= 100) {
-		at -= 2;
-		memcpy(at, digits2 + n % 100 * 2, 2);
-		n /= 100;
-	}
-	if (n >= 10) {
-		at -= 2;
-		memcpy(at, digits2 + n * 2, 2);
-	} else {
-		*--at = (char)('0' + n);
-	}
-	return put(p, at, (size_t)(text + sizeof(text) - at));
+static inline char *put2(char *p, uint32_t n)
+{
+	memcpy(p, digits2 + n * 2, 2);
+	return p + 2;
 }
 
 static inline char *put_u8(char *p, uint8_t n)
 {
-	if (n >= 100)
+	if (n >= 100) {
 		*p++ = (char)('0' + n / 100);
+		return put2(p, n % 100u);
+	}
 	if (n >= 10)
-		*p++ = (char)('0' + n / 10 % 10);
-	*p++ = (char)('0' + n % 10);
+		return put2(p, n);
+	*p++ = (char)('0' + n);
 	return p;
 }
 
+static inline char *put_u16(char *p, uint32_t n)
+{
+	if (n >= 10000) {
+		*p++ = (char)('0' + n / 10000);
+		n %= 10000;
+		return put2(put2(p, n / 100), n % 100);
+	}
+	if (n >= 1000)
+		return put2(put2(p, n / 100), n % 100);
+	if (n >= 100) {
+		*p++ = (char)('0' + n / 100);
+		return put2(p, n % 100);
+	}
+	return put_u8(p, (uint8_t)n);
+}
+
+static char *put_u64(char *p, uint64_t n)
+{
+	char text[20], *at = text + sizeof(text);
+
+	if (n <= UINT16_MAX)
+		return put_u16(p, (uint32_t)n);
+	while (n >= 100) {
+		at -= 2;
+		put2(at, n % 100);
+		n /= 100;
+	}
+	at -= n >= 10 ? 2 : 1;
+	put_u8(at, (uint8_t)n);
+	return put(p, at, (size_t)(text + sizeof(text) - at));
+}
+
 static const char hex[] = "0123456789abcdef";
+static const char hex2[] =
+	"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f3031"
+	"32333435363738393a3b3c3d3e3f404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f60616263"
+	"6465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f808182838485868788898a8b8c8d8e8f909192939495"
+	"969798999a9b9c9d9e9fa0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebfc0c1c2c3c4c5c6c7"
+	"c8c9cacbcccdcecfd0d1d2d3d4d5d6d7d8d9dadbdcdddedfe0e1e2e3e4e5e6e7e8e9eaebecedeeeff0f1f2f3f4f5f6f7f8f9"
+	"fafbfcfdfeff";
 
 static char *put_hex16(char *p, uint16_t n)
 {
@@ -111,12 +150,11 @@ static char *put_addr6(char *p, const uint8_t *a)
 static char *put_mac(char *p, const uint8_t *bytes, uint32_t length)
 {
 	for (uint32_t i = 0; i < length; i++) {
-		if (i)
-			*p++ = ':';
-		*p++ = hex[bytes[i] >> 4];
-		*p++ = hex[bytes[i] & 0xf];
+		memcpy(p, hex2 + bytes[i] * 2, 2);
+		p[2] = ':';
+		p += 3;
 	}
-	return p;
+	return length ? p - 1 : p;
 }
 
 /* Bytes of the well-formed UTF-8 sequence at p (Unicode, table 3-7); negative: the bytes of an ill-formed beginning. */
@@ -277,7 +315,7 @@ static char *put_number(char *p, const struct nfl_column *c, const struct nfl_re
 		return put_u8(p, *field);
 	case NFL_U16:
 		memcpy(&u16, field, sizeof(u16));
-		return put_u64(p, u16);
+		return put_u16(p, u16);
 	case NFL_U32:
 		memcpy(&u32, field, sizeof(u32));
 		return put_u64(p, u32);
@@ -315,8 +353,7 @@ static char *put_timestamp(char *p, struct nfl_json *plan, const struct nfl_reco
 		new_second(plan, r->oob_time_sec);
 	p = put(p, plan->clock, plan->clock_length);
 	*p++ = '.';
-	for (uint32_t unit = 10000; unit; unit /= 100)
-		p = put(p, digits2 + usec / unit % 100 * 2, 2);
+	p = put2(put2(put2(p, usec / 10000), usec / 100 % 100), usec % 100);
 	return put(p, plan->zone, 5);
 }
 
@@ -336,7 +373,7 @@ static char *put_line(char *p, const char *end, struct nfl_json *plan, const str
 		if (!holds(c, r, row))
 			continue;
 		if (c->kind <= NFL_U32 || c->kind == NFL_ROW_INT || c->kind == NFL_ROW_FLOAT) {
-			p = put(p, c->label, c->label_length);
+			p = put_label(p, c->label, c->label_length);
 			p = put_number(p, c, r, row);
 			continue;
 		}
@@ -348,7 +385,7 @@ static char *put_line(char *p, const char *end, struct nfl_json *plan, const str
 			memcpy(&length, (const uint8_t *)r + c->field2, sizeof(length));
 			if ((size_t)(end - p) < plan->fixed_size + 3u * length)
 				return NULL;
-			p = put(p, c->label, c->label_length);
+			p = put_label(p, c->label, c->label_length);
 			*p++ = '"';
 			p = put_mac(p, data + at, length);
 			*p++ = '"';
@@ -357,7 +394,7 @@ static char *put_line(char *p, const char *end, struct nfl_json *plan, const str
 		text = text_of(c, plan->ifnames, plan->ifname_count, r, data, row, scratch);
 		if ((size_t)(end - p) < plan->fixed_size + 6 * text.length)
 			return NULL;
-		p = put(p, c->label, c->label_length);
+		p = put_label(p, c->label, c->label_length);
 		if (text.plain) {
 			*p++ = '"';
 			p = put(p, text.at, text.length);

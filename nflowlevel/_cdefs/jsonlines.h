@@ -18,6 +18,8 @@ enum nfl_kind {
 	NFL_ROW_TEXT		/* values: nfl_span a row, into blob */
 };
 
+enum nfl_label { NFL_LABEL_BYTES = 32 };	/* labels lie in at least as many readable bytes */
+
 struct nfl_span { uint32_t at, length; };
 
 struct nfl_column {

@@ -51,13 +51,22 @@ class Lease:
     sliced and kept; they hold the slot.
     """
 
-    __slots__ = ("data", "memory", "records")
+    __slots__ = ("_casts", "data", "memory", "records")
 
     def __init__(self, pool: BufferPool, slot: Slot) -> None:
         # The slot travels with the destructor: it outlives the pool where a view does.
         self.data: CData = ffi.gc(slot.data, lambda _: pool.give_back(slot))
         self.records: CData = slot.records
         self.memory = memoryview(ffi.buffer(self.data, SLOT_BYTES)).toreadonly()
+        self._casts: dict[str, memoryview] = {}
+
+    def cast(self, format_: str) -> memoryview:
+        """Return the memory as an array of numbers: `B`, `H`, `I` or `Q` of the struct module."""
+        try:
+            return self._casts[format_]
+        except KeyError:
+            made = self._casts[format_] = self.memory.cast(format_)  # type: ignore[call-overload]
+            return made  # type: ignore[no-any-return]
 
 
 class BufferPool:

@@ -29,7 +29,9 @@ def entered(netns: str | None) -> Iterator[None]:
     try:
         target = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise KernelError(f"enter network namespace {netns} ({path})", error.errno or 0, "list them with: ip netns") from None
+        raise KernelError(
+            f"enter network namespace {netns} ({path})", error.errno or 0, "list them with: ip netns"
+        ) from None
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         _setns(target, f"enter network namespace {netns}")

@@ -7,16 +7,17 @@ A plan is made once per stack; only columns that Python added change from batch 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from nflowlevel.binding._lib import CData, ffi, lib
 from nflowlevel.binding.links import NameTable
 from nflowlevel.keys import Key
 
-_RECORD = ffi.typeof("struct nfl_record")
-_OFFSETS: dict[str, int] = {name: field.offset for name, field in _RECORD.fields}
+_RECORD_FIELDS: dict[str, CData] = dict(ffi.typeof("struct nfl_record").fields)
+_OFFSETS: dict[str, int] = {name: field.offset for name, field in _RECORD_FIELDS.items()}
 
 _KINDS: dict[str, int] = {
     "u8": lib.NFL_U8,
@@ -30,11 +31,13 @@ _KINDS: dict[str, int] = {
     "ifname": lib.NFL_IFNAME,
 }
 
-#: No number, address, hardware address or interface name is longer as JSON.
-_VALUE_BYTES = 6 * 32 + 2
+#: No number, address, hardware address or interface name is longer as JSON; a label may be copied as a whole.
+_VALUE_BYTES = 6 * 32 + 2 + lib.NFL_LABEL_BYTES
 _TIMESTAMP_BYTES = 40
 _LINE_END_BYTES = 2
-_TEXT_BUFFER_BYTES = 1 << 16
+#: A first guess at the room for a column's texts; one that does not hold them is filled again.
+_TEXT_BYTES_PER_ROW = 48
+_LEAST_TEXT_BYTES = 512
 #: A buffer for lines starts with the first size and grows up to the second to hold a batch in one piece; only a line
 #: longer than that makes a larger one.
 _FIRST_OUT_BYTES = 1 << 18
@@ -48,6 +51,11 @@ def offset_of(field: str) -> int:
     return _OFFSETS[field]
 
 
+def field_size(field: str) -> int:
+    """Return how many bytes of `struct nfl_record` a field takes."""
+    return int(ffi.sizeof(_RECORD_FIELDS[field].type))
+
+
 def valid_bit(key: Key) -> int:
     """Return the number of the bit in nfl_record.valid that says `key` holds."""
     return int(getattr(lib, f"NFL_VALID_{key.valid}"))
@@ -56,10 +64,13 @@ def valid_bit(key: Key) -> int:
 class AddedColumn(Protocol):
     """A column that Python computed: a value or None for each record of the batch, by record number."""
 
-    values: Sequence[int | float | str | None]
+    @property
+    def values(self) -> Sequence[int | float | str | None]:
+        """The values."""
 
 
-class Records(NamedTuple):
+@dataclass(slots=True)
+class Records:
     """What is rendered: `count` rows of `records`, those named in `rows` (uint32_t *) or the first ones."""
 
     records: CData
@@ -91,7 +102,13 @@ class JSONPlan:
     """
 
     def __init__(
-        self, members: Sequence[tuple[str, Key | str]], *, head: str, tail: str, timestamp: bool, actions: frozenset[str]
+        self,
+        members: Sequence[tuple[str, Key | str]],
+        *,
+        head: str,
+        tail: str,
+        timestamp: bool,
+        actions: frozenset[str],
     ) -> None:
         self._keep: list[object] = []
         self._added: list[tuple[int, str]] = []
@@ -106,7 +123,7 @@ class JSONPlan:
                 column = _column(label, key)
                 if name in actions:
                     column["kind"] = lib.NFL_ACTION
-            column["label"] = self._text(label)
+            column["label"] = self._text(label.ljust(lib.NFL_LABEL_BYTES))
             columns.append(column)
             fixed += len(label) + _VALUE_BYTES
         self._columns = ffi.new("struct nfl_column[]", columns)
@@ -137,7 +154,7 @@ class JSONPlan:
         self._out: CData = _uninitialised("char[]", size)
         self._view = memoryview(ffi.buffer(self._out))
 
-    def render(self, batch: Records, added: dict[str, AddedColumn]) -> Iterator[tuple[memoryview, int]]:
+    def render(self, batch: Records, added: Mapping[str, AddedColumn]) -> Iterator[tuple[memoryview, int]]:
         """Yield (lines, number of lines); usually once. A memoryview is good until the next is asked for.
 
         KeyError: a column that Python adds is missing from `added`.
@@ -178,25 +195,34 @@ def _fill(column: CData, added: AddedColumn) -> object:
 
 
 class TextColumn:
-    """One key as text: addresses, hardware addresses, interface names, prefixes."""
+    """One key as text: addresses, hardware addresses, interface names, prefixes. Never changed: threads may share it."""
 
     def __init__(self, key: Key) -> None:
         self._column = ffi.new("struct nfl_column *", _column(b"", key))
 
     def render(self, batch: Records) -> list[str]:
         """Return a text for each row; empty where the key does not hold."""
-        size, done, first = _TEXT_BUFFER_BYTES, ffi.new("uint32_t *"), 0
-        out = _uninitialised("char[]", size)
-        texts: list[str] = []
+        names, done = batch.names, ffi.new("uint32_t *")
+        first, size = 0, max(_LEAST_TEXT_BYTES, _TEXT_BYTES_PER_ROW * batch.count)
+        out, texts = _uninitialised("char[]", size), list[str]()
         while first < batch.count:
-            names = batch.names
             used = lib.nfl_text_render(
-                self._column, names.array, len(names), batch.records, batch.data, batch.rows, first, batch.count, out, size, done
+                self._column,
+                names.array,
+                len(names),
+                batch.records,
+                batch.data,
+                batch.rows,
+                first,
+                batch.count,
+                out,
+                size,
+                done,
             )
-            if not used:
+            if used:
+                texts += bytes(ffi.buffer(out, used - 1)).decode("utf-8", "replace").split("\0")
+                first = done[0]
+            else:
                 size *= 2
                 out = _uninitialised("char[]", size)
-                continue
-            texts += bytes(ffi.buffer(out, used - 1)).decode("utf-8", "replace").split("\0")
-            first = done[0]
         return texts

@@ -33,7 +33,9 @@ _BIND_FAMILIES = (2, 10, 7)
 class NFLOGOptions(Options, frozen=True, kw_only=True):
     """Options of NFLOG; names as in ulogd.conf."""
 
-    group: Annotated[int, Meta(ge=0, le=65535, description="The group; 0 also takes over kernel logging, see `bind`.")] = 0
+    group: Annotated[
+        int, Meta(ge=0, le=65535, description="The group; 0 also takes over kernel logging, see `bind`.")
+    ] = 0
     profile: Annotated[
         Literal["default", "latency", "throughput"],
         Meta(description="Settings for what follows: a lone packet arrives within 0.1 s, 5 ms or 0.5 s."),
@@ -53,9 +55,13 @@ class NFLOGOptions(Options, frozen=True, kw_only=True):
     netlink_socket_buffer_maxsize: Annotated[
         int, Meta(ge=0, description="Ceiling up to which it doubles when the kernel loses packets; 0: 256 MiB.")
     ] = 0
-    copy_mode: Annotated[Literal["packet", "meta", "none"], Meta(description="What the kernel copies of a packet.")] = "packet"
+    copy_mode: Annotated[Literal["packet", "meta", "none"], Meta(description="What the kernel copies of a packet.")] = (
+        "packet"
+    )
     copy_range: Annotated[int, Meta(ge=0, le=65535, description="Bytes it copies of a packet; 0: all.")] = 0
-    numeric_label: Annotated[int, Meta(ge=0, le=255, description="Becomes `raw.label`; 0 is blocked by convention.")] = 0
+    numeric_label: Annotated[
+        int, Meta(ge=0, le=255, description="Becomes `raw.label`; 0 is blocked by convention.")
+    ] = 0
     seq_local: Annotated[bool, Meta(description="Publish `oob.seq.local`.")] = False
     seq_global: Annotated[bool, Meta(description="Publish `oob.seq.global`.")] = False
     attach_conntrack: Annotated[bool, Meta(description="Ask the kernel for each packet's conntrack entry.")] = False

@@ -37,12 +37,21 @@ class JSONOptions(Options, frozen=True, kw_only=True):
 
     mode: Annotated[Literal["file", "tcp", "udp", "unix"], Meta(description="Where lines go.")] = "file"
     file: Annotated[
-        str, Meta(min_length=1, description="File or FIFO appended to, or the socket's path in mode unix; `-` is standard output.")
+        str,
+        Meta(
+            min_length=1,
+            description="File or FIFO appended to, or the socket's path in mode unix; `-` is standard output.",
+        ),
     ] = "/var/log/ulogd.json"
-    host: Annotated[str, Meta(min_length=1, description="Peer of modes tcp and udp: a name or an address.")] = "127.0.0.1"
+    host: Annotated[str, Meta(min_length=1, description="Peer of modes tcp and udp: a name or an address.")] = (
+        "127.0.0.1"
+    )
     port: Annotated[str, Meta(min_length=1, description="Its port: a number or a service name.")] = "12345"
     sync: Annotated[
-        bool, Meta(description="Bring each batch to the disk (fdatasync, in the background), not only to the system's cache.")
+        bool,
+        Meta(
+            description="Bring each batch to the disk (fdatasync, in the background), not only to the system's cache."
+        ),
     ] = False
     timestamp: Annotated[bool, Meta(description="Begin with the time.")] = True
     eventv1: Annotated[bool, Meta(description="Logstash's names: `@version`, and `@timestamp` for the time.")] = False
@@ -50,7 +59,9 @@ class JSONOptions(Options, frozen=True, kw_only=True):
     boolean_label: Annotated[
         bool, Meta(description="Instead of `raw.label`: `action`, `blocked` for 0 and `allowed` for any other label.")
     ] = False
-    max_pending_bytes: Annotated[int, Meta(ge=0, description="Memory for records that wait while the target is away.")] = 64 << 20
+    max_pending_bytes: Annotated[
+        int, Meta(ge=0, description="Memory for records that wait while the target is away.")
+    ] = 64 << 20
 
 
 class JSON(Output[JSONOptions]):

@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where nflowlevel's records differ from those of ulogd2 2.0.8, on purpose: the whole list.
+
+Each entry names the members concerned, who writes them, when, and why. test_parity.py demands that every difference it
+meets is on the list, and that every entry is met. `D-…` are the defect numbers used in docs/from-ulogd2.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tests import oracle
+from tests.oracle import Keys, be16
+
+Record = dict[str, Any]
+
+#: Prefixes of member names.
+_LAYER4 = ("tcp.", "udp.", "udplite.", "icmp.", "icmpv6.", "sctp.", "ahesp.", "src_port", "dest_port")
+_PORTS = ("src_port", "dest_port")
+_IP = ("ip.", "ip6.", "src_ip", "dest_ip")
+_ARP = ("arp.",)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One packet: its keys by the oracle, our record and ulogd2's."""
+
+    name: str
+    keys: Keys
+    ours: Record
+    theirs: Record
+
+    @cached_property
+    def network(self) -> tuple[int, bytes]:
+        """Ethertype and bytes of the packet's network header, tags skipped."""
+        return oracle.network(self.family, self.keys)[:2] if "raw.pkt" in self.keys else (0, b"")
+
+    @property
+    def family(self) -> int:
+        return int(self.keys["oob.family"])
+
+    @property
+    def packet(self) -> bytes:
+        return self.network[1]
+
+    @property
+    def tagged_payload(self) -> bool:
+        """A VLAN tag stands in the payload: the kernel has taken off only the outermost."""
+        return self.keys.get("oob.protocol") in (oracle.ETH_VLAN, oracle.ETH_QINQ)
+
+    @property
+    def ip4(self) -> bool:
+        return self.network[0] == oracle.ETH_IPV4 and len(self.packet) >= 20 and not self.wrong_version
+
+    @property
+    def ip6(self) -> bool:
+        return self.network[0] == oracle.ETH_IPV6 and len(self.packet) >= 40 and not self.wrong_version
+
+    @property
+    def wrong_version(self) -> bool:
+        expected = {oracle.ETH_IPV4: 4, oracle.ETH_IPV6: 6}.get(self.network[0])
+        return expected is not None and len(self.packet) >= 20 and self.packet[0] >> 4 != expected
+
+    @property
+    def header(self) -> int:
+        """Bytes of the IPv4 header, as it states."""
+        return (self.packet[0] & 0xF) * 4
+
+    @property
+    def stated(self) -> int:
+        """Length of the packet as its IP header states it, 0 where it states none."""
+        if self.ip4:
+            return be16(self.packet, 2)
+        return 40 + be16(self.packet, 4) if be16(self.packet, 4) else 0
+
+    @property
+    def last_header(self) -> Any:
+        return self.ours.get("ip6.nexthdr")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`members` begin with one of these; `written` by "us", "them" or "both" (with different values)."""
+
+    id: str
+    members: tuple[str, ...]
+    written: str
+    when: Callable[[Case], bool]
+    reason: str
+
+    def explains(self, case: Case, member: str) -> bool:
+        """Tell whether this is why the two records differ in `member`."""
+        by = "both" if member in case.ours and member in case.theirs else "us" if member in case.ours else "them"
+        return by == self.written and member.startswith(self.members) and self.when(case)
+
+
+def _swapped(case: Case, member: str) -> bool:
+    ours, theirs = case.ours.get(member), case.theirs.get(member)
+    return isinstance(ours, int) and ours == int.from_bytes(int(theirs or 0).to_bytes(2, "little"), "big")
+
+
+def _cut_extension(case: Case) -> bool:
+    """An IPv6 extension header that is not there in full (or ESP, which ulogd2 takes for one) ends the walk."""
+    return case.ip6 and case.last_header in (0, 43, 44, 50, 51, 60)
+
+
+def _beyond_stated_length(case: Case) -> bool:
+    """The transport header does not fit into the length that the IP header states, though the bytes are there."""
+    return (case.ip4 or case.ip6) and 0 < case.stated < len(case.packet) and "src_port" not in case.ours
+
+
+def _impossible_length(case: Case) -> bool:
+    """The length that the IPv4 header states is shorter than that header."""
+    return case.ip4 and 0 < case.stated < case.header
+
+
+DIFFERENCES = (
+    Difference(
+        "D-B01",
+        _LAYER4,
+        "them",
+        lambda case: case.ip4 and be16(case.packet, 6) & 0x1FFF != 0,
+        "ulogd2 reads a transport header out of the data of later IPv4 fragments.",
+    ),
+    Difference(
+        "D-B02",
+        _IP,
+        "us",
+        lambda case: case.ip4 and len(case.packet) <= max(20, case.header),
+        "ulogd2 decodes nothing of an IPv4 packet that ends with its header.",
+    ),
+    Difference(
+        "D-B03",
+        ("tcp.offset", "tcp.reserved"),
+        "both",
+        lambda case: case.theirs.get("tcp.offset") == case.theirs.get("tcp.reserved") == 0,
+        "ulogd2 always writes 0.",
+    ),
+    Difference(
+        "D-B04",
+        ("icmp.csum",),
+        "both",
+        lambda case: _swapped(case, "icmp.csum"),
+        "ulogd2 writes the checksum with its bytes swapped.",
+    ),
+    Difference(
+        "D-B04",
+        ("icmpv6.csum",),
+        "both",
+        lambda case: _swapped(case, "icmpv6.csum"),
+        "ulogd2 writes the checksum with its bytes swapped.",
+    ),
+    Difference(
+        "D-B05",
+        ("ahesp.spi",),
+        "us",
+        lambda case: case.ip4 or case.ip6,
+        "ulogd2 does not decode AH and ESP.",
+    ),
+    Difference(
+        "D-B06",
+        ("ip.protocol",),
+        "us",
+        lambda case: case.ip6 and case.last_header == 50,
+        "ulogd2 takes ESP for an IPv6 extension header and finds no protocol behind it.",
+    ),
+    Difference(
+        "D-B07",
+        (*_PORTS, "sctp."),
+        "us",
+        lambda case: case.ip6 and case.last_header == 132,
+        "ulogd2 does not decode SCTP over IPv6.",
+    ),
+    Difference(
+        "D-B08",
+        (*_PORTS, "udp.csum", "udplite.coverage"),
+        "us",
+        lambda case: case.ours.get("ip.protocol") == 136,
+        "ulogd2 does not decode UDP-Lite.",
+    ),
+    Difference(
+        "D-B09",
+        ("arp.saddr.str", "arp.daddr.str"),
+        "both",
+        lambda case: case.network[0] == oracle.ETH_ARP,
+        "ulogd2 writes a part of a memory address in place of ARP's addresses.",
+    ),
+    Difference(
+        "arp-foreign",
+        ("arp.saddr.str", "arp.daddr.str"),
+        "them",
+        lambda case: case.network[0] == oracle.ETH_ARP and case.packet[2:6] != bytes([8, 0, 6, 4]),
+        "ulogd2 looks for Ethernet and IPv4 addresses whatever the ARP packet is about.",
+    ),
+    Difference(
+        "arp-short",
+        _ARP,
+        "us",
+        lambda case: case.network[0] == oracle.ETH_ARP and 8 <= len(case.packet) < 28,
+        "ulogd2 decodes nothing of an ARP packet with fewer than 28 bytes.",
+    ),
+    Difference(
+        "D-B10",
+        (*_LAYER4, *_IP, *_ARP),
+        "us",
+        lambda case: case.family in (oracle.ARP, oracle.NETDEV),
+        "ulogd2 decodes nothing of what tables of the arp and netdev families log.",
+    ),
+    Difference(
+        "vlan-in-payload",
+        (*_LAYER4, *_IP, *_ARP),
+        "us",
+        lambda case: case.family == oracle.BRIDGE and case.tagged_payload,
+        "ulogd2 does not look behind a second VLAN tag.",
+    ),
+    Difference(
+        "D-N05",
+        ("vlan.", "oob.phys"),
+        "us",
+        lambda case: case.family in (oracle.BRIDGE, oracle.NETDEV),
+        "ulogd2 has no keys for VLAN tags and bridge ports.",
+    ),
+    Difference(
+        "D-B11",
+        ("ip.protocol", "ip6.nexthdr"),
+        "both",
+        lambda case: case.ip6 and case.theirs.get("ip.protocol") == case.theirs.get("ip6.nexthdr") in (135, 139, 140),
+        "ulogd2 stops at mobility, HIP and shim6 headers.",
+    ),
+    Difference(
+        "D-B11",
+        _LAYER4,
+        "us",
+        lambda case: case.ip6 and case.theirs.get("ip6.nexthdr") in (135, 139, 140),
+        "ulogd2 stops at mobility, HIP and shim6 headers.",
+    ),
+    Difference(
+        "D-B11",
+        ("ip.protocol",),
+        "them",
+        lambda case: case.ip6 and case.theirs["ip.protocol"] == case.last_header in (135, 139, 140),
+        "ulogd2 stops at mobility, HIP and shim6 headers, so it does not notice when one of them is cut.",
+    ),
+    Difference(
+        "D-B12",
+        ("ip6.nexthdr",),
+        "us",
+        _cut_extension,
+        "ulogd2 does not name the IPv6 extension header that is cut; of ESP it computes a length from encrypted bytes.",
+    ),
+    Difference(
+        "later-fragment-walked",
+        ("ip6.fragoff", "ip6.nexthdr"),
+        "both",
+        lambda case: case.ip6 and bool(case.ours.get("ip6.fragoff")) and case.last_header == 44,
+        "ulogd2 reads the data of a later IPv6 fragment as one more fragment header.",
+    ),
+    Difference(
+        "version",
+        (*_LAYER4, *_IP),
+        "them",
+        lambda case: case.wrong_version,
+        "ulogd2 does not look at the version: it decodes what is no IP packet at all.",
+    ),
+    Difference(
+        "ihl",
+        _LAYER4,
+        "them",
+        lambda case: case.ip4 and case.header < 20,
+        "ulogd2 reads a transport header out of an IPv4 header that states to be shorter than 20 bytes.",
+    ),
+    Difference(
+        "D-I01",
+        ("oob.in",),
+        "both",
+        lambda case: "vanished" in case.name and case.theirs["oob.in"] == "va",
+        "ulogd2 shows the previous packet's interface where it does not know the packet's own.",
+    ),
+    Difference(
+        "empty-prefix",
+        ("oob.prefix",),
+        "them",
+        lambda case: case.theirs["oob.prefix"] == "",
+        "ulogd2 writes an empty prefix where the rule has none.",
+    ),
+    Difference(
+        "D-J02",
+        ("oob.prefix",),
+        "us",
+        lambda case: "\ufffd" in case.ours.get("oob.prefix", ""),
+        "ulogd2 leaves out a prefix that is not UTF-8; we replace what is wrong with it.",
+    ),
+    Difference(
+        "padding",
+        _LAYER4,
+        "them",
+        lambda case: _beyond_stated_length(case) or _impossible_length(case),
+        "ulogd2 reads a transport header out of what follows the packet, such as the padding of a short frame.",
+    ),
+)
