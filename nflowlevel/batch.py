@@ -263,7 +263,8 @@ class Batch:
         TypeError: pieces of the buffer such as raw.pkt have no column; take `values`.
         """
         if key in self._added or key in _CIM:
-            return _numpy().array(self.values(key), dtype=object)
+            joined: np.ndarray[Any, Any] = _numpy().array(self.values(key))
+            return joined
         layout = _layout(key)
         if layout.key.kind in _FORMATS or layout.key.kind == "fixed" or layout.key.type == "ipaddr":
             return self._fields(layout.key.field)
@@ -271,24 +272,28 @@ class Batch:
             raise TypeError(
                 f"{key} is a piece of the receive buffer, of another length in each packet: take batch.values('{key}')"
             )
-        return _numpy().array(self.values(key), dtype=object)
+        texts: np.ndarray[Any, Any] = _numpy().array(self.values(key), dtype=object)
+        return texts
 
     def valid(self, key: str) -> np.ndarray[Any, Any]:
         """Return for each packet whether `key` holds: a NumPy array of bool."""
-        np = _numpy()
+        mask: np.ndarray[Any, Any]
         if key in self._added or key in _CIM:
-            return np.array([value is not None for value in self.values(key)], dtype=bool)  # type: ignore[no-any-return]
-        return (self._fields("valid") & np.uint64(_layout(key).bit)).astype(bool)  # type: ignore[no-any-return]
+            mask = _numpy().array([value is not None for value in self.values(key)], dtype=bool)
+        else:
+            mask = (self._fields("valid") & _numpy().uint64(_layout(key).bit)).astype(bool)
+        return mask
 
     def _fields(self, field: str) -> np.ndarray[Any, Any]:
         """One field of all records as NumPy sees it."""
         if self._table is None:
             if self._lease is None:
-                return _numpy().empty(0, _record_dtype())[field]  # type: ignore[no-any-return]
-            # Positional: shape, dtype, buffer, offset.
-            self._table = _numpy().ndarray((self._total,), _record_dtype(), self._lease.memory, DATA_BYTES)
-        column = self._table[field]
-        return column if self._rows is None else column[self._rows]  # type: ignore[no-any-return]
+                self._table = _numpy().empty(0, _record_dtype())
+            else:
+                # Positional: shape, dtype, buffer, offset.
+                self._table = _numpy().ndarray((self._total,), _record_dtype(), self._lease.memory, DATA_BYTES)
+        column: np.ndarray[Any, Any] = self._table[field]
+        return column if self._rows is None else column[self._rows]
 
     def to_dicts(self, *keys: str) -> list[dict[str, Any]]:
         """Return a dict for each packet, with the keys that hold for it (of `keys`, or of all); nothing in it is shared."""
@@ -395,13 +400,11 @@ def _numpy() -> Any:
 @cache
 def _record_dtype() -> Any:
     """`struct nfl_record` as NumPy sees it."""
-    fields = {key.field: _layout(name) for name, key in BY_NAME.items()}
     layout = {"valid": ("Q", offset_of("valid"))}
-    for field, where in fields.items():
-        if where.key.kind in _FORMATS:
-            layout[field] = (where.format, offset_of(field))
-        elif where.width:
-            layout[field] = (f"({where.width},)B", offset_of(field))
+    for name, key in BY_NAME.items():
+        where = _layout(name)
+        if key.kind in _FORMATS or where.width:
+            layout[key.field] = (f"({where.width},)B" if where.width else where.format, offset_of(key.field))
     names = list(layout)
     formats, offsets = zip(*layout.values(), strict=True)
     return _numpy().dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": RECORD_BYTES})
@@ -472,7 +475,8 @@ class Packet(msgspec.Struct, frozen=True, gc=False, eq=False):
     @property
     def totlen(self) -> int | None:
         """Length of the IP packet as its header states it (IPv6: payload length and 40)."""
-        length, payload = self.get("ip.totlen"), self.get("ip6.payloadlen")
+        length: int | None = self.get("ip.totlen")
+        payload: int | None = self.get("ip6.payloadlen")
         return length if payload is None else payload + 40
 
     def get(self, key: str) -> Any:

@@ -2,15 +2,17 @@
 """nflowlevel-daemon: in ulogd's place. Same options, same configuration, same signals.
 
 Exit status: 0 orderly end; 1 bad option, unknown user, pid file taken, no stack could start; 2 the log file cannot be
-opened; 78 (EX_CONFIG of sysexits.h) the configuration is wrong. With `-d` the status is that of the start, not of the fork.
+opened; 78 (EX_CONFIG of sysexits.h) the configuration is wrong. With `-d` the status is that of the start, not of the
+fork.
 
-Signals: TERM and INT end in order, HUP opens files anew and reconnects (the configuration is not read again), USR1 logs the
-statistics, USR2 makes polling inputs poll now.
+Signals: TERM and INT end in order, HUP opens files anew, reconnects and tries stacks again that could not start (the
+configuration is not read again), USR1 logs the statistics, USR2 makes polling inputs poll now.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import pwd
 import sys
@@ -41,11 +43,18 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="nflowlevel-daemon", description="Netfilter logging daemon, in ulogd2's place.")
-    parser.add_argument("-c", "--configfile", metavar="FILE", default=DEFAULT_CONFIG, help="configuration (default %(default)s)")
-    parser.add_argument("-p", "--pidfile", metavar="FILE", help="create and lock this file, with the process's number")
+    parser.add_argument(
+        "-c", "--configfile", metavar="FILE", default=DEFAULT_CONFIG, help="configuration (default %(default)s)"
+    )
+    # Absolute at once: with -d the working directory changes.
+    parser.add_argument(
+        "-p", "--pidfile", metavar="FILE", type=os.path.abspath, help="create and lock this file, with the process's number"
+    )
     parser.add_argument("-d", "--daemon", action="store_true", help="go to the background once everything has started")
     parser.add_argument("-v", "--verbose", action="store_true", help="copy messages to standard error; not with -d")
-    parser.add_argument("-l", "--loglevel", metavar="N", type=_number, default=0, help="1 debug, 3 info, 5 notice, 7 error, 8 fatal")
+    parser.add_argument(
+        "-l", "--loglevel", metavar="N", type=_number, default=0, help="1 debug, 3 info, 5 notice, 7 error, 8 fatal"
+    )
     parser.add_argument("-u", "--uid", metavar="USER", type=_user, help="become this user when everything has started")
     parser.add_argument("-i", "--info", metavar="PLUGIN", help="describe a plugin (a name, or ulogd's file name), and exit")
     parser.add_argument("--check-config", action="store_true", help="say what is wrong with the configuration, and exit")
@@ -69,12 +78,9 @@ def _user(name: str) -> pwd.struct_passwd:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon; the result is the exit status."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     if options.info:
-        from nflowlevel.cli.describe import describe_plugin
-
-        print(describe_plugin(options.info))
-        return 0
+        return _describe(options.info)
     try:
         config = parse(options.configfile)
         stacks = build(config)
@@ -86,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.check_config:
         print(f"{options.configfile}: no errors; {len(stacks)} {'stack' if len(stacks) == 1 else 'stacks'}")
         return 0
+    if options.verbose and options.daemon:
+        print("nflowlevel-daemon: -v is ignored: with -d there is no standard error to write to", file=sys.stderr)
     started = _go_to_background() if options.daemon else None
     try:
         status = _run(options, config, stacks, started)
@@ -97,17 +105,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+def _describe(plugin: str) -> int:
+    """ulogd's `-i`: also what cannot be described is no failure."""
+    from nflowlevel.cli.describe import describe_plugin
+
+    try:
+        print(describe_plugin(plugin))
+    except NflowError as error:
+        print(error, file=sys.stderr)
+    return 0
+
+
 class _Started:
     """How the background process tells the waiting foreground one that it runs, or why not."""
 
-    def __init__(self, pipe: int, errors: int) -> None:
-        self._pipe, self._errors = pipe, errors
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
 
     def ok(self) -> None:
         """Everything runs: let the foreground process go, and the terminal with it."""
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, 2)
-        os.close(null)
+        _to_null(2)
         self._tell(0)
 
     def failed(self, status: int) -> None:
@@ -116,7 +133,8 @@ class _Started:
 
     def _tell(self, status: int) -> None:
         if self._pipe >= 0:
-            os.write(self._pipe, bytes([status]))
+            with contextlib.suppress(BrokenPipeError):  # nobody waits any more
+                os.write(self._pipe, bytes([status]))
             os.close(self._pipe)
             self._pipe = -1
 
@@ -132,11 +150,17 @@ def _go_to_background() -> _Started:
     os.close(read)
     os.setsid()
     os.chdir("/")
+    _to_null(0, 1)
+    return _Started(write)
+
+
+def _to_null(*descriptors: int) -> None:
+    """Let standard descriptors lead nowhere."""
     null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1):
+    for fd in descriptors:
         os.dup2(null, fd)
-    os.close(null)
-    return _Started(write, 2)
+    if null > 2:  # a standard descriptor that was closed comes back as this one
+        os.close(null)
 
 
 def _run(options: argparse.Namespace, config: Config, stacks: list[Stack], started: _Started | None) -> int:
@@ -156,7 +180,6 @@ def _run(options: argparse.Namespace, config: Config, stacks: list[Stack], start
         return _serve(options, stacks, messages, settings.status_secs, started)
     except NflowError as error:
         log.critical("%s", error)
-        print(f"nflowlevel-daemon: {error}", file=sys.stderr)
         return EXIT_FAILURE
     finally:
         if pidfile:
@@ -176,6 +199,7 @@ def _serve(
             from nflowlevel.binding.privileges import drop_to
 
             drop_to(options.uid)
+        messages.started()
         if started:
             started.ok()
         loop.run()

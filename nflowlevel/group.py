@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import time
 from collections.abc import Iterator
+from itertools import islice
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -15,7 +17,7 @@ from nflowlevel.binding.buffers import ENOUGH_RECORDS
 from nflowlevel.binding.links import Links, NameTable
 from nflowlevel.binding.nflog import COPY_MODES, GroupSocket
 from nflowlevel.errors import nearest
-from nflowlevel.logs import NOTICE, Limited
+from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.stats import GroupStats
 
 MIB = 1 << 20
@@ -45,6 +47,8 @@ PROFILES: dict[str, Profile] = {
 _DENSE_PACKETS_PER_SEC = 2000
 #: Below this much socket buffer there is no room to wait with reading.
 _COALESCE_BUFFER_BYTES = 4 * MIB
+
+_BATCHES_BEFORE_UNBIND = 64
 
 
 class Group:
@@ -89,6 +93,14 @@ class Group:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             self.socket_buffer = self._grow(socket_buffer)
+            if self.socket_buffer < socket_buffer:
+                log.warning(
+                    "group %d: the socket buffer has %d bytes instead of %d, so floods lose packets sooner; more needs "
+                    "CAP_NET_ADMIN outside of user namespaces, or a larger net.core.rmem_max",
+                    group,
+                    self.socket_buffer,
+                    socket_buffer,
+                )
             qthreshold = qthreshold or settings.qthreshold
             self._socket.bind(
                 copy_mode=COPY_MODES[copy_mode],
@@ -179,8 +191,9 @@ class Group:
 
     def drain(self) -> Iterator[Batch]:
         """Give the group up and yield all that the kernel had queued for it; then the group is empty."""
-        yield from self._waiting()
         if not self._unbound:
+            # Make room for what the kernel sends at unbind; under a flood the socket may never be seen empty.
+            yield from islice(self._waiting(), _BATCHES_BEFORE_UNBIND)
             self._unbound = True
             self._socket.unbind()
         yield from self._waiting()

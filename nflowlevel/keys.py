@@ -86,7 +86,7 @@ def _nflog() -> list[Key]:
         key("raw.pkt", "raw", "PAYLOAD", "The packet from its network header on, up to copy_range or snaplen.", (21373, 1)),
         key("raw.pktlen", "uint32", "PAYLOAD", "Bytes of the packet that were captured.", (21373, 2)),
         key("raw.pktcount", "uint32", "ALWAYS", "Packets this record stands for: 1.", (0, 2)),
-        key("oob.prefix", "string", "PREFIX", "Prefix of the rule that logged the packet.", (21373, 3)),
+        key("oob.prefix", "string", "PREFIX", "Prefix of the rule that logged the packet; nft sends an empty one for a rule without.", (21373, 3)),
         key("oob.time.sec", "uint32", "ALWAYS", "Seconds since 1970: the kernel's stamp, else the time of reception.", (0, 150)),
         key("oob.time.usec", "uint32", "ALWAYS", "Microseconds of the same.", (0, 154)),
         key("oob.mark", "uint32", "ALWAYS", "Mark of the packet; 0 without one.", (21373, 4)),

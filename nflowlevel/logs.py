@@ -7,6 +7,7 @@ WARNING. Messages go to standard error until the configuration says otherwise.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
@@ -49,8 +50,13 @@ class UlogdFormatter(logging.Formatter):
         """Return the line, and the traceback of an exception below it."""
         number = max(number for number, level in LEVELS.items() if level <= max(record.levelno, logging.DEBUG))
         when = time.strftime("%a %b %e %H:%M:%S %Y", time.localtime(record.created))
-        text = f"{when} <{number}> {record.filename}:{record.lineno} {record.getMessage()}"
+        text = f"{when} <{number}> {record.filename}:{record.lineno} {_encodable(record.getMessage())}"
         return text + "\n" + self.formatException(record.exc_info) if record.exc_info else text
+
+
+def _encodable(message: str) -> str:
+    """Return the message with what UTF-8 cannot say escaped: bytes of a path that came from the configuration."""
+    return message.encode("utf-8", "backslashreplace").decode()
 
 
 class _SyslogHandler(logging.Handler):
@@ -67,7 +73,8 @@ class _SyslogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one message, without the source position."""
-        self._send(next(priority for level, priority in self._priorities if record.levelno >= level), record.getMessage())
+        priority = next(priority for level, priority in self._priorities if record.levelno >= level)
+        self._send(priority, _encodable(record.getMessage()).replace("\0", "\\0"))
 
 
 class Messages:
@@ -76,9 +83,11 @@ class Messages:
     def __init__(self, destination: str, level: int, *, verbose: bool = False) -> None:
         """`destination`: '' standard error, `stdout`, `syslog` or a file; `verbose` copies to standard error too.
 
+        Until `started` is called errors go to standard error in any case: whoever starts the daemon sees why it fails.
         OSError when the file cannot be opened.
         """
         self._file: logging.FileHandler | None = None
+        self._until_started: logging.Handler | None = None
         handlers: list[logging.Handler] = []
         if destination == "syslog":
             handlers.append(_SyslogHandler())
@@ -89,6 +98,10 @@ class Messages:
             handlers.append(self._file)
         if verbose and destination not in ("", "stderr", "syslog"):
             handlers.append(logging.StreamHandler(sys.stderr))
+        elif destination not in ("", "stderr"):
+            self._until_started = logging.StreamHandler(sys.stderr)
+            self._until_started.setLevel(logging.ERROR)
+            handlers.append(self._until_started)
         for handler in handlers:
             handler.setFormatter(UlogdFormatter())
         for old in log.handlers[:]:
@@ -100,6 +113,11 @@ class Messages:
         # A full disk under the log file must not print a traceback per message, nor stop the daemon.
         logging.raiseExceptions = False
 
+    def started(self) -> None:
+        """From now on messages go where they were sent, and nowhere else."""
+        if self._until_started:
+            log.removeHandler(self._until_started)
+
     def reopen(self) -> None:
         """Open the log file anew after it was rotated; where that fails the old one stays in use, and says so."""
         if self._file is None:
@@ -109,8 +127,11 @@ class Messages:
         except OSError as error:
             log.error("reopen log file %s: %s; the old one stays in use", self._file.baseFilename, error.strerror)
             return
-        old = self._file.setStream(stream)
-        if old:
+        # Not setStream(): that flushes the old file first, which raises when its disk is full.
+        self._file.acquire()
+        old, self._file.stream = self._file.stream, stream
+        self._file.release()
+        with contextlib.suppress(OSError):
             old.close()
 
 

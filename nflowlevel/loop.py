@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The receive loop: one thread, epoll over all sources, signals and deadlines.
 
-Nothing in it waits for a target: the kernel cannot wait. A source whose traffic is dense is read at intervals rather than
-at each datagram (its socket buffer holds what comes), so that a wake-up costs little per packet; the others are not held
-up by that, as its descriptor just keeps silent meanwhile.
+Nothing in it waits for a target: the kernel cannot wait. A source whose traffic is dense is read at intervals rather
+than at each datagram (its socket buffer holds what comes), so that a wake-up costs little per packet; the others are not
+held up by that, as its descriptor just keeps silent meanwhile. What a plugin raises is reported and harms no other.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable, Iterable
 from types import FrameType
 
-from nflowlevel.errors import NflowError
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.notify import Notifier
-from nflowlevel.stack import Source, Stack
+from nflowlevel.plugin import AnyPlugin
+from nflowlevel.stack import Source, Stack, told
 
-#: A stack that could not start is tried again this often.
+#: A stack that could not start is tried again this often, and at SIGHUP.
 RESTART_SECS = 10.0
 
 #: At stop, outputs have this long for what still waits; the process is to be gone within two seconds.
@@ -34,6 +34,9 @@ _NOTIFY_SECS = 5.0
 #: Batches taken from one source before the others and the signals have their turn.
 _ROUNDS = 8
 
+#: A source that fails is not asked again at once, or it would take the whole processor.
+_FAULT_PAUSE_SECS = 0.5
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
 
 
@@ -44,15 +47,21 @@ class _Reader:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        #: While traffic is dense: when to read again; else None, and the descriptor wakes the loop.
-        self.resume_at: float | None = None
+        #: While traffic is dense: when to read again; else None, and the descriptor wakes the loop. At first at once:
+        #: packets that came while the source was opened may wait behind a descriptor that keeps silent.
+        self.resume_at: float | None = time.monotonic()
 
 
 class Loop:
     """Runs the stacks until SIGTERM or SIGINT. `reopen_log` is called at SIGHUP."""
 
     def __init__(
-        self, stacks: list[Stack], *, notifier: Notifier, status_secs: float, reopen_log: Callable[[], None] = lambda: None
+        self,
+        stacks: list[Stack],
+        *,
+        notifier: Notifier,
+        status_secs: float,
+        reopen_log: Callable[[], None] = lambda: None,
     ) -> None:
         self.stacks = stacks
         self._notifier = notifier
@@ -63,7 +72,9 @@ class Loop:
         self._stop = False
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._epoll.register(self._wake_read, select.EPOLLIN)
-        self._timers: list[tuple[float, Callable[[], None]]] = [(_NOTIFY_SECS, self._notify_status)]
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+        if notifier:
+            self._timers.append((_NOTIFY_SECS, self._notify_status))
         if status_secs:
             self._timers.append((status_secs, self._log_status))
         if notifier.watchdog_secs:
@@ -83,9 +94,11 @@ class Loop:
     def _start(self, stack: Stack) -> None:
         try:
             stack.open()
-        except (NflowError, OSError) as error:
+        except Exception as error:
             self._restart_at[stack] = time.monotonic() + RESTART_SECS
-            self._limited(logging.ERROR, stack.text, f"stack={stack.text} does not start: {error}; tried again every {RESTART_SECS:g} s")
+            again = f"tried again every {RESTART_SECS:g} s and at SIGHUP"
+            self._limited(logging.ERROR, stack.text, f"stack={stack.text} does not start: {told(error)}; {again}")
+            log.debug("the failure in full", exc_info=True)
             return
         self._restart_at.pop(stack, None)
         log.info("stack=%s runs", stack.text)
@@ -107,8 +120,7 @@ class Loop:
         """Receive and deliver until told to stop, then bring everything to an orderly end: nothing received is lost."""
         self._notifier(READY=1, STATUS=self._summary())
         while not self._stop:
-            now = time.monotonic()
-            for fd, _ in self._epoll.poll(max(0.0, self._next_deadline() - now)):
+            for fd, _ in self._epoll.poll(self._patience()):
                 if fd == self._wake_read:
                     self._on_signals()
                 else:
@@ -123,33 +135,47 @@ class Loop:
             for _ in range(_ROUNDS):
                 if not source.receive() or not input_.more:
                     break
-        except (NflowError, OSError) as error:
-            self._limited(logging.ERROR, repr(input_), f"{input_}: {error}")
+            pause, again = input_.pause, input_.more
+        except Exception as error:
+            self._failed(input_, error)
+            pause, again = _FAULT_PAUSE_SECS, True
         was_waiting = reader.resume_at is not None
-        reader.resume_at = time.monotonic() + input_.pause if input_.pause else None
+        # What an input holds back itself does not show on its descriptor.
+        reader.resume_at = time.monotonic() + pause if pause or again else None
         if was_waiting != (reader.resume_at is not None):
             self._epoll.modify(input_.fileno(), 0 if reader.resume_at is not None else select.EPOLLIN)
 
-    def _next_deadline(self) -> float:
+    def _patience(self) -> float | None:
+        """Return how many seconds the loop may sleep; None: until something happens."""
         deadlines = [*self._due, *self._restart_at.values()]
-        deadlines += [stack.output.deadline for stack in self.stacks if stack.output.deadline is not None]
+        deadlines += [at for stack in self.stacks if stack.is_open and (at := stack.output.deadline) is not None]
         deadlines += [reader.resume_at for reader in self._readers.values() if reader.resume_at is not None]
-        return min(deadlines)
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def _on_deadlines(self, now: float) -> None:
         for reader in self._readers.values():
             if reader.resume_at is not None and reader.resume_at <= now:
                 self._read(reader)
         for stack in self.stacks:
-            deadline = stack.output.deadline
-            if deadline is not None and deadline <= now:
-                stack.output.retry()
+            if stack.is_open and (deadline := stack.output.deadline) is not None and deadline <= now:
+                self._call(stack.output, stack.output.retry)
         for number, (secs, action) in enumerate(self._timers):
             if self._due[number] <= now:
                 self._due[number] = now + secs
                 action()
         for stack in [stack for stack, at in self._restart_at.items() if at <= now]:
             self._start(stack)
+
+    def _call(self, plugin: AnyPlugin, method: Callable[[], object], lost: str = "") -> None:
+        """Call a method of a plugin; what it raises is reported and harms nobody else."""
+        try:
+            method()
+        except Exception as error:
+            self._failed(plugin, error, lost)
+
+    def _failed(self, plugin: AnyPlugin, error: Exception, lost: str = "") -> None:
+        self._limited(logging.ERROR, repr(plugin), f"{plugin}: {told(error)}{lost}")
+        log.debug("the failure in full", exc_info=True)
 
     # -- signals -------------------------------------------------------------------------------------------------
 
@@ -164,34 +190,33 @@ class Loop:
                 self._log_status()
             elif number == signal.SIGUSR2:
                 for source in self._sources():
-                    source.input.poll_now()
+                    self._call(source.input, source.input.poll_now)
 
     def _reopen(self) -> None:
         self._notifier(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
         self._reopen_log()
         log.log(NOTICE, "SIGHUP: files are opened anew")
         for source in self._sources():
-            source.input.reopen()
+            self._call(source.input, source.input.reopen)
         for stack in self.stacks:
             for plugin in (*stack.filters, stack.output):
                 if stack.is_open:
-                    plugin.reopen()
-        self._notifier(READY=1)
+                    self._call(plugin, plugin.reopen)
+        for stack in list(self._restart_at):
+            self._start(stack)
+        self._notifier(READY=1, STATUS=self._summary())
 
     def _finish(self) -> None:
         self._notifier(STOPPING=1, STATUS="stopping")
         for source in self._sources():
-            try:
-                source.drain()
-            except (NflowError, OSError) as error:
-                log.error("%s: %s; packets the kernel still held may be lost", source.input, error)
+            self._call(source.input, source.drain, "; packets the kernel still held may be lost")
         until = time.monotonic() + CLOSE_SECS
         # The outputs with nothing left to do first: they need no time.
         for stack in sorted(self.stacks, key=lambda stack: stack.output.stats.pending):
             stack.close(max(0.0, until - time.monotonic()))
         self._log_status()
         for source in self._sources():
-            source.close()
+            self._call(source.input, source.close)
 
     # -- telling -------------------------------------------------------------------------------------------------
 
@@ -200,9 +225,14 @@ class Loop:
 
     def _summary(self) -> str:
         running = sum(stack.is_open for stack in self.stacks)
-        counts = "; ".join(f"{source.input.instance}: {source.input.stats}" for source in self._sources())
-        troubled = [f"{stack.output.instance}: {stack.output.state}" for stack in self.stacks if stack.output.stats.pending]
-        return "; ".join(filter(None, (f"{running} of {len(self.stacks)} stacks run", counts, *troubled)))
+        parts = [f"{running} of {len(self.stacks)} stacks run"]
+        parts += [f"{source.input.instance}: {source.input.stats}" for source in self._sources()]
+        for stack in self.stacks:
+            if stack.output.stats.pending:
+                parts.append(f"{stack.output.instance}: {stack.output.state}")
+            if stack.dropped:
+                parts.append(f"{stack.output.instance}: {stack.dropped} lost by a fault of a plugin")
+        return "; ".join(parts)
 
     def _notify_status(self) -> None:
         self._notifier(STATUS=self._summary())
@@ -212,7 +242,8 @@ class Loop:
             log.log(NOTICE, "%s: %s", source.input, source.input.stats)
         for stack in self.stacks:
             lost = f", lost by a fault of a plugin {stack.dropped}" if stack.dropped else ""
-            log.log(NOTICE, "%s of stack %s: %s%s; %s", stack.output, stack.text, stack.output.stats, lost, stack.output.state)
+            state = "the stack does not run" if stack in self._restart_at else stack.output.state
+            log.log(NOTICE, "%s of stack %s: %s%s; %s", stack.output, stack.text, stack.output.stats, lost, state)
 
     def close(self) -> None:
         """Give the loop's own descriptors back."""

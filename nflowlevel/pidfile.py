@@ -24,8 +24,9 @@ class PidFile:
                 fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
                 fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Another process may have removed the file between open and lock: then the lock guards nothing.
-                if os.path.exists(self.path) and os.path.samestat(os.fstat(fd), os.stat(self.path)):
-                    break
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(fd), os.stat(self.path)):
+                        break
                 os.close(fd)
         except BlockingIOError:
             holder = os.read(fd, 32).decode("ascii", "replace").strip()

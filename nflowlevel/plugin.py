@@ -80,7 +80,10 @@ class Plugin(ABC, Generic[SomeOptions]):
         """SIGHUP: open files again, reconnect."""
 
     def close(self, timeout: float = 1.0) -> None:
-        """Finish what is pending within `timeout` seconds and give everything back; may be called again."""
+        """Finish what is pending within `timeout` seconds and give everything back; may be called again.
+
+        `open` may follow: a stack whose source cannot be opened is closed, and tried again later.
+        """
 
     def __repr__(self) -> str:
         return f"{self.instance}:{self.name}"

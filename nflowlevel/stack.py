@@ -2,8 +2,8 @@
 """Stacks: inputs, filters and outputs wired as the configuration says, keys resolved once.
 
 `build` turns a configuration into stacks without touching kernel or disk, so a check can do it too; every mistake is a
-ConfigError with file and line. `Stack.open` starts one. A stack that fails to start, or whose target is away, takes no other
-stack with it.
+ConfigError with file and line. `Stack.open` starts one. A stack that fails to start, or whose target is away, takes no
+other stack with it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ from nflowlevel.plugin import ANY_KEYS, AnyPlugin, Filter, Input, Member, Output
 if TYPE_CHECKING:
     from nflowlevel.batch import Batch
     from nflowlevel.config import Config, StackItem, StackLine
+
+
+def told(error: Exception) -> str:
+    """Return an error as part of a message: ours and the system's speak for themselves, the others need their type."""
+    return str(error) if isinstance(error, NflowError | OSError) else f"{type(error).__name__}: {error}"
 
 
 class Source:
@@ -75,43 +80,53 @@ class Stack:
         self._limited = Limited()
 
     def open(self) -> None:
-        """Start output, filters, then the source: nothing is received before it can be delivered. NflowError when one fails."""
+        """Start output, filters, then the source: nothing is received before it can be delivered.
+
+        What one of them raises is raised here when all is closed again; it may then be called once more.
+        """
         try:
             for plugin in (self.output, *self.filters):
                 plugin.open()
             self.is_open = True
             self.source.open()
         except BaseException:
-            self.close()
+            # Nothing was received, so there is nothing to wait for.
+            self.close(0.0)
             raise
 
     def deliver(self, batch: Batch) -> None:
-        """Send a batch through filters and output. A plugin that fails loses this batch for this stack only: counted, logged."""
-        count, plugin = len(batch), None
+        """Send a batch through filters and output.
+
+        A plugin that fails loses this batch, for this stack only: counted, and logged.
+        """
+        plugin: AnyPlugin = self.output
         try:
             if self._adds:
                 batch = batch.copy()
             for plugin in self.filters:
-                batch = plugin.process(batch)
+                chosen = plugin.process(batch)
+                if chosen is None:  # a plugin in Python that forgot its `return` would lose everything in silence
+                    raise TypeError("process() returned None instead of a batch")
+                batch = chosen
                 if not batch:
                     return
-            plugin = None
+            plugin = self.output
             self.output.write(batch)
         except Exception as error:
-            self.dropped += count
-            where = plugin or self.output
-            self._limited(
-                logging.ERROR,
-                where.instance,
-                f"{where}: {type(error).__name__}: {error}; {self.dropped} records of stack {self.text} lost",
-            )
+            # What filters had let pass when it happened.
+            self.dropped += len(batch)
+            lost = f"{self.dropped} records of stack {self.text} lost so far"
+            self._limited(logging.ERROR, plugin.instance, f"{plugin}: {told(error)}; {lost}")
             log.debug("the failure in full", exc_info=True)
 
     def close(self, timeout: float = 1.0) -> None:
         """Close output and filters; the source belongs to all its stacks. May be called again."""
         self.is_open = False
         for plugin in (*self.filters, self.output):
-            plugin.close(timeout)
+            try:
+                plugin.close(timeout)
+            except Exception as error:
+                log.error("close %s of stack %s: %s", plugin, self.text, told(error))
 
 
 def build(config: Config) -> list[Stack]:
@@ -196,16 +211,15 @@ def _mismatches(plugins: list[AnyPlugin]) -> Iterator[str]:
 
 
 def _resolve(config: Config, line: StackLine, plugins: list[AnyPlugin]) -> tuple[Member, ...]:
-    """Bind each key that is read to its nearest publisher; return what the output gets, in the order of a record's members."""
+    """Bind each key that is read to its nearest publisher; return what the output gets, in a record's order of members."""
     nearest_key: dict[str, Key | str] = {}
     wrong = []
     for plugin in plugins:
         if plugin.consumes != ANY_KEYS:
             for name in plugin.consumes:
                 if not name.startswith("[") and name not in nearest_key:
-                    wrong.append(
-                        f"{plugin} needs the key {name}, which no plugin before it publishes{nearest(name, nearest_key)}"
-                    )
+                    hint = nearest(name, nearest_key)
+                    wrong.append(f"{plugin} needs the key {name}, which no plugin before it publishes{hint}")
         # A name published again keeps its first place and takes the newer value.
         nearest_key.update((key.name, key) for key in plugin.published())
         nearest_key.update((name, name) for name in plugin.adds)

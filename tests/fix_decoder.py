@@ -18,7 +18,6 @@ from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.buffers import DATA_BYTES, RECORD_BYTES, ROOM_RECORDS, BufferPool
 from nflowlevel.binding.links import NameTable
 from tests import oracle
-from tests.corpus import Frame, frames
 
 NOW = (1_700_000_000, 123_456)
 LABEL = 7
@@ -123,49 +122,3 @@ def _datagram_of(record: int, datagrams: Sequence[bytes], decoded: Decoded) -> b
         if record < 0:
             return datagram
     raise AssertionError("there are fewer records")
-
-
-# -- messages ---------------------------------------------------------------------------------------------------------
-
-
-def message_of(frame: Frame, family: int | None = None, **more: Any) -> bytes:
-    """Return the message nfnetlink_log would send for a corpus frame, as seen by `family` (default: the frame's own)."""
-    family = frame.family if family is None else family
-    header, payload, protocol = frame.l2header(), frame.payload, frame.ethertype
-    if family in (oracle.BRIDGE, oracle.NETDEV) and frame.tags:
-        # The kernel takes the outermost tag off and keeps it beside the packet; the others stay in the payload.
-        more.setdefault("vlan", frame.tags[0])
-        protocol, payload = oracle.be16(header, 16), header[18:] + payload
-        header = header[:12] + header[16:18]
-    attributes = {"protocol": protocol, "hwheader": header[:14], "hwaddr": header[6:12], **more}
-    return oracle.build_message(payload, family=family, **attributes)
-
-
-def egress_message_of(frame: Frame) -> bytes:
-    """Return the message of a netdev egress hook: the payload begins with the Ethernet header."""
-    return oracle.build_message(frame.wire(), family=oracle.NETDEV, hook=oracle.NETDEV_EGRESS, protocol=frame.ethertype)
-
-
-#: Attributes that a packet can have, with values unlike one another.
-FULL: dict[str, Any] = {
-    "group": 2,
-    "hook": 2,
-    "prefix": b"full: ",
-    "mark": 0x01020304,
-    "time": (1_795_460_084, 190_524),
-    "indev": 2,
-    "outdev": 1,
-    "physindev": 70_000,
-    "physoutdev": 3,
-    "uid": 1000,
-    "gid": 1001,
-    "seq": 17,
-    "seq_global": 0xFFFFFFFE,
-    "l2hdr": bytes(range(18)),
-    "ct": bytes(range(40)),
-}
-
-
-def sample_messages() -> list[bytes]:
-    """Return one message for each corpus frame, as its own family sees it."""
-    return [message_of(frame) for frame in frames()]

@@ -23,7 +23,8 @@ class Receiver:
 
     def __init__(self, kind: str, tmp_path: Path, *, address: Any = None, buffer_bytes: int = 0) -> None:
         self.kind = kind
-        self.family = {"tcp6": socket.AF_INET6, "udp6": socket.AF_INET6, "unix": socket.AF_UNIX}.get(kind, socket.AF_INET)
+        families = {"tcp6": socket.AF_INET6, "udp6": socket.AF_INET6, "unix": socket.AF_UNIX}
+        self.family = families.get(kind, socket.AF_INET)
         self.is_udp = kind.startswith("udp")
         self._socket = socket.socket(self.family, socket.SOCK_DGRAM if self.is_udp else socket.SOCK_STREAM)
         if buffer_bytes:

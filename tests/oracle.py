@@ -145,8 +145,8 @@ def _metadata(family: int, attrs: dict[int, bytes], now: tuple[int, int]) -> Key
     keys: Keys = {"raw.pktcount": 1, "oob.family": family, "oob.mark": 0}
     if (payload := attrs.get(Attribute.PAYLOAD)) is not None:
         keys |= {"raw.pkt": payload, "raw.pktlen": len(payload)}
-    if prefix := attrs.get(Attribute.PREFIX, b"").partition(b"\0")[0]:
-        keys["oob.prefix"] = prefix
+    if (prefix := attrs.get(Attribute.PREFIX)) is not None:
+        keys["oob.prefix"] = prefix.partition(b"\0")[0]
 
     sec, usec = struct.unpack_from(">QQ", attrs.get(Attribute.TIMESTAMP, bytes(16)))
     if sec == 0:
@@ -213,11 +213,9 @@ def network(family: int, meta: Mapping[str, Value]) -> tuple[int, bytes, Keys]:
         return {INET: ETH_IPV4, INET6: ETH_IPV6, ARP: ETH_ARP}[family], packet, {}
     if family not in (BRIDGE, NETDEV):
         return 0, b"", {}
-    if family == NETDEV and meta.get("oob.hook") == NETDEV_EGRESS and len(packet) >= 14:
-        # At egress the packet already has the link header that will be sent; what follows it tells.
-        written = be16(packet, 12)
-        if written in (ethertype, ETH_VLAN, ETH_QINQ):
-            ethertype, packet = written, packet[14:]
+    if family == NETDEV and meta.get("oob.hook") == NETDEV_EGRESS and "raw.l2hdr" in meta and len(packet) >= 14:
+        # At egress the packet already has the link header that will be sent, on devices that have one.
+        ethertype, packet = be16(packet, 12), packet[14:]
     keys: Keys = {}
     for _ in range(2):
         if ethertype in (ETH_VLAN, ETH_QINQ) and len(packet) >= 4:

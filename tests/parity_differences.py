@@ -280,13 +280,6 @@ DIFFERENCES = (
         "ulogd2 shows the previous packet's interface where it does not know the packet's own.",
     ),
     Difference(
-        "empty-prefix",
-        ("oob.prefix",),
-        "them",
-        lambda case: case.theirs["oob.prefix"] == "",
-        "ulogd2 writes an empty prefix where the rule has none.",
-    ),
-    Difference(
         "D-J02",
         ("oob.prefix",),
         "us",

@@ -21,17 +21,8 @@ from nflowlevel.binding.render import valid_bit
 from nflowlevel.keys import BY_NAME, published_by
 from tests import oracle
 from tests.corpus import by_name, frames
-from tests.fix_decoder import (
-    FULL,
-    LABEL,
-    NOW,
-    assert_same,
-    chunks,
-    decode,
-    egress_message_of,
-    message_of,
-    sample_messages,
-)
+from tests.fix_decoder import LABEL, NOW, assert_same, chunks, decode
+from tests.messages import FULL, egress_message_of, message_of, sample_messages
 from tests.oracle import Attribute, build_message
 
 FAMILIES = (oracle.INET, oracle.INET6, oracle.ARP, oracle.BRIDGE, oracle.NETDEV)

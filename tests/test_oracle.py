@@ -179,7 +179,8 @@ def test_tag_taken_off_by_the_kernel_comes_before_one_in_the_payload() -> None:
 def test_egress_of_a_device_has_the_link_header_in_the_payload() -> None:
     for name in ("udp4", "tcp6-syn", "arp-request", "vlan-q-ip6", "vlan-qinq-ip4"):
         frame = by_name(name)
-        egress = decode(build_message(frame.wire(), family=NETDEV, hook=1, protocol=frame.ethertype))
+        wire = frame.wire()
+        egress = decode(build_message(wire, family=NETDEV, hook=1, protocol=frame.ethertype, l2hdr=wire[:14]))
         assert egress is not None
         assert egress.items() >= base(frame).items()
     # At ingress the same bytes are no IP packet.
@@ -272,7 +273,7 @@ def test_what_is_valid_without_any_attribute() -> None:
         ([(Attribute.TIMESTAMP, struct.pack(">QQ", 0, 9))], {"oob.time.sec": 11, "oob.time.usec": 12}),
         ([(Attribute.INDEV, bytes(4))], {"oob.ifindex_in": None}),
         ([(Attribute.INDEV, b"\0\0\0\5"), (Attribute.INDEV, bytes(4))], {"oob.ifindex_in": None}),
-        ([(Attribute.PREFIX, b"\0")], {"oob.prefix": None}),
+        ([(Attribute.PREFIX, b"\0")], {"oob.prefix": b""}),
         ([(Attribute.PREFIX, b"ab\0cd\0")], {"oob.prefix": b"ab"}),
         ([(Attribute.PREFIX, b"unended")], {"oob.prefix": b"unended"}),
         ([(Attribute.PAYLOAD, b"")], {"raw.pkt": b"", "raw.pktlen": 0}),

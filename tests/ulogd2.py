@@ -111,7 +111,7 @@ class Ulogd2:
     def lines(self, count: int) -> list[str]:
         """Return the output's first `count` lines, once they are there."""
         self._wait(lambda: self._text().count("\n") >= count, f"{count} lines are written")
-        return self._text().splitlines()[:count]
+        return self._text().split("\n")[:count]
 
     def records(self, count: int) -> list[Record]:
         """Return the first `count` JSON records, once they are there."""
@@ -124,10 +124,11 @@ class Ulogd2:
             status = self._process.wait(20)
             self._process = None
             assert status == 0, f"{self.command[0]} ended with {status}: {self._messages()}"
-        return self._text().splitlines()
+        return self._text().removesuffix("\n").split("\n")
 
     def _text(self) -> str:
-        return self.output.read_text(errors="replace") if self.output.exists() else ""
+        """Return all that is written; bytes that are not UTF-8 become surrogates, so that they are not overlooked."""
+        return self.output.read_text(encoding="utf-8", errors="surrogateescape") if self.output.exists() else ""
 
     def _messages(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else "(no log file)"

@@ -326,9 +326,8 @@ static void payload(struct nfl_record *r, const uint8_t *p)
 		arp(r, p, length);
 		break;
 	case NFPROTO_NETDEV:
-		/* On egress the packet already begins with its Ethernet header. */
-		if (r->oob_hook == NETDEV_EGRESS && length >= 14 &&
-		    (be16(p + 12) == protocol || is_tag(be16(p + 12)))) {
+		/* At egress the packet begins with its Ethernet header already, on devices that have one. */
+		if (r->oob_hook == NETDEV_EGRESS && r->valid & BIT(L2HDR) && length >= 14) {
 			ethertype(r, be16(p + 12), p + 14, length - 14);
 			break;
 		}
@@ -470,7 +469,7 @@ static void attribute(struct nfl_record *r, const struct attribute *a, const uin
 	case NFULA_PREFIX:
 		r->oob_prefix = at;
 		r->oob_prefix_len = (uint16_t)strnlen((const char *)a->value, a->length);
-		r->valid = r->oob_prefix_len ? r->valid | BIT(PREFIX) : r->valid & ~BIT(PREFIX);
+		r->valid |= BIT(PREFIX);
 		break;
 	case NFULA_TIMESTAMP:
 		timestamp(r, a);

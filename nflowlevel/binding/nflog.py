@@ -106,9 +106,18 @@ class GroupSocket:
 
     def unbind(self) -> None:
         """Give the group up. All that the kernel still queued can be received afterwards: receive until nothing comes."""
-        request = self._request(socket.AF_UNSPEC)
-        lib.nflog_attr_put_cfg_cmd(request, lib.NFULNL_CFG_CMD_UNBIND)
-        self._ask(request, f"unbind group {self.group}")
+        for last_try in (False, True):
+            request = self._request(socket.AF_UNSPEC)
+            lib.nflog_attr_put_cfg_cmd(request, lib.NFULNL_CFG_CMD_UNBIND)
+            try:
+                return self._ask(request, f"unbind group {self.group}", _ANSWER_SECS / 4)
+            except KernelError as error:
+                # The answer finds no room in a socket that is full of packets; the group is given up all the same.
+                if error.errno == errno.ENODEV:
+                    return None
+                if error.errno != errno.ETIMEDOUT or last_try:
+                    raise
+        return None
 
     def _request(self, family: int) -> CData:
         self._sequence += 1
@@ -118,11 +127,11 @@ class GroupSocket:
         request.nlmsg_seq = self._sequence
         return request
 
-    def _ask(self, request: CData, tried: str) -> None:
+    def _ask(self, request: CData, tried: str, timeout: float = _ANSWER_SECS) -> None:
         """Send a request and wait for its answer, keeping packets that come first."""
         self.state.acked = 0
         self.socket.send(request)
-        deadline = time.monotonic() + _ANSWER_SECS
+        deadline = time.monotonic() + timeout
         while not (self.state.acked and self.state.ack_seq == request.nlmsg_seq):
             received = self._receive()
             if received:
@@ -144,11 +153,13 @@ class GroupSocket:
         # EPERM is the kernel's answer both to a group that is taken and to a missing capability.
         with entered(self._netns):
             holder = procfs.holder_of(self.group)
+            obstacle = procfs.admin_obstacle()
         if holder:
             return f"group {self.group} is read by {holder}; stop that reader or use another group"
-        if not procfs.has_capability(procfs.CAP_NET_ADMIN):
-            return "CAP_NET_ADMIN is missing; run as root, or with: setpriv --ambient-caps +net_admin --inh-caps +net_admin"
-        return "CAP_NET_ADMIN is missing in the user namespace that owns this network namespace"
+        if not obstacle:
+            return f"group {self.group} is read by another socket, which may not be seen from this user namespace"
+        remedy = "; run as root, or with: setpriv --ambient-caps +net_admin --inh-caps +net_admin"
+        return obstacle + (remedy if not procfs.has_capability(procfs.CAP_NET_ADMIN) else "")
 
     # -- packets -------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,8 @@ Files under /proc/thread-self/net show the namespace the calling thread is in.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 from dataclasses import dataclass
@@ -16,6 +18,15 @@ from nflowlevel.binding._lib import lib
 CAP_NET_ADMIN: int = lib.CAP_NET_ADMIN
 
 _NET = Path("/proc/thread-self/net")
+
+#: Netlink protocol in /proc/net/netlink (linux/netlink.h).
+_NETLINK_NETFILTER = 12
+#: linux/nsfs.h: which user namespace owns a namespace.
+_NS_GET_USERNS = 0xB701
+#: uid_map of the initial user namespace: everybody is who they are.
+_ALL_UIDS = ["0", "0", "4294967295"]
+#: Of a command line no more is shown.
+_COMMAND_LENGTH = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +54,30 @@ class Holder:
         return f"netlink port {self.portid}{process}"
 
 
+@dataclass(frozen=True, slots=True)
+class PortState:
+    """A line of /proc/net/netlink: a Netfilter socket, the bytes that wait in it and the datagrams it had no room for."""
+
+    portid: int
+    queued_bytes: int
+    drops: int
+    inode: int
+
+
+def knows_groups() -> bool:
+    """Tell whether the kernel has nfnetlink_log; a module may be loaded at the first use."""
+    return (_NET / "netfilter/nfnetlink_log").exists()
+
+
+def may_read_groups() -> bool:
+    """Tell whether `bound_groups` may look.
+
+    The file belongs to root, and to the initial one where the network namespace was made in one go with its user
+    namespace (`unshare -Urn`): the kernel sets the owner when that has no users yet.
+    """
+    return os.access(_NET / "netfilter/nfnetlink_log", os.R_OK, effective_ids=True)
+
+
 def bound_groups() -> dict[int, BoundGroup]:
     """Return the groups that are read in this namespace; empty where the kernel has no nfnetlink_log."""
     try:
@@ -58,25 +93,43 @@ def holder_of(group: int) -> Holder | None:
     entry = bound_groups().get(group)
     if entry is None:
         return None
-    pid = _process_of(entry.portid)
-    return Holder(entry.portid, pid, _command(pid)) if pid else Holder(entry.portid)
+    return holder_at(entry.portid)
+
+
+def holder_at(portid: int) -> Holder:
+    """Return the process that owns the Netfilter socket with this port id, as far as it can be found."""
+    pid = _process_of(portid)
+    return Holder(portid, pid, _command(pid)) if pid else Holder(portid)
+
+
+def netfilter_ports() -> dict[int, PortState]:
+    """Return the Netfilter sockets of this namespace by port id: readers of groups, of conntrack, running nft."""
+    try:
+        lines = (_NET / "netlink").read_text().splitlines()[1:]
+    except OSError:
+        return {}
+    # sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode; port 0 is the kernel's own end.
+    rows = (line.split() for line in lines)
+    ports = (
+        PortState(int(row[2]), int(row[4]), int(row[8]), int(row[9]))
+        for row in rows
+        if int(row[1]) == _NETLINK_NETFILTER and int(row[2])
+    )
+    return {port.portid: port for port in ports}
 
 
 def _process_of(portid: int) -> int:
     """Find the process that owns the netlink socket with this port id, by the socket's inode."""
-    try:
-        lines = (_NET / "netlink").read_text().splitlines()[1:]
-    except OSError:
+    port = netfilter_ports().get(portid)
+    if port is None:
         return 0
-    netfilter = "12"
-    inodes = {fields[9] for line in lines if (fields := line.split())[1] == netfilter and int(fields[2]) == portid}
-    wanted = {f"socket:[{inode}]" for inode in inodes}
+    wanted = f"socket:[{port.inode}]"
     # The kernel names a process's first socket after the process, so look there first.
     others = (int(name) for name in os.listdir("/proc") if name.isdigit())
     for pid in (portid, *others):
         try:
             for fd in os.scandir(f"/proc/{pid}/fd"):
-                if os.readlink(fd.path) in wanted:
+                if os.readlink(fd.path) == wanted:
                     return pid
         except OSError:
             continue
@@ -90,8 +143,57 @@ def _command(pid: int) -> str:
         return "?"
 
 
+def command_line(pid: int) -> str:
+    """Return how a process was called, shortened; "" where that may not be read."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+    except OSError:
+        return ""
+    line = " ".join(words).strip()
+    return line if len(line) <= _COMMAND_LENGTH else line[: _COMMAND_LENGTH - 1] + "…"
+
+
+def is_stopped(pid: int) -> bool:
+    """Tell whether a process is stopped, by a signal or a debugger: it reads nothing until it is continued."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    return re.search(r"^State:\s*[tT]", status, re.MULTILINE) is not None
+
+
 def has_capability(number: int) -> bool:
     """Tell whether this thread has the capability in effect (CapEff of proc(5)); in its own user namespace."""
     status = Path("/proc/thread-self/status").read_text()
     match = re.search(r"^CapEff:\s*([0-9a-f]+)", status, re.MULTILINE)
     return bool(match and int(match[1], 16) >> number & 1)
+
+
+def admin_obstacle() -> str:
+    """Return what keeps this thread from administering the network namespace it is in, "" where nothing does."""
+    if not has_capability(CAP_NET_ADMIN):
+        return "CAP_NET_ADMIN is missing"
+    if _netns_is_foreign():
+        return "CAP_NET_ADMIN is missing in the user namespace that owns this network namespace"
+    return ""
+
+
+def _netns_is_foreign() -> bool:
+    """Tell whether the network namespace belongs to a user namespace outside the thread's own."""
+    netns = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.close(fcntl.ioctl(netns, _NS_GET_USERNS))
+    except OSError as error:
+        # EPERM: the owner is neither the caller's user namespace nor below it (kernel/user_namespace.c, ns_get_owner).
+        return error.errno == errno.EPERM
+    finally:
+        os.close(netns)
+    return False
+
+
+def user_namespace() -> str:
+    """Describe the user namespace of this thread: the one that its capabilities count in."""
+    first = Path("/proc/thread-self/uid_map").read_text().split()[:3]
+    if first == _ALL_UIDS:
+        return "the initial user namespace"
+    return f"a user namespace where uid {first[0]} is uid {first[1]} outside" if first else "a user namespace without users"

@@ -16,6 +16,7 @@ from nflowlevel.errors import NflowError
 COMMANDS = {
     "tail": "show the packets of a group as they come",
     "doctor": "say why no packets arrive",
+    "nf-log": "show or choose who takes what the kernel logs of its own accord",
     "check-config": "say what is wrong with a configuration",
     "describe": "describe a plugin: its options and keys",
 }

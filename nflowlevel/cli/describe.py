@@ -8,7 +8,6 @@ import inspect
 import re
 import sys
 
-from nflowlevel.errors import NflowError
 from nflowlevel.options import describe
 from nflowlevel.plugin import AnyPlugin, builtin_names, find_plugin
 
@@ -27,12 +26,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def describe_plugin(name: str) -> str:
-    """Return the description of a plugin, named as in a stack or by ulogd's file name."""
+    """Return the description of a plugin, named as in a stack or by ulogd's file name; NflowError where there is none."""
     match = _ULOGD_FILE.fullmatch(name)
-    try:
-        plugin = find_plugin(match[1] if match else name)
-    except NflowError as error:
-        return str(error)
+    plugin = find_plugin(match[1] if match else name)
     return "\n".join((f"Name: {plugin.name}", page(plugin), "", *_options(plugin), *_keys(plugin)))
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""MARK: lets only packets pass whose mark, masked, is the given one.
+"""MARK: lets only packets pass whose mark (`oob.mark`), masked, is the given one.
 
-The mark of the connection (`ct.mark`) counts before the packet's (`oob.mark`). Packets without any pass.
+A packet without a mark counts as one with mark 0; where the source knows no marks at all everything passes.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ from nflowlevel.plugin import ANY_KEYS, Member, Output
 from nflowlevel.stats import OutputStats
 
 if TYPE_CHECKING:
-    from nflowlevel.appendfile import LineTarget
     from nflowlevel.batch import Batch
+    from nflowlevel.target import LineTarget
 
 
 class JSONOptions(Options, frozen=True, kw_only=True):
@@ -126,6 +126,8 @@ class JSON(Output[JSONOptions]):
 
     def open(self) -> None:
         """Open the file, or start connecting."""
+        # A target that was closed stays closed; a stack may be opened again.
+        self._target = self._make_target()
         self._target.open()
 
     def render(self, batch: Batch) -> Iterator[tuple[memoryview, int]]:

@@ -24,7 +24,8 @@ from nflowlevel.binding.render import JSONPlan, TextColumn, field_size, offset_o
 from nflowlevel.keys import BY_NAME, CATALOGUE, Key
 from tests import oracle
 from tests.corpus import by_name, frames, ipv6
-from tests.fix_decoder import FULL, LABEL, NAMES, NOW, chunks, decode, message_of, sample_messages
+from tests.fix_decoder import LABEL, NAMES, NOW, chunks, decode
+from tests.messages import FULL, message_of, sample_messages
 from tests.oracle import build_message
 
 #: The members of a stack of all plugins: a name published again keeps its place and takes the newer value.
@@ -380,7 +381,7 @@ def test_a_batch_of_any_size_is_rendered_whole() -> None:
     made = plan()
     for messages in (
         [message_of(by_name("udp4"))],
-        [message_of(by_name("tcp4-all"), **{**FULL, "prefix": b"\1" * 500})] * 1500,
+        [message_of(by_name("tcp4-all"), **{**FULL, "prefix": b"\1" * 500})] * 1150,
         [message_of(by_name("udp4"), prefix=b"\x01" * 60_000)] * 12,
     ):
         batch = decode(messages).batch

@@ -1,0 +1,567 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* Mutates messages, decodes them and renders what came of it. Every buffer is allocated to the byte, so that the sanitizers
+ * see each read and write beyond what is there; what they cannot see is checked here: that records point into their datagram,
+ * and that each line is JSON in UTF-8.
+ *
+ * decode_fuzz SEEDS COUNT SEED: the same arguments give the same messages. When something is found the datagram is printed. */
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <linux/netlink.h>
+#include <sanitizer/common_interface_defs.h>
+
+#include "batch.h"
+#include "jsonlines.h"
+
+#define ARRAY(a) (sizeof(a) / sizeof(*(a)))
+#define MESSAGE_MAX 16384
+#define DATAGRAM_MESSAGES 3
+#define PACKET_MESSAGE 0x0400
+#define PAYLOAD 9	/* NFULA_PAYLOAD */
+
+static uint64_t random_state;
+
+static uint32_t any(void)	/* splitmix64 */
+{
+	uint64_t z = random_state += 0x9e3779b97f4a7c15;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+	z = (z ^ z >> 27) * 0x94d049bb133111eb;
+	return (uint32_t)(z >> 32);
+}
+
+static uint32_t below(uint32_t limit)
+{
+	return limit ? any() % limit : 0;
+}
+
+static bool one_in(uint32_t n)
+{
+	return !below(n);
+}
+
+/* -- what is being tried, for the report ------------------------------------------------------------------------------- */
+
+static const uint8_t *datagram;
+static uint32_t datagram_length;
+static uint64_t datagram_number;
+
+static void report(void)
+{
+	fprintf(stderr, "datagram %llu, %u bytes: ", (unsigned long long)datagram_number, datagram_length);
+	for (uint32_t i = 0; i < datagram_length; i++)
+		fprintf(stderr, "%02x", datagram[i]);
+	fprintf(stderr, "\n");
+}
+
+static void check(bool good, const char *what)
+{
+	if (good)
+		return;
+	fprintf(stderr, "decode_fuzz: %s\n", what);
+	report();
+	exit(1);
+}
+
+/* -- seeds --------------------------------------------------------------------------------------------------------------- */
+
+struct message { uint8_t data[MESSAGE_MAX]; uint32_t length; };
+
+static struct message *seeds;
+static uint32_t seed_count;
+
+static void load(const char *path)
+{
+	FILE *file = fopen(path, "rb");
+	uint32_t length;
+
+	check(file, "the file of seeds cannot be opened");
+	while (fread(&length, sizeof(length), 1, file) == 1) {
+		seeds = realloc(seeds, (seed_count + 1) * sizeof(*seeds));
+		check(seeds && length >= NFL_MESSAGE_MIN && length <= MESSAGE_MAX / 2, "a seed is too short or too long");
+		seeds[seed_count].length = length;
+		check(fread(seeds[seed_count].data, length, 1, file) == 1, "a seed is cut");
+		seed_count++;
+	}
+	fclose(file);
+	check(seed_count, "there are no seeds");
+}
+
+/* -- mutation ------------------------------------------------------------------------------------------------------------ */
+
+static const uint8_t bytes_of_interest[] = {
+	0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 17, 20, 24, 43, 44, 45, 50, 51, 58, 59, 60, 64, 69, 70, 96, 127, 128, 132, 135, 136, 139,
+	140, 192, 224, 237, 240, 244, 248, 254, 255
+};
+static const uint8_t families[] = { 2, 10, 3, 7, 5, 0, 1, 12, 255 };
+
+static uint8_t interesting(void)
+{
+	return bytes_of_interest[below(ARRAY(bytes_of_interest))];
+}
+
+/* Where attributes begin; how many were found. */
+static uint32_t attributes(const struct message *m, uint32_t *at, uint32_t room)
+{
+	uint32_t count = 0, here = NFL_MESSAGE_MIN;
+	uint16_t length;
+
+	while (count < room && here + 4 <= m->length) {
+		memcpy(&length, m->data + here, sizeof(length));
+		if (length < 4 || length > m->length - here)
+			break;
+		at[count++] = here;
+		here += NLMSG_ALIGN(length);
+	}
+	return count;
+}
+
+static void append(struct message *m, const uint8_t *data, uint32_t length)
+{
+	if (length > MESSAGE_MAX - m->length)
+		length = MESSAGE_MAX - m->length;
+	if (length)
+		memcpy(m->data + m->length, data, length);
+	m->length += length;
+}
+
+static void append_attribute(struct message *m)
+{
+	uint8_t value[4 + 40];
+	uint16_t head[2] = { (uint16_t)(4 + below(40)), (uint16_t)below(25) };
+
+	if (one_in(8))
+		head[1] |= one_in(2) ? 0x8000 : 0x4000;
+	memcpy(value, head, sizeof(head));
+	for (uint32_t i = 4; i < sizeof(value); i++)
+		value[i] = one_in(2) ? interesting() : (uint8_t)any();
+	append(m, (const uint8_t[4]){ 0 }, -m->length & 3);
+	append(m, value, NLMSG_ALIGN(head[0]));
+}
+
+static void change_attribute(struct message *m)
+{
+	uint32_t at[64], count = attributes(m, at, ARRAY(at)), other = below(seed_count), from;
+	uint16_t head[2];
+
+	if (!count)
+		return;
+	from = at[below(count)];
+	memcpy(head, m->data + from, sizeof(head));
+	switch (below(5)) {
+	case 0:
+		head[0] = (uint16_t)(head[0] + below(9) - 4);
+		break;
+	case 1:
+		head[0] = one_in(2) ? (uint16_t)any() : interesting();
+		break;
+	case 2:
+		head[0] = (uint16_t)(m->length - from + below(3) - 1);
+		break;
+	case 3:
+		head[1] = (uint16_t)below(25);
+		break;
+	case 4:		/* the attributes of another message from somewhere on */
+		append(m, (const uint8_t[4]){ 0 }, -m->length & 3);
+		count = attributes(seeds + other, at, ARRAY(at));
+		if (count) {
+			from = at[below(count)];
+			append(m, seeds[other].data + from, seeds[other].length - from);
+		}
+		return;
+	}
+	memcpy(m->data + from, head, sizeof(head));
+}
+
+/* The beginning of the packet, where its headers are. */
+static void change_packet(struct message *m)
+{
+	uint32_t at[64], count = attributes(m, at, ARRAY(at));
+	uint16_t head[2];
+
+	for (uint32_t i = 0; i < count; i++) {
+		memcpy(head, m->data + at[i], sizeof(head));
+		if (head[1] == PAYLOAD && head[0] > 4) {
+			uint32_t reach = head[0] - 4u;
+
+			m->data[at[i] + 4 + below(reach > 96 ? 96 : reach)] = one_in(2) ? interesting() : (uint8_t)any();
+			if (one_in(4)) {
+				head[0] = (uint16_t)(4 + below(head[0]));
+				memcpy(m->data + at[i], head, sizeof(head));
+				if (i == count - 1)
+					m->length = at[i] + head[0];
+			}
+		}
+	}
+}
+
+static void mutate(struct message *m)
+{
+	uint32_t at = below(m->length), from = below(m->length), length;
+
+	switch (below(10)) {
+	case 0:
+		m->data[at] = (uint8_t)any();
+		break;
+	case 1:
+		m->data[at] ^= (uint8_t)(1 << below(8));
+		break;
+	case 2:
+		m->data[at] = interesting();
+		break;
+	case 3:
+		if (one_in(2))
+			m->length = at > NFL_MESSAGE_MIN ? at : NFL_MESSAGE_MIN;
+		break;
+	case 4:
+		length = below(m->length - (at > from ? at : from));
+		memmove(m->data + at, m->data + from, length);
+		break;
+	case 5:
+		m->data[NLMSG_HDRLEN] = families[below(ARRAY(families))];
+		break;
+	case 6:
+		append_attribute(m);
+		break;
+	case 7:
+		change_attribute(m);
+		break;
+	default:
+		change_packet(m);
+	}
+}
+
+static void mutated(struct message *m)
+{
+	struct nlmsghdr head;
+
+	*m = seeds[below(seed_count)];
+	for (uint32_t times = 1 + below(5); times; times--)
+		mutate(m);
+	if (one_in(16))
+		return;
+	memcpy(&head, m->data, sizeof(head));
+	head.nlmsg_len = m->length;
+	head.nlmsg_type = PACKET_MESSAGE;
+	if (one_in(32))
+		head.nlmsg_len += below(41) - 20;
+	if (one_in(32))
+		head.nlmsg_type = (uint16_t)below(4);
+	memcpy(m->data, &head, sizeof(head));
+}
+
+/* -- checks --------------------------------------------------------------------------------------------------------------- */
+
+static void check_record(const struct nfl_record *r)
+{
+	struct { uint32_t at, length; } pieces[] = {
+		{ r->raw_pkt, r->raw_pktlen }, { r->oob_prefix, r->oob_prefix_len }, { r->raw_mac, r->raw_mac_len },
+		{ r->raw_l2hdr, r->raw_l2hdr_len }, { r->ct, r->ct_len },
+	};
+
+	for (uint32_t i = 0; i < ARRAY(pieces); i++)
+		check(pieces[i].at <= datagram_length && pieces[i].length <= datagram_length - pieces[i].at,
+		      "a record points outside of its datagram");
+	check(r->raw_mac_addrlen <= 8 && r->mac_saddr_len <= 8 && r->mac_daddr_len <= 6, "a hardware address is too long");
+	check(r->valid & 1, "a record does not hold what always holds");
+}
+
+/* The character at p (RFC 3629, read off its syntax); 0 where there is none. */
+static uint32_t character(const uint8_t *p, size_t left)
+{
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	uint32_t length = *p < 0x80 ? 1 : *p >= 0xf0 ? 4 : *p >= 0xe0 ? 3 : 2, code = *p;
+
+	if (length == 1)
+		return 1;
+	if (*p < 0xc0 || *p > 0xf7 || length > left)
+		return 0;
+	code = *p & (0x7f >> length);
+	for (uint32_t i = 1; i < length; i++) {
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;
+		code = code << 6 | (p[i] & 0x3f);
+	}
+	return code < least[length] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff) ? 0 : length;
+}
+
+/* Bytes of the escape at p, a backslash; 0 where it is none of RFC 8259's. */
+static uint32_t escape(const uint8_t *p, size_t left)
+{
+	if (left < 2)
+		return 0;
+	if (strchr("\"\\/bfnrt", p[1]) && p[1])
+		return 2;
+	if (p[1] != 'u' || left < 6)
+		return 0;
+	for (int i = 2; i < 6; i++)
+		if (!strchr("0123456789abcdef", p[i]) || !p[i])
+			return 0;
+	return 6;
+}
+
+/* Lines of flat objects: strings, numbers, null. */
+static void check_lines(const uint8_t *p, size_t size, uint32_t lines)
+{
+	bool text = false, value = false;
+	uint32_t step;
+
+	for (size_t i = 0; i < size; i += step) {
+		step = p[i] == '\\' ? escape(p + i, size - i) : character(p + i, size - i);
+		check(step, "a line is not UTF-8, or has a bad escape");
+		if (text) {
+			check(p[i] >= 0x20, "a control character is not escaped");
+			if (p[i] == '"')
+				text = false;
+			continue;
+		}
+		if (p[i] == '"') {
+			check(!i || strchr("{ ", p[i - 1]), "a text begins where it must not");
+			text = true;
+		} else if (p[i] == '\n') {
+			check(i >= 2 && p[i - 1] == '}' && lines--, "a line ends where it must not");
+			value = false;
+		} else if (p[i] == ':') {
+			check(!value, "a value is followed by another");
+			value = true;
+		} else if (p[i] == ',') {
+			check(value, "a member lacks its value");
+			value = false;
+		} else {
+			check(strchr("{} -+.0123456789enul", p[i]) && p[i], "a character stands where it must not");
+		}
+	}
+	check(!text && !lines, "the last line is not whole");
+}
+
+/* -- rendering ------------------------------------------------------------------------------------------------------------ */
+
+#define NUMBER(type, bit, name) { ", \"" #name "\": ", 0, NFL_##type, NFL_VALID_##bit, offsetof(struct nfl_record, name), 0, 0, 0, 0 }
+#define TEXT(kind, bit, name, length) \
+	{ ", \"" #name "\": ", 0, NFL_##kind, NFL_VALID_##bit, offsetof(struct nfl_record, name), length, 0, 0, 0 }
+#define LENGTH(name) offsetof(struct nfl_record, name)
+
+static const struct nfl_column all_columns[] = {
+	NUMBER(U32, PAYLOAD, raw_pktlen), NUMBER(U32, ALWAYS, raw_pktcount), TEXT(BYTES_TEXT, PREFIX, oob_prefix, LENGTH(oob_prefix_len)),
+	NUMBER(U32, ALWAYS, oob_time_sec), NUMBER(U32, ALWAYS, oob_time_usec), NUMBER(U32, ALWAYS, oob_mark),
+	NUMBER(U32, INDEV, oob_ifindex_in), NUMBER(U8, PACKET_HDR, oob_hook), NUMBER(U16, HWHEADER, raw_mac_len),
+	NUMBER(U32, SEQ, oob_seq_local), NUMBER(U8, ALWAYS, oob_family), NUMBER(U16, PACKET_HDR, hwhdr_protocol),
+	NUMBER(U32, UID, oob_uid), NUMBER(ACTION, ALWAYS, raw_label), NUMBER(U16, HWTYPE, hwhdr_type),
+	NUMBER(U16, HWADDR, raw_mac_addrlen), NUMBER(U16, VLAN, vlan_id), NUMBER(U8, VLAN, vlan_priority),
+	NUMBER(U8, PROTOCOL, ip_protocol), NUMBER(U16, IP4, ip_totlen), NUMBER(U8, IP4, ip_ihl), NUMBER(U16, IP4, ip_fragoff),
+	NUMBER(U16, IP6, ip6_payloadlen), NUMBER(U32, IP6, ip6_flowlabel), NUMBER(U8, IP6, ip6_nexthdr),
+	NUMBER(U32, IP6_FRAG, ip6_fragid), NUMBER(U16, TCP, tcp_sport), NUMBER(U32, TCP, tcp_seq), NUMBER(U16, TCP_URGP, tcp_urgp),
+	NUMBER(U16, UDP, udp_dport), NUMBER(U16, UDPLITE, udplite_coverage), NUMBER(U8, ICMP, icmp_type),
+	NUMBER(U16, ICMP_FRAGMTU, icmp_fragmtu), NUMBER(U16, ICMPV6_ECHO, icmpv6_echoseq), NUMBER(U32, SCTP, sctp_csum),
+	NUMBER(U32, SPI, ahesp_spi), NUMBER(U16, ARP, arp_operation),
+	TEXT(IFNAME, ALWAYS, oob_ifindex_in, 0), TEXT(IFNAME, PHYSOUTDEV, oob_physoutdev, 0),
+	TEXT(ADDR, IP, ip_saddr, 0), TEXT(ADDR, IP, ip_daddr, 0), TEXT(ADDR4, ARP_ADDR, arp_saddr, 0),
+	TEXT(ADDR4, ICMP_GATEWAY, icmp_gateway, 0), TEXT(MAC, MAC_SADDR, mac_saddr, LENGTH(mac_saddr_len)),
+	TEXT(MAC, MAC_DADDR, mac_daddr, LENGTH(mac_daddr_len)), TEXT(MAC_BYTES, HWHEADER, raw_mac, LENGTH(raw_mac_len)),
+	NUMBER(ROW_INT, ALWAYS, valid), NUMBER(ROW_FLOAT, ALWAYS, valid), NUMBER(ROW_TEXT, ALWAYS, valid),
+};
+
+#define COLUMNS ARRAY(all_columns)
+static struct nfl_column columns[COLUMNS];
+
+static const char head[] = "{\"timestamp\": \"", tail[] = "\", \"dvc\": \"fuzz\"";
+
+static struct nfl_json plan = {
+	.head = head, .head_length = sizeof(head) - 1, .timestamp = 1, .tail = tail, .tail_length = sizeof(tail) - 1,
+	.columns = columns, .count = COLUMNS, .second = -1,
+};
+
+static void *exactly(size_t size, const void *from)
+{
+	void *made = malloc(size);
+
+	check(made || !size, "out of memory");
+	if (size && from)
+		memcpy(made, from, size);
+	return made;
+}
+
+/* The plan as binding/render.py makes it: fixed_size there is what is asked for here. */
+static void make_plan(void)
+{
+	plan.fixed_size = 40 + 2 + plan.head_length + plan.tail_length;
+	for (uint32_t i = 0; i < COLUMNS; i++) {
+		columns[i] = all_columns[i];
+		columns[i].label_length = (uint32_t)strlen(columns[i].label);
+		columns[i].label = exactly(columns[i].label_length, columns[i].label);
+		plan.fixed_size += columns[i].label_length + 6 * 32 + 2;
+	}
+}
+
+static struct nfl_ifname *some_names(uint32_t *count)
+{
+	struct nfl_ifname *names;
+
+	*count = below(5);
+	names = exactly(*count * sizeof(*names), NULL);
+	for (uint32_t i = 0; i < *count; i++) {
+		names[i].index = i * (1 + below(2)) + (i ? names[i - 1].index : 1);
+		names[i].length = below(sizeof(names[i].name) + 1);
+		for (uint32_t j = 0; j < sizeof(names[i].name); j++)
+			names[i].name[j] = (char)(one_in(2) ? interesting() | 1 : 'a' + below(26));
+	}
+	return names;
+}
+
+/* Values for the three columns that Python adds, for `count` records. */
+static void add_rows(uint32_t count)
+{
+	static const int64_t ints[] = { 0, 1, -1, INT64_MAX, INT64_MIN };
+	const double floats[] = { 0, -0.0, NAN, INFINITY, -INFINITY, 1e308, -5e-324, 0.1 };
+	uint32_t blob_length = below(40);
+	int64_t *whole = exactly(count * sizeof(*whole), NULL);
+	double *fraction = exactly(count * sizeof(*fraction), NULL);
+	struct nfl_span *spans = exactly(count * sizeof(*spans), NULL);
+	char *blob = exactly(blob_length, NULL);
+
+	for (uint32_t i = 0; i < blob_length; i++)
+		blob[i] = (char)(one_in(4) ? (int)any() : interesting());
+	for (uint32_t i = 0; i < count; i++) {
+		whole[i] = ints[below(ARRAY(ints))];
+		fraction[i] = floats[below(ARRAY(floats))];
+		spans[i].at = below(blob_length + 1);
+		spans[i].length = below(blob_length - spans[i].at + 1);
+	}
+	columns[COLUMNS - 3].values = whole;
+	columns[COLUMNS - 2].values = fraction;
+	columns[COLUMNS - 1].values = spans;
+	columns[COLUMNS - 1].blob = blob;
+	for (uint32_t i = COLUMNS - 3; i < COLUMNS; i++) {
+		uint8_t *present = one_in(2) ? NULL : exactly(count, NULL);
+
+		for (uint32_t row = 0; present && row < count; row++)
+			present[row] = (uint8_t)below(2);
+		columns[i].present = present;
+	}
+}
+
+static void remove_rows(void)
+{
+	free((void *)columns[COLUMNS - 1].blob);
+	for (uint32_t i = COLUMNS - 3; i < COLUMNS; i++) {
+		free((void *)columns[i].values);
+		free((void *)columns[i].present);
+	}
+}
+
+static uint64_t rendered_bytes;
+
+static void render(const struct nfl_record *records, const uint8_t *data, uint32_t total)
+{
+	uint32_t count = one_in(3) ? below(total + 1) : total, first = 0, done;
+	uint32_t *rows = count < total ? exactly(count * sizeof(*rows), NULL) : NULL;
+	size_t size = one_in(2) ? below(2 * plan.fixed_size) : 4u * plan.fixed_size, used;
+
+	for (uint32_t i = 0; rows && i < count; i++)
+		rows[i] = below(total);
+	while (first < count) {
+		char *out = exactly(size, NULL);
+
+		used = nfl_json_render(&plan, records, data, rows, first, count, out, size, &done);
+		check(used <= size && done >= first && done <= count && !used == (done == first), "lines and bytes do not agree");
+		check_lines((uint8_t *)out, used, done - first);
+		rendered_bytes += used;
+		first = done;
+		size = done < count ? size * 2 + 1 : size;
+		free(out);
+	}
+	for (uint32_t i = 0; i < COLUMNS; i++) {
+		if (columns[i].kind <= NFL_U32 || columns[i].kind == NFL_ROW_INT || columns[i].kind == NFL_ROW_FLOAT)
+			continue;
+		size = below(300);
+		for (first = 0; first < count; size = size * 2 + 1) {
+			char *out = exactly(size, NULL);
+
+			used = nfl_text_render(columns + i, plan.ifnames, plan.ifname_count, records, data, rows, first, count,
+					       out, size, &done);
+			check(used <= size && (!used || !out[used - 1]) && done >= first && done <= count, "texts and bytes do not agree");
+			first = done;
+			free(out);
+		}
+	}
+	free(rows);
+}
+
+/* -- the loop ------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t records_total;
+
+static void decode(const uint8_t *data, uint32_t at)
+{
+	uint32_t room = one_in(8) ? below(3) : (datagram_length - at) / NFL_MESSAGE_MIN + 1, count;
+	struct nfl_record *records = exactly(room * sizeof(*records), NULL);
+	struct nfl_receiver receiver = { .fd = -1, .label = (uint8_t)any(), .valid_all = ~0ULL };
+
+	count = nfl_decode(&receiver, data, at, datagram_length - at, any(), below(2) ? any() : below(1000000), records, room);
+	check(count <= room && count == receiver.received, "there are more records than room");
+	for (uint32_t i = 0; i < count; i++) {
+		check_record(records + i);
+		check(!(records[i].valid & ~receiver.valid_any) && !(receiver.valid_all & ~records[i].valid),
+		      "valid_any or valid_all is wrong");
+	}
+	records_total += count;
+	if (count) {
+		plan.ifnames = some_names(&plan.ifname_count);
+		add_rows(count);
+		render(records, data, count);
+		remove_rows();
+		free((void *)plan.ifnames);
+	}
+	free(records);
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t messages = 0, wanted = argc == 4 ? strtoull(argv[2], NULL, 10) : 0;
+	static uint8_t joined[DATAGRAM_MESSAGES * (MESSAGE_MAX + 4)];
+	static struct message message;
+	struct timespec begin, end;
+
+	if (!wanted) {
+		fprintf(stderr, "decode_fuzz SEEDS COUNT SEED\n");
+		return 2;
+	}
+	random_state = strtoull(argv[3], NULL, 10);
+	load(argv[1]);
+	make_plan();
+	__sanitizer_set_death_callback(report);
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	while (messages < wanted) {
+		uint32_t at = one_in(4) ? 4 * below(8) : 0, length = at;
+		uint8_t *exact;
+
+		memset(joined, 0xa5, at);
+		for (uint32_t left = one_in(2) ? 1 : 1 + below(DATAGRAM_MESSAGES); left; left--, messages++) {
+			mutated(&message);
+			memcpy(joined + length, message.data, message.length);
+			length += message.length;
+			if (left > 1)
+				for (; length & 3; length++)
+					joined[length] = 0xa5;
+		}
+		exact = exactly(length, joined);
+		datagram = exact;
+		datagram_length = length;
+		datagram_number++;
+		decode(exact, at);
+		free(exact);
+	}
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	printf("%llu mutated messages, %llu records, %llu bytes of JSON, %.1f seconds\n", (unsigned long long)messages,
+	       (unsigned long long)records_total, (unsigned long long)rendered_bytes,
+	       (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9);
+	for (uint32_t i = 0; i < COLUMNS; i++)
+		free((void *)columns[i].label);
+	free(seeds);
+	return 0;
+}
