@@ -14,7 +14,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import repeat
 from operator import itemgetter
@@ -47,6 +47,10 @@ _VALID_AT = (DATA_BYTES + offset_of("valid")) // 8
 _CIM: dict[str, tuple[str, ...]] = {
     cim: tuple(key.name for key in CATALOGUE if key.cim == cim) for cim in {key.cim for key in CATALOGUE if key.cim}
 }
+
+
+#: The keys that a packet's record can hold.
+PACKET_KEYS: dict[str, Key] = {name: key for name, key in BY_NAME.items() if key.kind != "column"}
 
 
 class _Layout(NamedTuple):
@@ -86,9 +90,9 @@ def _row_struct(names: tuple[str, ...]) -> tuple[int, Struct, Callable[[Any], An
     """A struct format that reads these keys of a record at once: their masks joined, the format, and what puts them into
     the order asked for; None where some are no plain numbers.
     """
-    layouts = [_layout(name) for name in names]
-    if any(layout.key.kind not in _FORMATS for layout in layouts) or len(set(names)) < len(names):
+    if any(find_key(name).kind not in _FORMATS for name in names) or len(set(names)) < len(names):
         return None
+    layouts = [_layout(name) for name in names]
     ordered = sorted(layouts, key=lambda layout: offset_of(layout.key.field))
     if len({layout.key.field for layout in layouts}) < len(layouts):
         return None
@@ -121,7 +125,7 @@ class Batch:
     """
 
     __slots__ = (
-        "_added", "_cache", "_count", "_find_names", "_lease", "_names", "_rows", "_rows_array", "_table", "_valid_all",
+        "_added", "_cache", "_count", "_find_names", "_lease", "_names", "_rows", "_rows_array", "_table", "_time", "_valid_all",
         "_valid_any", "group",
     )  # fmt: skip
 
@@ -145,8 +149,24 @@ class Batch:
         self._rows: list[int] | None = None
         self._rows_array = ffi.NULL
         self._table: Any = None
+        self._time: tuple[int, int | None] = (0, None)
         self._added: dict[str, Column] = {}
         self._cache: dict[str, list[Any]] = {}
+
+    @classmethod
+    def of_columns(
+        cls, columns: Mapping[str, Sequence[int | float | str | None]], *, time: tuple[int, int | None], group: int = 0
+    ) -> Batch:
+        """Return a batch of records that are no packets, such as counters: values by key, all of the same length.
+
+        `time` is their time: seconds since 1970, and microseconds or None. ValueError where the lengths differ.
+        """
+        count = len(next(iter(columns.values()), ()))
+        batch = cls(None, count, group=group)
+        batch._time = time
+        for key, values in columns.items():
+            batch.add(key, values)
+        return batch
 
     # -- packets -------------------------------------------------------------------------------------------------
 
@@ -193,6 +213,8 @@ class Batch:
             return self._selected(self._added[name].values)
         if name in _CIM:
             return self._joined(_CIM[name])
+        if find_key(name).kind == "column":
+            return [None] * self._count
         layout = _layout(name)
         if not self._valid_any & layout.bit or self._lease is None:
             return [None] * self._count
@@ -262,7 +284,7 @@ class Batch:
         hold (see `valid`) the value is 0. Texts are an array of objects. A batch that was selected from another copies.
         TypeError: pieces of the buffer such as raw.pkt have no column; take `values`.
         """
-        if key in self._added or key in _CIM:
+        if self._is_list(key):
             joined: np.ndarray[Any, Any] = _numpy().array(self.values(key))
             return joined
         layout = _layout(key)
@@ -278,11 +300,15 @@ class Batch:
     def valid(self, key: str) -> np.ndarray[Any, Any]:
         """Return for each packet whether `key` holds: a NumPy array of bool."""
         mask: np.ndarray[Any, Any]
-        if key in self._added or key in _CIM:
+        if self._is_list(key):
             mask = _numpy().array([value is not None for value in self.values(key)], dtype=bool)
         else:
             mask = (self._fields("valid") & _numpy().uint64(_layout(key).bit)).astype(bool)
         return mask
+
+    def _is_list(self, key: str) -> bool:
+        """Whether the key's values are no field of the records."""
+        return key in self._added or key in _CIM or find_key(key).kind == "column"
 
     def _fields(self, field: str) -> np.ndarray[Any, Any]:
         """One field of all records as NumPy sees it."""
@@ -295,9 +321,12 @@ class Batch:
         column: np.ndarray[Any, Any] = self._table[field]
         return column if self._rows is None else column[self._rows]
 
+    def _all_keys(self) -> tuple[str, ...]:
+        return (*(PACKET_KEYS if self._lease else ()), *self._added)
+
     def to_dicts(self, *keys: str) -> list[dict[str, Any]]:
         """Return a dict for each packet, with the keys that hold for it (of `keys`, or of all); nothing in it is shared."""
-        names = keys or (*BY_NAME, *self._added)
+        names = keys or self._all_keys()
         columns = [(name, self.values(name)) for name in names]
         return [
             {
@@ -312,14 +341,15 @@ class Batch:
         """Return a pyarrow Table with a column for each of `keys` (or for all); null where a key does not hold."""
         import pyarrow as pa
 
-        names = keys or (*BY_NAME, *self._added)
+        names = keys or self._all_keys()
         return pa.table({name: self._arrow(name) for name in names})
 
     def _arrow(self, name: str) -> pa.Array:
         import pyarrow as pa
 
-        if name in self._added or name in _CIM:
-            return pa.array(self.values(name))
+        if self._is_list(name):
+            wide = name in BY_NAME and BY_NAME[name].type == "uint64"
+            return pa.array(self.values(name), pa.uint64() if wide else None)
         key = find_key(name)
         if key.kind in _FORMATS:
             return pa.array(self.column(name), mask=~self.valid(name))
@@ -348,6 +378,7 @@ class Batch:
             valid_all=self._valid_all,
             find_names=self._find_names,
         )
+        twin._time = self._time
         twin._rows, twin._rows_array, twin._names = self._rows, self._rows_array, self._names
         twin._added = dict(self._added)
         return twin
@@ -385,7 +416,7 @@ class Batch:
     def raw(self) -> Records:
         """What the renderer in C reads; good while the batch is kept."""
         if self._lease is None:
-            return Records(ffi.NULL, ffi.NULL, ffi.NULL, 0, NO_NAMES)
+            return Records(ffi.NULL, ffi.NULL, self._rows_array, self._count, NO_NAMES, self._time)
         return Records(self._lease.records, self._lease.data, self._rows_array, self._count, self._names or NO_NAMES)
 
 
@@ -401,7 +432,7 @@ def _numpy() -> Any:
 def _record_dtype() -> Any:
     """`struct nfl_record` as NumPy sees it."""
     layout = {"valid": ("Q", offset_of("valid"))}
-    for name, key in BY_NAME.items():
+    for name, key in PACKET_KEYS.items():
         where = _layout(name)
         if key.kind in _FORMATS or where.width:
             layout[key.field] = (f"({where.width},)B" if where.width else where.format, offset_of(key.field))
@@ -495,5 +526,5 @@ class Packet(msgspec.Struct, frozen=True, gc=False, eq=False):
         )
 
 
-for _name in BY_NAME:
+for _name in PACKET_KEYS:
     setattr(Packet, _name.replace(".", "_"), _of_key(_name))

@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     # Absolute at once: with -d the working directory changes.
     parser.add_argument(
-        "-p", "--pidfile", metavar="FILE", type=os.path.abspath, help="create and lock this file, with the process's number"
+        "-p", "--pidfile", metavar="FILE", type=os.path.abspath, help="create and lock this file, with the process id"
     )
     parser.add_argument("-d", "--daemon", action="store_true", help="go to the background once everything has started")
     parser.add_argument("-v", "--verbose", action="store_true", help="copy messages to standard error; not with -d")
@@ -56,8 +56,8 @@ def _parser() -> argparse.ArgumentParser:
         "-l", "--loglevel", metavar="N", type=_number, default=0, help="1 debug, 3 info, 5 notice, 7 error, 8 fatal"
     )
     parser.add_argument("-u", "--uid", metavar="USER", type=_user, help="become this user when everything has started")
-    parser.add_argument("-i", "--info", metavar="PLUGIN", help="describe a plugin (a name, or ulogd's file name), and exit")
-    parser.add_argument("--check-config", action="store_true", help="say what is wrong with the configuration, and exit")
+    parser.add_argument("-i", "--info", metavar="PLUGIN", help="describe a plugin (by name, or ulogd's file) and exit")
+    parser.add_argument("--check-config", action="store_true", help="say what is wrong with the configuration and exit")
     parser.add_argument("-V", "--version", action="version", version=f"nflowlevel-daemon {__version__}")
     # ulogd ignores what follows its options.
     parser.add_argument("ignored", nargs="*", help=argparse.SUPPRESS)
@@ -140,7 +140,7 @@ class _Started:
 
 
 def _go_to_background() -> _Started:
-    """Fork; the parent waits until the child has started and ends with its status. The child keeps stderr until then."""
+    """Fork. The parent waits until the child has started and ends with its status; stderr stays until then."""
     read, write = os.pipe()
     if os.fork():
         os.close(write)

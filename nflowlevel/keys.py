@@ -25,7 +25,7 @@ class Key(NamedTuple):
     kind: str
     """How it lies in the record: u8 u16 u32, addr addr4, fixed (bytes in the record), bytes or text (offset and length
     into the receive buffer), mac (hardware address in the record), macbytes (bytes as hardware address), ifname (an
-    ifindex to look up)."""
+    ifindex to look up); column: not in the record of a packet, the plugin adds it to the batch."""
     field: str
     valid: str
     meaning: str
@@ -218,8 +218,21 @@ def _filters() -> list[Key]:
     ]  # fmt: skip
 
 
+def _nfacct() -> list[Key]:
+    def key(name: str, type_: str, meaning: str) -> Key:
+        return _key("NFACCT", name, type_, "ALWAYS", meaning, kind="column")
+
+    return [
+        key("sum.name", "string", "Name of the accounting object."),
+        key("sum.pkts", "uint64", "Packets it counted."),
+        key("sum.bytes", "uint64", "Bytes it counted."),
+        key("oob.time.sec", "uint32", "Time of the poll, seconds since 1970; only with `timestamp`."),
+        key("oob.time.usec", "uint32", "Microseconds of the same."),
+    ]
+
+
 #: Every key, by plugin in the order of a usual stack, within a plugin in the order of a record's members.
-CATALOGUE: tuple[Key, ...] = (*_nflog(), *_base(), *_filters())
+CATALOGUE: tuple[Key, ...] = (*_nflog(), *_base(), *_filters(), *_nfacct())
 
 #: The key each name means where no stack says which plugin is nearest: the first that publishes it.
 BY_NAME: dict[str, Key] = {}

@@ -67,8 +67,14 @@ class _SyslogHandler(logging.Handler):
         import syslog
 
         self._send = syslog.syslog
-        self._priorities = ((50, syslog.LOG_CRIT), (40, syslog.LOG_ERR), (30, syslog.LOG_WARNING), (25, syslog.LOG_NOTICE),
-                            (20, syslog.LOG_INFO), (0, syslog.LOG_DEBUG))  # fmt: skip
+        self._priorities = (
+            (logging.CRITICAL, syslog.LOG_CRIT),
+            (logging.ERROR, syslog.LOG_ERR),
+            (logging.WARNING, syslog.LOG_WARNING),
+            (NOTICE, syslog.LOG_NOTICE),
+            (logging.INFO, syslog.LOG_INFO),
+            (0, syslog.LOG_DEBUG),
+        )
         syslog.openlog("nflowlevel", syslog.LOG_PID, syslog.LOG_DAEMON)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -131,8 +137,9 @@ class Messages:
         self._file.acquire()
         old, self._file.stream = self._file.stream, stream
         self._file.release()
-        with contextlib.suppress(OSError):
-            old.close()
+        if old:
+            with contextlib.suppress(OSError):
+                old.close()
 
 
 def level_of(number: int) -> int:

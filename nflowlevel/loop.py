@@ -2,8 +2,8 @@
 """The receive loop: one thread, epoll over all sources, signals and deadlines.
 
 Nothing in it waits for a target: the kernel cannot wait. A source whose traffic is dense is read at intervals rather
-than at each datagram (its socket buffer holds what comes), so that a wake-up costs little per packet; the others are not
-held up by that, as its descriptor just keeps silent meanwhile. What a plugin raises is reported and harms no other.
+than at each datagram (its socket buffer holds what comes), so that a wake-up costs little per packet; the others are
+not held up by that, as its descriptor just keeps silent meanwhile. What a plugin raises is reported and harms no other.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 from types import FrameType
+from typing import Any
 
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.notify import Notifier
-from nflowlevel.plugin import AnyPlugin
+from nflowlevel.plugin import Plugin
 from nflowlevel.stack import Source, Stack, told
 
 #: A stack that could not start is tried again this often, and at SIGHUP.
@@ -50,6 +51,12 @@ class _Reader:
         #: While traffic is dense: when to read again; else None, and the descriptor wakes the loop. At first at once:
         #: packets that came while the source was opened may wait behind a descriptor that keeps silent.
         self.resume_at: float | None = time.monotonic()
+
+    @property
+    def due(self) -> float | None:
+        """When to read though the descriptor may be silent, or None."""
+        times = [at for at in (self.resume_at, self.source.input.deadline) if at is not None]
+        return min(times) if times else None
 
 
 class Loop:
@@ -105,8 +112,9 @@ class Loop:
         source = stack.source
         if all(reader.source is not source for reader in self._readers.values()):
             fd = source.input.fileno()
-            self._readers[fd] = _Reader(source)
-            self._epoll.register(fd, select.EPOLLIN)
+            if fd >= 0:
+                self._epoll.register(fd, select.EPOLLIN)
+            self._readers[fd if fd >= 0 else -1 - len(self._readers)] = _Reader(source)
 
     # -- running -------------------------------------------------------------------------------------------------
 
@@ -142,19 +150,19 @@ class Loop:
         was_waiting = reader.resume_at is not None
         # What an input holds back itself does not show on its descriptor.
         reader.resume_at = time.monotonic() + pause if pause or again else None
-        if was_waiting != (reader.resume_at is not None):
+        if was_waiting != (reader.resume_at is not None) and input_.fileno() >= 0:
             self._epoll.modify(input_.fileno(), 0 if reader.resume_at is not None else select.EPOLLIN)
 
     def _patience(self) -> float | None:
         """Return how many seconds the loop may sleep; None: until something happens."""
         deadlines = [*self._due, *self._restart_at.values()]
         deadlines += [at for stack in self.stacks if stack.is_open and (at := stack.output.deadline) is not None]
-        deadlines += [reader.resume_at for reader in self._readers.values() if reader.resume_at is not None]
+        deadlines += [at for reader in self._readers.values() if (at := reader.due) is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def _on_deadlines(self, now: float) -> None:
         for reader in self._readers.values():
-            if reader.resume_at is not None and reader.resume_at <= now:
+            if (due := reader.due) is not None and due <= now:
                 self._read(reader)
         for stack in self.stacks:
             if stack.is_open and (deadline := stack.output.deadline) is not None and deadline <= now:
@@ -166,14 +174,14 @@ class Loop:
         for stack in [stack for stack, at in self._restart_at.items() if at <= now]:
             self._start(stack)
 
-    def _call(self, plugin: AnyPlugin, method: Callable[[], object], lost: str = "") -> None:
+    def _call(self, plugin: Plugin[Any], method: Callable[[], object], lost: str = "") -> None:
         """Call a method of a plugin; what it raises is reported and harms nobody else."""
         try:
             method()
         except Exception as error:
             self._failed(plugin, error, lost)
 
-    def _failed(self, plugin: AnyPlugin, error: Exception, lost: str = "") -> None:
+    def _failed(self, plugin: Plugin[Any], error: Exception, lost: str = "") -> None:
         self._limited(logging.ERROR, repr(plugin), f"{plugin}: {told(error)}{lost}")
         log.debug("the failure in full", exc_info=True)
 

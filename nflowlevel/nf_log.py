@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The nf_log switch: which back end takes the packets that the kernel logs of its own accord, per family and namespace.
+"""The nf_log switch: which back end takes the packets that the kernel logs unasked, per family and namespace.
 
 A back end is a module: `nfnetlink_log` gives packets to the reader of group 0, `nf_log_ipv4` and its like (module
 nf_log_syslog) write them to the kernel's log, `NONE` is neither.
 
-What the switch does not decide is where a rule logs: since Linux 3.17 (net/netfilter/nf_log.c, nf_log_packet) a rule names
-its back end itself. `log group N` and `-j NFLOG` always go to nfnetlink_log, `log` without a group and `-j LOG` always to the
-kernel's log. Left to the switch are messages that no rule asks for: conntrack's about invalid packets, once
+The switch does not decide where a rule logs: since Linux 3.17 a rule names its back end itself (net/netfilter/nf_log.c,
+nf_log_packet). `log group N` and `-j NFLOG` always go to nfnetlink_log, `log` without a group and `-j LOG` always to
+the kernel's log. Left to the switch are messages that no rule asks for: conntrack's about invalid packets, once
 `set_log_invalid` has turned them on ("ACK is under the lower bound …"), and `-j TRACE` of iptables-legacy.
 
     from nflowlevel import nf_log
@@ -25,9 +25,9 @@ from pathlib import Path
 
 from nflowlevel.binding import procfs
 from nflowlevel.binding.netns import entered
-from nflowlevel.errors import KernelError, NotSupported, nearest
+from nflowlevel.errors import KernelError, nearest
 
-#: Families of packets by name: NFPROTO_* of linux/netfilter.h. No packet is of family `inet`; nft's inet rules see ipv4 and ipv6.
+#: NFPROTO_* of linux/netfilter.h. No packet is of family `inet`: what nft's inet rules see is ipv4 or ipv6.
 FAMILIES = {"unspec": 0, "inet": 1, "ipv4": 2, "arp": 3, "netdev": 5, "bridge": 7, "ipv6": 10}
 _NFT_NAMES = {"ip": "ipv4", "ip6": "ipv6"}
 
@@ -108,7 +108,7 @@ def select(family: str | int, backend: str | None, *, netns: str | None = None) 
 def _not_loaded(number: int, backend: str) -> str:
     family = _name_of(number)
     available = families()[family].available
-    remedies = [f"there {'are' if len(available) > 1 else 'is'} {', '.join((*available, NONE))}"]
+    remedies = [f"it has {', '.join((*available, NONE))}"]
     if backend == "nfnetlink_log":
         remedies.append("load it with: modprobe nfnetlink_log")
     elif backend in _FORMER_NAMES:
@@ -128,7 +128,7 @@ def log_invalid(netns: str | None = None) -> str:
 
 
 def set_log_invalid(protocol: str | int, *, netns: str | None = None) -> None:
-    """Let conntrack log the invalid packets of one protocol, or of `all` or none (`off`), through the active back ends."""
+    """Let conntrack log the invalid packets of one protocol, of `all`, or none (`off`), through the active back ends."""
     number = _protocol_number(protocol)
     with entered(netns), _explained(f"set conntrack's logging of invalid packets to {protocol}"):
         _write(_SETTINGS / "nf_conntrack_log_invalid", str(number))
@@ -139,7 +139,8 @@ def _protocol_number(protocol: str | int) -> int:
     text = str(protocol).lower()
     number = int(text) if text.isdecimal() else words.get(text, -1)
     if not 0 <= number <= 255:
-        raise ValueError(f"no protocol '{protocol}'{nearest(text, words)}; there are {', '.join(words)}, or a number up to 255")
+        known = f"there are {', '.join(words)}, or a number up to 255"
+        raise ValueError(f"no protocol '{protocol}'{nearest(text, words)}; {known}")
     return number
 
 
@@ -153,13 +154,20 @@ def all_netns() -> bool | None:
 
 
 def set_all_netns(allowed: bool) -> None:
-    """Let `log` rules without a group, in every namespace, write to the kernel's log, or only those of the initial one."""
-    with _explained("set nf_log_all_netns"), _where_all_netns_is():
-        _write(_ALL_NETNS, str(int(allowed)))
+    """Let rules that log without a group write to the kernel's log in every namespace, or in the initial one only."""
+    tried = f"set nf_log_all_netns to {int(allowed)}"
+    try:
+        with _explained(tried), _where_all_netns_is():
+            _write(_ALL_NETNS, str(int(allowed)))
+    except KernelError as error:
+        if error.tried == tried:
+            raise
+        hint = "only the initial network namespace can, and this process cannot enter that"
+        raise KernelError(tried, error.errno or 0, hint) from None
 
 
 def is_initial_netns() -> bool:
-    """Tell whether the calling thread is in the initial network namespace: only there the setting for all others exists."""
+    """Tell whether the calling thread is in the initial network namespace: only that has the setting for all."""
     return _ALL_NETNS.exists()
 
 
@@ -180,10 +188,10 @@ def _write(setting: Path, value: str) -> None:
 
 @contextmanager
 def _explained(tried: str) -> Iterator[None]:
-    """Turn the kernel's refusal of a setting into a KernelError with the likely reason, seen from inside the namespace."""
+    """Turn the refusal of a setting into a KernelError with the likely reason, as seen inside the namespace."""
     try:
         yield
-    except (KernelError, NotSupported):
+    except KernelError:
         raise
     except OSError as error:
         raise KernelError(tried, error.errno or 0, _reason(error)) from None
@@ -191,7 +199,8 @@ def _explained(tried: str) -> Iterator[None]:
 
 def _reason(error: OSError) -> str:
     if error.errno == errno.ENOENT:
-        return f"there is no {error.filename}: load the module with: modprobe nf_conntrack"
+        remedy = ": load the module with: modprobe nf_conntrack" if "nf_conntrack" in str(error.filename) else ""
+        return f"there is no {error.filename}{remedy}"
     if error.errno == errno.EROFS:
         return "/proc/sys is read-only here, as in most containers; set it from outside, with --netns"
     obstacle = procfs.admin_obstacle() if error.errno in (errno.EACCES, errno.EPERM) else ""

@@ -31,7 +31,9 @@ class PidFile:
         except BlockingIOError:
             holder = os.read(fd, 32).decode("ascii", "replace").strip()
             os.close(fd)
-            raise NflowError(f"pid file {self.path}: process {holder or '?'} runs already; stop it or use another file") from None
+            raise NflowError(
+                f"pid file {self.path}: process {holder or '?'} runs already; stop it or use another file"
+            ) from None
         except OSError as error:
             raise NflowError(f"pid file {self.path}: {error.strerror}") from None
         os.ftruncate(fd, 0)

@@ -99,7 +99,12 @@ class Input(Plugin[SomeOptions]):
 
     @abstractmethod
     def fileno(self) -> int:
-        """Return the descriptor that is readable when `receive` has something."""
+        """Return the descriptor that is readable when `receive` has something; -1 where there is only a `deadline`."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When `receive` wants to be called though no descriptor is readable (time.monotonic), or None."""
+        return None
 
     @abstractmethod
     def receive(self) -> Batch:
@@ -187,7 +192,7 @@ def builtin_names() -> tuple[str, ...]:
 
 
 def find_plugin(name: str) -> type[AnyPlugin]:
-    """Return the plugin class of that name; NflowError with the nearest known name, or with what is wrong with the class."""
+    """Return the plugin class of that name; NflowError with the nearest known name, or with what is wrong with it."""
     for room in _ROOMS:
         if name in room.NAMES:
             # File = name in lower case: the list of a room is all there is to register.

@@ -211,7 +211,7 @@ def _mismatches(plugins: list[AnyPlugin]) -> Iterator[str]:
 
 
 def _resolve(config: Config, line: StackLine, plugins: list[AnyPlugin]) -> tuple[Member, ...]:
-    """Bind each key that is read to its nearest publisher; return what the output gets, in a record's order of members."""
+    """Bind each key that is read to its nearest publisher; return what the output gets, in the order of members."""
     nearest_key: dict[str, Key | str] = {}
     wrong = []
     for plugin in plugins:

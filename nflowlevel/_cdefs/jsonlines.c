@@ -324,6 +324,8 @@ static char *put_number(char *p, const struct nfl_column *c, const struct nfl_re
 		if (n < 0)
 			*p++ = '-';
 		return put_u64(p, n < 0 ? 0 - (uint64_t)n : (uint64_t)n);
+	case NFL_ROW_UINT:
+		return put_u64(p, ((const uint64_t *)c->values)[row]);
 	default:	/* NFL_ROW_FLOAT; JSON has no infinity */
 		f = ((const double *)c->values)[row];
 		return isfinite(f) ? p + snprintf(p, 32, "%.17g", f) : put(p, "null", 4);
@@ -345,13 +347,13 @@ static void new_second(struct nfl_json *plan, int64_t second)
 	plan->second = second;
 }
 
-static char *put_timestamp(char *p, struct nfl_json *plan, const struct nfl_record *r)
+static char *put_timestamp(char *p, struct nfl_json *plan, int64_t second, uint32_t usec)
 {
-	uint32_t usec = r->oob_time_usec % 1000000;
-
-	if (plan->second != r->oob_time_sec)
-		new_second(plan, r->oob_time_sec);
+	if (plan->second != second)
+		new_second(plan, second);
 	p = put(p, plan->clock, plan->clock_length);
+	if (usec > 999999)
+		return put(p, plan->zone, 5);
 	*p++ = '.';
 	p = put2(put2(put2(p, usec / 10000), usec / 100 % 100), usec % 100);
 	return put(p, plan->zone, 5);
@@ -365,14 +367,15 @@ static char *put_line(char *p, const char *end, struct nfl_json *plan, const str
 
 	p = put(p, plan->head, plan->head_length);
 	if (plan->timestamp)
-		p = put_timestamp(p, plan, r);
+		p = r ? put_timestamp(p, plan, r->oob_time_sec, r->oob_time_usec % 1000000)
+		      : put_timestamp(p, plan, plan->batch_second, plan->batch_usec);
 	p = put(p, plan->tail, plan->tail_length);
 	for (const struct nfl_column *c = plan->columns; c < plan->columns + plan->count; c++) {
 		struct text text;
 
 		if (!holds(c, r, row))
 			continue;
-		if (c->kind <= NFL_U32 || c->kind == NFL_ROW_INT || c->kind == NFL_ROW_FLOAT) {
+		if (c->kind <= NFL_U32 || (c->kind >= NFL_ROW_INT && c->kind <= NFL_ROW_FLOAT)) {
 			p = put_label(p, c->label, c->label_length);
 			p = put_number(p, c, r, row);
 			continue;
@@ -416,7 +419,7 @@ size_t nfl_json_render(struct nfl_json *plan, const struct nfl_record *records, 
 
 		if ((size_t)(end - p) < plan->fixed_size)
 			break;
-		after = put_line(p, end, plan, records + row, data, row);
+		after = put_line(p, end, plan, records ? records + row : NULL, data, row);
 		if (!after)
 			break;
 		p = after;

@@ -14,6 +14,7 @@ enum nfl_kind {
 	NFL_IFNAME,		/* an interface index: its name in the table, or "" */
 	NFL_ACTION,		/* uint8_t: 0 "blocked", else "allowed" */
 	NFL_ROW_INT,		/* values: int64_t a row */
+	NFL_ROW_UINT,		/* values: uint64_t a row */
 	NFL_ROW_FLOAT,		/* values: double a row */
 	NFL_ROW_TEXT		/* values: nfl_span a row, into blob */
 };
@@ -45,12 +46,15 @@ struct nfl_json {
 	uint32_t fixed_size;	/* no line is longer than this plus its texts */
 	const struct nfl_ifname *ifnames;	/* ascending by index */
 	uint32_t ifname_count;
+	int64_t batch_second;	/* time of rows without a record; batch_usec above 999999: to the second only */
+	uint32_t batch_usec;
 	int64_t second;		/* the second that clock and zone were made for; start with -1 */
 	char clock[32], zone[8];
 	uint32_t clock_length;
 };
 
-/* Render rows first..count-1 (row i is records[rows[i]], or records[i] where rows is NULL) into out; *done is set to the first
+/* Render rows first..count-1 (row i is records[rows[i]], or records[i] where rows is NULL) into out. Where records is NULL
+ * all columns are of the kinds NFL_ROW_*; *done is set to the first
  * row that did not fit. Returns the bytes written. */
 size_t nfl_json_render(struct nfl_json *plan, const struct nfl_record *records, const uint8_t *data,
 		       const uint32_t *rows, uint32_t first, uint32_t count, char *out, size_t size, uint32_t *done);

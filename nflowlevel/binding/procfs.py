@@ -56,7 +56,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class PortState:
-    """A line of /proc/net/netlink: a Netfilter socket, the bytes that wait in it and the datagrams it had no room for."""
+    """A Netfilter socket in /proc/net/netlink: bytes that wait in it, datagrams it had no room for."""
 
     portid: int
     queued_bytes: int
@@ -196,4 +196,6 @@ def user_namespace() -> str:
     first = Path("/proc/thread-self/uid_map").read_text().split()[:3]
     if first == _ALL_UIDS:
         return "the initial user namespace"
-    return f"a user namespace where uid {first[0]} is uid {first[1]} outside" if first else "a user namespace without users"
+    if not first:
+        return "a user namespace without users"
+    return f"a user namespace where uid {first[0]} is uid {first[1]} outside"

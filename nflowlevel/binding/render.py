@@ -43,6 +43,8 @@ _LEAST_TEXT_BYTES = 512
 _FIRST_OUT_BYTES = 1 << 18
 _MOST_OUT_BYTES = 1 << 22
 
+_NO_FRACTION = 0xFFFFFFFF
+
 _uninitialised = ffi.new_allocator(should_clear_after_alloc=False)
 
 
@@ -71,13 +73,17 @@ class AddedColumn(Protocol):
 
 @dataclass(slots=True)
 class Records:
-    """What is rendered: `count` rows of `records`, those named in `rows` (uint32_t *) or the first ones."""
+    """What is rendered: `count` rows of `records`, those named in `rows` (uint32_t *) or the first ones.
+
+    Where `records` is NULL all columns are added ones, and `time` is the time of all rows: seconds, and microseconds or None.
+    """
 
     records: CData
     data: CData
     rows: CData
     count: int
     names: NameTable
+    time: tuple[int, int | None] = (0, None)
 
 
 def _column(label: bytes, key: Key) -> dict[str, object]:
@@ -116,9 +122,9 @@ class JSONPlan:
         fixed = _TIMESTAMP_BYTES + _LINE_END_BYTES + len(head.encode()) + len(tail.encode())
         for number, (name, key) in enumerate(members):
             label = f", {json.dumps(name, ensure_ascii=False)}: ".encode()
-            if isinstance(key, str):
+            if isinstance(key, str) or key.kind == "column":
                 column: dict[str, object] = {"label_length": len(label), "kind": lib.NFL_ROW_INT}
-                self._added.append((number, key))
+                self._added.append((number, key if isinstance(key, str) else key.name))
             else:
                 column = _column(label, key)
                 if name in actions:
@@ -161,6 +167,8 @@ class JSONPlan:
         """
         plan = self._plan
         plan.ifnames, plan.ifname_count = batch.names.array, len(batch.names)
+        second, usec = batch.time
+        plan.batch_second, plan.batch_usec = second, _NO_FRACTION if usec is None else usec
         kept = [_fill(self._columns[number], added[name]) for number, name in self._added]
         first = 0
         while first < batch.count:
@@ -188,10 +196,15 @@ def _fill(column: CData, added: AddedColumn) -> object:
         column.values = spans = ffi.new("struct nfl_span[]", list(zip(starts, map(len, texts), strict=False)))
         column.blob = blob = ffi.new("char[]", b"".join(texts))
         return present, spans, blob
-    fraction = any(isinstance(value, float) for value in values)
-    column.kind = lib.NFL_ROW_FLOAT if fraction else lib.NFL_ROW_INT
-    column.values = numbers = ffi.new("double[]" if fraction else "int64_t[]", [value or 0 for value in values])
-    return present, numbers
+    numbers = [0 if value is None or isinstance(value, str) else value for value in values]
+    if any(isinstance(value, float) for value in values):
+        column.kind, array = lib.NFL_ROW_FLOAT, "double[]"
+    elif any(value < 0 for value in numbers):
+        column.kind, array = lib.NFL_ROW_INT, "int64_t[]"
+    else:
+        column.kind, array = lib.NFL_ROW_UINT, "uint64_t[]"
+    column.values = made = ffi.new(array, numbers)
+    return present, made
 
 
 class TextColumn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from nflowlevel.errors import NflowError
 COMMANDS = {
     "tail": "show the packets of a group as they come",
     "doctor": "say why no packets arrive",
-    "nf-log": "show or choose who takes what the kernel logs of its own accord",
+    "nf-log": "show or choose who takes the packets that the kernel logs unasked",
     "check-config": "say what is wrong with a configuration",
     "describe": "describe a plugin: its options and keys",
 }
@@ -39,8 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"nflowlevel {options.command}: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # `| head` has seen enough. Python would complain once more when it flushes at exit.
-        sys.stderr.close()
+        # `| head` has seen enough. Python flushes once more at exit: let that go nowhere.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
         return 0
     except KeyboardInterrupt:
         return 130

@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def describe_plugin(name: str) -> str:
-    """Return the description of a plugin, named as in a stack or by ulogd's file name; NflowError where there is none."""
+    """Return the description of a plugin, named as in a stack or by ulogd's file; NflowError where there is none."""
     match = _ULOGD_FILE.fullmatch(name)
     plugin = find_plugin(match[1] if match else name)
     return "\n".join((f"Name: {plugin.name}", page(plugin), "", *_options(plugin), *_keys(plugin)))

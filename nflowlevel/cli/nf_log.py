@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`nflowlevel nf-log`: who takes the packets that the kernel logs of its own accord; see nflowlevel/nf_log.py."""
+"""`nflowlevel nf-log`: who takes the packets that the kernel logs unasked; see nflowlevel/nf_log.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WITHOUT_PACKETS = ("unspec", "inet")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    _add_common(parser, netns=None, json=False)
+    _add_common(parser, netns=None, as_json=False)
     commands = parser.add_subparsers(dest="action", metavar="ACTION")
     _add(commands, "list", _list, "show families, back ends and switches (the default)")
     setting = _add(commands, "set", _set, "choose the back end of a family")
@@ -24,8 +24,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     setting.add_argument("backend", help="nfnetlink_log (group 0), nf_log_ipv4 and its like (kernel log), or NONE")
     invalid = _add(commands, "invalid", _invalid, "show or set whose invalid packets conntrack logs")
     invalid.add_argument("protocol", nargs="?", help=f"off, all, {', '.join(nf_log.PROTOCOLS)}, or a number")
-    everywhere = _add(commands, "all-netns", _all_netns, "show or set whether every namespace writes to the kernel's log")
-    everywhere.add_argument("allowed", nargs="?", choices=("on", "off"))
+    everywhere = _add(commands, "all-netns", _all_netns, "show or set who writes to the kernel's log")
+    everywhere.add_argument(
+        "allowed", nargs="?", choices=("on", "off"), help="on: rules of every namespace; off: of the initial one"
+    )
     parser.set_defaults(act=_list)
 
 
@@ -37,14 +39,14 @@ def _add(
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
     # Common options may stand before or behind the action; only the outer parser knows their defaults.
-    _add_common(parser, netns=argparse.SUPPRESS, json=argparse.SUPPRESS)
+    _add_common(parser, netns=argparse.SUPPRESS, as_json=argparse.SUPPRESS)
     parser.set_defaults(act=act)
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser, *, netns: str | None, json: bool | str) -> None:
+def _add_common(parser: argparse.ArgumentParser, *, netns: str | None, as_json: bool | str) -> None:
     parser.add_argument("--netns", default=netns, help="network namespace: a name or a path")
-    parser.add_argument("-j", "--json", action="store_true", default=json, help="JSON instead of text")
+    parser.add_argument("-j", "--json", action="store_true", default=as_json, help="JSON instead of text")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -68,7 +70,8 @@ def _list(options: argparse.Namespace) -> None:
         return
     print(f"{'family':<12}{'active':<16}available")
     for family in filter(_is_worth_showing, families.values()):
-        print(f"{family.name + f' ({family.number})':<12}{family.active or nf_log.NONE:<16}{', '.join(family.available)}")
+        name, active = f"{family.name} ({family.number})", family.active or nf_log.NONE
+        print(f"{name:<12}{active:<16}{', '.join(family.available)}")
     print(f"\ninvalid packets logged by conntrack: {invalid or 'unknown, nf_conntrack is not loaded'}")
     print(f"kernel log of namespaces besides the initial one: {_on_off(everywhere)}")
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import signal
 import sys
 import time
@@ -16,7 +17,10 @@ from nflowlevel.outputs.json import JSON
 from nflowlevel.stack import build
 
 _HOOKS = {0: "prerouting", 1: "input", 2: "forward", 3: "output", 4: "postrouting"}
-_PROTOCOLS = {1: "ICMP", 2: "IGMP", 6: "TCP", 17: "UDP", 47: "GRE", 50: "ESP", 51: "AH", 58: "ICMPv6", 132: "SCTP", 136: "UDPLITE"}
+_PROTOCOLS = {
+    1: "ICMP", 2: "IGMP", 6: "TCP", 17: "UDP", 47: "GRE",
+    50: "ESP", 51: "AH", 58: "ICMPv6", 132: "SCTP", 136: "UDPLite",
+}  # fmt: skip
 _FLAGS = ("syn", "ack", "fin", "rst", "psh", "urg")
 _IP_FAMILIES = (2, 10)
 
@@ -30,19 +34,35 @@ stack=g:NFLOG,b:BASE,i:IFINDEX,s:IP2STR,h:HWHDR,j:JSON
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("-g", "--group", type=int, required=True, help="the group: of `log group N` or `--nflog-group N`")
+    group = "the group, 0 to 65535: of `log group N` or `--nflog-group N`"
+    parser.add_argument("-g", "--group", type=_upto(0xFFFF), required=True, help=group)
     parser.add_argument("-j", "--json", action="store_true", help="JSON lines, as the daemon writes them")
-    parser.add_argument("-n", "--count", type=int, default=0, help="end after this many packets")
+    parser.add_argument("-n", "--count", type=_upto(sys.maxsize), default=0, help="end after this many packets")
     parser.add_argument("--netns", help="network namespace: a name or a path")
+
+
+def _upto(most: int) -> Callable[[str], int]:
+    """Return what reads a number from 0 to `most`."""
+
+    def number(text: str) -> int:
+        if not (text.isdecimal() and int(text) <= most):
+            raise ValueError(text)
+        return int(text)
+
+    return number
 
 
 def run(options: argparse.Namespace) -> int:
     """Show packets until interrupted."""
+    show = _json_lines() if options.json else _text_lines
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # JSON is UTF-8 whatever the terminal speaks; a prefix may hold what it cannot show.
+        encoding = "utf-8" if options.json else sys.stdout.encoding
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
     with open_group(options.group, profile="latency", netns=options.netns) as group:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: group.stop())
         print(f"group {options.group}: waiting for packets; end with Ctrl-C", file=sys.stderr)
-        show = _json_lines() if options.json else _text_lines
         shown = 0
         for batch in group.batches():
             batch = batch.select(range(min(len(batch), options.count - shown))) if options.count else batch
@@ -78,8 +98,8 @@ def _text_lines(batch: Batch) -> str:
 
 
 def _line(packet: Packet) -> str:
-    when = time.strftime("%H:%M:%S", time.localtime(packet.timestamp)) + f".{packet.timestamp % 1:.6f}"[2:]
-    parts = [when, _where(packet), *_what(packet)]
+    when = time.strftime("%H:%M:%S", time.localtime(packet.get("oob.time.sec")))
+    parts = [f"{when}.{packet.get('oob.time.usec'):06}", _where(packet), *_what(packet)]
     if packet.prefix:
         parts.append(repr(packet.prefix.strip()))
     return " ".join(filter(None, parts)) + "\n"
@@ -93,12 +113,15 @@ def _where(packet: Packet) -> str:
 
 def _what(packet: Packet) -> list[str]:
     if packet.saddr is None:
-        if packet.get("arp.saddr"):
-            return ["ARP", f"{packet.get('arp.saddr')} > {packet.get('arp.daddr')}", f"operation {packet.get('arp.operation')}"]
+        if packet.get("arp.operation") is not None:
+            ends = f"{packet.get('arp.saddr')} > {packet.get('arp.daddr')}" if packet.get("arp.saddr") else ""
+            return ["ARP", ends, f"operation {packet.get('arp.operation')}"]
         return [f"ethertype 0x{packet.hw_protocol or 0:04x}", f"{packet.caplen or 0} bytes"]
     flags = ",".join(flag.upper() for flag in _FLAGS if packet.get(f"tcp.{flag}"))
-    protocol = _PROTOCOLS.get(packet.protocol, f"protocol {packet.protocol}")
-    return [protocol, f"{_end(packet.saddr, packet.sport)} > {_end(packet.daddr, packet.dport)}", flags, f"{packet.totlen} bytes"]
+    number = packet.get("ip6.nexthdr") if packet.protocol is None else packet.protocol
+    protocol = _PROTOCOLS.get(number, f"protocol {number}")
+    ends = f"{_end(packet.saddr, packet.sport)} > {_end(packet.daddr, packet.dport)}"
+    return [protocol, ends, flags, f"{packet.totlen} bytes"]
 
 
 def _end(address: str, port: int | None) -> str:
