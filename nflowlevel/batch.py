@@ -314,7 +314,7 @@ class Batch:
         """One field of all records as NumPy sees it."""
         if self._table is None:
             if self._lease is None:
-                self._table = _numpy().empty(0, _record_dtype())
+                self._table = _numpy().zeros(self._total, _record_dtype())
             else:
                 # Positional: shape, dtype, buffer, offset.
                 self._table = _numpy().ndarray((self._total,), _record_dtype(), self._lease.memory, DATA_BYTES)
@@ -360,11 +360,15 @@ class Batch:
     # -- for filters and outputs ---------------------------------------------------------------------------------
 
     def select(self, rows: Sequence[int]) -> Batch:
-        """Return a batch of these packets (their numbers in this one, ascending), over the same memory."""
+        """Return a batch of these packets (their numbers in this one, ascending), over the same memory.
+
+        IndexError where this batch has no such packet: there is memory behind the last one.
+        """
         # "All hold" is true of a part as well; "some hold" makes values() ask each record.
         chosen = self.copy()
         chosen._count = len(rows)
-        chosen._rows = list(rows) if self._rows is None else [self._rows[row] for row in rows]
+        known = range(self._count) if self._rows is None else self._rows
+        chosen._rows = [known[row] for row in rows]
         chosen._rows_array = ffi.new("uint32_t[]", chosen._rows)
         return chosen
 

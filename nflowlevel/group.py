@@ -205,7 +205,8 @@ class Group:
     def stop(self) -> None:
         """End the iteration in whatever thread it runs: it yields what the kernel has queued, then ends."""
         self._stopping = True
-        os.eventfd_write(self._wake, 1)
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
 
     # -- loss ----------------------------------------------------------------------------------------------------
 

@@ -76,7 +76,6 @@ class StreamLink:
         self._end = 0  # position after the last of them
         self._sent = 0  # bytes given to the socket
         self._acknowledged = 0
-        self._blocked = False
         self._ack_secs = _ACK_SECS[0]
         self._unread: deque[tuple[float, bytearray]] = deque()  # acknowledged, when, and perhaps not read
         self._unread_bytes = 0
@@ -109,7 +108,7 @@ class StreamLink:
 
     def wants(self) -> tuple[int, float | None]:
         """Wait for room, for the peer's end, or for the time to look at the acknowledgements."""
-        events = select.POLLIN | select.POLLRDHUP | (select.POLLOUT if self._blocked else 0)
+        events = select.POLLIN | select.POLLRDHUP | (0 if self.ready else select.POLLOUT)
         return events, self._ack_secs if self._sent > self._acknowledged else None
 
     def recover(self, error: OSError | None) -> int:
@@ -136,7 +135,6 @@ class StreamLink:
         return again
 
     def _send(self, take: bool) -> None:
-        self._blocked = False
         enough = self._sent + _WORK_BYTES
         while self._sent < enough:
             if self._sent == self._end:
@@ -150,7 +148,6 @@ class StreamLink:
                 with memoryview(chunk.data) as whole, whole[self._sent - start :] as rest:
                     self._sent += self.sock.send(rest)
             except BlockingIOError:
-                self._blocked = True
                 return
 
     def _release(self) -> None:
@@ -191,7 +188,6 @@ class DatagramLink:
         self._sent: deque[tuple[float, Chunk]] = deque()  # with the time of sending, too recent to be sure of
         self._proven = False
         self._hold_until = 0.0
-        self._blocked = False
 
     @property
     def ready(self) -> bool:
@@ -216,18 +212,20 @@ class DatagramLink:
             self._backlog.done(chunk.records, len(chunk.data))
         if self._holds and self._hold_until <= now:
             self._proven = True
-        self._blocked = False
         room = _WORK_BYTES
-        while room > 0 and not self._blocked and not self._holds:
+        while room > 0 and not self._holds:
             if self._sending is None:
                 self._sending, self._offset = self._backlog.take() if take else None, 0
                 if self._sending is None:
                     return
-            room -= self._send_line(self._sending)
+            size = self._send_line(self._sending)
+            if not size:
+                return
+            room -= size
 
     def wants(self) -> tuple[int, float | None]:
         """Wait for room, for a refusal, or until a datagram is old enough."""
-        events = select.POLLOUT if self._blocked else 0  # errors are always told
+        events = select.POLLOUT if self._sending and not self._holds else 0  # errors are always told
         times = [self._sent[0][0] + _REFUSAL_SECS] if self._sent else []
         if self._holds:
             times.append(self._hold_until)
@@ -260,10 +258,9 @@ class DatagramLink:
             with memoryview(chunk.data) as whole, whole[self._offset : end] as line:
                 self.sock.send(line)
         except BlockingIOError:
-            self._blocked = True
             return 0
         except OSError as error:
-            if error.errno != errno.EMSGSIZE:
+            if error.errno != errno.EMSGSIZE or self._fits(chunk.data[self._offset : end]):
                 raise
             lost = min(1, chunk.records)
             chunk.records -= lost
@@ -278,6 +275,17 @@ class DatagramLink:
             self._sent.append((time.monotonic(), chunk))
             self._sending = None
         return size
+
+    def _fits(self, line: bytearray) -> bool:
+        """Tell whether EMSGSIZE was about an earlier datagram: a router found it too long for the path, and it is lost.
+
+        Now that the kernel knows the path's limit it will send that one in fragments.
+        """
+        try:
+            self.sock.send(line)
+        except OSError as error:
+            return error.errno != errno.EMSGSIZE
+        return True
 
 
 def _unacknowledged(sock: socket.socket) -> int:

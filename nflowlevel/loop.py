@@ -44,19 +44,21 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal
 class _Reader:
     """A source in the loop."""
 
-    __slots__ = ("resume_at", "source")
+    __slots__ = ("quiet_until", "resume_at", "source")
 
     def __init__(self, source: Source) -> None:
         self.source = source
         #: While traffic is dense: when to read again; else None, and the descriptor wakes the loop. At first at once:
         #: packets that came while the source was opened may wait behind a descriptor that keeps silent.
         self.resume_at: float | None = time.monotonic()
+        #: After a fault: not before this, whatever deadline the input still has.
+        self.quiet_until = 0.0
 
     @property
     def due(self) -> float | None:
         """When to read though the descriptor may be silent, or None."""
         times = [at for at in (self.resume_at, self.source.input.deadline) if at is not None]
-        return min(times) if times else None
+        return max(min(times), self.quiet_until) if times else None
 
 
 class Loop:
@@ -147,6 +149,7 @@ class Loop:
         except Exception as error:
             self._failed(input_, error)
             pause, again = _FAULT_PAUSE_SECS, True
+            reader.quiet_until = time.monotonic() + pause
         was_waiting = reader.resume_at is not None
         # What an input holds back itself does not show on its descriptor.
         reader.resume_at = time.monotonic() + pause if pause or again else None

@@ -128,7 +128,7 @@ def log_invalid(netns: str | None = None) -> str:
 
 
 def set_log_invalid(protocol: str | int, *, netns: str | None = None) -> None:
-    """Let conntrack log the invalid packets of one protocol, of `all`, or none (`off`), through the active back ends."""
+    """Let conntrack log the invalid packets of one protocol, of `all`, or none (`off`), to the active back ends."""
     number = _protocol_number(protocol)
     with entered(netns), _explained(f"set conntrack's logging of invalid packets to {protocol}"):
         _write(_SETTINGS / "nf_conntrack_log_invalid", str(number))

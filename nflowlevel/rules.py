@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Rules that log packets, read from what `nft -j list ruleset` and `iptables-save -c` print; `ruleset.py` runs these.
 
-iptables-nft keeps some rules in its own form, of which nft shows no more than `{"xt": {"type": "target", "name": "LOG"}}`.
-Such rules are opaque: iptables-nft-save knows the rest, and the place in the chain tells which is which.
+iptables-nft keeps some rules in its own form, of which nft shows only `{"xt": {"type": "target", "name": "LOG"}}`. Such
+rules are opaque: iptables-nft-save knows the rest, and the place in the chain tells which is which.
 """
 
 from __future__ import annotations
@@ -67,8 +67,7 @@ def parse_nft(text: str) -> tuple[list[LogRule], dict[Place, LogRule]]:
         positions[chain] += 1
         where = f"nft {' '.join(chain)} handle {rule['handle']}"
         base = LogRule(*chain, where, idle=idle.get(chain, ""))
-        named = {name: packets for (*table, name), packets in counters.items() if tuple(table) == chain[:2]}
-        found += _logs_of(base, rule["expr"], named)
+        found += _logs_of(base, rule["expr"], counters.get(chain[:2], {}))
         if any(_is_opaque(statement) for statement in rule["expr"]):
             opaque[*chain, positions[chain]] = base
     return found, opaque
@@ -122,19 +121,19 @@ def _count(counter: Any, named: dict[str, int | None]) -> int | None:
     return named.get(counter) if isinstance(counter, str) else int(counter["packets"])
 
 
-def _named_counters(objects: list[_Object], rules: list[_Object]) -> dict[tuple[str, str, str], int | None]:
-    """Return the packets of named counters; None for one that several rules share, unless it is 0."""
+def _named_counters(objects: list[_Object], rules: list[_Object]) -> dict[tuple[str, str], dict[str, int | None]]:
+    """Return the packets of each table's named counters; None for one that several rules share, unless it is 0."""
     uses = Counter(
         (rule["family"], rule["table"], statement["counter"])
         for rule in rules
         for statement in rule["expr"]
         if isinstance(statement, dict) and isinstance(statement.get("counter"), str)
     )
-    values: dict[tuple[str, str, str], int | None] = {}
-    for item in objects:
-        if counter := item.get("counter"):
-            name = counter["family"], counter["table"], counter["name"]
-            values[name] = int(counter["packets"]) if uses[name] < 2 or not counter["packets"] else None
+    values: dict[tuple[str, str], dict[str, int | None]] = {}
+    for counter in (item["counter"] for item in objects if "counter" in item):
+        family, table, name, packets = (counter[word] for word in ("family", "table", "name", "packets"))
+        shared = uses[family, table, name] > 1 and packets
+        values.setdefault((family, table), {})[name] = None if shared else int(packets)
     return values
 
 

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import socket
+import sys
+import termios
 import threading
 from pathlib import Path
 from typing import Any
@@ -67,6 +70,15 @@ class Receiver:
         for data in list(self.connections):
             found += numbers(bytes(data[: data.rfind(b"\n") + 1]))
         return found
+
+    def unread(self) -> int:
+        """Return how many bytes wait in the connections' buffers."""
+        size = bytearray(4)
+        total = 0
+        for each in self._open:
+            fcntl.ioctl(each, termios.FIONREAD, size)
+            total += int.from_bytes(size, sys.byteorder)
+        return total
 
     def stop(self) -> None:
         """End; a second call does nothing."""

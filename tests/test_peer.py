@@ -396,24 +396,22 @@ def test_talkative_receiver_is_ignored(make: Make, receive: Receive) -> None:
     assert target.stats.written == 52
 
 
-def test_host_that_vanishes(make: Make, netns: Netns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_that_vanishes(make: Make, receive: Receive, netns: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
     """No answer at all, as after a power failure: the connection is given up long before the kernel would."""
     monkeypatch.setattr(link, "_DEAD_RETRANSMITS", 2)
     with netns.enter():
-        receiver = Receiver("tcp", tmp_path)
+        receiver = receive("tcp")
         target = make(**receiver.options)
         write = Writer(target)
         write(2)
         wait_for(lambda: receiver.seen() == [0, 1])
-        netns.nft("table ip t { chain c { type filter hook input priority 0; ip protocol tcp drop; } }")
+        netns.nft("table ip t { chain c { type filter hook input priority 0; ip protocol tcp drop\n }\n }")
         write(2)
         wait_for(lambda: target.stats.errors > 0, [target.stats])
         assert "Connection timed out" in target.state
         netns.nft("delete table ip t")
         wait_for(lambda: target.stats.pending == 0, [target.stats])
         wait_for(lambda: {*receiver.seen()} == {*write.all})
-        target.close(PATIENCE)
-        receiver.stop()
 
 
 # UDP alone
@@ -473,10 +471,12 @@ def test_reopen_of_a_stalled_connection(
 ) -> None:
     monkeypatch.setattr(peer, "_GOODBYE_SECS", 0.05)
     first = receive(kind, buffer_bytes=10_000)
-    first.reads.clear()
     write = Writer(make(**first.options), pad=1000)
+    write(1)
+    wait_for(lambda: first.seen() == [0])
+    first.reads.clear()
     write(5000)
-    wait_for(lambda: write.target.state.startswith("connected"))
+    wait_for(first.unread)
     write.target.reopen()
     wait_for(lambda: write.target.stats.resent > 0, [write.target.stats])
     first.reads.set()

@@ -638,15 +638,14 @@ int nfl_receive(struct nfl_receiver *r, uint8_t *data, uint32_t size, struct nfl
 	r->valid_all = ~0ULL;
 	r->overran = 0;
 	for (;;) {
-		struct sockaddr_nl from = { 0 };
-		struct iovec iov = { .iov_base = data + r->used, .iov_len = size - r->used };
-		struct msghdr message = { .msg_name = &from, .msg_namelen = sizeof(from), .msg_iov = &iov, .msg_iovlen = 1 };
+		uint32_t room_left = size - r->used;
 		ssize_t got;
 
-		r->more = count >= enough || iov.iov_len < NFL_DATAGRAM_MAX;
+		r->more = count >= enough || room_left < NFL_DATAGRAM_MAX;
 		if (r->more)
 			return (int)count;
-		got = recvmsg(r->fd, &message, MSG_DONTWAIT);
+		/* MSG_TRUNC: the datagram's whole length, also of one that does not fit. */
+		got = recv(r->fd, data + r->used, room_left, MSG_DONTWAIT | MSG_TRUNC);
 		if (got < 0) {
 			if (errno == EINTR)
 				continue;
@@ -660,11 +659,7 @@ int nfl_receive(struct nfl_receiver *r, uint8_t *data, uint32_t size, struct nfl
 		}
 		r->datagrams++;
 		r->bytes += (uint64_t)got;
-		if (from.nl_pid) {		/* not from the kernel */
-			r->foreign++;
-			continue;
-		}
-		if (message.msg_flags & MSG_TRUNC) {
+		if ((uint64_t)got > room_left) {
 			r->truncated++;
 			continue;
 		}

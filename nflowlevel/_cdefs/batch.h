@@ -86,7 +86,8 @@ struct nfl_receiver {
 uint32_t nfl_decode(struct nfl_receiver *r, const uint8_t *data, uint32_t at, uint32_t length,
 		    uint32_t now_sec, uint32_t now_usec, struct nfl_record *records, uint32_t room);
 
-/* Receive without blocking until nothing is left, `enough` records are decoded or the buffer is full; the number of
+/* The socket is connected to the kernel, so that nobody else's datagrams reach it (netlink(7); af_netlink.c refuses them).
+ * Receive without blocking until nothing is left, `enough` records are decoded or the buffer is full; the number of
  * records, or -errno. size >= NFL_DATAGRAM_MAX; room >= enough + NFL_DATAGRAM_MAX / NFL_MESSAGE_MIN. */
 int nfl_receive(struct nfl_receiver *r, uint8_t *data, uint32_t size, struct nfl_record *records, uint32_t room,
 		uint32_t enough);

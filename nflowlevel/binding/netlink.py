@@ -41,6 +41,10 @@ class NetlinkSocket:
             raise ValueError("the netlink socket is closed")
         return self._fd
 
+    def connect_to_kernel(self) -> None:
+        """Let nobody but the kernel send to this socket (af_netlink.c, netlink_getsockbyportid)."""
+        self._options.connect((0, 0))
+
     @property
     def portid(self) -> int:
         """The address the kernel gave this socket."""

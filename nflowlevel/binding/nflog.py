@@ -60,6 +60,7 @@ class GroupSocket:
         self._sequence = 0
         self._early: list[Received] = []
         self.socket = NetlinkSocket(lib.NETLINK_NETFILTER, netns=netns)
+        self.socket.connect_to_kernel()
         self.state: CData = ffi.new("struct nfl_receiver *", {"fd": self.socket.fileno(), "label": label & 0xFF})
 
     def fileno(self) -> int:

@@ -128,8 +128,8 @@ def _process_of(portid: int) -> int:
     others = (int(name) for name in os.listdir("/proc") if name.isdigit())
     for pid in (portid, *others):
         try:
-            for fd in os.scandir(f"/proc/{pid}/fd"):
-                if os.readlink(fd.path) == wanted:
+            with os.scandir(f"/proc/{pid}/fd") as descriptors:
+                if any(os.readlink(descriptor.path) == wanted for descriptor in descriptors):
                     return pid
         except OSError:
             continue

@@ -22,7 +22,7 @@
 #define MESSAGE_MAX 16384
 #define DATAGRAM_MESSAGES 3
 #define PACKET_MESSAGE 0x0400
-#define PAYLOAD 9	/* NFULA_PAYLOAD */
+enum { PAYLOAD = 9, PREFIX = 10, HWHEADER = 16, HWLEN = 17 };	/* NFULA_* */
 
 static uint64_t random_state;
 
@@ -82,7 +82,8 @@ static void load(const char *path)
 
 	check(file, "the file of seeds cannot be opened");
 	while (fread(&length, sizeof(length), 1, file) == 1) {
-		seeds = realloc(seeds, (seed_count + 1) * sizeof(*seeds));
+		if (!(seed_count & (seed_count - 1)))	/* full: its size is a power of two */
+			seeds = realloc(seeds, (seed_count ? 2 * seed_count : 1) * sizeof(*seeds));
 		check(seeds && length >= NFL_MESSAGE_MIN && length <= MESSAGE_MAX / 2, "a seed is too short or too long");
 		seeds[seed_count].length = length;
 		check(fread(seeds[seed_count].data, length, 1, file) == 1, "a seed is cut");
@@ -130,18 +131,34 @@ static void append(struct message *m, const uint8_t *data, uint32_t length)
 	m->length += length;
 }
 
-static void append_attribute(struct message *m)
+static void append_attribute(struct message *m, uint16_t type, const uint8_t *value, uint16_t length)
 {
-	uint8_t value[4 + 40];
-	uint16_t head[2] = { (uint16_t)(4 + below(40)), (uint16_t)below(25) };
+	const uint16_t attribute[2] = { (uint16_t)(4 + length), type };
 
-	if (one_in(8))
-		head[1] |= one_in(2) ? 0x8000 : 0x4000;
-	memcpy(value, head, sizeof(head));
-	for (uint32_t i = 4; i < sizeof(value); i++)
-		value[i] = one_in(2) ? interesting() : (uint8_t)any();
 	append(m, (const uint8_t[4]){ 0 }, -m->length & 3);
-	append(m, value, NLMSG_ALIGN(head[0]));
+	append(m, (const uint8_t *)attribute, sizeof(attribute));
+	append(m, value, length);
+}
+
+static void append_any(struct message *m)
+{
+	uint8_t value[40];
+
+	for (uint32_t i = 0; i < sizeof(value); i++)
+		value[i] = one_in(2) ? interesting() : (uint8_t)any();
+	append_attribute(m, (uint16_t)(below(25) | (one_in(8) ? 0x8000 : 0)), value, (uint16_t)below(sizeof(value) + 1));
+}
+
+/* A prefix or a link-layer header that as a text is longer than all else of a line together. */
+static void append_long(struct message *m)
+{
+	uint8_t value[4000];
+	uint16_t length = (uint16_t)(sizeof(value) - below(100));
+
+	for (uint32_t i = 0; i < sizeof(value); i++)
+		value[i] = one_in(2) ? 1 : (uint8_t)any() | 1;
+	append_attribute(m, one_in(2) ? PREFIX : HWHEADER, value, length);
+	append_attribute(m, HWLEN, value, 2);
 }
 
 static void change_attribute(struct message *m)
@@ -226,7 +243,10 @@ static void mutate(struct message *m)
 		m->data[NLMSG_HDRLEN] = families[below(ARRAY(families))];
 		break;
 	case 6:
-		append_attribute(m);
+		if (one_in(64))
+			append_long(m);
+		else
+			append_any(m);
 		break;
 	case 7:
 		change_attribute(m);
@@ -238,9 +258,11 @@ static void mutate(struct message *m)
 
 static void mutated(struct message *m)
 {
+	const struct message *seed = seeds + below(seed_count);
 	struct nlmsghdr head;
 
-	*m = seeds[below(seed_count)];
+	m->length = seed->length;
+	memcpy(m->data, seed->data, seed->length);
 	for (uint32_t times = 1 + below(5); times; times--)
 		mutate(m);
 	if (one_in(16))
@@ -363,11 +385,13 @@ static const struct nfl_column all_columns[] = {
 	TEXT(ADDR, IP, ip_saddr, 0), TEXT(ADDR, IP, ip_daddr, 0), TEXT(ADDR4, ARP_ADDR, arp_saddr, 0),
 	TEXT(ADDR4, ICMP_GATEWAY, icmp_gateway, 0), TEXT(MAC, MAC_SADDR, mac_saddr, LENGTH(mac_saddr_len)),
 	TEXT(MAC, MAC_DADDR, mac_daddr, LENGTH(mac_daddr_len)), TEXT(MAC_BYTES, HWHEADER, raw_mac, LENGTH(raw_mac_len)),
-	NUMBER(ROW_INT, ALWAYS, valid), NUMBER(ROW_FLOAT, ALWAYS, valid), NUMBER(ROW_TEXT, ALWAYS, valid),
+	NUMBER(ROW_INT, ALWAYS, valid), NUMBER(ROW_UINT, ALWAYS, valid), NUMBER(ROW_FLOAT, ALWAYS, valid),
+	NUMBER(ROW_TEXT, ALWAYS, valid),
 };
 
 #define COLUMNS ARRAY(all_columns)
-static struct nfl_column columns[COLUMNS];
+#define ADDED 4		/* the last ones, which Python adds to a batch */
+static struct nfl_column columns[COLUMNS], *const added = columns + COLUMNS - ADDED;
 
 static const char head[] = "{\"timestamp\": \"", tail[] = "\", \"dvc\": \"fuzz\"";
 
@@ -391,9 +415,14 @@ static void make_plan(void)
 {
 	plan.fixed_size = 40 + 2 + plan.head_length + plan.tail_length;
 	for (uint32_t i = 0; i < COLUMNS; i++) {
+		char *label = exactly(NFL_LABEL_BYTES, NULL);
+
 		columns[i] = all_columns[i];
 		columns[i].label_length = (uint32_t)strlen(columns[i].label);
-		columns[i].label = exactly(columns[i].label_length, columns[i].label);
+		check(columns[i].label_length <= NFL_LABEL_BYTES, "a label is too long");
+		memset(label, ' ', NFL_LABEL_BYTES);
+		memcpy(label, columns[i].label, columns[i].label_length);
+		columns[i].label = label;
 		plan.fixed_size += columns[i].label_length + 6 * 32 + 2;
 	}
 }
@@ -413,82 +442,105 @@ static struct nfl_ifname *some_names(uint32_t *count)
 	return names;
 }
 
-/* Values for the three columns that Python adds, for `count` records. */
+/* Values for the columns that Python adds, for `count` records. */
 static void add_rows(uint32_t count)
 {
-	static const int64_t ints[] = { 0, 1, -1, INT64_MAX, INT64_MIN };
-	const double floats[] = { 0, -0.0, NAN, INFINITY, -INFINITY, 1e308, -5e-324, 0.1 };
+	static const uint64_t whole[] = { 0, 1, UINT64_MAX, INT64_MAX, (uint64_t)INT64_MIN };
+	const double fractions[] = { 0, -0.0, NAN, INFINITY, -INFINITY, 1e308, -5e-324, 0.1 };
 	uint32_t blob_length = below(40);
-	int64_t *whole = exactly(count * sizeof(*whole), NULL);
-	double *fraction = exactly(count * sizeof(*fraction), NULL);
+	uint64_t *ints = exactly(count * sizeof(*ints), NULL), *uints = exactly(count * sizeof(*uints), NULL);
+	double *floats = exactly(count * sizeof(*floats), NULL);
 	struct nfl_span *spans = exactly(count * sizeof(*spans), NULL);
 	char *blob = exactly(blob_length, NULL);
 
 	for (uint32_t i = 0; i < blob_length; i++)
 		blob[i] = (char)(one_in(4) ? (int)any() : interesting());
 	for (uint32_t i = 0; i < count; i++) {
-		whole[i] = ints[below(ARRAY(ints))];
-		fraction[i] = floats[below(ARRAY(floats))];
+		ints[i] = whole[below(ARRAY(whole))];
+		uints[i] = whole[below(ARRAY(whole))];
+		floats[i] = fractions[below(ARRAY(fractions))];
 		spans[i].at = below(blob_length + 1);
 		spans[i].length = below(blob_length - spans[i].at + 1);
 	}
-	columns[COLUMNS - 3].values = whole;
-	columns[COLUMNS - 2].values = fraction;
-	columns[COLUMNS - 1].values = spans;
-	columns[COLUMNS - 1].blob = blob;
-	for (uint32_t i = COLUMNS - 3; i < COLUMNS; i++) {
+	added[0].values = ints;
+	added[1].values = uints;
+	added[2].values = floats;
+	added[3].values = spans;
+	added[3].blob = blob;
+	for (uint32_t i = 0; i < ADDED; i++) {
 		uint8_t *present = one_in(2) ? NULL : exactly(count, NULL);
 
 		for (uint32_t row = 0; present && row < count; row++)
 			present[row] = (uint8_t)below(2);
-		columns[i].present = present;
+		added[i].present = present;
 	}
 }
 
 static void remove_rows(void)
 {
-	free((void *)columns[COLUMNS - 1].blob);
-	for (uint32_t i = COLUMNS - 3; i < COLUMNS; i++) {
-		free((void *)columns[i].values);
-		free((void *)columns[i].present);
+	free((void *)added[3].blob);
+	for (uint32_t i = 0; i < ADDED; i++) {
+		free((void *)added[i].values);
+		free((void *)added[i].present);
 	}
 }
 
 static uint64_t rendered_bytes;
 
-static void render(const struct nfl_record *records, const uint8_t *data, uint32_t total)
+static void render_lines(const struct nfl_record *records, const uint8_t *data, const uint32_t *rows, uint32_t count)
 {
-	uint32_t count = one_in(3) ? below(total + 1) : total, first = 0, done;
-	uint32_t *rows = count < total ? exactly(count * sizeof(*rows), NULL) : NULL;
 	size_t size = one_in(2) ? below(2 * plan.fixed_size) : 4u * plan.fixed_size, used;
+	struct nfl_json whole = plan;
+	uint32_t done;
 
-	for (uint32_t i = 0; rows && i < count; i++)
-		rows[i] = below(total);
-	while (first < count) {
+	if (!records) {		/* a batch that consists of added columns */
+		whole.columns = added;
+		whole.count = ADDED;
+		whole.batch_second = any();
+		whole.batch_usec = one_in(2) ? below(1000000) : any();
+	}
+	for (uint32_t first = 0; first < count; first = done) {
 		char *out = exactly(size, NULL);
 
-		used = nfl_json_render(&plan, records, data, rows, first, count, out, size, &done);
+		used = nfl_json_render(&whole, records, data, rows, first, count, out, size, &done);
 		check(used <= size && done >= first && done <= count && !used == (done == first), "lines and bytes do not agree");
 		check_lines((uint8_t *)out, used, done - first);
 		rendered_bytes += used;
-		first = done;
 		size = done < count ? size * 2 + 1 : size;
 		free(out);
 	}
-	for (uint32_t i = 0; i < COLUMNS; i++) {
-		if (columns[i].kind <= NFL_U32 || columns[i].kind == NFL_ROW_INT || columns[i].kind == NFL_ROW_FLOAT)
+}
+
+static void render_texts(const struct nfl_record *records, const uint8_t *data, const uint32_t *rows, uint32_t count)
+{
+	size_t used;
+	uint32_t done;
+
+	for (const struct nfl_column *c = columns; c < added; c++) {
+		size_t size = below(300);
+
+		if (c->kind <= NFL_U32)
 			continue;
-		size = below(300);
-		for (first = 0; first < count; size = size * 2 + 1) {
+		for (uint32_t first = 0; first < count; first = done, size = size * 2 + 1) {
 			char *out = exactly(size, NULL);
 
-			used = nfl_text_render(columns + i, plan.ifnames, plan.ifname_count, records, data, rows, first, count,
-					       out, size, &done);
+			used = nfl_text_render(c, plan.ifnames, plan.ifname_count, records, data, rows, first, count, out, size, &done);
 			check(used <= size && (!used || !out[used - 1]) && done >= first && done <= count, "texts and bytes do not agree");
-			first = done;
 			free(out);
 		}
 	}
+}
+
+/* All records, or some of them in any order. */
+static void render(const struct nfl_record *records, const uint8_t *data, uint32_t total)
+{
+	uint32_t count = one_in(3) ? below(total + 1) : total;
+	uint32_t *rows = count < total ? exactly(count * sizeof(*rows), NULL) : NULL;
+
+	for (uint32_t i = 0; rows && i < count; i++)
+		rows[i] = below(total);
+	render_lines(one_in(8) ? NULL : records, data, rows, count);
+	render_texts(records, data, rows, count);
 	free(rows);
 }
 

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A short run of `make fuzz`: the C part under the sanitizers survives mutated messages, the same ones each time."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).with_name("run")
+COUNT = 20_000
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(RUN), *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHON": sys.executable},
+        check=False,
+        timeout=100,
+    )
+
+
+@pytest.mark.skipif(not shutil.which(os.environ.get("CC", "gcc")), reason="the C compiler is missing")
+def test_mutated_messages() -> None:
+    done = run(str(COUNT))
+    assert done.returncode == 0, done.stdout + done.stderr
+    line = re.fullmatch(r"(\d+) mutated messages, (\d+) records, (\d+) bytes of JSON, [\d.]+ seconds\n", done.stdout)
+    assert line, done.stdout
+    messages, records, size = map(int, line.groups())
+    assert COUNT <= messages < COUNT + 3, "a datagram has up to three messages"
+    assert records > COUNT // 3, "most mutations are refused at once: they test nothing"
+    assert size > 100 * records
+
+
+def test_a_count_is_a_number() -> None:
+    assert run("many").returncode == 2
