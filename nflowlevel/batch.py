@@ -284,11 +284,20 @@ class Batch:
         hold (see `valid`) the value is 0. Texts are an array of objects. A batch that was selected from another copies.
         TypeError: pieces of the buffer such as raw.pkt have no column; take `values`.
         """
+        field = _columns_of_records.get(key)
+        if field is not None and self._rows is None and not self._added:
+            column: np.ndarray[Any, Any] = (self._table if self._table is not None else self._make_table())[field]
+            return column
+        return self._other_column(key)
+
+    def _other_column(self, key: str) -> np.ndarray[Any, Any]:
+        """`column` without the short way for what is asked most: a field of all records, asked for before."""
         if self._is_list(key):
             joined: np.ndarray[Any, Any] = _numpy().array(self.values(key))
             return joined
         layout = _layout(key)
         if layout.key.kind in _FORMATS or layout.key.kind == "fixed" or layout.key.type == "ipaddr":
+            _columns_of_records[key] = layout.key.field
             return self._fields(layout.key.field)
         if layout.key.kind == "bytes":
             raise TypeError(
@@ -312,14 +321,18 @@ class Batch:
 
     def _fields(self, field: str) -> np.ndarray[Any, Any]:
         """One field of all records as NumPy sees it."""
-        if self._table is None:
-            if self._lease is None:
-                self._table = _numpy().zeros(self._total, _record_dtype())
-            else:
-                # Positional: shape, dtype, buffer, offset.
-                self._table = _numpy().ndarray((self._total,), _record_dtype(), self._lease.memory, DATA_BYTES)
-        column: np.ndarray[Any, Any] = self._table[field]
+        column: np.ndarray[Any, Any] = (self._table if self._table is not None else self._make_table())[field]
         return column if self._rows is None else column[self._rows]
+
+    def _make_table(self) -> np.ndarray[Any, Any]:
+        ndarray, dtype = _record_array()
+        if self._lease is None:
+            self._table = _numpy().zeros(self._total, dtype)
+        else:
+            # Positional: shape, dtype, buffer, offset.
+            self._table = ndarray((self._total,), dtype, self._lease.memory, DATA_BYTES)
+        made: np.ndarray[Any, Any] = self._table
+        return made
 
     def _all_keys(self) -> tuple[str, ...]:
         return (*(PACKET_KEYS if self._lease else ()), *self._added)
@@ -432,9 +445,13 @@ def _numpy() -> Any:
     return numpy
 
 
+#: Keys whose column is a field of the records, as they are asked for.
+_columns_of_records: dict[str, str] = {}
+
+
 @cache
-def _record_dtype() -> Any:
-    """`struct nfl_record` as NumPy sees it."""
+def _record_array() -> tuple[Callable[..., np.ndarray[Any, Any]], np.dtype[Any]]:
+    """What makes an array, and `struct nfl_record` as NumPy sees it."""
     layout = {"valid": ("Q", offset_of("valid"))}
     for name, key in PACKET_KEYS.items():
         where = _layout(name)
@@ -442,7 +459,8 @@ def _record_dtype() -> Any:
             layout[key.field] = (f"({where.width},)B" if where.width else where.format, offset_of(key.field))
     names = list(layout)
     formats, offsets = zip(*layout.values(), strict=True)
-    return _numpy().dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": RECORD_BYTES})
+    numpy = _numpy()
+    return numpy.ndarray, numpy.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": RECORD_BYTES})
 
 
 @cache

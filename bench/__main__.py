@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`python -m bench`: ask every question, print one table, keep the raw results."""
+
+from bench import flood_loss, json_cpu, latency, library, start
+from bench.asking import main
+
+raise SystemExit(
+    main(
+        {
+            "json_cpu": json_cpu.ask,
+            "flood_loss": flood_loss.ask,
+            "latency": latency.ask,
+            "start": start.ask,
+            "library": library.ask,
+        }
+    )
+)
