@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """nflowlevel: Netfilter packet logs and accounting for Python; `import nflowlevel as nfl`."""
 
+from nflowlevel.accounting import Accounting, Counter
 from nflowlevel.batch import Batch, Packet
 from nflowlevel.errors import ConfigError, KernelError, NflowError, NotSupported, OutputError, StackError
 from nflowlevel.group import Group, open_group
@@ -8,8 +9,10 @@ from nflowlevel.group import Group, open_group
 __version__ = "0.1.0"
 
 __all__ = [
+    "Accounting",
     "Batch",
     "ConfigError",
+    "Counter",
     "Group",
     "KernelError",
     "NflowError",

@@ -107,12 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _describe(plugin: str) -> int:
     """ulogd's `-i`: also what cannot be described is no failure."""
-    from nflowlevel.cli.describe import describe_plugin
+    from nflowlevel import cli
 
-    try:
-        print(describe_plugin(plugin))
-    except NflowError as error:
-        print(error, file=sys.stderr)
+    cli.main(["describe", "--", plugin])
     return 0
 
 
@@ -189,7 +186,8 @@ def _run(options: argparse.Namespace, config: Config, stacks: list[Stack], start
 def _serve(
     options: argparse.Namespace, stacks: list[Stack], messages: Messages, status_secs: int, started: _Started | None
 ) -> int:
-    loop = Loop(stacks, notifier=Notifier(), status_secs=status_secs, reopen_log=messages.reopen)
+    notifier = Notifier()
+    loop = Loop(stacks, notifier=notifier, status_secs=status_secs, reopen_log=messages.reopen)
     try:
         # Before anything is bound: from then on a signal must find its handler.
         loop.install_signals()
@@ -205,6 +203,7 @@ def _serve(
         loop.run()
     finally:
         loop.close()
+        notifier.close()
     return 0
 
 

@@ -70,7 +70,10 @@ def _rule(rule: LogRule, *, hit: bool, untold: bool) -> Finding:
         return Finding("ok", f"{told} has logged {rule.packets} packets to group {rule.group}")
     worry: Literal["problem", "hint"] = "hint" if hit or untold else "problem"
     if rule.idle:
-        return Finding(worry, f"{told} logs to group {rule.group}, but {rule.idle}", "no packet can come to it")
+        remedy = (
+            "wake the table" if "dormant" in rule.idle else "give the chain a hook, or jump to it from one that has"
+        )
+        return Finding(worry, f"{told} logs to group {rule.group}, but {rule.idle}", remedy)
     if rule.packets is None:
         text = f"{told} logs to group {rule.group}; no counter tells whether it was ever hit"
         return Finding("hint", text, "write `counter` before `log`")

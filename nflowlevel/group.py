@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import time
@@ -13,7 +12,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from nflowlevel.batch import Batch, Packet
-from nflowlevel.binding.buffers import ENOUGH_RECORDS
+from nflowlevel.binding.buffers import ENOUGH_RECORDS, BufferPool
 from nflowlevel.binding.links import Links, NameTable
 from nflowlevel.binding.nflog import COPY_MODES, GroupSocket
 from nflowlevel.errors import nearest
@@ -74,6 +73,7 @@ class Group:
         attach_conntrack: bool = False,
         netns: str | None = None,
         label: int = 0,
+        max_held_bytes: int = 1 << 30,
     ) -> None:
         settings = _profile(profile)
         if not 0 <= group <= 0xFFFF:
@@ -89,7 +89,7 @@ class Group:
         self._stopping = self._unbound = False
         self._last_read = 0.0
         self._drops_accounted = self._drops_pending = 0
-        self._socket = GroupSocket(group, netns=netns, label=label)
+        self._socket = GroupSocket(group, netns=netns, label=label, pool=BufferPool(max_held_bytes))
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             self.socket_buffer = self._grow(socket_buffer)
@@ -285,6 +285,7 @@ def open_group(group: int, **options: Any) -> Group:
     an option of its own wins over the profile. copy_mode: `packet`, `meta` or `none`; copy_range: bytes copied of each
     packet, 0 all. qthreshold: packets, qtimeout: 1/100 s, nlbufsiz: bytes the kernel gathers. socket_buffer,
     max_socket_buffer: bytes; it doubles on an overrun. netns: a name or a path. label: becomes `raw.label`.
+    max_held_bytes: most memory that packets, memoryviews and columns which are kept may hold.
 
     Raises KernelError: it names the reader where the group is taken, or the missing capability.
     """

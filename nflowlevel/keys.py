@@ -231,8 +231,22 @@ def _nfacct() -> list[Key]:
     ]
 
 
+def _nftcounter() -> list[Key]:
+    def key(name: str, type_: str, meaning: str) -> Key:
+        return _key("NFTCOUNTER", name, type_, "ALWAYS", meaning, kind="column", new=True)
+
+    return [
+        key("sum.name", "string", "`family.table.name` of the counter or quota."),
+        key("sum.pkts", "uint64", "Packets it counted; a quota has none."),
+        key("sum.bytes", "uint64", "Bytes it counted, or that were used of the quota."),
+        key("sum.limit", "uint64", "Bytes that the quota allows; a counter has none."),
+        key("oob.time.sec", "uint32", "Time of the poll, seconds since 1970; only with `timestamp`."),
+        key("oob.time.usec", "uint32", "Microseconds of the same."),
+    ]
+
+
 #: Every key, by plugin in the order of a usual stack, within a plugin in the order of a record's members.
-CATALOGUE: tuple[Key, ...] = (*_nflog(), *_base(), *_filters(), *_nfacct())
+CATALOGUE: tuple[Key, ...] = (*_nflog(), *_base(), *_filters(), *_nfacct(), *_nftcounter())
 
 #: The key each name means where no stack says which plugin is nearest: the first that publishes it.
 BY_NAME: dict[str, Key] = {}

@@ -7,8 +7,8 @@ the peer may not have got, always from the beginning of a line.
 - `StreamLink`: TCP, where a line is written when the peer's kernel has acknowledged it, and unix stream sockets, where
   it is written when the peer has read it. A TCP peer that dies with unread data resets the connection: what it had
   acknowledged a moment before is sent again.
-- `DatagramLink`: UDP, one line a datagram. Nothing is acknowledged, but an ICMP error comes back when nobody listens: a
-  line is written when none came for a while.
+- `DatagramLink`: UDP, one line a datagram, or as many as its framing says. Nothing is acknowledged, but an ICMP error
+  comes back when nobody listens: a line is written when none came for a while.
 
 A link never blocks. `work` raises OSError when the connection is over.
 """
@@ -117,20 +117,21 @@ class StreamLink:
         if self._tcp and orderly:  # the kernel still knows; for the unix socket see `work`
             self._acknowledged = self._sent - _unacknowledged(self.sock)
             self._release()
+        framing = self._backlog.framing
         again = 0
         for start, chunk in self._taken:
             cut = 0
             if orderly or not self._tcp:
-                records, cut = chunk.cut_before(max(0, self._acknowledged - start))
+                records, cut = chunk.cut_before(max(0, self._acknowledged - start), framing)
                 self._backlog.done(records, cut)
-            again += chunk.data.count(b"\n", 0, max(0, self._sent - start - cut))
+            again += framing.before(chunk.data, max(0, self._sent - start - cut))[0]
         for _, chunk in reversed(self._taken):
             self._backlog.give_back(chunk)
         self._taken.clear()
         if self._tcp and not orderly:
             self._forget_read()
             for _, lines in reversed(self._unread):
-                again += lines.count(b"\n")
+                again += framing.before(lines, len(lines))[0]
                 self._backlog.again(lines)
         return again
 
@@ -156,27 +157,29 @@ class StreamLink:
             _, chunk = self._taken.popleft()
             self._backlog.done(chunk.records, len(chunk.data))
             if self._tcp:
-                self._remember_unread(chunk.data)
+                self._unread.append((time.monotonic(), chunk.data))
+                self._unread_bytes += len(chunk.data)
         self._forget_read()
 
-    def _remember_unread(self, lines: bytearray) -> None:
-        if len(lines) > _UNREAD_BYTES:
-            del lines[: lines.find(b"\n", len(lines) - _UNREAD_BYTES) + 1]
-        self._unread.append((time.monotonic(), lines))
-        self._unread_bytes += len(lines)
-
     def _forget_read(self) -> None:
-        """Forget what the peer has had time to read: none while its window is closed."""
-        kept_up = self._acknowledged == self._sent
+        """Forget what is too much to keep, and what the peer has had time to read: none while its window is closed."""
+        while self._unread_bytes > _UNREAD_BYTES:
+            excess = self._unread_bytes - _UNREAD_BYTES
+            lines = self._unread[0][1]
+            cut = self._backlog.framing.after(lines, excess)
+            del lines[:cut]
+            self._unread_bytes -= cut
+            if not lines:
+                self._unread.popleft()
         old = time.monotonic() - _UNREAD_SECS
-        while self._unread and (self._unread_bytes > _UNREAD_BYTES or (kept_up and self._unread[0][0] < old)):
+        while self._unread and self._acknowledged == self._sent and self._unread[0][0] < old:
             self._unread_bytes -= len(self._unread.popleft()[1])
 
 
 class DatagramLink:
     """A connected UDP socket.
 
-    It starts with one line; the rest follows when no refusal came, so a receiver that is away costs a datagram per
+    It starts with one datagram; the rest follows when no refusal came, so a receiver that is away costs a datagram per
     attempt. When a refusal comes, all that was sent too shortly before to be sure of is given back.
     """
 
@@ -233,6 +236,7 @@ class DatagramLink:
 
     def recover(self, error: OSError | None) -> int:
         """Give back all lines sent too recently to be sure of, and those not sent."""
+        framing = self._backlog.framing
         again = 0
         chunks = [chunk for _, chunk in self._sent]
         if error is None:
@@ -240,11 +244,11 @@ class DatagramLink:
                 self._backlog.done(chunk.records, len(chunk.data))
             chunks = []
         if self._sending:
-            again = self._sending.data.count(b"\n", 0, self._offset)
+            again = framing.before(self._sending.data, self._offset)[0]
             if error is None:
-                self._backlog.done(*self._sending.cut_before(self._offset))
+                self._backlog.done(*self._sending.cut_before(self._offset, framing))
             chunks.append(self._sending)
-        again += sum(chunk.data.count(b"\n") for _, chunk in self._sent)
+        again += sum(framing.before(chunk.data, len(chunk.data))[0] for _, chunk in self._sent)
         for chunk in reversed(chunks):
             self._backlog.give_back(chunk)
         self._sent.clear()
@@ -252,8 +256,9 @@ class DatagramLink:
         return again if error and self._proven else 0
 
     def _send_line(self, chunk: Chunk) -> int:
-        """Send the next line of a chunk; return its size, 0 when the socket has no room."""
-        end = chunk.data.find(b"\n", self._offset) + 1 or len(chunk.data)
+        """Send the next line of a chunk, or as many as go together; return the size, 0 when there is no room."""
+        framing = self._backlog.framing
+        end = framing.datagram(chunk.data, self._offset)
         try:
             with memoryview(chunk.data) as whole, whole[self._offset : end] as line:
                 self.sock.send(line)
@@ -262,7 +267,8 @@ class DatagramLink:
         except OSError as error:
             if error.errno != errno.EMSGSIZE or self._fits(chunk.data[self._offset : end]):
                 raise
-            lost = min(1, chunk.records)
+            records, _ = framing.before(chunk.data[self._offset : end], end - self._offset)
+            lost = min(records, chunk.records)
             chunk.records -= lost
             self._backlog.lose("too_long", lost, end - self._offset)
             del chunk.data[self._offset : end]

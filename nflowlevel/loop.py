@@ -44,13 +44,15 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal
 class _Reader:
     """A source in the loop."""
 
-    __slots__ = ("quiet_until", "resume_at", "source")
+    __slots__ = ("masked", "quiet_until", "resume_at", "source")
 
     def __init__(self, source: Source) -> None:
         self.source = source
         #: While traffic is dense: when to read again; else None, and the descriptor wakes the loop. At first at once:
         #: packets that came while the source was opened may wait behind a descriptor that keeps silent.
         self.resume_at: float | None = time.monotonic()
+        #: Whether epoll leaves its descriptor alone meanwhile.
+        self.masked = False
         #: After a fault: not before this, whatever deadline the input still has.
         self.quiet_until = 0.0
 
@@ -150,11 +152,12 @@ class Loop:
             self._failed(input_, error)
             pause, again = _FAULT_PAUSE_SECS, True
             reader.quiet_until = time.monotonic() + pause
-        was_waiting = reader.resume_at is not None
         # What an input holds back itself does not show on its descriptor.
         reader.resume_at = time.monotonic() + pause if pause or again else None
-        if was_waiting != (reader.resume_at is not None) and input_.fileno() >= 0:
-            self._epoll.modify(input_.fileno(), 0 if reader.resume_at is not None else select.EPOLLIN)
+        mask = reader.resume_at is not None
+        if mask != reader.masked and input_.fileno() >= 0:
+            self._epoll.modify(input_.fileno(), 0 if mask else select.EPOLLIN)
+            reader.masked = mask
 
     def _patience(self) -> float | None:
         """Return how many seconds the loop may sleep; None: until something happens."""

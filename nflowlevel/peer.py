@@ -20,6 +20,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from nflowlevel.errors import OutputError
+from nflowlevel.framing import LINES
 from nflowlevel.link import DatagramLink, Link, StreamLink
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.target import MAX_PENDING_BYTES, Backlog
@@ -27,6 +28,7 @@ from nflowlevel.target import MAX_PENDING_BYTES, Backlog
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from nflowlevel.framing import Framing
     from nflowlevel.stats import OutputStats
 
 #: Pauses between attempts: the first, and the longest.
@@ -53,13 +55,14 @@ class Peer:
         port: str | int = "",
         path: str = "",
         max_pending_bytes: int = MAX_PENDING_BYTES,
+        framing: Framing = LINES,
         stats: OutputStats,
         limited: Limited,
     ) -> None:
         self.transport, self.host, self.port, self.path = transport, host, str(port), path
         self.stats = stats
         self._limited = limited
-        self._backlog = Backlog(max_pending_bytes, stats)
+        self._backlog = Backlog(max_pending_bytes, stats, framing)
         self._name = f"{transport} {path if transport == 'unix' else _joined(host, str(port))}"
         self._addresses: list[_Address] = []  # those not tried yet
         self._state = f"{self._name} not opened yet"
@@ -92,14 +95,18 @@ class Peer:
         self._thread = threading.Thread(target=self._run, name=f"peer {self._name}", daemon=True)
         self._thread.start()
 
-    def write(self, data: Buffer, records: int) -> None:
-        """Queue `records` complete lines, one per record."""
+    def has_room(self, size: int) -> bool:
+        """Tell whether `size` bytes would be queued now; it stays true while stats.lock is held."""
+        return self._backlog.has_room(size)
+
+    def write(self, data: Buffer, records: int, *, anyway: bool = False) -> None:
+        """Queue `records` complete records: a line each, or as the framing says; `anyway`: also where there is no room."""
         with self.stats.lock:
             self.stats.records += records
             if self._stop_at is not None:
                 self.stats.drop("stop", records)
                 return
-            kept = self._backlog.put(data, records)
+            kept = self._backlog.put(data, records, anyway=anyway)
             if self._hungry:
                 self._wake()
         if not kept:

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeAlias, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 from nflowlevel import filters, inputs, outputs
 from nflowlevel.errors import NflowError, nearest
@@ -31,6 +31,7 @@ from nflowlevel.options import Options
 
 if TYPE_CHECKING:
     from nflowlevel.batch import Batch
+    from nflowlevel.stack import Stack
     from nflowlevel.stats import Counters, OutputStats
 
 #: What flows from plugin to plugin: raw packets, decoded packets, flows, sums.
@@ -67,6 +68,9 @@ class Plugin(ABC, Generic[SomeOptions]):
         self.options = options
         #: The network namespace the stack's packets come from; None is the daemon's own.
         self.netns: str | None = None
+        #: The input at the head of its stack, and all stacks of the daemon. A plugin that is used alone has neither.
+        self.input: Input[Any] | None = None
+        self.stacks: Sequence[Stack] = ()
 
     def published(self) -> tuple[Key, ...]:
         """Return the keys it publishes with its options, in the order of a record's members."""

@@ -141,6 +141,9 @@ def build(config: Config) -> list[Stack]:
             errors += [error for error in several.errors if str(error) not in map(str, errors)]
     if errors:
         raise ConfigErrors(errors)
+    for stack in stacks:
+        for plugin in (*stack.filters, stack.output):
+            plugin.stacks = stacks
     return stacks
 
 
@@ -158,6 +161,7 @@ def _build_stack(config: Config, line: StackLine, sources: dict[str, Source]) ->
     stack = Stack(line.text, source, filters, output)  # type: ignore[arg-type]
     for plugin in (*filters, output):
         plugin.netns = getattr(first.options, "network_namespace_path", "") or None
+        plugin.input = first
     source.stacks.append(stack)
     return stack
 

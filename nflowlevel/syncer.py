@@ -39,8 +39,6 @@ class Syncer:
         """Sync `file` a last time, then close it."""
         with self._changed:
             self._retired.append(file)
-            if self._wanted is file:
-                self._wanted = None
             self._start_or_notify()
 
     def close(self, timeout: float) -> None:

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from nflowlevel.framing import LINES
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from nflowlevel.framing import Framing
     from nflowlevel.stats import OutputStats
 
 #: How much may wait in memory for a target that is away: some 80,000 JSON lines.
@@ -59,10 +62,10 @@ class Chunk:
     def __init__(self, data: bytearray, records: int) -> None:
         self.data, self.records = data, records
 
-    def cut_before(self, position: int) -> tuple[int, int]:
-        """Remove the lines that end at or before `position`; return how many records and bytes they were."""
-        size = self.data.rfind(b"\n", 0, position) + 1
-        records = min(self.data.count(b"\n", 0, size), self.records)
+    def cut_before(self, position: int, framing: Framing = LINES) -> tuple[int, int]:
+        """Remove the records that end at or before `position`; return how many records and bytes they were."""
+        records, size = framing.before(self.data, position)
+        records = min(records, self.records)
         del self.data[:size]
         self.records -= records
         return records, size
@@ -75,28 +78,29 @@ class Backlog:
     rather than old ones dropped: what is in the target then ends cleanly where the gap begins. Two threads may use it.
     """
 
-    def __init__(self, max_bytes: int, stats: OutputStats) -> None:
-        self._max_bytes, self._stats = max_bytes, stats
+    def __init__(self, max_bytes: int, stats: OutputStats, framing: Framing = LINES) -> None:
+        self._max_bytes, self._stats, self.framing = max_bytes, stats, framing
         self._chunks: deque[Chunk] = deque()
         self._closed = False
 
     def __bool__(self) -> bool:
         return bool(self._chunks)
 
-    def put(self, data: Buffer, records: int) -> bool:
-        """Keep a copy of the lines; False if there is no room: they are counted as dropped.
+    def has_room(self, size: int) -> bool:
+        """Tell whether `size` bytes may be put: always when nothing else waits, however small the limit."""
+        return not self._stats.pending_bytes or self._stats.pending_bytes + size <= self._max_bytes
 
-        A single batch always finds room when nothing else waits, however small the limit.
-        """
+    def put(self, data: Buffer, records: int, *, anyway: bool = False) -> bool:
+        """Keep a copy of the lines; False if there is no room (unless `anyway`): they are counted as dropped."""
         size = memoryview(data).nbytes
         stats = self._stats
         with stats.lock:
-            if stats.pending_bytes and stats.pending_bytes + size > self._max_bytes:
+            if not (anyway or self.has_room(size)):
                 stats.drop("full", records)
                 return False
             stats.pending += records
             stats.pending_bytes += size
-            if self._chunks and len(self._chunks[-1].data) + size <= _JOIN_BYTES:
+            if self.framing.joins and self._chunks and len(self._chunks[-1].data) + size <= _JOIN_BYTES:
                 self._chunks[-1].data += data
                 self._chunks[-1].records += records
             else:

@@ -52,6 +52,12 @@ def log_rule(*groups: int, prefix: str = "pfx: ", hook: str = "input") -> str:
     )
 
 
+def log_by_iptables(netns: Netns, group: int, prefix: bytes) -> None:
+    """Log UDP to port 9 with a prefix of any bytes."""
+    rule = f"-A INPUT -p udp --dport 9 -j NFLOG --nflog-group {group} --nflog-prefix"
+    netns.run("iptables", *rule.split(), os.fsdecode(prefix))
+
+
 def wait_for(condition: Callable[[], object], what: str, told: Callable[[], str] = lambda: "") -> None:
     """Ask until `condition` holds; fail when it never does, with what `told` says."""
     end = time.monotonic() + PATIENCE
@@ -80,7 +86,8 @@ def records(path: Path, count: int, told: Callable[[], str] = lambda: "") -> lis
 def _environment(**more: str) -> dict[str, str]:
     """Return the test's environment with the package under test first, and no service manager but the test."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("NOTIFY_", "WATCHDOG_"))}
-    return {**kept, "PYTHONPATH": str(Path(nflowlevel.__file__).parents[1]), "TZ": "UTC", **more}
+    path = str(Path(nflowlevel.__file__).parents[1])
+    return {**kept, "PYTHONPATH": path, "PYTHONUNBUFFERED": "", "TZ": "UTC", **more}
 
 
 def run(

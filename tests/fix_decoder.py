@@ -7,6 +7,7 @@ a message, shows as a wrong value.
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from nflowlevel.batch import Batch
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.buffers import DATA_BYTES, RECORD_BYTES, ROOM_RECORDS, BufferPool
 from nflowlevel.binding.links import NameTable
+from nflowlevel.binding.render import JSONPlan
+from nflowlevel.keys import Key
 from tests import oracle
 
 NOW = (1_700_000_000, 123_456)
@@ -96,7 +99,8 @@ def assert_same(datagrams: Sequence[bytes]) -> Decoded:
     assert decoded.counts == [len(keys) for keys in wanted], _first_difference(datagrams, decoded.counts, wanted)
     flat = [keys for several in wanted for keys in several]
     for number, (got, want) in enumerate(zip(decoded.batch.to_dicts(), flat, strict=True)):
-        assert got == want, f"record {number}: {difference(got, want)}\n{_datagram_of(number, datagrams, decoded).hex()}"
+        datagram = _datagram_of(number, datagrams, decoded) if got != want else b""
+        assert got == want, f"record {number}: {difference(got, want)}\n{datagram.hex()}"
     return decoded
 
 
@@ -122,3 +126,10 @@ def _datagram_of(record: int, datagrams: Sequence[bytes], decoded: Decoded) -> b
         if record < 0:
             return datagram
     raise AssertionError("there are fewer records")
+
+
+def shown(batch: Batch, keys: Iterable[Key]) -> list[dict[str, Any]]:
+    """Return what a stack with these keys would show of each packet, by the keys' own names."""
+    plan = JSONPlan([(key.name, key) for key in keys], head='{"": 0', tail="", timestamp=False, actions=frozenset())
+    lines = b"".join(bytes(piece) for piece, _ in plan.render(batch.raw, batch.added)).splitlines()
+    return [{name: value for name, value in json.loads(line).items() if name} for line in lines]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from nflowlevel.batch import Batch
 from nflowlevel.config import parse_text
@@ -21,7 +21,7 @@ from tests.messages import message_of
 
 def batch_of(*messages: bytes, count: int = 0) -> Batch:
     """Return a batch decoded from netlink messages, or of `count` UDP packets."""
-    return decode(messages or [message_of(by_name("udp"), seq=number, prefix=b"p") for number in range(count)]).batch
+    return decode(messages or [message_of(by_name("udp4"), seq=number, prefix=b"p") for number in range(count)]).batch
 
 
 def stacks_of(text: str) -> list[Stack]:
@@ -109,7 +109,7 @@ class Memory(Output[Options]):
     """Remembers the sequence numbers of all records; raises `fault` in the method named by `faulty`."""
 
     name = "MEMORY"
-    consumes = ANY_KEYS
+    consumes: ClassVar[tuple[str, ...]] = ANY_KEYS
     accepts = frozenset(("raw", "packet", "flow", "sum"))
 
     def __init__(self, instance: str = "memory", options: Options | None = None) -> None:
@@ -127,7 +127,7 @@ class Memory(Output[Options]):
     def _called(self, name: str) -> None:
         self.calls.append(name)
         if name == self.faulty:
-            raise self.fault
+            raise type(self.fault)(*self.fault.args)  # a new one each time, as its traceback grows
 
     def bind(self, members: tuple[Member, ...]) -> None:
         self.members = members
@@ -190,8 +190,9 @@ class Through(Filter[Options]):
 
 def stack_of(source: Source, *plugins: Through | Memory) -> Stack:
     """Return a stack of these plugins, the last one an output, at the given source."""
-    *filters, output = plugins
+    output = plugins[-1]
     assert isinstance(output, Memory)
-    stack = Stack(f"stack-of-{output.instance}", source, [each for each in filters if isinstance(each, Through)], output)
+    filters: list[Filter[Any]] = [plugin for plugin in plugins if isinstance(plugin, Through)]
+    stack = Stack(f"stack-of-{output.instance}", source, filters, output)
     source.stacks.append(stack)
     return stack

@@ -10,7 +10,7 @@ from tests.corpus import Frame, frames
 
 
 def message_of(frame: Frame, family: int | None = None, **more: Any) -> bytes:
-    """Return the message nfnetlink_log would send for a corpus frame, as seen by `family` (default: the frame's own)."""
+    """Return what nfnetlink_log would send for a corpus frame, as seen by `family` (default: the frame's own)."""
     family = frame.family if family is None else family
     header, payload, protocol = frame.l2header(), frame.payload, frame.ethertype
     if family in (oracle.BRIDGE, oracle.NETDEV) and frame.tags:

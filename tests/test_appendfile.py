@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import random
@@ -84,10 +85,15 @@ def test_a_batch_is_one_write_without_a_copy(make: Make, tmp_path: Path, monkeyp
     file = make(tmp_path / "log")
     seen: list[object] = []
     real = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: seen.append(data) or real(fd, data))
+
+    def write(fd: int, data: Any) -> int:
+        seen.append(data)
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", write)
     batch = memoryview(lines(0, 64))
     file.write(batch, 64)
-    assert seen == [batch]
+    assert len(seen) == 1
     assert seen[0] is batch
     assert numbers((tmp_path / "log").read_bytes()) == [*range(64)]
     assert (file.stats.written, file.stats.bytes) == (64, len(batch))
@@ -348,6 +354,36 @@ def test_backlog_is_written_in_portions(make: Make, tmp_path: Path, monkeypatch:
         calls += 1
     assert calls >= 3
     assert numbers((tmp_path / "log").read_bytes()) == [*range(500)]
+
+
+def test_full_file_that_was_renamed_is_still_the_target(make: Make, tmp_path: Path) -> None:
+    """Until SIGHUP says otherwise: logrotate renames first and makes the new file itself."""
+    path, old = tmp_path / "log", tmp_path / "log.1"
+    file = make(path)
+    with file_size_limit(1000):
+        Writer(file, pad=20)(100)
+    path.rename(old)
+    file.retry()
+    assert not path.exists()
+    assert numbers(old.read_bytes()) == [*range(100)]
+
+
+def test_disk_error_opens_the_path_again(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, old = tmp_path / "log", tmp_path / "log.1"
+    file = make(path)
+    write = Writer(file)
+    write(2)
+
+    def fails(fd: int, data: Any) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", fails)
+        write(2)
+    path.rename(old)
+    assert file.stats.pending == 2
+    file.retry()
+    assert (numbers(old.read_bytes()), numbers(path.read_bytes())) == ([0, 1], [2, 3])
 
 
 # The path changes

@@ -429,6 +429,7 @@ def test_a_log_directory_that_vanished(netns: Netns, tmp_path: Path, out: Path) 
         directory.mkdir()
         daemon.reload()
         daemon.says("SIGHUP", directory / "log")
+        assert daemon.stderr == ""  # which was for the start
 
 
 def test_a_full_disk_under_the_log_does_not_end_the_daemon(pair: Pair, tmp_path: Path, out: Path) -> None:

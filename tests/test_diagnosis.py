@@ -80,10 +80,15 @@ def test_rule_without_counter() -> None:
     assert finding.remedy == "write `counter` before `log`"
 
 
-def test_rule_no_packet_comes_to() -> None:
-    finding = _one(diagnosis.check_rules(_facts(replace(_RULE, packets=None, idle="its table is dormant")), 2))
+@pytest.mark.parametrize(
+    ("idle", "remedy"),
+    [("its table is dormant", "wake the table"), ("no hook leads to its chain", "give the chain a hook")],
+)
+def test_rule_no_packet_comes_to(idle: str, remedy: str) -> None:
+    finding = _one(diagnosis.check_rules(_facts(replace(_RULE, packets=None, idle=idle)), 2))
     assert finding.status == "problem"
-    assert "its table is dormant" in finding.text
+    assert finding.text.endswith(f"but {idle}")
+    assert finding.remedy.startswith(remedy)
 
 
 @pytest.mark.parametrize(

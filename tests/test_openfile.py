@@ -92,6 +92,23 @@ def test_file_that_another_writer_has_open_is_left_alone(tmp_path: Path) -> None
     assert path.read_bytes() == b"one\n"
 
 
+def test_file_that_grows_while_it_is_looked_at_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that knows nothing of the lock finishes its line."""
+    path = tmp_path / "log"
+    path.write_bytes(b"one\ntw")
+    real = os.pread
+
+    def pread(fd: int, size: int, position: int) -> bytes:
+        data = real(fd, size, position)
+        with path.open("ab") as other:
+            other.write(b"o\n")
+        return data
+
+    monkeypatch.setattr(os, "pread", pread)
+    assert not opened(path)
+    assert path.read_bytes() == b"one\ntwo\n"
+
+
 def test_repairing_process_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.touch()
@@ -181,14 +198,16 @@ _WRITE_STDOUT = """
 import sys
 from nflowlevel.openfile import OpenFile
 file = OpenFile("-")
-data, done = sys.stdin.buffer.read(), 0
+data, done, most = sys.stdin.buffer.read(), 0, 0
 while done < len(data):
     try:
-        done += file.write(memoryview(data)[done:])
+        taken = file.write(memoryview(data)[done:])
+        done, most = done + taken, max(most, taken)
     except BlockingIOError:
         print("not ready", file=sys.stderr, flush=True)
         file.wait_writable(10)
 file.close()
+print(most, file=sys.stderr)
 """
 
 
@@ -208,11 +227,13 @@ def was_refused(child: subprocess.Popen[bytes]) -> bool:
     return child.stderr.readline() == b"not ready\n"
 
 
-def finish(child: subprocess.Popen[bytes]) -> None:
+def finish(child: subprocess.Popen[bytes]) -> int:
+    """Wait for the child's end; return the most it could write at once."""
     assert child.stderr
     said = child.stderr.read()
     child.stderr.close()
     assert child.wait() == 0, said
+    return int(said.splitlines()[-1])
 
 
 def read_all(fd: int, size: int) -> bytes:
@@ -228,7 +249,7 @@ def test_standard_output_is_a_pipe() -> None:
     child = write_stdout(data, writer)
     assert was_refused(child)
     assert read_all(reader, len(data)) == data
-    finish(child)
+    assert finish(child) > 4096
     assert os.get_blocking(writer), "others who share it must not be surprised"
     os.close(reader)
     os.close(writer)

@@ -204,6 +204,21 @@ def test_each_address_of_a_name_is_tried(
     assert target.stats.written == 10
 
 
+def test_stop_tries_all_addresses(make: Make, receive: Receive, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer, "_PAUSE_SECS", (3600.0, 3600.0))
+    receiver = receive("tcp")
+    port = receiver.address[1]
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port)) for host in ("127.0.0.2", "127.0.0.3", "127.0.0.1")
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [*found])
+    target = make(transport="tcp", host="receiver.example", port=port)
+    target.write(lines(0, 3), 3)
+    wait_for(lambda: target.stats.errors == 1, [target.stats])
+    target.close(PATIENCE)
+    assert target.stats.written == 3
+
+
 def test_name_that_is_unknown_for_a_while(make: Make, receive: Receive, monkeypatch: pytest.MonkeyPatch) -> None:
     receiver = receive("tcp")
     real = socket.getaddrinfo
@@ -243,8 +258,6 @@ def test_port_that_connects_to_itself(make: Make, netns: Netns) -> None:
     """The only port the kernel can choose for our end is the receiver's, where nobody listens."""
     netns.sysctl("net.ipv4.ip_local_port_range", "40000 40000")
     with netns.enter():
-        with socket.socket() as probe:
-            assert probe.connect_ex(("127.0.0.1", 40000)) == 0, "the trap works"
         target = make(transport="tcp", host="127.0.0.1", port=40000)
         target.write(lines(0, 2), 2)
         wait_for(lambda: target.stats.errors >= 2, [target.stats])
@@ -494,6 +507,20 @@ def test_reopen_resolves_the_name_anew(make: Make, receive: Receive, monkeypatch
     address = new.address
     target.reopen()
     wait_for(lambda: new.connections)
+
+
+def test_reopen_prefers_the_first_address_again(make: Make, receive: Receive, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = receive("udp"), receive("udp")
+    found = [(socket.AF_INET, socket.SOCK_DGRAM, 0, "", each.address) for each in (first, second)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [*found])
+    write = Writer(make(transport="udp", host="receiver.example", port=514))
+    write(2)
+    write.wait_until_written()
+    write.target.reopen()
+    write(2)
+    write.wait_until_written()
+    wait_for(lambda: first.seen() == [0, 1, 2, 3])
+    assert second.seen() == []
 
 
 @pytest.mark.parametrize("kind", KINDS)

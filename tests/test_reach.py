@@ -53,8 +53,9 @@ def test_link_to_nowhere(tmp_path: Path) -> None:
 
 
 def test_missing_directory(tmp_path: Path) -> None:
-    assert _check(file=f"{tmp_path}/gone/f") == (
-        "problem", f"[j] file={tmp_path}/gone/f: there is no directory {tmp_path}/gone", f"mkdir -p {tmp_path}/gone")  # fmt: skip
+    gone = f"{tmp_path}/gone"
+    text = f"[j] file={gone}/f: there is no directory {gone}"
+    assert _check(file=f"{gone}/f") == ("problem", text, f"mkdir -p {gone}")
 
 
 def test_directory_as_file(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def stats() -> OutputStats:
     return OutputStats()
 
 
-def put(backlog: Backlog, stats: OutputStats, data: bytes, records: int) -> bool:
+def put(backlog: Backlog, stats: OutputStats, data: bytes | bytearray, records: int) -> bool:
     stats.records += records
     return backlog.put(data, records)
 

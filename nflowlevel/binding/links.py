@@ -58,9 +58,11 @@ class Links:
 
     def __init__(self, netns: str | None = None) -> None:
         self._socket = NetlinkSocket(lib.NETLINK_ROUTE, groups=_RTMGRP_LINK, netns=netns)
+        self._socket.connect_to_kernel()
         self._buffer = ffi.new("char[]", _BUFFER_BYTES)
         self._sequence = 0
         self._names: dict[int, str] = {}
+        self._lost = False
         self.table = NO_NAMES
         self._dump()
 
@@ -71,19 +73,13 @@ class Links:
     def update(self) -> None:
         """Take in what has changed since; does not block unless changes were lost and a new dump is due."""
         changed = False
-        while True:
-            try:
-                data = self._receive()
-            except KernelError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                self._dump()
-                return
-            if data is None:
-                break
-            changed |= bool(data)
+        while (data := self._receive()) is not None:
             self._apply(data)
-        if changed:
+            changed = True
+        # Only now: what still waited in the socket is older than a new dump and must not be the last word.
+        if self._lost:
+            self._dump()
+        elif changed:
             self.table = NameTable(dict(self._names))
 
     def _dump(self) -> None:
@@ -94,6 +90,7 @@ class Links:
         request.nlmsg_seq = self._sequence
         lib.mnl_nlmsg_put_extra_header(request, _IFINFO.size)
         self._names = {}
+        self._lost = False
         self._socket.send(request)
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
@@ -101,18 +98,18 @@ class Links:
         while not done:
             if not poll.poll(_ANSWER_SECS * 1000):
                 raise KernelError("list the network interfaces", errno.ETIMEDOUT)
-            try:
-                while (data := self._receive()) is not None:
-                    done |= self._apply(data)
-            except KernelError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
+            while (data := self._receive()) is not None:
+                done |= self._apply(data)
         self.table = NameTable(dict(self._names))
 
     def _receive(self) -> bytes | None:
-        got = lib.mnl_socket_recvfrom(self._socket._handle, self._buffer, _BUFFER_BYTES)
+        """Return the next datagram, None when nothing waits; an empty one, and `_lost`, where announcements were lost."""
+        got = lib.mnl_socket_recvfrom(self._socket.handle, self._buffer, _BUFFER_BYTES)
         if got >= 0:
             return bytes(ffi.buffer(self._buffer, got))
+        if ffi.errno == errno.ENOBUFS:
+            self._lost = True
+            return b""
         if ffi.errno in (errno.EAGAIN, errno.EINTR):
             return None
         raise KernelError("follow the network interfaces", ffi.errno)

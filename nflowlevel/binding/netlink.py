@@ -35,11 +35,16 @@ class NetlinkSocket:
         # A second owner of the same descriptor's options only; mnl closes the descriptor itself.
         self._options = socket.socket(fileno=self._fd)
 
-    def fileno(self) -> int:
-        """Return the descriptor, for select and epoll; ValueError once closed."""
+    @property
+    def handle(self) -> CData:
+        """libmnl's own handle; ValueError once closed, which libmnl would not notice."""
         if not self._handle:
             raise ValueError("the netlink socket is closed")
-        return self._fd
+        return self._handle
+
+    def fileno(self) -> int:
+        """Return the descriptor, for select and epoll; ValueError once closed."""
+        return int(lib.mnl_socket_get_fd(self.handle))
 
     def connect_to_kernel(self) -> None:
         """Let nobody but the kernel send to this socket (af_netlink.c, netlink_getsockbyportid)."""
@@ -48,11 +53,11 @@ class NetlinkSocket:
     @property
     def portid(self) -> int:
         """The address the kernel gave this socket."""
-        return int(lib.mnl_socket_get_portid(self._handle))
+        return int(lib.mnl_socket_get_portid(self.handle))
 
     def send(self, message: CData) -> None:
         """Send one netlink message (`struct nlmsghdr *`)."""
-        if lib.mnl_socket_sendto(self._handle, message, message.nlmsg_len) < 0:
+        if lib.mnl_socket_sendto(self.handle, message, message.nlmsg_len) < 0:
             raise KernelError("send a netlink request", ffi.errno)
 
     @property

@@ -189,4 +189,6 @@ class GroupSocket:
 
     def close(self) -> None:
         """Close the socket; the kernel then frees the group. May be called again."""
+        # The number of the descriptor may soon be another file's.
+        self.state.fd = -1
         self.socket.close()

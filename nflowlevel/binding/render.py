@@ -190,7 +190,7 @@ def _fill(column: CData, added: AddedColumn) -> object:
     values = added.values
     column.present = present = ffi.new("uint8_t[]", [value is not None for value in values])
     if any(isinstance(value, str) for value in values):
-        texts = [("" if value is None else str(value)).encode("utf-8", "surrogateescape") for value in values]
+        texts = [_encoded("" if value is None else str(value)) for value in values]
         starts = accumulate(map(len, texts), initial=0)
         column.kind = lib.NFL_ROW_TEXT
         column.values = spans = ffi.new("struct nfl_span[]", list(zip(starts, map(len, texts), strict=False)))
@@ -205,6 +205,14 @@ def _fill(column: CData, added: AddedColumn) -> object:
         column.kind, array = lib.NFL_ROW_UINT, "uint64_t[]"
     column.values = made = ffi.new(array, numbers)
     return present, made
+
+
+def _encoded(text: str) -> bytes:
+    """UTF-8 of a text; surrogates are bytes that could not be decoded (PEP 383) or, if they cannot be that, U+FFFD."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-32", "surrogatepass").decode("utf-32", "replace").encode()
 
 
 class TextColumn:

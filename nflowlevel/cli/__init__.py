@@ -16,6 +16,7 @@ from nflowlevel.errors import NflowError
 #: Subcommand and what it is for; the module has the same name with `_` for `-`.
 COMMANDS = {
     "tail": "show the packets of a group as they come",
+    "acct": "show, create and restore the kernel's accounting objects",
     "doctor": "say why no packets arrive",
     "nf-log": "show or choose who takes the packets that the kernel logs unasked",
     "check-config": "say what is wrong with a configuration",
@@ -35,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _module(name).configure(command)
     options = parser.parse_args(words)
     try:
-        return int(_module(options.command).run(options))
+        status = int(_module(options.command).run(options))
+        sys.stdout.flush()  # here, where a reader that has gone can be dealt with
+        return status
     except NflowError as error:
         print(f"nflowlevel {options.command}: {error}", file=sys.stderr)
         return 1

@@ -133,7 +133,8 @@ class JSON(Output[JSONOptions]):
     def render(self, batch: Batch) -> Iterator[tuple[memoryview, int]]:
         """Yield the batch's lines and their number, usually at once; the memory is good until the next is asked for."""
         assert self._plan is not None, "JSON is used before bind()"
-        return self._plan.render(batch.raw, batch.added)
+        # A batch without records may lack the columns of the stack's others.
+        return self._plan.render(batch.raw, batch.added) if batch else iter(())
 
     def write(self, batch: Batch) -> None:
         """Write the batch's lines, or keep what cannot be written now."""

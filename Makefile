@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The commands people type; `make help` lists them. Each does what it needs first and nothing twice: Debian packages that
+# are missing, the virtual environment, the compiled part.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# The distribution's Python, so that its own modules (bcc) can be seen from the environment.
+PYTHON := /usr/bin/python3
+BIN := .venv/bin
+
+READY := .venv/.ready
+READY_FOR_TESTS := .venv/.ready-for-tests
+COMPILED := .venv/.compiled
+C_SOURCES := setup.py $(wildcard nflowlevel/_cdefs/*.[ch] nflowlevel/_cdefs/*.py)
+
+.PHONY: help setup demo test lint format bench fuzz docs clean packages packages-for-tests
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: $(READY_FOR_TESTS) $(COMPILED) ## prepare everything: packages, .venv, the programs in .venv/bin
+
+demo: $(COMPILED) ## show the main job on real packets, in a network namespace of its own
+	$(BIN)/python demo/demo.py
+
+test: setup ## run all tests
+	$(BIN)/python -m pytest
+
+lint: setup ## ruff and mypy --strict
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict
+
+format: setup ## let ruff format the code and mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: setup ## measure, with ulogd2 beside it; raw results as JSON
+	$(BIN)/python -m bench
+
+fuzz: setup ## the C part under AddressSanitizer, over mutated messages
+	PYTHON=$(BIN)/python tests/fuzz/run
+
+docs: setup ## make docs/keys.md, docs/plugins.md and the example configuration anew, from the code
+	$(BIN)/python docs/generate.py
+
+clean: ## remove all that these commands made in this directory
+	rm -rf .venv build dist *.egg-info nflowlevel/_clib.c nflowlevel/*.so .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+packages:
+	@scripts/install-packages run
+
+packages-for-tests:
+	@scripts/install-packages test
+
+.venv/bin/python: | packages
+	$(PYTHON) -m venv --system-site-packages .venv
+
+# Editable: the programs in .venv/bin run what stands in this directory. The distribution's setuptools is too old for
+# pyproject.toml, and the compiled part is built with what is in the environment.
+INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check 'setuptools>=77'
+
+$(READY): pyproject.toml setup.py | .venv/bin/python
+	$(INSTALL) -e .
+	@touch $@ $(COMPILED)
+
+$(READY_FOR_TESTS): pyproject.toml setup.py | .venv/bin/python packages-for-tests
+	$(INSTALL) -e '.[test]'
+	@touch $@ $(READY) $(COMPILED)
+
+# --force: setuptools does not look at the header files.
+$(COMPILED): $(C_SOURCES) | $(READY)
+	$(BIN)/python setup.py -q build_ext --inplace --force
+	@touch $@

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""BIGTCP: adds `tcp.big`, 1 for TCP packets of more than 1000 bytes and 0 for smaller ones."""
+
+from nflowlevel.batch import Batch
+from nflowlevel.plugin import Filter, NoOptions
+
+
+class BIGTCP(Filter[NoOptions]):
+    """The BIGTCP plugin; see the module."""
+
+    name = "BIGTCP"
+    consumes = ("raw.pktlen", "tcp.dport")
+    adds = ("tcp.big",)
+
+    def process(self, batch: Batch) -> Batch:
+        """Add the column: None where there is no TCP."""
+        rows = batch.rows(*self.consumes)
+        batch.add("tcp.big", [None if port is None else int(length > 1000) for length, port in rows])
+        return batch

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""An HTTP endpoint with one page, in threads of its own, for clients that are slow, many, or never say a word.
+
+A client that takes too long is given up, and when too many are there the oldest has to go: a new one always gets its
+answer, and none of them costs more than a thread and its answer's memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import socket
+import socketserver
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from nflowlevel.errors import OutputError
+from nflowlevel.logs import Limited, log
+
+#: Clients that are served at the same time.
+_CLIENTS = 8
+#: Longest wait for a client to go on reading or writing.
+_CLIENT_SECS = 10.0
+
+#: Given the request's Accept header, returns content type and content.
+Answer = Callable[[str], tuple[str, bytes]]
+
+
+class Endpoint:
+    """Serves `path` at `host` and `port` from the call of the constructor to `close`; OutputError where it cannot."""
+
+    def __init__(self, host: str, port: int, path: str, answer: Answer) -> None:
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            self._server = _Server(family, address, path, answer)
+        except OSError as error:
+            hint = "choose another port" if error.errno else "use an address of this machine"
+            raise OutputError(f"listen on {_joined(host, port)}: {error.strerror} — {hint}") from None
+        #: Where it is served; with the port that the system chose when it was 0.
+        bound = self._server.socket.getsockname()
+        self.url = f"http://{_joined(bound[0], bound[1])}{path}"
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name=f"endpoint {self.url}", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Serve no more; clients that are being served are cut off. May be called again."""
+        if self._wake_fd < 0:
+            return
+        os.eventfd_write(self._wake_fd, 1)
+        self._thread.join()
+        self._server.server_close()
+        self._server.cut_off()
+        os.close(self._wake_fd)
+        self._wake_fd = -1
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._wake_fd, select.POLLIN)
+        poll.register(self._server, select.POLLIN)
+        self._server.timeout = 0  # the client may have gone again
+        while self._wake_fd not in dict(poll.poll()):
+            self._server.handle_request()
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_address = True
+    request_queue_size = 64
+
+    def __init__(self, family: int, address: Any, path: str, answer: Answer) -> None:
+        self.address_family = family
+        self.path, self.answer = path, answer
+        self.limited = Limited()
+        self._clients: dict[socket.socket, threading.Thread] = {}
+        self._lock = threading.Lock()
+        super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a client in a thread."""
+        thread = threading.Thread(target=self._serve, args=(request, client_address), daemon=True)
+        thread.name = f"client of {self.path}"
+        with self._lock:
+            excess = list(self._clients)[: max(0, len(self._clients) + 1 - _CLIENTS)]
+            self._clients[request] = thread
+        for oldest in excess:
+            _hang_up(oldest)
+        thread.start()
+
+    def _serve(self, request: socket.socket, client_address: Any) -> None:
+        try:
+            self.process_request_thread(request, client_address)
+        finally:
+            with self._lock:
+                self._clients.pop(request, None)
+
+    def cut_off(self) -> None:
+        """End all clients' connections and wait for their threads."""
+        with self._lock:
+            clients = dict(self._clients)
+        for request, thread in clients.items():
+            _hang_up(request)
+            thread.join(1.0)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news."""
+        log.debug("a client of %s broke off", self.path, exc_info=True)
+
+
+def _hang_up(request: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = _CLIENT_SECS
+    server: _Server
+
+    def do_GET(self) -> None:
+        """Answer, with the page or the way to it."""
+        if self.path.partition("?")[0] != self.server.path:
+            self.send_error(404, explain=f"see {self.server.path}")
+            return
+        try:
+            kind, content = self.server.answer(self.headers.get("Accept", ""))
+        except Exception as error:
+            self.server.limited(logging.ERROR, "answer", f"make {self.path}: {error!r}")
+            self.send_error(500)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    do_HEAD = do_GET
+
+    def version_string(self) -> str:
+        """Tell no versions of anything."""
+        return "nflowlevel"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Scrapes are not worth a line."""
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""PROMETHEUS: an HTTP endpoint, `/metrics`, for Prometheus to scrape: the counters of its stack and the daemon's own.
+
+At the end of a stack of counters (NFACCT, NFTCOUNTER) each object is a series, its name the label `name`:
+`nflowlevel_accounting_packets_total` and `nflowlevel_accounting_bytes_total`; a quota of nftables has
+`nflowlevel_quota_used_bytes` and `nflowlevel_quota_limit_bytes`. Where the input zeroes the kernel's counters the
+values are added up, so a series only grows, from 0 at the start of the daemon; else it is the kernel's total. At the
+end of a stack of packets it serves the daemon's counters alone: `stack=log1:NFLOG,prom1:PROMETHEUS` with the log1 of
+another stack costs next to nothing.
+
+The daemon's own are those of all stacks: what each input received and missed (`nflowlevel_input_…`, docs/plugins.md
+has them), what became of each output's records (`nflowlevel_output_…`, with `dropped` by reason), whether a stack runs
+(`nflowlevel_stack_up`) and what an output is doing (`nflowlevel_output_state_info`).
+
+The text format is OpenMetrics; a client that asks for the older text format only gets that. The endpoint listens on
+loopback unless `host` says otherwise: it has no password. At most `max_series` series come from accounting; objects
+beyond that are dropped and counted. An object that was not seen for `forget_secs` is forgotten. Clients are served by
+threads of their own: a slow one delays nobody else, and the receiving of packets not at all.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from msgspec import Meta
+
+from nflowlevel.endpoint import Endpoint
+from nflowlevel.errors import NotSupported
+from nflowlevel.options import Options
+from nflowlevel.plugin import Member, Output
+from nflowlevel.stats import OutputStats, counter
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+    from nflowlevel.batch import Batch
+    from nflowlevel.stack import Stack
+    from nflowlevel.stats import Counters
+
+_PATH = "/metrics"
+#: Of an object: packets and bytes, or used and limit.
+_SERIES_PER_OBJECT = 2
+#: How often objects that are to be forgotten are looked for.
+_SWEEP_SECS = 10.0
+
+_STACK, _INPUT, _OUTPUT = ("stack",), ("input", "plugin"), ("stack", "output", "plugin")
+
+
+class PROMETHEUSOptions(Options, frozen=True, kw_only=True):
+    """Options of PROMETHEUS."""
+
+    section_optional: ClassVar[bool] = True
+
+    host: Annotated[str, Meta(min_length=1, description="Address to listen on; `0.0.0.0` or `::` is every one.")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0: any that is free.")] = 9747
+    max_series: Annotated[
+        int, Meta(ge=2, description="Most series of accounting objects, two for each; the daemon's own come on top.")
+    ] = 20_000
+    forget_secs: Annotated[
+        int, Meta(ge=1, description="An object not seen for so long is served no more; longer than a poll interval.")
+    ] = 300
+
+
+class PROMETHEUSStats(OutputStats):
+    """A record is an object of a poll."""
+
+    reasons: ClassVar[Mapping[str, str]] = {"series": "There were more objects than `max_series` allows."}
+
+    scrapes = counter("scrapes", "Times the endpoint was read.")
+
+
+class _Object:
+    """An object's last values; `is_quota`: used and limit, else packets and bytes."""
+
+    __slots__ = ("first", "is_quota", "second", "seen")
+
+    def __init__(self, is_quota: bool) -> None:
+        self.is_quota = is_quota
+        self.first = self.second = 0
+        self.seen = 0.0
+
+
+class PROMETHEUS(Output[PROMETHEUSOptions]):
+    """The PROMETHEUS plugin; see the module."""
+
+    name = "PROMETHEUS"
+    Options = PROMETHEUSOptions
+    consumes = ("[sum.name]", "[sum.pkts]", "[sum.bytes]", "[sum.limit]")
+    accepts = frozenset(("raw", "packet", "flow", "sum"))
+
+    def __init__(self, instance: str, options: PROMETHEUSOptions) -> None:
+        super().__init__(instance, options)
+        self._stats = PROMETHEUSStats()
+        self._endpoint: Endpoint | None = None
+        self._objects: dict[str, _Object] = {}
+        self._sweep_at = 0.0
+        # Of what the loop writes and a client's thread reads.
+        self._lock = threading.Lock()
+        self._rendering = threading.Lock()
+
+    def bind(self, members: tuple[Member, ...]) -> None:
+        """Nothing to prepare: the keys are always the same."""
+
+    def open(self) -> None:
+        """Listen; NotSupported without prometheus-client, OutputError where the address is taken."""
+        try:
+            import prometheus_client  # noqa: F401 (late: only this plugin needs it)
+        except ImportError:
+            raise NotSupported(
+                "PROMETHEUS", found="no Python module prometheus_client", needed="pip install 'nflowlevel[prometheus]'"
+            ) from None
+        self.close()
+        self._endpoint = Endpoint(self.options.host, self.options.port, _PATH, self._answer)
+
+    def write(self, batch: Batch) -> None:
+        """Take the values of a poll; of packets there is nothing to take."""
+        refused = self._take(batch) if "sum.name" in batch.added else 0
+        with self._stats.lock:
+            self._stats.records += len(batch)
+            self._stats.written += len(batch) - refused
+            self._stats.drop("series", refused)
+
+    def _take(self, batch: Batch) -> int:
+        """Take the values; return how many objects found no room."""
+        names, pkts, bytes_ = batch.values("sum.name"), batch.values("sum.pkts"), batch.values("sum.bytes")
+        limits = batch.values("sum.limit") if "sum.limit" in batch.added else [None] * len(batch)
+        deltas = bool(self.input and getattr(self.input.options, "zerocounter", False))
+        room = self.options.max_series // _SERIES_PER_OBJECT
+        now = time.monotonic()
+        refused = 0
+        with self._lock:
+            self._sweep(now)
+            for name, count, size, limit in zip(names, pkts, bytes_, limits, strict=True):
+                label = name if name.isascii() else _label(name)
+                found = self._objects.get(label)
+                if found is None or found.is_quota != (limit is not None):
+                    if found is None and len(self._objects) >= room:
+                        refused += 1
+                        continue
+                    found = self._objects[label] = _Object(limit is not None)
+                found.seen = now
+                if limit is not None:
+                    found.first, found.second = size, limit
+                elif deltas:
+                    found.first += count
+                    found.second += size
+                else:
+                    found.first, found.second = count, size
+        return refused
+
+    def _sweep(self, now: float) -> None:
+        """Forget objects that have gone, now and then."""
+        if now >= self._sweep_at:
+            self._sweep_at = now + _SWEEP_SECS
+            old = now - self.options.forget_secs
+            self._objects = {label: each for label, each in self._objects.items() if each.seen >= old}
+
+    # -- in the clients' threads ---------------------------------------------------------------------------------
+
+    def _answer(self, accept: str) -> tuple[str, bytes]:
+        """Return content type and text of all metrics."""
+        from prometheus_client import exposition
+        from prometheus_client.core import CollectorRegistry
+        from prometheus_client.openmetrics import exposition as openmetrics
+
+        with self._stats.lock:
+            self._stats.scrapes += 1
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        old = "text/plain" in accept and "application/openmetrics-text" not in accept
+        format_ = exposition if old else openmetrics
+        # One at a time: it takes the interpreter from the loop, a few milliseconds for a thousand objects.
+        with self._rendering:
+            return format_.CONTENT_TYPE_LATEST, format_.generate_latest(registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metrics; prometheus-client calls this."""
+        yield from self._accounting()
+        yield from _daemon(self.stacks)
+
+    def _accounting(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        packets = CounterMetricFamily(
+            "nflowlevel_accounting_packets", "Packets counted.", None, ["name"], unit="packets"
+        )
+        bytes_ = CounterMetricFamily("nflowlevel_accounting_bytes", "Bytes counted.", None, ["name"], unit="bytes")
+        used = GaugeMetricFamily("nflowlevel_quota_used_bytes", "Bytes used of a quota.", None, ["name"], unit="bytes")
+        limit = GaugeMetricFamily("nflowlevel_quota_limit_bytes", "Bytes a quota allows.", None, ["name"], unit="bytes")
+        with self._lock:
+            values = [(label, each.is_quota, each.first, each.second) for label, each in self._objects.items()]
+        for label, is_quota, first, second in values:
+            (used if is_quota else packets).add_metric([label], first)
+            (limit if is_quota else bytes_).add_metric([label], second)
+        yield from (packets, bytes_, used, limit)
+
+    # -- for the loop --------------------------------------------------------------------------------------------
+
+    @property
+    def stats(self) -> PROMETHEUSStats:
+        """Objects in, taken, dropped."""
+        return self._stats
+
+    @property
+    def state(self) -> str:
+        """Where it is served."""
+        endpoint = self._endpoint
+        return f"serving {endpoint.url}" if endpoint else "serving nothing"
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Serve no more."""
+        if self._endpoint:
+            self._endpoint.close()
+            self._endpoint = None
+
+
+def _label(name: str) -> str:
+    """Return a name that is valid UTF-8: its other bytes as `\\xff`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _daemon(stacks: Sequence[Stack]) -> Iterator[Metric]:
+    """Yield what the daemon counts itself: of its stacks, inputs and outputs."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+
+    from nflowlevel import __version__
+
+    yield InfoMetricFamily("nflowlevel", "The daemon.", {"version": __version__})
+    up = GaugeMetricFamily("nflowlevel_stack_up", "1 while the stack runs.", None, _STACK)
+    faults = CounterMetricFamily(
+        "nflowlevel_stack_dropped_records", "Records that a fault of a plugin cost.", None, _STACK, unit="records"
+    )
+    dropped = CounterMetricFamily(
+        "nflowlevel_output_dropped_records", "Records discarded.", None, (*_OUTPUT, "reason"), unit="records"
+    )
+    states = InfoMetricFamily("nflowlevel_output_state", "What the output is doing.", None, _OUTPUT)
+    outputs: dict[tuple[str, ...], Counters] = {}
+    for text, stack in _named(stacks).items():
+        output = stack.output
+        labels = (text, output.instance, output.name)
+        up.add_metric((text,), stack.is_open)
+        faults.add_metric((text,), stack.dropped)
+        states.add_metric(labels, {"state": _label(output.state)})
+        outputs[labels] = output.stats
+        for reason, count in output.stats.as_dict()["dropped"].items():  # type: ignore[union-attr]
+            dropped.add_metric((*labels, reason), count)
+    inputs: dict[tuple[str, ...], Counters] = {}
+    for source in (stack.source for stack in stacks if stack.source.is_open):
+        inputs[source.input.instance, source.input.name] = source.input.stats
+    yield from (up, faults, dropped, states)
+    yield from _counters("nflowlevel_input", _INPUT, inputs)
+    yield from _counters("nflowlevel_output", _OUTPUT, outputs)
+
+
+def _named(stacks: Iterable[Stack]) -> dict[str, Stack]:
+    """Return the stacks by their text, which a configuration may repeat."""
+    named: dict[str, Stack] = {}
+    for stack in stacks:
+        text, number = stack.text, 1
+        while text in named:
+            number += 1
+            text = f"{stack.text} #{number}"
+        named[text] = stack
+    return named
+
+
+def _counters(prefix: str, labels: tuple[str, ...], counted: Mapping[tuple[str, ...], Counters]) -> Iterator[Metric]:
+    """Yield a family for each counter that is declared, with the values of all that have it."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    families: dict[str, Any] = {}
+    for values, counters in counted.items():
+        now = counters.as_dict()
+        for name, about in counters.declared.items():
+            # An event has no unit: errors_total, not errors_events_total.
+            unit = re.sub("[^a-z0-9]+", "_", about.unit.lower().replace("events", ""))
+            metric = f"{prefix}_{name}" if name.endswith(unit) else f"{prefix}_{name}_{unit}"
+            if metric not in families:
+                family = GaugeMetricFamily if about.gauge else CounterMetricFamily
+                families[metric] = family(metric, about.meaning, None, labels, unit=unit)
+            families[metric].add_metric(values, now[name])
+    yield from families.values()

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Calls in another network namespace: back home afterwards, whatever happens, and other threads stay where they are."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from nflowlevel.binding.netns import entered, path_of
+from nflowlevel.errors import KernelError
+from tests.fix_netns import Netns, Pair
+
+
+def here() -> int:
+    return os.stat("/proc/thread-self/ns/net").st_ino
+
+
+@pytest.mark.parametrize(
+    ("given", "path"), [("blue", "/run/netns/blue"), ("/proc/1/ns/net", "/proc/1/ns/net"), ("./file", "./file")]
+)
+def test_path_of(given: str, path: str) -> None:
+    assert path_of(given) == path
+
+
+def test_entered(netns: Netns) -> None:
+    home, there = here(), os.stat(netns.path).st_ino
+    assert home != there
+    for given in (netns.name, netns.path):
+        with entered(given):
+            assert here() == there
+        assert here() == home
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_no_namespace_is_the_own_one(nothing: str | None) -> None:
+    home = here()
+    with entered(nothing):
+        assert here() == home
+
+
+def test_back_home_after_an_exception(netns: Netns) -> None:
+    home = here()
+    with pytest.raises(ZeroDivisionError), entered(netns.path):
+        raise ZeroDivisionError
+    assert here() == home
+
+
+def test_within_one_another(pair: Pair) -> None:
+    home = here()
+    outer, inner = (os.stat(netns.path).st_ino for netns in (pair.fw, pair.peer))
+    with entered(pair.fw.path):
+        with entered(pair.peer.path):
+            assert here() == inner
+        assert here() == outer
+    assert here() == home
+
+
+def test_other_threads_stay(netns: Netns) -> None:
+    home, seen = here(), []
+    with entered(netns.path):
+        # A new thread begins where its maker is; one that runs already does not move.
+        thread = threading.Thread(target=lambda: seen.append(here()))
+        thread.start()
+        thread.join()
+    assert seen == [os.stat(netns.path).st_ino]
+    go, done = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        go.wait(10)
+        seen.append(here())
+        done.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    with entered(netns.path):
+        go.set()
+        assert done.wait(10)
+    thread.join()
+    assert seen[1] == home
+
+
+def test_no_descriptor_is_left(netns: Netns) -> None:
+    before = os.listdir("/proc/self/fd")
+    with entered(netns.path):
+        pass
+    with pytest.raises(KernelError), entered("/dev/null"):
+        pass
+    with pytest.raises(KernelError), entered("no-such-netns"):
+        pass
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_what_cannot_be_entered() -> None:
+    home = here()
+    with pytest.raises(KernelError) as missing, entered("no-such-netns"):
+        pass
+    assert str(missing.value) == (
+        "enter network namespace no-such-netns (/run/netns/no-such-netns): No such file or directory"
+        " — list them with: ip netns"
+    )
+    with (
+        pytest.raises(KernelError, match=r"^enter network namespace /dev/null: Invalid argument"),
+        entered("/dev/null"),
+    ):
+        pass
+    assert here() == home

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Mistakes in a configuration, one by one, as an administrator meets them.
+
+The daemon refuses to start with status 78 and one message that says where, what, and what was probably meant; a check
+says the very same without starting anything.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nflowlevel import cli, daemon
+from tests.fix_daemon import run
+from tests.fix_netns import Netns
+from tests.fix_nflog import bound_groups
+
+_GOOD = """[global]
+stack=g:NFLOG,b:BASE,i:IFINDEX,s:IP2STR,h:HWHDR,j:JSON
+[g]
+group=2
+[j]
+file=/nonexistent/out.json
+"""
+
+#: What is changed in the good one, the line that is named, and what is said.
+_MISTAKES = {
+    "unknown plugin": (("h:HWHDR", "h:HWHRD"), 2, "no plugin 'HWHRD' — did you mean 'HWHDR'?"),
+    "plugin in lower case": (("j:JSON", "j:json"), 2, "no plugin 'json' — did you mean 'JSON'?"),
+    "item without colon": (("b:BASE", "BASE"), 2, "'BASE' is not of the form id:PLUGIN"),
+    "two items without comma": (("b:BASE,", "b:BASE:"), 2, "'b:BASE:i:IFINDEX' is more than one id:PLUGIN"),
+    "no input": (("g:NFLOG,", ""), 2, "a stack begins with an input, but b:BASE is none"),
+    "no output": ((",j:JSON", ""), 2, "a stack ends with an output, but h:HWHDR is none"),
+    "output in the middle": (("i:IFINDEX", "x:JSON"), 2, "[x] JSON: there is no such section"),
+    "wrong order": (("b:BASE,i:IFINDEX", "i:IFINDEX,b:BASE"), 2, "i:IFINDEX takes flow or packet but gets raw"),
+    "type mismatch": (("b:BASE,", ""), 2, "i:IFINDEX takes flow or packet but gets raw; put a BASE between"),
+    "unknown option": (("group=2", "gruop=2"), 4, "[g] NFLOG: unknown option 'gruop' — did you mean 'group'?"),
+    "unknown option of [global]": (("[g]", "lgofile=x\n[g]"), 3, "unknown option 'lgofile' — did you mean 'logfile'?"),
+    "text for a number": (("group=2", "group=two"), 4, "[g] NFLOG: group=two: not a whole number; 0 to 65535 allowed"),
+    "number out of range": (("group=2", "group=70000"), 4, "[g] NFLOG: group=70000: 0 to 65535 allowed"),
+    "negative number": (("group=2", "group=-1"), 4, "[g] NFLOG: group=-1: 0 to 65535 allowed"),
+    "decimal number with a zero": (("group=2", "group=018"), 4, "a leading 0 means octal"),
+    "word that is none of the choices": (("[j]", "[j]\nmode=tpc"), 6, "[j] JSON: mode=tpc: file, tcp, udp or unix"),
+    "bad truth value": (("[j]", "[j]\nsync=maybe"), 6, "0, 1, no, yes, off, on, false or true allowed"),
+    "number for a truth value": (("[j]", "[j]\nsync=2"), 6, "[j] JSON: sync=2: 0, 1, no, yes"),
+    "empty file name": (("/nonexistent/out.json", '""'), 6, "[j] JSON: file=: at least 1 characters allowed"),
+    "option without value": (("group=2", "group="), 4, "[g]: 'group' has no value"),
+    "quote that is not closed": (("/nonexistent/out.json", '"/nonexistent'), 6, "[j]: a double quote is opened but"),
+    "option set twice": (("group=2", "group=2\ngroup=3"), 5, "[g]: 'group' is set a second time, the first is in"),
+    "section missing": (("[g]", "[gg]"), 2, "[g] NFLOG: there is no such section; add it, even without options — did"),
+    "section of the output missing": (("[j]", "[k]"), 2, "[j] JSON: there is no such section; add it"),
+    "section without name": (("[j]", "[]"), 5, "bad section header: it has no name; write it as [name]"),
+    "no [global]": (("[global]", "[globl]"), 1, "there is no section [global], which holds the stack= lines; [globl]"),
+    "no stack": (("stack=", "#stack="), 1, "[global]: there is no stack= line, so nothing to do"),
+    "empty stack": (("stack=", 'stack=""#'), 2, "stack: it is empty; write it as id:PLUGIN,id:PLUGIN"),
+    "bad log level": (("[g]", "loglevel=9\n[g]"), 3, "[global]: loglevel=9: 1 to 8 allowed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _MISTAKES)
+def test_a_mistake(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (old, new), line, said = _MISTAKES[name]
+    assert old in _GOOD
+    file = tmp_path / "my.conf"
+    file.write_text(_GOOD.replace(old, new, 1))
+    done = run("-c", str(file))
+    first = done.stderr.splitlines()[0]
+    assert done.returncode == 78
+    assert done.stdout == ""
+    assert first.startswith(f"{file}:{line}: ")
+    assert said in first
+    # The same without starting, in both ways.
+    assert cli.main(["check-config", str(file)]) == 78
+    assert capsys.readouterr() == ("", done.stderr)
+    assert daemon.main(["--check-config", "-c", str(file)]) == 78
+    assert capsys.readouterr() == ("", done.stderr)
+
+
+def test_many_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "my.conf"
+    file.write_text(_GOOD.replace("group=2", "group=x\nbufsise=1").replace("[j]", "[j]\nmode=pigeon"))
+    done = run("-c", str(file))
+    assert [line.split(":")[1] for line in done.stderr.splitlines()] == ["4", "5", "7"]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (
+            lambda file: None,
+            "cannot read the configuration: No such file or directory — name another with -c",
+        ),
+        (lambda file: file.mkdir(), "cannot read the configuration: Is a directory — name a file in it"),
+        (lambda file: file.symlink_to("/dev/zero"), "is too large for a configuration file"),
+        (lambda file: file.write_bytes(b"[global]\nstack=g:NFLOG\0\n"), "has a NUL byte: this is no text"),
+    ],
+)
+def test_a_file_that_cannot_be_used(tmp_path: Path, make: object, said: str) -> None:
+    file = tmp_path / "my.conf"
+    make(file)  # type: ignore[operator]
+    done = run("-c", str(file))
+    assert done.returncode == 78
+    assert done.stderr.startswith(f"{file}:")
+    assert said in done.stderr
+
+
+def test_a_good_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "my.conf"
+    file.write_text(_GOOD)
+    assert cli.main(["check-config", str(file)]) == 0
+    assert capsys.readouterr() == (f"{file}: no errors; 1 stack\n", "")
+
+
+def test_a_check_starts_nothing(netns: Netns, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    file = tmp_path / "my.conf"
+    file.write_text(_GOOD.replace("/nonexistent/out.json", str(out)).replace("[g]", f"logfile={tmp_path}/log\n[g]"))
+    done = run("--check-config", "-d", "-p", str(tmp_path / "pid"), "-c", str(file), netns=netns)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bound_groups(netns) == {}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["my.conf"]
+
+
+def test_warnings_do_not_keep_it_from_starting(tmp_path: Path) -> None:
+    """What ulogd2 passes over in silence is told, and passed over."""
+    file = tmp_path / "my.conf"
+    file.write_text(
+        _GOOD.replace("group=2", "group=2 really")
+        .replace("[global]", "[global]\nplugin=/usr/lib/ulogd/mine.so")
+        .replace("[j]", "[unused]\nfile=\n[g]\ngroup=3\n[j]")
+    )
+    done = run("--check-config", "-c", str(file))
+    assert (done.returncode, done.stdout) == (0, f"{file}: no errors; 1 stack\n")
+    lines = done.stderr.splitlines()
+    assert len(lines) == 4
+    assert lines[0] == f"{file}:2: plugin='/usr/lib/ulogd/mine.so' does not have the name of an ulogd2 module: ignored"
+    assert lines[1].startswith(f"{file}:5: 'group': text behind the value is ignored; ")
+    assert "(no stack uses this section)" in lines[2]
+    assert lines[3] == f"{file}:8: second section [g]: ignored, the one in line 4 is read"
+
+
+def test_the_default_is_ulogds_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert daemon.DEFAULT_CONFIG == "/etc/ulogd.conf"
+    with pytest.raises(SystemExit):
+        cli.main(["check-config", "--help"])
+    assert "default /etc/ulogd.conf" in " ".join(capsys.readouterr().out.split())

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command `nflowlevel` itself: its help, and what becomes of errors."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nflowlevel
+from nflowlevel import cli
+from nflowlevel.errors import NflowError
+
+
+def command(*arguments: str, **popen: object) -> subprocess.CompletedProcess[str]:
+    # Buffered as at a shell, whatever the test runs in.
+    environment = {**os.environ, "PYTHONPATH": str(Path(nflowlevel.__file__).parents[1]), "PYTHONUNBUFFERED": ""}
+    return subprocess.run(  # type: ignore[call-overload, no-any-return]
+        [sys.executable, "-m", "nflowlevel", *arguments],
+        env=environment, text=True, timeout=60, check=False, stderr=subprocess.PIPE, **popen,
+    )  # fmt: skip
+
+
+def test_version() -> None:
+    done = command("--version", stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (0, f"nflowlevel {nflowlevel.__version__}\n")
+
+
+def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as info:
+        cli.main(["--help"])
+    assert info.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name, purpose in cli.COMMANDS.items():
+        assert f"{name} {purpose}" in text
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_its_file_and_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = importlib.import_module(f"nflowlevel.cli.{name.replace('-', '_')}")
+    assert (module.__doc__ or "").startswith(f"`nflowlevel {name}")
+    with pytest.raises(SystemExit) as info:
+        cli.main([name, "--help"])
+    assert info.value.code == 0
+    assert f"usage: nflowlevel {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [(), ("tial",), ("tail",), ("describe", "JSON", "more")])
+def test_wrong_usage(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as info:
+        cli.main(arguments)
+    assert info.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_only_the_command_that_is_used_is_imported() -> None:
+    code = (
+        "import sys; from nflowlevel import cli; cli.main(['describe', 'MARK'])\n"
+        "heavy = {'nflowlevel.cli.tail', 'nflowlevel.cli.doctor', 'numpy', 'pyarrow', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def _fail(error: BaseException) -> object:
+    def run(options: object) -> int:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(("error", "status"), [(NflowError("no such thing"), 1), (KeyboardInterrupt(), 130)])
+def test_errors_become_a_status(
+    error: BaseException, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nflowlevel.cli.describe.run", _fail(error))
+    assert cli.main(["describe", "MARK"]) == status
+    assert capsys.readouterr().err == ("nflowlevel describe: no such thing\n" if status == 1 else "")
+
+
+@pytest.mark.parametrize("name", ["JSON", "MARK"])  # more, and less, than standard output's buffer holds
+def test_a_reader_that_left_is_no_error(name: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = command("describe", name, stdout=write)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")

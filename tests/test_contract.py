@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What every plugin promises, asked of every plugin that is registered: the built-in ones and those of other packages.
+
+A new plugin is tested here without a line being added, but for an output whose target is neither a file nor a TCP peer:
+`targets` then has to say how it is made, and made to fail.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nflowlevel.batch import Batch
+from nflowlevel.cli.describe import page
+from nflowlevel.errors import OutputError
+from nflowlevel.keys import CATALOGUE, Key, published_by
+from nflowlevel.options import Options, Value, convert, describe
+from nflowlevel.plugin import ANY_KEYS, Filter, Input, Member, Output, builtin_names, check_plugin, find_plugin
+from nflowlevel.stats import Counters
+from tests import oracle
+from tests.corpus import by_name
+from tests.fix_lines import check
+from tests.fix_netns import Netns
+from tests.fix_plugins import batch_of
+from tests.fix_receiver import Receiver
+from tests.messages import FULL, message_of
+
+_NAMES = (*builtin_names(), *(point.name for point in importlib.metadata.entry_points(group="nflowlevel.plugins")))
+_PLUGINS = {name: find_plugin(name) for name in dict.fromkeys(_NAMES)}
+_INPUTS = [plugin for plugin in _PLUGINS.values() if issubclass(plugin, Input)]
+_FILTERS = [plugin for plugin in _PLUGINS.values() if issubclass(plugin, Filter)]
+_OUTPUTS = [plugin for plugin in _PLUGINS.values() if issubclass(plugin, Output)]
+
+_KNOWN_KEYS = {key.name for key in CATALOGUE}
+#: What filters of third parties add may be read by other plugins.
+_ADDED = {name for plugin in _PLUGINS.values() for name in plugin.adds}
+
+#: Outputs that are read at their `host` and `port`, rather than connecting there.
+_LISTENING = {"PROMETHEUS"}
+
+#: For options that have no default.
+_SAMPLES = {"int": "1", "float": "1", "string": "x", "bool": "1"}
+
+
+def each(plugins: Sequence[Any]) -> pytest.MarkDecorator:
+    """Run a test for each plugin."""
+    return pytest.mark.parametrize("plugin", plugins, ids=lambda plugin: plugin.name)
+
+
+def made(plugin: Any, **given: str) -> Any:
+    """Return an instance with these options, as a configuration gives them."""
+    values = {option.name: _SAMPLES[option.type] for option in describe(plugin.Options) if option.mandatory}
+    known = {option.name for option in describe(plugin.Options)}
+    values.update((name, text) for name, text in given.items() if name in known)
+    options = convert(
+        plugin.Options, {name: Value(text, 1) for name, text in values.items()}, plugin=plugin.name, instance="x"
+    )
+    return plugin("x", options)
+
+
+def packets() -> dict[str, Batch]:
+    """Return batches of packets, of all kinds."""
+    full = [message_of(by_name(name), **FULL) for name in ("udp4", "tcp6-syn", "icmp-echo-request", "arp-request")]
+    nothing = oracle.build_message(protocol=None)
+    return {
+        "empty": Batch(None, 0),
+        "nothing valid": batch_of(nothing, nothing),
+        "everything valid": batch_of(*full),
+        "mixed": batch_of(nothing, *full, nothing),
+        "selected": batch_of(nothing, *full).select([1, 3]),
+        "nothing selected": batch_of(*full).select([]),
+    }
+
+
+def sums() -> dict[str, Batch]:
+    """Return batches of counters."""
+
+    def batch(count: int) -> Batch:
+        columns = {key.name: ["a.b"] * count if key.type == "string" else [7] * count for key in _members("sum")}
+        return Batch.of_columns(columns, time=(1_795_460_084, None))
+
+    return {"empty": Batch(None, 0), "nothing": batch(0), "one": batch(1), "many": batch(1000)}
+
+
+_PACKET_PLUGINS = ("NFLOG", "BASE", "IFINDEX", "IP2STR", "HWHDR")
+_BATCHES = {"packet": packets, "sum": sums}
+
+
+def _members(data: str) -> list[Key]:
+    """Return what a stack of such data publishes, in its order."""
+    publishers = _PACKET_PLUGINS if data == "packet" else ("NFACCT",)
+    return list({key.name: key for name in publishers for key in made(_PLUGINS[name]).published()}.values())
+
+
+# -- all --------------------------------------------------------------------------------------------------------------
+
+
+@each(list(_PLUGINS.values()))
+def test_it_is_described(plugin: Any) -> None:
+    check_plugin(plugin)
+    text = page(plugin)
+    assert text.startswith(f"{plugin.name}: ")
+    assert text.split("\n\n")[0].rstrip().endswith(".")
+
+
+@each(list(_PLUGINS.values()))
+def test_its_options_are_described(plugin: Any) -> None:
+    assert issubclass(plugin.Options, Options)
+    for option in describe(plugin.Options):
+        assert option.description.endswith("."), option.name
+        assert option.type, option.name
+        assert option.mandatory == (option.default is None), option.name
+        assert option.name == option.name.lower(), option.name
+
+
+@each(list(_PLUGINS.values()))
+def test_its_options_can_be_given_as_they_are_documented(plugin: Any) -> None:
+    """The default that the documentation shows is a value that the configuration takes, and means the same."""
+    given = {option.name: option.default for option in describe(plugin.Options) if option.default is not None}
+    assert made(plugin, **given).options == made(plugin).options
+
+
+@each(list(_PLUGINS.values()))
+def test_its_keys_are_known(plugin: Any) -> None:
+    if plugin.consumes != ANY_KEYS:
+        assert {name.strip("[]") for name in plugin.consumes} <= _KNOWN_KEYS | _ADDED
+        assert all(name.startswith("[") == name.endswith("]") for name in plugin.consumes)
+    assert set(made(plugin).published()) <= set(published_by(plugin.name))
+    assert not set(plugin.adds) & _KNOWN_KEYS
+
+
+@each(list(_PLUGINS.values()))
+def test_making_one_touches_nothing(plugin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check of the configuration makes instances of all plugins."""
+    monkeypatch.chdir(tmp_path)
+    before = sorted(path.name for path in Path("/proc/self/fd").iterdir())
+    instance = made(plugin, file=str(tmp_path / "out"))
+    assert sorted(path.name for path in Path("/proc/self/fd").iterdir()) == before
+    assert list(tmp_path.iterdir()) == []
+    instance.close()
+
+
+# -- inputs -----------------------------------------------------------------------------------------------------------
+
+
+@each(_INPUTS)
+def test_the_life_of_an_input(plugin: Any, netns: Netns) -> None:
+    source = made(plugin, group="23", network_namespace_path=netns.path, pollinterval="1000")
+    for _ in range(2):
+        source.open()
+        assert source.fileno() >= 0 or source.deadline is not None
+        assert len(source.receive()) == 0
+        assert not source.more
+        assert source.pause >= 0
+        source.reopen()
+        source.poll_now()
+        assert isinstance(source.receive(), Batch)
+        assert sum(len(batch) for batch in source.drain()) == 0
+        source.close()
+        source.close()
+    assert isinstance(source.stats, Counters)
+    _are_described(source.stats)
+
+
+def _are_described(stats: Counters) -> None:
+    for name, about in stats.declared.items():
+        assert about.meaning.endswith((".", ").")), name
+        assert about.unit, name
+    assert set(stats.as_dict()) >= set(stats.declared)
+
+
+# -- filters ----------------------------------------------------------------------------------------------------------
+
+
+@each(_FILTERS)
+@pytest.mark.parametrize("kind", packets())
+def test_a_filter_takes_every_batch(plugin: Any, kind: str) -> None:
+    batch = packets()[kind]
+    count, before = len(batch), batch.to_dicts()
+    instance = made(plugin)
+    instance.open()
+    passed = instance.process(batch.copy())
+    assert isinstance(passed, Batch)
+    assert len(passed) <= count
+    for name in plugin.adds:
+        assert len(passed.values(name)) == len(passed)
+    assert batch.to_dicts() == before
+    instance.close()
+
+
+@each(_FILTERS)
+def test_the_life_of_a_filter(plugin: Any) -> None:
+    instance = made(plugin)
+    for _ in range(2):
+        instance.open()
+        instance.process(packets()["mixed"])
+        instance.reopen()
+        instance.process(packets()["mixed"])
+        instance.close()
+        instance.close()
+
+
+# -- outputs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def targets(tmp_path: Path) -> Iterator[Any]:
+    """Returns the options for a target that works, and for targets that do not, by what is wrong with them."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers, and nobody else can take it
+        nobody = {"host": "127.0.0.1", "port": str(closed.getsockname()[1])}
+        (tmp_path / "full").symlink_to("/dev/full")
+        receiver = Receiver("tcp", tmp_path)
+
+        def of(plugin: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+            known = {option.name for option in describe(plugin.Options)}
+            good: dict[str, str] = {}
+            bad: dict[str, dict[str, str]] = {}
+            if plugin.name in _LISTENING:
+                good = {"port": "0"}
+                bad["taken"] = nobody
+            elif {"host", "port"} <= known:
+                good = {"host": "127.0.0.1", "port": str(receiver.address[1])}
+                bad["nobody there"] = {"mode": "tcp", **nobody}
+                bad["unknown host"] = {"mode": "tcp", **nobody, "host": "nobody.invalid"}
+            if "file" in known:
+                good = {"file": str(tmp_path / "out")}
+                bad["full"] = {"file": str(tmp_path / "full")}
+                if "mode" in known:
+                    bad["nobody at the socket"] = {"mode": "unix", "file": str(tmp_path / "nobody")}
+            assert bad, f"say here how a target of {plugin.name} is made, and how it is made to fail"
+            return good, bad
+
+        yield of
+        receiver.stop()
+
+
+def _bound(plugin: Any, data: str, options: dict[str, str]) -> Any:
+    """Return an output that knows what it gets."""
+    members: dict[str, Member] = {key.name: (key.name, key) for key in _members(data)}
+    wanted = members if plugin.consumes == ANY_KEYS else [name.strip("[]") for name in plugin.consumes]
+    instance = made(plugin, **options)
+    instance.bind(tuple(members[name] for name in wanted if name in members))
+    return instance
+
+
+def each_output() -> pytest.MarkDecorator:
+    """Run a test for each output with each kind of data that it takes."""
+    cases = [(plugin, data) for plugin in _OUTPUTS for data in _BATCHES if data in plugin.accepts]
+    return pytest.mark.parametrize(("plugin", "data"), cases, ids=lambda each: getattr(each, "name", each))
+
+
+@each_output()
+def test_an_output_takes_every_batch(plugin: Any, data: str, targets: Any) -> None:
+    good, _ = targets(plugin)
+    for kind, batch in _BATCHES[data]().items():
+        instance = _bound(plugin, data, good)
+        instance.open()
+        instance.write(batch)
+        instance.close()
+        assert instance.stats.records == len(batch), kind
+        assert instance.stats.written == len(batch), kind
+        check(instance.stats)
+
+
+@each_output()
+def test_the_life_of_an_output(plugin: Any, data: str, targets: Any) -> None:
+    good, _ = targets(plugin)
+    instance = _bound(plugin, data, good)
+    count = 0
+    assert isinstance(instance.state, str)
+    for _ in range(2):
+        instance.open()
+        for batch in _BATCHES[data]().values():
+            instance.write(batch)
+            count += len(batch)
+            instance.reopen()
+        check(instance.stats)
+        instance.close()
+        instance.close()
+        assert instance.stats.records == instance.stats.written == count
+        assert instance.deadline is None
+    for batch in _BATCHES[data]().values():
+        instance.write(batch)  # too late, but no reason to fail
+    check(instance.stats)
+    assert isinstance(instance.state, str)
+    _are_described(instance.stats)
+
+
+@each_output()
+def test_a_failing_target_costs_nobody_anything_but_is_counted(plugin: Any, data: str, targets: Any) -> None:
+    _, bad = targets(plugin)
+    for what, options in bad.items():
+        instance = _bound(plugin, data, options)
+        refused = ""
+        try:
+            instance.open()
+        except OutputError as error:
+            refused = str(error)
+        if refused:  # what waiting cannot cure stops the stack, and says what to do
+            assert " — " in refused, what
+            instance.close()
+            continue
+        count = 0
+        for batch in _BATCHES[data]().values():
+            instance.write(batch)
+            count += len(batch)
+            check(instance.stats)
+        if instance.deadline is not None:
+            instance.retry()
+        instance.reopen()
+        for batch in _BATCHES[data]().values():
+            instance.write(batch)
+            count += len(batch)
+        assert instance.stats.records == count, what
+        assert instance.state, what
+        instance.close(0.0)
+        assert instance.stats.pending == 0, what
+        assert sum(instance.stats.dropped.values()) == count, what
+        check(instance.stats)

@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The plan of the house: who may import whom, that each module has its test, and how each file begins."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.fix_group import run_python
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "nflowlevel"
+
+#: The rooms in their order: a module imports only from those that stand before it. Modules that share a pattern do not
+#: import one another.
+ROOMS = (
+    "errors",
+    "logs",
+    "keys",
+    "options",
+    "stats",
+    # objects that own kernel handles
+    "binding",
+    "binding._lib",
+    "binding.netns",
+    "binding.procfs",
+    "binding.privileges",
+    "binding.netlink",
+    "binding.nfacct",
+    "binding.nftables",
+    "binding.buffers",
+    "binding.links",
+    "binding.nflog",
+    "binding.render",
+    # the library
+    "batch",
+    "group",
+    "accounting",
+    "acctfile",
+    "nf_log",
+    # what the doctor knows
+    "rules",
+    "ruleset",
+    "facts",
+    "diagnosis",
+    "reach",
+    # where lines go
+    "framing",
+    "target",
+    "openfile",
+    "syncer",
+    "appendfile",
+    "link",
+    "peer",
+    # plugins: first the lists of those that are built in, then what a plugin is, then each
+    "inputs",
+    "filters",
+    "outputs",
+    "plugin",
+    "inputs.*",
+    "filters.*",
+    "outputs.*",
+    # the daemon
+    "config",
+    "stack",
+    "notify",
+    "pidfile",
+    "loop",
+    "cli.describe",
+    "daemon",
+    # the command
+    "cli",
+    "cli.*",
+    "__main__",
+)
+
+#: Names that types need of a room that comes later; nothing is imported at run time. It only shrinks.
+FOR_TYPES: dict[tuple[str, str], str] = {
+    ("plugin", "stack"): "an output may report on all stacks of the daemon",
+}
+
+#: Modules without a test file of their own, and the one that tests them. It only shrinks.
+TESTED_BY: dict[str, str] = {
+    "binding._lib": "test_layout.py",
+    "__main__": "test_layout.py",
+}
+
+#: Imports that cost the daemon more start time or memory than it is allowed (docs/architecture.md).
+HEAVY = (
+    "asyncio",
+    "concurrent.futures",
+    "importlib.metadata",
+    "numpy",
+    "pyarrow",
+    "pyroute2",
+    "rich",
+    "sqlite3",
+    "ssl",
+)
+
+
+def name_of(path: Path) -> str:
+    """Return a module's name within the package: `binding.nflog`, `filters` for a package itself, "" for all."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Return the syntax trees of the modules that are there at run time, by name."""
+    paths = (path for path in sorted(PACKAGE.rglob("*.py")) if "_cdefs" not in path.parts)
+    return {name_of(path): ast.parse(path.read_text()) for path in paths}
+
+
+def for_types(name: str) -> set[str]:
+    """Return what a module imports of the package for the type checker only."""
+    blocks = (
+        node
+        for node in modules()[name].body
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    )
+    return {imported for block in blocks for imported, _ in imports(name, block)}
+
+
+def imports(name: str, within: ast.AST | None = None) -> Iterator[tuple[str, int]]:
+    """Yield what a module imports of the package, and in which line; also where it does so late or for types only."""
+    for node in ast.walk(within or modules()[name]):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name}:{node.lineno}: relative import"
+            if node.module == "nflowlevel" or (node.module or "").startswith("nflowlevel."):
+                for alias in node.names:
+                    full = f"{node.module}.{alias.name}".removeprefix("nflowlevel.")
+                    inner = (node.module or "").removeprefix("nflowlevel").removeprefix(".")
+                    yield (full if full in modules() or full == "_clib" else inner), node.lineno
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "nflowlevel":
+                    yield alias.name.removeprefix("nflowlevel").removeprefix("."), node.lineno
+
+
+def room_of(name: str) -> int:
+    """Return the place of a module's room; a room of its own goes before a pattern."""
+    if name in ROOMS:
+        return ROOMS.index(name)
+    return next((place for place, room in enumerate(ROOMS) if fnmatch(name, room)), -1)
+
+
+def all_modules() -> list[str]:
+    """Return the names of all modules but the package itself, which only lists the public names."""
+    return [name for name in modules() if name]
+
+
+# -- rooms ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_module_has_a_room() -> None:
+    homeless = [name for name in all_modules() if room_of(name) < 0]
+    assert not homeless, "give each of them its place in ROOMS"
+
+
+def test_every_room_has_a_module() -> None:
+    used = {room_of(name) for name in all_modules()}
+    assert not [room for place, room in enumerate(ROOMS) if place not in used]
+
+
+@pytest.mark.parametrize("name", all_modules())
+def test_a_module_imports_from_the_rooms_before_it(name: str) -> None:
+    for imported, line in imports(name):
+        # The package itself: its version. _clib: see below.
+        if imported not in ("", "_clib") and (name, imported) not in FOR_TYPES:
+            assert room_of(imported) < room_of(name), f"{name}:{line} imports {imported}, whose room comes later"
+
+
+@pytest.mark.parametrize(("name", "imported"), FOR_TYPES)
+def test_what_types_need_is_not_imported_at_run_time(name: str, imported: str) -> None:
+    assert imported in for_types(name), "strike it from FOR_TYPES"
+    assert [module for module, _ in imports(name)].count(imported) == 1
+    assert room_of(imported) > room_of(name), "strike it from FOR_TYPES"
+
+
+def test_the_compiled_module_is_imported_in_one_place() -> None:
+    importers = {name for name in modules() for imported, _ in imports(name) if imported.startswith("_clib")}
+    assert importers == {"binding._lib"}
+    for source in sources(".py"):
+        if source != "nflowlevel/binding/_lib.py":
+            text = (ROOT / source).read_text()
+            assert not re.search(r"^\s*(from|import) nflowlevel\._clib\b", text, re.MULTILINE), source
+
+
+def test_the_package_lists_the_public_names_and_no_more() -> None:
+    body = modules()[""].body
+    kinds = {type(node) for node in body}
+    assert kinds <= {ast.Expr, ast.ImportFrom, ast.Assign}
+    assigned = {target.id for node in body if isinstance(node, ast.Assign) for target in node.targets}  # type: ignore[attr-defined]
+    assert assigned == {"__all__", "__version__"}
+
+
+def test_the_daemon_imports_nothing_heavy() -> None:
+    code = f"""if True:
+        import sys
+        import nflowlevel.daemon
+        from nflowlevel.config import parse_text
+        from nflowlevel.stack import build
+        build(parse_text('''
+            [global]
+            stack=n:NFLOG,b:BASE,i:IFINDEX,s:IP2STR,h:HWHDR,m:MARK,j:JSON
+            [n]
+            group=2
+            [j]
+            file=/dev/null
+        '''))
+        print(*sorted(name for name in sys.modules if name in {HEAVY!r}))
+    """
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+def test_the_command_is_a_module() -> None:
+    done = run_python("import runpy; runpy.run_module('nflowlevel', run_name='__main__', alter_sys=True)")
+    assert "usage: " in done.stdout + done.stderr
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", modules())
+def test_all_is_sorted_and_importable(name: str) -> None:
+    lists = [
+        ast.literal_eval(node.value)
+        for node in modules()[name].body
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets)
+    ]
+    for names in lists:
+        assert list(names) == sorted(names)
+        assert len(set(names)) == len(names)
+        module = importlib.import_module("nflowlevel" + (f".{name}" if name else ""))
+        assert not [public for public in names if not hasattr(module, public)]
+
+
+@pytest.mark.parametrize("room", ["inputs", "filters", "outputs"])
+def test_a_plugin_is_one_file_with_its_name(room: str) -> None:
+    names = importlib.import_module(f"nflowlevel.{room}").NAMES
+    files = {path.stem for path in (PACKAGE / room).glob("*.py")} - {"__init__"}
+    assert {name.lower() for name in names} == files
+
+
+@pytest.mark.parametrize("word", ["utils", "util", "helpers", "helper", "manager", "common", "misc"])
+def test_a_file_is_named_after_its_concern(word: str) -> None:
+    assert not [name for name in modules() if word in name.split(".")]
+
+
+# -- tests ------------------------------------------------------------------------------------------------------------
+
+
+def mirror_of(name: str) -> Path:
+    """Return where a module's test is."""
+    *packages, last = name.split(".")
+    return Path(*packages, f"test_{last}.py")
+
+
+def test_every_module_has_its_test() -> None:
+    tests = ROOT / "tests"
+    packages = {name_of(path) for path in PACKAGE.rglob("__init__.py")}
+    missing = [
+        f"{name}: tests/{mirror_of(name)}"
+        for name in all_modules()
+        if name not in packages and name not in TESTED_BY and not (tests / mirror_of(name)).exists()
+    ]
+    assert not missing, "\n".join(missing)
+
+
+def test_exceptions_are_still_needed() -> None:
+    tests = ROOT / "tests"
+    for name, elsewhere in TESTED_BY.items():
+        assert name in modules(), f"{name} is gone: strike it from TESTED_BY"
+        assert not (tests / mirror_of(name)).exists(), f"{name} has its test: strike it from TESTED_BY"
+        assert (tests / elsewhere).exists(), f"{name}: tests/{elsewhere} is gone"
+
+
+# -- how files begin --------------------------------------------------------------------------------------------------
+
+LICENCE = "SPDX-License-Identifier: GPL-2.0-or-later"
+_DIRECTORIES = ("nflowlevel", "tests", "bench", "docs", "examples", "demo", "scripts", "bpf")
+
+
+def sources(*suffixes: str) -> list[str]:
+    paths = (path for name in _DIRECTORIES for path in sorted((ROOT / name).rglob("*")) if path.is_file())
+    return [
+        str(path.relative_to(ROOT)) for path in paths if path.suffix in suffixes and "__pycache__" not in path.parts
+    ]
+
+
+@pytest.mark.parametrize("source", sources(".py"))
+def test_python_files_begin_with_licence_and_docstring(source: str) -> None:
+    text = (ROOT / source).read_text()
+    lines = text.splitlines()
+    assert lines[1 if lines[0].startswith("#!") else 0] == f"# {LICENCE}"
+    assert ast.get_docstring(ast.parse(text)), "what is it for?"
+
+
+@pytest.mark.parametrize("source", sources(".c", ".h"))
+def test_c_files_begin_with_licence_and_purpose(source: str) -> None:
+    first, second, *_ = (ROOT / source).read_text().splitlines()
+    assert re.fullmatch(rf"(//|/\*) {re.escape(LICENCE)}", first)
+    assert re.match(r"(/\*| \*)", second), "what is it for?"
+
+
+@pytest.mark.parametrize("source", [s for s in sources(".c") if s.startswith("nflowlevel/")])
+def test_c_files_neither_allocate_nor_print(source: str) -> None:
+    text = re.sub(r"/\*.*?\*/", "", (ROOT / source).read_text(), flags=re.DOTALL)
+    assert not re.findall(r"\b(?:malloc|calloc|realloc|free|strdup|f?printf|puts|exit|abort)\s*\(", text)
