@@ -16,15 +16,18 @@ READY_FOR_TESTS := .venv/.ready-for-tests
 COMPILED := .venv/.compiled
 C_SOURCES := setup.py $(wildcard nflowlevel/_cdefs/*.[ch] nflowlevel/_cdefs/*.py)
 
-.PHONY: help setup demo test lint format bench fuzz docs clean packages packages-for-tests
+.PHONY: help setup demo demo-accounting test lint format bench fuzz docs clean packages packages-for-tests
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 setup: $(READY_FOR_TESTS) $(COMPILED) ## prepare everything: packages, .venv, the programs in .venv/bin
 
 demo: $(COMPILED) ## show the main job on real packets, in a network namespace of its own
 	$(BIN)/python demo/demo.py
+
+demo-accounting: $(COMPILED) ## show counters moving, from the rules through the daemon to Graphite
+	$(BIN)/python demo/accounting.py
 
 test: setup ## run all tests
 	$(BIN)/python -m pytest

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What does a packet cost in Python: to look at (ns, in a batch), and from the kernel on (CPU µs, with peers)?
 
-First nflowlevel's ways of access, on real packets of a group, in batches of 64 and a little more, and in large ones. Each
-way works on copies of a batch (the same records, nothing made of them yet), a hundred one after the other; median over the batches
-of wall time per packet, because what interrupts a batch would distort a mean. Then programs that touch payload
-and prefix of each packet, in process time per packet: nflowlevel three ways, nflogr, scapy-nflog-capture3, and tcpdump,
-which writes pcap.
+First nflowlevel's ways of access, on real packets of a group, in batches of 64 and a little more, and in large ones.
+Each way works on copies of a batch (the same records, nothing made of them yet), a hundred one after the other; median
+over the batches of wall time per packet, because what interrupts a batch would distort a mean. Then programs that touch
+payload and prefix of each packet, in process time per packet: nflowlevel three ways, nflogr, scapy-nflog-capture3, and
+tcpdump, which writes pcap.
 """
 
 from __future__ import annotations

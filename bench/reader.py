@@ -150,7 +150,7 @@ _ACCESSES: tuple[Callable[[Any], None], ...] = (
 
 
 def access(group: int, profile: str) -> None:
-    """Time each way of access on every batch that comes, over copies of it: no value that was made once helps the next."""
+    """Time each way of access on the batches that come, over copies: no value that was made once helps the next."""
     timed: dict[str, list[tuple[int, float]]] = {way.__name__.strip("_"): [] for way in _ACCESSES}
     warm = False
     most = _SMALLEST_BATCH if profile == "latency" else sys.maxsize

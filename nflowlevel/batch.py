@@ -8,7 +8,8 @@ Nothing is copied out of the receive buffer until somebody asks for it:
 - `for packet in batch` gives packets; `packet.payload` is a memoryview into the receive buffer.
 
 Invariants:
-- Whatever is taken from a batch holds the receive buffer (binding/buffers.py): it stays readable when batch and group are gone.
+- Whatever is taken from a batch holds the receive buffer (binding/buffers.py): it stays readable when batch and group
+  are gone.
 - A batch never changes, but for columns that filters add; `select` makes a new one over the same memory.
 """
 
@@ -87,8 +88,8 @@ def _text_column(name: str) -> TextColumn:
 
 @cache
 def _row_struct(names: tuple[str, ...]) -> tuple[int, Struct, Callable[[Any], Any] | None] | None:
-    """A struct format that reads these keys of a record at once: their masks joined, the format, and what puts them into
-    the order asked for; None where some are no plain numbers.
+    """A struct format that reads these keys of a record at once: their masks joined, the format, and what puts them
+    into the order asked for; None where some are no plain numbers.
     """
     if any(find_key(name).kind not in _FORMATS for name in names) or len(set(names)) < len(names):
         return None
@@ -125,9 +126,20 @@ class Batch:
     """
 
     __slots__ = (
-        "_added", "_cache", "_count", "_find_names", "_lease", "_names", "_rows", "_rows_array", "_table", "_time", "_valid_all",
-        "_valid_any", "group",
-    )  # fmt: skip
+        "_added",
+        "_cache",
+        "_count",
+        "_find_names",
+        "_lease",
+        "_names",
+        "_rows",
+        "_rows_array",
+        "_table",
+        "_time",
+        "_valid_all",
+        "_valid_any",
+        "group",
+    )
 
     def __init__(
         self,
@@ -338,7 +350,8 @@ class Batch:
         return (*(PACKET_KEYS if self._lease else ()), *self._added)
 
     def to_dicts(self, *keys: str) -> list[dict[str, Any]]:
-        """Return a dict for each packet, with the keys that hold for it (of `keys`, or of all); nothing in it is shared."""
+        """Return a dict for each packet, with the keys that hold for it (of `keys`, or of all); nothing in it is
+        shared."""
         names = keys or self._all_keys()
         columns = [(name, self.values(name)) for name in names]
         return [
@@ -460,7 +473,9 @@ def _record_array() -> tuple[Callable[..., np.ndarray[Any, Any]], np.dtype[Any]]
     names = list(layout)
     formats, offsets = zip(*layout.values(), strict=True)
     numpy = _numpy()
-    return numpy.ndarray, numpy.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": RECORD_BYTES})
+    return numpy.ndarray, numpy.dtype(
+        {"names": names, "formats": formats, "offsets": offsets, "itemsize": RECORD_BYTES}
+    )
 
 
 @cache
@@ -489,8 +504,8 @@ class Packet(msgspec.Struct, frozen=True, gc=False, eq=False):
     """One packet of a batch. Every key is an attribute, with `_` for `.`: `packet.tcp_dport`, `packet.oob_prefix`.
 
     Beside them stand Netfilter's and the protocols' own terms: `payload`, `prefix`, `mark`, `hook`, `family`, `indev`,
-    `outdev`, `physindev`, `physoutdev`, `uid`, `gid`, `label`, `seq_local`, `seq_global`, `caplen`, `totlen`, `timestamp`,
-    `saddr`, `daddr`, `protocol`, `sport`, `dport`. What does not hold for the packet is None.
+    `outdev`, `physindev`, `physoutdev`, `uid`, `gid`, `label`, `seq_local`, `seq_global`, `caplen`, `totlen`,
+    `timestamp`, `saddr`, `daddr`, `protocol`, `sport`, `dport`. What does not hold for the packet is None.
     """
 
     _batch: Batch

@@ -107,9 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _describe(plugin: str) -> int:
     """ulogd's `-i`: also what cannot be described is no failure."""
-    from nflowlevel import cli
+    from nflowlevel.cli.describe import describe_plugin
 
-    cli.main(["describe", "--", plugin])
+    try:
+        print(describe_plugin(plugin))
+    except NflowError as error:
+        print(error, file=sys.stderr)
     return 0
 
 

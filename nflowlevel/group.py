@@ -23,7 +23,7 @@ MIB = 1 << 20
 
 
 class Profile(NamedTuple):
-    """Settings of a group that belong together. Of a rule's own queue-threshold or snaplen and ours the smaller wins."""
+    """Settings of a group that belong together. Of a rule's queue-threshold or snaplen and ours the smaller wins."""
 
     qthreshold: int
     """Packets the kernel gathers before it sends them."""
@@ -53,8 +53,8 @@ _BATCHES_BEFORE_UNBIND = 64
 class Group:
     """An open group. Iterate it for packets, or `batches()`, or call `receive` when `fileno()` is readable.
 
-    One thread reads; `stop` may be called from any. After `stop` the iteration still gives what the kernel had queued and
-    then ends: nothing is lost. `close` without that throws away what was not read.
+    One thread reads; `stop` may be called from any. After `stop` the iteration still gives what the kernel had queued
+    and then ends: nothing is lost. `close` without that throws away what was not read.
     """
 
     def __init__(
@@ -111,8 +111,9 @@ class Group:
                 nlbufsiz=nlbufsiz or (settings.nlbufsiz if qthreshold > 1 else 0),
                 seq_global=seq_global,
             )
+            self._seq_global = seq_global
             if attach_conntrack:
-                self._socket.attach_conntrack(seq_global=seq_global)
+                self.attach_conntrack()
         except BaseException:
             self.close()
             raise
@@ -169,7 +170,8 @@ class Group:
             self.pause = 0.0
 
     def batches(self, timeout: float | None = None) -> Iterator[Batch]:
-        """Yield batches as they come, until `stop`; with `timeout` (seconds) an empty one when nothing came for that long."""
+        """Yield batches as they come, until `stop`; with `timeout` (seconds) an empty one when nothing came for that
+        long."""
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         poll.register(self._wake, select.POLLIN)
@@ -242,8 +244,12 @@ class Group:
 
     # -- surroundings --------------------------------------------------------------------------------------------
 
+    def attach_conntrack(self) -> None:
+        """Ask for the packets' conntrack entries (key `ct`); KernelError where the kernel cannot."""
+        self._socket.attach_conntrack(seq_global=self._seq_global)
+
     def become_logger(self, families: tuple[int, ...], *, unbind_first: bool) -> None:
-        """Make nfnetlink_log the packet logger of these families (2 IPv4, 10 IPv6, 7 bridge) in the group's namespace."""
+        """Make nfnetlink_log the logger of these families (2 IPv4, 10 IPv6, 7 bridge) in the group's namespace."""
         for family in families:
             self._socket.become_logger(family, unbind_first=unbind_first)
 

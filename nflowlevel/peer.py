@@ -100,7 +100,7 @@ class Peer:
         return self._backlog.has_room(size)
 
     def write(self, data: Buffer, records: int, *, anyway: bool = False) -> None:
-        """Queue `records` complete records: a line each, or as the framing says; `anyway`: also where there is no room."""
+        """Queue `records` complete records: a line each, or as the framing says; `anyway`: also without room."""
         with self.stats.lock:
             self.stats.records += records
             if self._stop_at is not None:

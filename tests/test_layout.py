@@ -59,6 +59,7 @@ ROOMS = (
     "appendfile",
     "link",
     "peer",
+    "endpoint",
     # plugins: first the lists of those that are built in, then what a plugin is, then each
     "inputs",
     "filters",

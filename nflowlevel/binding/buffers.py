@@ -94,8 +94,9 @@ class BufferPool:
             return self._free.pop()
         if self.held_bytes >= self.max_held_bytes:
             raise NflowError(
-                f"receive: {self.leased} buffers with {self.held_bytes} bytes are held by packets, memoryviews or columns "
-                f"that were kept; keep bytes(packet.payload) instead, or raise max_held_bytes (now {self.max_held_bytes})"
+                f"receive: {self.leased} buffers with {self.held_bytes} bytes are held by packets, memoryviews or "
+                "columns that were kept; keep bytes(packet.payload) instead, or raise max_held_bytes "
+                f"(now {self.max_held_bytes})"
             )
         return Slot()
 

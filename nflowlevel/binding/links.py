@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Names of network interfaces by index, following renames and removals; rtnetlink(7).
 
-A dump at the start, then RTM_NEWLINK and RTM_DELLINK as they happen; when the kernel could not deliver them (ENOBUFS), a
-new dump. It reads the two fields it needs itself, through libmnl: importing pyroute2 for them costs more memory than the
-whole daemon is allowed (docs/architecture.md, "Interface names").
+A dump at the start, then RTM_NEWLINK and RTM_DELLINK as they happen; when the kernel could not deliver them (ENOBUFS),
+a new dump. It reads the two fields it needs itself, through libmnl: importing pyroute2 for them costs more memory than
+the whole daemon is allowed (docs/architecture.md, "Interface names").
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Links:
         self.table = NameTable(dict(self._names))
 
     def _receive(self) -> bytes | None:
-        """Return the next datagram, None when nothing waits; an empty one, and `_lost`, where announcements were lost."""
+        """Return the next datagram, None when nothing waits; an empty one, and `_lost`, where some were lost."""
         got = lib.mnl_socket_recvfrom(self._socket.handle, self._buffer, _BUFFER_BYTES)
         if got >= 0:
             return bytes(ffi.buffer(self._buffer, got))

@@ -66,7 +66,7 @@ class NetlinkSocket:
         return self._options.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
     def set_receive_buffer(self, size: int) -> int:
-        """Ask for `size` bytes, past net.core.rmem_max where allowed; return what the kernel now grants (it doubles)."""
+        """Ask for `size` bytes, past net.core.rmem_max where allowed; return what the kernel grants (it doubles)."""
         size = min(size, 0x3FFFFFFF)
         try:
             self._options.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)

@@ -72,7 +72,8 @@ class GroupSocket:
     def bind(
         self, *, copy_mode: int, copy_range: int, qthreshold: int, qtimeout: int, nlbufsiz: int, seq_global: bool
     ) -> None:
-        """Become the group's reader with these settings; a 0 leaves the kernel's default. KernelError says who is in the way."""
+        """Become the group's reader with these settings; a 0 leaves the kernel's default. KernelError says who is in
+        the way."""
         flags = lib.NFULNL_CFG_F_SEQ | (lib.NFULNL_CFG_F_SEQ_GLOBAL if seq_global else 0)
         request = self._request(socket.AF_UNSPEC)
         lib.nflog_attr_put_cfg_cmd(request, lib.NFULNL_CFG_CMD_BIND)
@@ -106,7 +107,7 @@ class GroupSocket:
             self._ask(request, f"{verb} packet logging of family {family}")
 
     def unbind(self) -> None:
-        """Give the group up. All that the kernel still queued can be received afterwards: receive until nothing comes."""
+        """Give the group up. What the kernel still queued can be received afterwards: receive until nothing comes."""
         for last_try in (False, True):
             request = self._request(socket.AF_UNSPEC)
             lib.nflog_attr_put_cfg_cmd(request, lib.NFULNL_CFG_CMD_UNBIND)
@@ -165,7 +166,8 @@ class GroupSocket:
     # -- packets -------------------------------------------------------------------------------------------------
 
     def receive(self) -> Received | None:
-        """Receive without blocking what is there: a leased buffer of records, or None; `state.more` tells that more may wait.
+        """Receive without blocking what is there: a leased buffer of records, or None; `state.more` tells that more may
+        wait.
 
         Raises KernelError when the socket fails, NflowError when too many buffers are held.
         """

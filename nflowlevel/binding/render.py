@@ -75,7 +75,8 @@ class AddedColumn(Protocol):
 class Records:
     """What is rendered: `count` rows of `records`, those named in `rows` (uint32_t *) or the first ones.
 
-    Where `records` is NULL all columns are added ones, and `time` is the time of all rows: seconds, and microseconds or None.
+    Where `records` is NULL all columns are added ones, and `time` is the time of all rows: seconds, and microseconds or
+    None.
     """
 
     records: CData
@@ -103,8 +104,8 @@ class JSONPlan:
     """Lines of JSON with these members, in this order.
 
     `members` are (name, key); a key given as a text is a column that Python adds to the batch under that name. Members
-    named in `actions` say "blocked" for 0 and "allowed" for anything else. `head` and `tail` are the constant text before
-    and after the timestamp.
+    named in `actions` say "blocked" for 0 and "allowed" for anything else. `head` and `tail` are the constant text
+    before and after the timestamp.
     """
 
     def __init__(
@@ -176,7 +177,7 @@ class JSONPlan:
                 plan, batch.records, batch.data, batch.rows, first, batch.count, self._out, self._size, self._done
             )
             done = self._done[0]
-            if done < batch.count and self._size < _MOST_OUT_BYTES or not size:
+            if (done < batch.count and self._size < _MOST_OUT_BYTES) or not size:
                 # Most batches are alike: a buffer that holds this one whole will hold the next ones too.
                 self._grow(self._size * 2)
                 continue
@@ -216,7 +217,7 @@ def _encoded(text: str) -> bytes:
 
 
 class TextColumn:
-    """One key as text: addresses, hardware addresses, interface names, prefixes. Never changed: threads may share it."""
+    """One key as text: addresses, hardware addresses, names, prefixes. Never changed: threads may share it."""
 
     def __init__(self, key: Key) -> None:
         self._column = ffi.new("struct nfl_column *", _column(b"", key))

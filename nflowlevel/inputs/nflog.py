@@ -17,8 +17,10 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from nflowlevel.batch import Batch
+from nflowlevel.errors import KernelError
 from nflowlevel.group import MIB, Group
 from nflowlevel.keys import Key
+from nflowlevel.logs import log
 from nflowlevel.options import Options
 from nflowlevel.plugin import Input
 from nflowlevel.stats import GroupStats
@@ -114,17 +116,25 @@ class NFLOG(Input[NFLOGOptions]):
             max_socket_buffer=options.netlink_socket_buffer_maxsize
             or max(options.netlink_socket_buffer_size, _DEFAULT_MAX_SOCKET_BUFFER),
             seq_global=options.seq_global,
-            attach_conntrack=options.attach_conntrack,
             netns=options.network_namespace_path or None,
             label=options.numeric_label,
         )
         try:
             if options.bind or options.group == 0:
                 group.become_logger(_BIND_FAMILIES, unbind_first=options.unbind)
+            if options.attach_conntrack:
+                self._attach_conntrack(group)
         except BaseException:
             group.close()
             raise
         self._group = group
+
+    def _attach_conntrack(self, group: Group) -> None:
+        """As in ulogd2, a kernel that cannot attach them is reported and the packets come without."""
+        try:
+            group.attach_conntrack()
+        except KernelError as error:
+            log.error("%s: %s; packets come without `ct`", self, error)
 
     @property
     def group(self) -> Group:

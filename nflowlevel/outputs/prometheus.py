@@ -23,7 +23,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from msgspec import Meta
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from nflowlevel.batch import Batch
-    from nflowlevel.stack import Stack
     from nflowlevel.stats import Counters
 
 _PATH = "/metrics"
@@ -182,7 +181,7 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics; prometheus-client calls this."""
         yield from self._accounting()
-        yield from _daemon(self.stacks)
+        yield from self._daemon()
 
     def _accounting(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -199,6 +198,38 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
             (used if is_quota else packets).add_metric([label], first)
             (limit if is_quota else bytes_).add_metric([label], second)
         yield from (packets, bytes_, used, limit)
+
+    def _daemon(self) -> Iterator[Metric]:
+        """Yield what the daemon counts itself: of its stacks, inputs and outputs."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+
+        from nflowlevel import __version__
+
+        yield InfoMetricFamily("nflowlevel", "The daemon.", {"version": __version__})
+        up = GaugeMetricFamily("nflowlevel_stack_up", "1 while the stack runs.", None, _STACK)
+        faults = CounterMetricFamily(
+            "nflowlevel_stack_dropped_records", "Records that a fault of a plugin cost.", None, _STACK, unit="records"
+        )
+        dropped = CounterMetricFamily(
+            "nflowlevel_output_dropped_records", "Records discarded.", None, (*_OUTPUT, "reason"), unit="records"
+        )
+        states = InfoMetricFamily("nflowlevel_output_state", "What the output is doing.", None, _OUTPUT)
+        outputs: dict[tuple[str, ...], Counters] = {}
+        for text, stack in zip(_distinct(_label(stack.text) for stack in self.stacks), self.stacks, strict=True):
+            output = stack.output
+            labels = (text, _label(output.instance), output.name)
+            up.add_metric((text,), stack.is_open)
+            faults.add_metric((text,), stack.dropped)
+            states.add_metric(labels, {"state": _label(output.state)})
+            outputs[labels] = output.stats
+            for reason, count in output.stats.as_dict()["dropped"].items():  # type: ignore[union-attr]
+                dropped.add_metric((*labels, reason), count)
+        inputs: dict[tuple[str, ...], Counters] = {}
+        for source in (stack.source for stack in self.stacks if stack.source.is_open):
+            inputs[_label(source.input.instance), source.input.name] = source.input.stats
+        yield from (up, faults, dropped, states)
+        yield from _counters("nflowlevel_input", _INPUT, inputs)
+        yield from _counters("nflowlevel_output", _OUTPUT, outputs)
 
     # -- for the loop --------------------------------------------------------------------------------------------
 
@@ -225,49 +256,16 @@ def _label(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _daemon(stacks: Sequence[Stack]) -> Iterator[Metric]:
-    """Yield what the daemon counts itself: of its stacks, inputs and outputs."""
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
-
-    from nflowlevel import __version__
-
-    yield InfoMetricFamily("nflowlevel", "The daemon.", {"version": __version__})
-    up = GaugeMetricFamily("nflowlevel_stack_up", "1 while the stack runs.", None, _STACK)
-    faults = CounterMetricFamily(
-        "nflowlevel_stack_dropped_records", "Records that a fault of a plugin cost.", None, _STACK, unit="records"
-    )
-    dropped = CounterMetricFamily(
-        "nflowlevel_output_dropped_records", "Records discarded.", None, (*_OUTPUT, "reason"), unit="records"
-    )
-    states = InfoMetricFamily("nflowlevel_output_state", "What the output is doing.", None, _OUTPUT)
-    outputs: dict[tuple[str, ...], Counters] = {}
-    for text, stack in _named(stacks).items():
-        output = stack.output
-        labels = (text, output.instance, output.name)
-        up.add_metric((text,), stack.is_open)
-        faults.add_metric((text,), stack.dropped)
-        states.add_metric(labels, {"state": _label(output.state)})
-        outputs[labels] = output.stats
-        for reason, count in output.stats.as_dict()["dropped"].items():  # type: ignore[union-attr]
-            dropped.add_metric((*labels, reason), count)
-    inputs: dict[tuple[str, ...], Counters] = {}
-    for source in (stack.source for stack in stacks if stack.source.is_open):
-        inputs[source.input.instance, source.input.name] = source.input.stats
-    yield from (up, faults, dropped, states)
-    yield from _counters("nflowlevel_input", _INPUT, inputs)
-    yield from _counters("nflowlevel_output", _OUTPUT, outputs)
-
-
-def _named(stacks: Iterable[Stack]) -> dict[str, Stack]:
-    """Return the stacks by their text, which a configuration may repeat."""
-    named: dict[str, Stack] = {}
-    for stack in stacks:
-        text, number = stack.text, 1
-        while text in named:
+def _distinct(texts: Iterable[str]) -> list[str]:
+    """Return the texts with a number behind those that are there already: a configuration may repeat a stack."""
+    found: list[str] = []
+    for text in texts:
+        distinct, number = text, 1
+        while distinct in found:
             number += 1
-            text = f"{stack.text} #{number}"
-        named[text] = stack
-    return named
+            distinct = f"{text} #{number}"
+        found.append(distinct)
+    return found
 
 
 def _counters(prefix: str, labels: tuple[str, ...], counted: Mapping[tuple[str, ...], Counters]) -> Iterator[Metric]:
