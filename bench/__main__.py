@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`python -m bench`: ask every question, print one table, keep the raw results."""
 
-from bench import flood_loss, json_cpu, latency, library, start
+from bench import accounting, flood_loss, json_cpu, latency, library, start
 from bench.asking import main
 
 raise SystemExit(
@@ -12,6 +12,7 @@ raise SystemExit(
             "latency": latency.ask,
             "start": start.ask,
             "library": library.ask,
+            "accounting": accounting.ask,
         }
     )
 )
