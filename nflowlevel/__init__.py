@@ -2,9 +2,10 @@
 """nflowlevel: Netfilter packet logs and accounting for Python; `import nflowlevel as nfl`."""
 
 from nflowlevel.accounting import Accounting, Counter
-from nflowlevel.batch import Batch, Packet
+from nflowlevel.batch import Batch
 from nflowlevel.errors import ConfigError, KernelError, NflowError, NotSupported, OutputError, StackError
 from nflowlevel.group import Group, open_group
+from nflowlevel.packet import Packet
 
 __version__ = "0.1.0"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Batch and Packet: what was received at one time, and one packet of it.
+"""Batch: what was received at one time.
 
 Nothing is copied out of the receive buffer until somebody asks for it:
 
@@ -16,98 +16,35 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from itertools import repeat
-from operator import itemgetter
-from struct import Struct
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from nflowlevel.binding._lib import ffi
 from nflowlevel.binding.buffers import DATA_BYTES, RECORD_BYTES, Lease
 from nflowlevel.binding.links import NO_NAMES, NameTable
-from nflowlevel.binding.render import Records, TextColumn, field_size, offset_of, valid_bit
-from nflowlevel.keys import BY_NAME, CATALOGUE, Key
+from nflowlevel.binding.render import Records, offset_of
+from nflowlevel.fields import (
+    CIM,
+    FORMATS,
+    ITEM_BYTES,
+    PACKET_KEYS,
+    TEXT_KINDS,
+    VALID_AT,
+    Layout,
+    columns_of_records,
+    find_key,
+    layout_of,
+    numpy,
+    record_array,
+    row_struct,
+    text_column,
+)
+from nflowlevel.keys import BY_NAME, Key
+from nflowlevel.packet import Packet
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
-
-#: Formats of the struct module, and their sizes.
-_FORMATS = {"u8": "B", "u16": "H", "u32": "I"}
-_ITEM_BYTES = {"B": 1, "H": 2, "I": 4, "Q": 8}
-
-_ADDRESS_BYTES = {"addr": 16, "addr4": 4}
-_TEXT_KINDS = frozenset(("text", "mac", "macbytes", "ifname", "addr", "addr4"))
-
-#: Where nfl_record.valid lies, as 64-bit words from the start of a slot.
-_VALID_AT = (DATA_BYTES + offset_of("valid")) // 8
-
-#: The names that several keys share in a record, such as src_port.
-_CIM: dict[str, tuple[str, ...]] = {
-    cim: tuple(key.name for key in CATALOGUE if key.cim == cim) for cim in {key.cim for key in CATALOGUE if key.cim}
-}
-
-
-#: The keys that a packet's record can hold.
-PACKET_KEYS: dict[str, Key] = {name: key for name, key in BY_NAME.items() if key.kind != "column"}
-
-
-class _Layout(NamedTuple):
-    """How a key is read."""
-
-    key: Key
-    bit: int
-    """Its mask in nfl_record.valid."""
-    format: str
-    """Of a number: its format; of address bytes: `B`."""
-    start: int
-    """Of a number: items of that format from the slot's start to the first record's field; else bytes."""
-    step: int
-    """Items from record to record."""
-    width: int
-    """Bytes of an address, 0 for a number."""
-
-
-@cache
-def _layout(name: str) -> _Layout:
-    key = find_key(name)
-    format_ = _FORMATS.get(key.kind, "B")
-    size = _ITEM_BYTES[format_]
-    width = field_size(key.field) if key.kind == "fixed" else _ADDRESS_BYTES.get(key.kind, 0)
-    return _Layout(
-        key, 1 << valid_bit(key), format_, (DATA_BYTES + offset_of(key.field)) // size, RECORD_BYTES // size, width
-    )
-
-
-@cache
-def _text_column(name: str) -> TextColumn:
-    return TextColumn(find_key(name))
-
-
-@cache
-def _row_struct(names: tuple[str, ...]) -> tuple[int, Struct, Callable[[Any], Any] | None] | None:
-    """A struct format that reads these keys of a record at once: their masks joined, the format, and what puts them
-    into the order asked for; None where some are no plain numbers.
-    """
-    if any(find_key(name).kind not in _FORMATS for name in names) or len(set(names)) < len(names):
-        return None
-    layouts = [_layout(name) for name in names]
-    ordered = sorted(layouts, key=lambda layout: offset_of(layout.key.field))
-    if len({layout.key.field for layout in layouts}) < len(layouts):
-        return None
-    text, at = "=", 0
-    for layout in ordered:
-        offset = offset_of(layout.key.field)
-        text += f"{offset - at}x{layout.format}"
-        at = offset + _ITEM_BYTES[layout.format]
-    places = [ordered.index(layout) for layout in layouts]
-    in_order = places == list(range(len(places)))
-    mask = 0
-    for layout in layouts:
-        mask |= layout.bit
-    return mask, Struct(f"{text}{RECORD_BYTES - at}x"), None if in_order else itemgetter(*places)
 
 
 class Column:
@@ -200,8 +137,8 @@ class Batch:
         """Return a tuple of these keys for each packet; None where a key does not hold."""
         if not keys:
             return [()] * self._count
-        if self._rows is None and self._lease and self._added.keys().isdisjoint(keys) and _CIM.keys().isdisjoint(keys):
-            fast = _row_struct(keys)
+        if self._rows is None and self._lease and self._added.keys().isdisjoint(keys) and CIM.keys().isdisjoint(keys):
+            fast = row_struct(keys)
             if fast and fast[0] & self._valid_all == fast[0] and len(keys) > 1:
                 _, struct, reorder = fast
                 tuples = struct.iter_unpack(self._lease.memory[DATA_BYTES : DATA_BYTES + self._count * RECORD_BYTES])
@@ -223,20 +160,20 @@ class Batch:
     def _make_values(self, name: str) -> list[Any]:
         if name in self._added:
             return self._selected(self._added[name].values)
-        if name in _CIM:
-            return self._joined(_CIM[name])
+        if name in CIM:
+            return self._joined(CIM[name])
         if find_key(name).kind == "column":
             return [None] * self._count
-        layout = _layout(name)
+        layout = layout_of(name)
         if not self._valid_any & layout.bit or self._lease is None:
             return [None] * self._count
         kind = layout.key.kind
-        if kind in _FORMATS:
+        if kind in FORMATS:
             values = self._numbers(layout.format, layout.start, layout.step)
-        elif kind in _TEXT_KINDS:
+        elif kind in TEXT_KINDS:
             if kind == "ifname":
                 _ = self.names
-            values = _text_column(name).render(self.raw)
+            values = text_column(name).render(self.raw)
         elif kind == "fixed":
             values = self._fixed(layout)
         else:
@@ -264,16 +201,16 @@ class Batch:
         return numbers if self._rows is None else [numbers[row] for row in self._rows]
 
     def _field(self, format_: str, field: str) -> list[Any]:
-        size = _ITEM_BYTES[format_]
+        size = ITEM_BYTES[format_]
         return self._numbers(format_, (DATA_BYTES + offset_of(field)) // size, RECORD_BYTES // size)
 
     def _valid_words(self) -> list[int]:
-        return self._numbers("Q", _VALID_AT, RECORD_BYTES // 8)
+        return self._numbers("Q", VALID_AT, RECORD_BYTES // 8)
 
     def _selected(self, values: Sequence[Any]) -> list[Any]:
         return list(values) if self._rows is None else [values[row] for row in self._rows]
 
-    def _fixed(self, layout: _Layout) -> list[bytes]:
+    def _fixed(self, layout: Layout) -> list[bytes]:
         assert self._lease is not None
         memory, start, step = self._lease.memory, layout.start, layout.step
         widths = (
@@ -296,7 +233,7 @@ class Batch:
         hold (see `valid`) the value is 0. Texts are an array of objects. A batch that was selected from another copies.
         TypeError: pieces of the buffer such as raw.pkt have no column; take `values`.
         """
-        field = _columns_of_records.get(key)
+        field = columns_of_records.get(key)
         if field is not None and self._rows is None and not self._added:
             column: np.ndarray[Any, Any] = (self._table if self._table is not None else self._make_table())[field]
             return column
@@ -305,31 +242,31 @@ class Batch:
     def _other_column(self, key: str) -> np.ndarray[Any, Any]:
         """`column` without the short way for what is asked most: a field of all records, asked for before."""
         if self._is_list(key):
-            joined: np.ndarray[Any, Any] = _numpy().array(self.values(key))
+            joined: np.ndarray[Any, Any] = numpy().array(self.values(key))
             return joined
-        layout = _layout(key)
-        if layout.key.kind in _FORMATS or layout.key.kind == "fixed" or layout.key.type == "ipaddr":
-            _columns_of_records[key] = layout.key.field
+        layout = layout_of(key)
+        if layout.key.kind in FORMATS or layout.key.kind == "fixed" or layout.key.type == "ipaddr":
+            columns_of_records[key] = layout.key.field
             return self._fields(layout.key.field)
         if layout.key.kind == "bytes":
             raise TypeError(
                 f"{key} is a piece of the receive buffer, of another length in each packet: take batch.values('{key}')"
             )
-        texts: np.ndarray[Any, Any] = _numpy().array(self.values(key), dtype=object)
+        texts: np.ndarray[Any, Any] = numpy().array(self.values(key), dtype=object)
         return texts
 
     def valid(self, key: str) -> np.ndarray[Any, Any]:
         """Return for each packet whether `key` holds: a NumPy array of bool."""
         mask: np.ndarray[Any, Any]
         if self._is_list(key):
-            mask = _numpy().array([value is not None for value in self.values(key)], dtype=bool)
+            mask = numpy().array([value is not None for value in self.values(key)], dtype=bool)
         else:
-            mask = (self._fields("valid") & _numpy().uint64(_layout(key).bit)).astype(bool)
+            mask = (self._fields("valid") & numpy().uint64(layout_of(key).bit)).astype(bool)
         return mask
 
     def _is_list(self, key: str) -> bool:
         """Whether the key's values are no field of the records."""
-        return key in self._added or key in _CIM or find_key(key).kind == "column"
+        return key in self._added or key in CIM or find_key(key).kind == "column"
 
     def _fields(self, field: str) -> np.ndarray[Any, Any]:
         """One field of all records as NumPy sees it."""
@@ -337,9 +274,9 @@ class Batch:
         return column if self._rows is None else column[self._rows]
 
     def _make_table(self) -> np.ndarray[Any, Any]:
-        ndarray, dtype = _record_array()
+        ndarray, dtype = record_array()
         if self._lease is None:
-            self._table = _numpy().zeros(self._total, dtype)
+            self._table = numpy().zeros(self._total, dtype)
         else:
             # Positional: shape, dtype, buffer, offset.
             self._table = ndarray((self._total,), dtype, self._lease.memory, DATA_BYTES)
@@ -377,9 +314,9 @@ class Batch:
             wide = name in BY_NAME and BY_NAME[name].type == "uint64"
             return pa.array(self.values(name), pa.uint64() if wide else None)
         key = find_key(name)
-        if key.kind in _FORMATS:
+        if key.kind in FORMATS:
             return pa.array(self.column(name), mask=~self.valid(name))
-        if key.kind in _TEXT_KINDS:
+        if key.kind in TEXT_KINDS:
             return pa.array(self.values(name), pa.string())
         return pa.array([None if value is None else bytes(value) for value in self.values(name)], pa.binary())
 
@@ -448,120 +385,3 @@ class Batch:
         if self._lease is None:
             return Records(ffi.NULL, ffi.NULL, self._rows_array, self._count, NO_NAMES, self._time)
         return Records(self._lease.records, self._lease.data, self._rows_array, self._count, self._names or NO_NAMES)
-
-
-@cache
-def _numpy() -> Any:
-    """NumPy, imported when the first column is asked for: the daemon never pays for it."""
-    import numpy
-
-    return numpy
-
-
-#: Keys whose column is a field of the records, as they are asked for.
-_columns_of_records: dict[str, str] = {}
-
-
-@cache
-def _record_array() -> tuple[Callable[..., np.ndarray[Any, Any]], np.dtype[Any]]:
-    """What makes an array, and `struct nfl_record` as NumPy sees it."""
-    layout = {"valid": ("Q", offset_of("valid"))}
-    for name, key in PACKET_KEYS.items():
-        where = _layout(name)
-        if key.kind in _FORMATS or where.width:
-            layout[key.field] = (f"({where.width},)B" if where.width else where.format, offset_of(key.field))
-    names = list(layout)
-    formats, offsets = zip(*layout.values(), strict=True)
-    numpy = _numpy()
-    return numpy.ndarray, numpy.dtype(
-        {"names": names, "formats": formats, "offsets": offsets, "itemsize": RECORD_BYTES}
-    )
-
-
-@cache
-def find_key(name: str) -> Key:
-    """Return the key of that name; KeyError with the nearest known one."""
-    try:
-        return BY_NAME[name]
-    except KeyError:
-        from nflowlevel.errors import nearest
-
-        raise KeyError(f"no key '{name}'{nearest(name, BY_NAME)}; docs/keys.md lists them") from None
-
-
-def _of_key(name: str) -> Any:
-    def get(packet: Packet) -> Any:
-        try:
-            return packet._batch._cache[name][packet._row]
-        except KeyError:
-            return packet._batch.values(name)[packet._row]
-
-    what = f"{' or '.join(_CIM[name])}" if name in _CIM else f"{BY_NAME[name].meaning} (`{name}`)"
-    return property(get, doc=f"{what}; None where it does not hold.")
-
-
-class Packet(msgspec.Struct, frozen=True, gc=False, eq=False):
-    """One packet of a batch. Every key is an attribute, with `_` for `.`: `packet.tcp_dport`, `packet.oob_prefix`.
-
-    Beside them stand Netfilter's and the protocols' own terms: `payload`, `prefix`, `mark`, `hook`, `family`, `indev`,
-    `outdev`, `physindev`, `physoutdev`, `uid`, `gid`, `label`, `seq_local`, `seq_global`, `caplen`, `totlen`,
-    `timestamp`, `saddr`, `daddr`, `protocol`, `sport`, `dport`. What does not hold for the packet is None.
-    """
-
-    _batch: Batch
-    _row: int
-
-    payload = _of_key("raw.pkt")
-    caplen = _of_key("raw.pktlen")
-    prefix = _of_key("oob.prefix")
-    mark = _of_key("oob.mark")
-    hook = _of_key("oob.hook")
-    family = _of_key("oob.family")
-    hw_protocol = _of_key("oob.protocol")
-    indev = _of_key("oob.ifindex_in")
-    outdev = _of_key("oob.ifindex_out")
-    physindev = _of_key("oob.physindev")
-    physoutdev = _of_key("oob.physoutdev")
-    indev_name = _of_key("oob.in")
-    outdev_name = _of_key("oob.out")
-    uid = _of_key("oob.uid")
-    gid = _of_key("oob.gid")
-    label = _of_key("raw.label")
-    seq_local = _of_key("oob.seq.local")
-    seq_global = _of_key("oob.seq.global")
-    saddr = _of_key("ip.saddr")
-    daddr = _of_key("ip.daddr")
-    protocol = _of_key("ip.protocol")
-    sport = _of_key("src_port")
-    dport = _of_key("dest_port")
-
-    @property
-    def timestamp(self) -> float:
-        """Seconds since 1970, with the microseconds as fraction: the kernel's stamp, else the time of reception."""
-        return float(self.get("oob.time.sec") + self.get("oob.time.usec") / 1e6)
-
-    @property
-    def totlen(self) -> int | None:
-        """Length of the IP packet as its header states it (IPv6: payload length and 40)."""
-        length: int | None = self.get("ip.totlen")
-        payload: int | None = self.get("ip6.payloadlen")
-        return length if payload is None else payload + 40
-
-    def get(self, key: str) -> Any:
-        """Return a key by its name; None where it does not hold, KeyError where there is none of that name."""
-        return self._batch.values(key)[self._row]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all keys that hold for this packet, by name."""
-        return self._batch.select([self._row]).to_dicts()[0]
-
-    def __repr__(self) -> str:
-        ends = [f"{address}{'' if port is None else f':{port}'}" for address, port in
-                ((self.saddr, self.sport), (self.daddr, self.dport)) if address]  # fmt: skip
-        return (
-            f"<Packet {' > '.join(ends) or 'family ' + str(self.family)} caplen {self.caplen} prefix {self.prefix!r}>"
-        )
-
-
-for _name in PACKET_KEYS:
-    setattr(Packet, _name.replace(".", "_"), _of_key(_name))

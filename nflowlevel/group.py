@@ -11,12 +11,13 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from nflowlevel.batch import Batch, Packet
+from nflowlevel.batch import Batch
 from nflowlevel.binding.buffers import ENOUGH_RECORDS, BufferPool
 from nflowlevel.binding.links import Links, NameTable
 from nflowlevel.binding.nflog import COPY_MODES, GroupSocket
 from nflowlevel.errors import nearest
 from nflowlevel.logs import NOTICE, Limited, log
+from nflowlevel.packet import Packet
 from nflowlevel.stats import GroupStats
 
 MIB = 1 << 20

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Batch and Packet: the ways to the same values, what stays readable when all else is gone, and what is refused."""
+"""Batch: the ways to the same values, what stays readable when all else is gone, and what is refused."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ import pyarrow as pa
 import pytest
 
 import nflowlevel as nfl
-from nflowlevel.batch import PACKET_KEYS, Batch, Packet, find_key
+from nflowlevel.batch import Batch
 from nflowlevel.binding.render import offset_of
-from tests import oracle
-from tests.corpus import by_name, frames
+from nflowlevel.fields import PACKET_KEYS, find_key
+from tests.corpus import by_name
 from tests.fix_decoder import NAMES, decode, expected
 from tests.fix_group import collect, log_udp, packets_in
 from tests.fix_netns import Pair
-from tests.messages import FULL, message_of, sample_messages
+from tests.messages import message_of, sample_messages
 from tests.oracle import build_message
 
 
@@ -97,36 +97,6 @@ def test_packets_by_number(samples: Batch) -> None:
     for beyond in (len(samples), -len(samples) - 1):
         with pytest.raises(IndexError):
             samples[beyond]
-
-
-def test_terms_of_a_packet() -> None:
-    (packet,) = few("tcp4-all", **FULL)
-    assert (packet.prefix, packet.mark, packet.hook, packet.family, packet.label) == ("full: ", 0x01020304, 2, 2, 7)
-    assert (packet.indev, packet.outdev, packet.physindev, packet.physoutdev) == (2, 1, 70_000, 3)
-    assert (packet.indev_name, packet.outdev_name) == ("va", "lo")
-    assert (packet.uid, packet.gid, packet.seq_local, packet.seq_global) == (1000, 1001, 17, 0xFFFFFFFE)
-    assert (packet.saddr, packet.daddr, packet.protocol) == ("10.77.0.2", "10.77.0.1", 6)
-    assert (packet.sport, packet.dport, packet.caplen, packet.totlen) == (40000, 80, 40, 40)
-    assert (packet.hw_protocol, packet.timestamp) == (0x0800, 1_795_460_084.190524)
-    assert bytes(packet.payload) == by_name("tcp4-all").payload
-    assert repr(packet) == "<Packet 10.77.0.2:40000 > 10.77.0.1:80 caplen 40 prefix 'full: '>"
-
-
-def test_terms_of_other_packets() -> None:
-    udp6, arp, lengthless = few("udp6", "arp-reply", "wrong6-payloadlen-0")
-    assert udp6.totlen == len(by_name("udp6").payload) == udp6.caplen
-    assert (arp.totlen, arp.saddr, arp.sport, arp.prefix) == (None, None, None, None)
-    assert lengthless.totlen == 40
-    assert repr(arp) == "<Packet family 3 caplen 28 prefix None>"
-    (bare,) = decode([build_message(None)]).batch
-    assert (bare.payload, bare.caplen) == (None, None)
-
-
-def test_a_packet_does_not_change() -> None:
-    (packet,) = few("udp4")
-    with pytest.raises(AttributeError):
-        packet.mark = 5
-    assert not hasattr(packet, "no_such_key")
 
 
 # -- columns ----------------------------------------------------------------------------------------------------------
@@ -380,17 +350,6 @@ def test_unknown_keys(samples: Batch, name: str, hint: str) -> None:
         samples[0].get(name)
 
 
-def test_an_unknown_key_without_a_nearest() -> None:
-    with pytest.raises(KeyError, match="no key 'zzzzzzzz'; docs"):
-        Batch(None, 0).values("zzzzzzzz")
-
-
-def test_every_key_is_an_attribute() -> None:
-    for name in PACKET_KEYS:
-        assert isinstance(vars(Packet)[name.replace(".", "_")], property), name
-        assert vars(Packet)[name.replace(".", "_")].__doc__
-
-
 # -- what is kept -----------------------------------------------------------------------------------------------------
 
 
@@ -553,10 +512,3 @@ def test_names_are_those_of_the_batch() -> None:
     batch = decode([build_message(b"", indev=2, outdev=3), build_message(b"", indev=99, physindev=1)]).batch
     assert batch.rows("oob.in", "oob.out") == [("va", NAMES[3].replace("\udcff", "\ufffd")), ("", "")]
     assert batch.values("oob.physin") == [None, "lo"]
-
-
-def test_oracle_and_catalogue_know_the_same_keys() -> None:
-    """No key is left out of the comparisons because the oracle does not know it."""
-    messages = [message_of(frame, family, **FULL) for frame in frames() for family in (None, oracle.BRIDGE)]
-    known = set().union(*(expected(message) or {} for message in messages))
-    assert known == set(PACKET_KEYS)

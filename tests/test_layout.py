@@ -40,6 +40,8 @@ ROOMS = (
     "binding.nflog",
     "binding.render",
     # the library
+    "fields",
+    "packet",
     "batch",
     "group",
     "accounting",
@@ -84,6 +86,7 @@ ROOMS = (
 
 #: Names that types need of a room that comes later; nothing is imported at run time. It only shrinks.
 FOR_TYPES: dict[tuple[str, str], str] = {
+    ("packet", "batch"): "a packet looks into its batch",
     ("plugin", "stack"): "an output may report on all stacks of the daemon",
 }
 

@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 
-from nflowlevel.batch import Batch, Packet
+from nflowlevel.batch import Batch
 from nflowlevel.config import parse_text
 from nflowlevel.group import Group, open_group
 from nflowlevel.outputs.json import JSON
+from nflowlevel.packet import Packet
 from nflowlevel.stack import build
 
 _HOOKS = {0: "prerouting", 1: "input", 2: "forward", 3: "output", 4: "postrouting"}
