@@ -68,7 +68,7 @@ packages-for-tests:
 INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check 'setuptools>=77'
 
 $(READY): pyproject.toml setup.py | .venv/bin/python
-	$(INSTALL) -e .
+	$(INSTALL) -e '.[columns]'
 	@touch $@ $(COMPILED)
 
 $(READY_FOR_TESTS): pyproject.toml setup.py | .venv/bin/python packages-for-tests

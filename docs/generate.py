@@ -25,7 +25,7 @@ from nflowlevel.cli.describe import page  # noqa: E402
 from nflowlevel.config import GlobalOptions  # noqa: E402
 from nflowlevel.keys import CATALOGUE, Key, published_by  # noqa: E402
 from nflowlevel.options import OptionDoc, describe  # noqa: E402
-from nflowlevel.plugin import ANY_KEYS, AnyPlugin, builtin_names, find_plugin  # noqa: E402
+from nflowlevel.plugin import ANY_KEYS, ULOGD2_NAMES, AnyPlugin, builtin_names, find_plugin  # noqa: E402
 from nflowlevel.stats import Counters, GroupStats, OutputStats  # noqa: E402
 from tests.parity_differences import DIFFERENCES  # noqa: E402
 from tests.test_layout import ROOMS  # noqa: E402
@@ -56,14 +56,6 @@ accepted for ulogd's sake: every plugin is known by its name."""
 
 #: A plugin with more keys is not told them one by one.
 _LONGEST_LIST = 12
-
-#: The plugins of ulogd2 2.0.8.
-_ULOGD2 = (
-    *("NFLOG", "NFCT", "NFACCT", "UNIXSOCK", "ULOG"),
-    *("BASE", "IFINDEX", "IP2STR", "IP2BIN", "IP2HBIN", "HWHDR", "MARK", "PRINTPKT", "PRINTFLOW", "PWSNIFF"),
-    *("JSON", "LOGEMU", "SYSLOG", "OPRINT", "GPRINT", "NACCT", "XML", "PCAP", "GRAPHITE", "IPFIX"),
-    *("SQLITE3", "PGSQL", "MYSQL", "DBI"),
-)
 
 _TRANSPORT = ("tcp", "udp", "udplite", "icmp", "icmpv6", "sctp", "ahesp")
 
@@ -300,9 +292,9 @@ def _option_lines(options: Iterable[OptionDoc], plugin: str = "") -> Iterator[st
 
 def plugins_here_and_not() -> str:
     """Return what became of each plugin of ulogd2."""
-    here = [name for name in _ULOGD2 if name in builtin_names()]
-    new = [name for name in builtin_names() if name not in _ULOGD2]
-    absent = [name for name in _ULOGD2 if name not in here]
+    here = [name for name in ULOGD2_NAMES if name in builtin_names()]
+    new = [name for name in builtin_names() if name not in ULOGD2_NAMES]
+    absent = [name for name in ULOGD2_NAMES if name not in here]
     parts = [f"Here, with all their options and keys: {_quoted(here)}."]
     parts += [f"New: {_quoted(new)}."] * bool(new)
     parts.append(f"Not here, so that a stack with one of them is refused: {_quoted(absent)}.")

@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
     for warning in config.warnings:
-        print(warning, file=sys.stderr)
+        print(f"warning: {warning}", file=sys.stderr)
     if options.check_config:
         print(f"{options.configfile}: no errors; {len(stacks)} {'stack' if len(stacks) == 1 else 'stacks'}")
         return 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nflowlevel.binding.buffers import DATA_BYTES, RECORD_BYTES
 from nflowlevel.binding.render import TextColumn, field_size, offset_of, valid_bit
-from nflowlevel.errors import nearest
+from nflowlevel.errors import NotSupported, nearest
 from nflowlevel.keys import BY_NAME, CATALOGUE, Key
 
 if TYPE_CHECKING:
@@ -97,8 +97,11 @@ def row_struct(names: tuple[str, ...]) -> tuple[int, Struct, Callable[[Any], Any
 @cache
 def numpy() -> Any:
     """NumPy, imported when the first column is asked for: the daemon never pays for it."""
-    import numpy as found
-
+    try:
+        import numpy as found
+    except ImportError:
+        needed = "python3-numpy of the distribution, or pip install 'nflowlevel[columns]'"
+        raise NotSupported("a column as NumPy array", found="no NumPy", needed=needed) from None
     return found
 
 

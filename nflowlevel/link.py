@@ -66,10 +66,11 @@ class Link(Protocol):
 
 
 class StreamLink:
-    """A TCP or unix stream connection."""
+    """A TCP or unix stream connection. `most_unread`: bytes sent again after a reset though acknowledged; 0: 1 MiB."""
 
-    def __init__(self, sock: socket.socket, backlog: Backlog) -> None:
+    def __init__(self, sock: socket.socket, backlog: Backlog, most_unread: int = 0) -> None:
         self.sock = sock
+        self._most_unread = most_unread
         self._backlog = backlog
         self._tcp = sock.family != socket.AF_UNIX
         self._taken: deque[tuple[int, Chunk]] = deque()  # not acknowledged, each with its position in the stream
@@ -163,8 +164,9 @@ class StreamLink:
 
     def _forget_read(self) -> None:
         """Forget what is too much to keep, and what the peer has had time to read: none while its window is closed."""
-        while self._unread_bytes > _UNREAD_BYTES:
-            excess = self._unread_bytes - _UNREAD_BYTES
+        most = self._most_unread or _UNREAD_BYTES
+        while self._unread_bytes > most:
+            excess = self._unread_bytes - most
             lines = self._unread[0][1]
             cut = self._backlog.framing.after(lines, excess)
             del lines[:cut]

@@ -100,15 +100,18 @@ class Loop:
         """Start all stacks; return how many run. One that fails is reported and tried again later."""
         for stack in self.stacks:
             self._start(stack)
-        return sum(stack.is_open for stack in self.stacks)
+        running = sum(stack.is_open for stack in self.stacks)
+        others = f"; the others are tried again every {RESTART_SECS:g} s and at SIGHUP" if self._restart_at else ""
+        if running:
+            log.log(NOTICE, "%d of %d stacks run%s", running, len(self.stacks), others)
+        return running
 
     def _start(self, stack: Stack) -> None:
         try:
             stack.open()
         except Exception as error:
             self._restart_at[stack] = time.monotonic() + RESTART_SECS
-            again = f"tried again every {RESTART_SECS:g} s and at SIGHUP"
-            self._limited(logging.ERROR, stack.text, f"stack={stack.text} does not start: {told(error)}; {again}")
+            self._limited(logging.ERROR, stack.text, f"stack={stack.text} does not start: {told(error)}")
             log.debug("the failure in full", exc_info=True)
             return
         self._restart_at.pop(stack, None)

@@ -56,12 +56,14 @@ class Peer:
         path: str = "",
         max_pending_bytes: int = MAX_PENDING_BYTES,
         framing: Framing = LINES,
+        most_unread: int = 0,
         stats: OutputStats,
         limited: Limited,
     ) -> None:
         self.transport, self.host, self.port, self.path = transport, host, str(port), path
         self.stats = stats
         self._limited = limited
+        self._most_unread = most_unread
         self._backlog = Backlog(max_pending_bytes, stats, framing)
         self._name = f"{transport} {path if transport == 'unix' else _joined(host, str(port))}"
         self._addresses: list[_Address] = []  # those not tried yet
@@ -249,7 +251,7 @@ class Peer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, value in _KEEPALIVE:
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
-            return StreamLink(sock, self._backlog)
+            return StreamLink(sock, self._backlog, self._most_unread)
         except BaseException:
             sock.close()
             raise

@@ -119,6 +119,11 @@ class Input(Plugin[SomeOptions]):
         """Stop the source and yield all that it still holds."""
 
     @property
+    def claims(self) -> str:
+        """What only one input can have, such as a group; empty: nothing."""
+        return ""
+
+    @property
     def more(self) -> bool:
         """Whether `receive` should be called again at once."""
         return False
@@ -189,6 +194,14 @@ AnyPlugin: TypeAlias = "Input[Options] | Filter[Options] | Output[Options]"
 _ROOMS = (inputs, filters, outputs)
 _ENTRY_POINTS = "nflowlevel.plugins"
 
+#: The plugins of ulogd2 2.0.8.
+ULOGD2_NAMES = (
+    *("NFLOG", "NFCT", "NFACCT", "UNIXSOCK", "ULOG"),
+    *("BASE", "IFINDEX", "IP2STR", "IP2BIN", "IP2HBIN", "HWHDR", "MARK", "PRINTPKT", "PRINTFLOW", "PWSNIFF"),
+    *("JSON", "LOGEMU", "SYSLOG", "OPRINT", "GPRINT", "NACCT", "XML", "PCAP", "GRAPHITE", "IPFIX"),
+    *("SQLITE3", "PGSQL", "MYSQL", "DBI"),
+)
+
 
 def builtin_names() -> tuple[str, ...]:
     """Return the names of the plugins that come with nflowlevel."""
@@ -205,6 +218,8 @@ def find_plugin(name: str) -> type[AnyPlugin]:
     others = _entry_points()
     if name not in others:
         known = (*builtin_names(), *others)
+        if name in ULOGD2_NAMES:
+            raise NflowError(f"the plugin '{name}' of ulogd2 is not here; comment this stack out (docs/from-ulogd2.md)")
         raise NflowError(f"no plugin '{name}'{nearest(name, known)}; there are {', '.join(sorted(known))}")
     try:
         found = others[name].load()

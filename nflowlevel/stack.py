@@ -139,12 +139,25 @@ def build(config: Config) -> list[Stack]:
             stacks.append(_build_stack(config, line, sources))
         except ConfigErrors as several:
             errors += [error for error in several.errors if str(error) not in map(str, errors)]
+    errors += _claimed_twice(config, sources.values())
     if errors:
         raise ConfigErrors(errors)
     for stack in stacks:
         for plugin in (*stack.filters, stack.output):
             plugin.stacks = stacks
     return stacks
+
+
+def _claimed_twice(config: Config, sources: Iterable[Source]) -> Iterator[ConfigError]:
+    """Yield an error for each input that wants what another has: it could never start."""
+    holders: dict[str, str] = {}
+    for source in sources:
+        instance, claims = source.input.instance, source.input.claims
+        holder = holders.setdefault(claims, instance)
+        if claims and holder != instance:
+            line = config.sections[instance].line if instance in config.sections else 0
+            message = f"[{instance}] {claims} is read by [{holder}] already; let both stacks begin with {holder}"
+            yield ConfigError(message, file=config.file, line=line)
 
 
 def _build_stack(config: Config, line: StackLine, sources: dict[str, Source]) -> Stack:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from nflowlevel.openfile import OpenFile
     from nflowlevel.stats import OutputStats
 
+_LEAST_WAIT_SECS = 0.05
+
 
 class Syncer:
     """Syncs what one target (`name`, for messages) writes; the thread starts when it is first needed.
@@ -47,7 +49,8 @@ class Syncer:
             self._stop = True
             self._changed.notify()
         if self._thread:
-            self._thread.join(max(0.0, timeout))
+            # Also without time a sync of nothing, or of little, gets its chance.
+            self._thread.join(max(_LEAST_WAIT_SECS, timeout))
             if self._thread.is_alive():
                 log.error("%s: the last fdatasync is not finished; the stop does not wait for it", self._name)
 

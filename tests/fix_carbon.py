@@ -15,7 +15,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -138,7 +138,11 @@ class Carbon:
         self._until(lambda: self.sum(metric) >= total, f"{metric} adds up to {total}", metric)
         assert self.sum(metric) == total, f"{metric}: {self.points(metric)}"
 
-    def _until(self, condition, what: str, metric: str = "") -> None:  # type: ignore[no-untyped-def]
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        """Wait until something that depends on what is stored has happened."""
+        self._until(condition, "what the test waits for")
+
+    def _until(self, condition: Callable[[], object], what: str, metric: str = "") -> None:
         end = time.monotonic() + PATIENCE
         while not condition():
             told = (

@@ -373,7 +373,8 @@ def test_logfile_syslog(netns: Netns, tmp_path: Path, out: Path, syslog: Any) ->
     lines = _syslog_lines(sock, "closed")
     # facility 3 (daemon) * 8 + 6 (info) or 5 (notice)
     assert re.fullmatch(rf"<30>.{{15}} nflowlevel\[{daemon.pid}\]: stack=.* runs\0?", lines[0])
-    assert re.fullmatch(rf"<29>.{{15}} nflowlevel\[{daemon.pid}\]: SIGTERM: stopping\0?", lines[1])
+    assert re.fullmatch(rf"<29>.{{15}} nflowlevel\[{daemon.pid}\]: 1 of 1 stacks run\0?", lines[1])
+    assert re.fullmatch(rf"<29>.{{15}} nflowlevel\[{daemon.pid}\]: SIGTERM: stopping\0?", lines[2])
     assert daemon.stderr == ""
 
 

@@ -69,7 +69,7 @@ def test_a_source_is_shared_by_its_id() -> None:
 def test_an_output_may_have_the_id_of_a_source() -> None:
     """D-C22: ulogd2 then never starts the source."""
     one, two = stacks_of(
-        "[global]\nstack=a:NFLOG,b:BASE,x:JSON\nstack=x:NFLOG,b:BASE,j:JSON\n[a]\n[x]\n[j]\n",
+        "[global]\nstack=a:NFLOG,b:BASE,x:JSON\nstack=x:NFLOG,b:BASE,j:JSON\n[a]\ngroup=5\n[x]\n[j]\n",
     )
     assert isinstance(one.output, JSON)
     assert isinstance(two.source.input, NFLOG)
@@ -319,3 +319,20 @@ def test_errors_are_told_with_their_type_where_it_is_not_known() -> None:
     assert told(StackError("no room")) == "no room"
     assert told(OSError(2, "No such file")) == "[Errno 2] No such file"
     assert told(ValueError("no number")) == "ValueError: no number"
+
+
+def test_a_group_has_one_input() -> None:
+    """It could never start: ulogd2 finds out by the kernel's refusal, and names itself as the other reader."""
+    with pytest.raises(ConfigErrors) as caught:
+        stacks_of(
+            "[global]\nstack=a:NFLOG,b:BASE,j:JSON\nstack=c:NFLOG,b:BASE,j:JSON\n[a]\ngroup=3\n[c]\ngroup=3\n[j]\n"
+        )
+    (error,) = caught.value.errors
+    assert (error.line, error.message) == (
+        6,
+        "[c] group 3 is read by [a] already; let both stacks begin with a",
+    )
+    stacks_of(
+        "[global]\nstack=a:NFLOG,b:BASE,j:JSON\nstack=c:NFLOG,b:BASE,j:JSON\n"
+        "[a]\ngroup=3\n[c]\ngroup=3\nnetwork_namespace_path=other\n[j]\n"
+    )

@@ -264,7 +264,7 @@ class AcctSocket:
     def _capability_hint(self) -> str:
         with entered(self._netns):
             obstacle = procfs.admin_obstacle()
-        remedy = "run as root, or with: setpriv --ambient-caps +net_admin --inh-caps +net_admin"
+        remedy = "run as root; a service gets it by AmbientCapabilities=CAP_NET_ADMIN"
         return f"{obstacle}; {remedy}" if obstacle else ""
 
     def close(self) -> None:

@@ -62,7 +62,6 @@ def _examine(group: int | None, config: str | None, netns: str | None) -> Iterat
     if not stacks:
         return
     wanted = [item for item in _wanted(stacks, netns) if group in (None, item.group)]
-    yield from _conflicts(wanted)
     places = dict.fromkeys(item.netns for item in wanted)
     for place in places:
         label = f"namespace {place or '(own)'}: " if len(places) > 1 else ""
@@ -97,15 +96,6 @@ def _wanted(stacks: Iterable[Stack], netns: str | None) -> list[Wanted]:
         for instance, options in inputs.items()
         if isinstance(options, NFLOGOptions)
     ]
-
-
-def _conflicts(wanted: Iterable[Wanted]) -> Iterator[Finding]:
-    first: dict[tuple[str | None, int], str] = {}
-    for netns, group, instance in wanted:
-        other = first.setdefault((netns, group), instance)
-        if other != instance:
-            text = f"[{other}] and [{instance}] read group {group}, but a group has one reader"
-            yield Finding("problem", text, f"put [{other}] at the head of both stacks, or give one another group")
 
 
 def _namespace(netns: str | None, wanted: list[Wanted]) -> Iterator[Finding]:

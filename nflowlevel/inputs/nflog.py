@@ -101,6 +101,12 @@ class NFLOG(Input[NFLOGOptions]):
         }
         return tuple(key for key in super().published() if key.name not in absent)
 
+    @property
+    def claims(self) -> str:
+        """The group, in its namespace."""
+        netns = self.options.network_namespace_path
+        return f"group {self.options.group}" + (f" of namespace {netns}" if netns else "")
+
     def open(self) -> None:
         """Bind the group."""
         options = self.options

@@ -19,7 +19,7 @@ A receiver that is away, at the start too, slow, or closing stops nothing: polls
 `max_pending_bytes`, and are sent when it is back; it is tried again after 0.1 s, 0.2 s … 5 s. Where that memory is full
 the counts of further polls are added up (with `zerocounter`; else the next total has them) and sent with the first poll
 that finds room: the resolution in time is lost, no packet. What TCP had not acknowledged when a connection broke is
-sent again, and so is what was acknowledged within the last 2 s, at most 1 MiB; a point that comes twice is the same
+sent again, and so is what was acknowledged within the last 2 s, at most 8 MiB; a point that comes twice is the same
 point. UDP has no acknowledgement: what the receiver's socket has no room for is lost, and nobody is told.
 """
 
@@ -53,6 +53,9 @@ _ESCAPED = re.compile(rb"[^A-Za-z0-9_:+@#=.-]|^\.|\.(?=\.|$)")
 #: A file name is no longer (NAME_MAX): each level of the tree is a directory of carbon's.
 _LEVEL_BYTES = 255
 _HASH_DIGITS = 16
+
+#: What a receiver that dies may not have read, though it was acknowledged: more than sockets keep by default (6 MiB).
+_MOST_UNREAD = 8 << 20
 
 #: Objects in a pickle. carbon takes 1 MiB at once and handles one in one go; its own relays send 500 points.
 _PICKLE_OBJECTS = 500
@@ -228,6 +231,7 @@ class GRAPHITE(Output[GRAPHITEOptions]):
             host=options.host,
             port=options.port or (_PICKLE_PORT if pickles else _PLAINTEXT_PORT),
             max_pending_bytes=options.max_pending_bytes,
+            most_unread=_MOST_UNREAD,
             framing=Frames(_PICKLE_OBJECTS) if pickles else Lines(per_record=2, datagram_bytes=options.datagram_bytes),
             stats=self._stats,
             limited=Limited(),

@@ -63,6 +63,11 @@ class JSONOptions(Options, frozen=True, kw_only=True):
         int, Meta(ge=0, description="Memory for records that wait while the target is away.")
     ] = 64 << 20
 
+    def __post_init__(self) -> None:
+        """A number that is no port would be tried for ever."""
+        if self.port.isdecimal() and not 0 < int(self.port) < 65536:
+            raise ValueError(f"port={self.port}: 1 to 65535, or the name of a service")
+
 
 class JSON(Output[JSONOptions]):
     """The JSON plugin; see the module."""

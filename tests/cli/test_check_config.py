@@ -134,10 +134,13 @@ def test_warnings_do_not_keep_it_from_starting(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"{file}: no errors; 1 stack\n")
     lines = done.stderr.splitlines()
     assert len(lines) == 4
-    assert lines[0] == f"{file}:2: plugin='/usr/lib/ulogd/mine.so' does not have the name of an ulogd2 module: ignored"
-    assert lines[1].startswith(f"{file}:5: 'group': text behind the value is ignored; ")
+    assert (
+        lines[0]
+        == f"warning: {file}:2: plugin='/usr/lib/ulogd/mine.so' does not have the name of an ulogd2 module: ignored"
+    )
+    assert lines[1].startswith(f"warning: {file}:5: 'group': text behind the value is ignored; ")
     assert "(no stack uses this section)" in lines[2]
-    assert lines[3] == f"{file}:8: second section [g]: ignored, the one in line 4 is read"
+    assert lines[3] == f"warning: {file}:8: second section [g]: ignored, the one in line 4 is read"
 
 
 def test_the_default_is_ulogds_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -400,7 +400,7 @@ def test_configuration_that_reads_a_group_twice(netns: Netns, tmp_path: Path, as
         f"g:NFLOG,{_FILTERS},j:JSON", f"h:NFLOG,{_FILTERS},j:JSON", g="group=2", h="group=2", j=f"file={tmp_path}/out"
     )
     answer = ask("--netns", netns.name, "--config", _write(tmp_path, text))
-    assert answer.has("problem", "[g] and [h] read group 2, but a group has one reader")
+    assert answer.has("problem", "[h] group 2 is read by [g] already; let both stacks begin with g")
 
 
 def test_configuration_of_two_namespaces(netns: Netns, tmp_path: Path, ask: Doctor) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import pickle
 import random
 import re
@@ -32,6 +34,8 @@ from tests.fix_receiver import Receiver
 from tests.test_peer import unused_port
 
 __all__ = ["carbon"]
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 Make = Callable[..., GRAPHITE]
 Receive = Callable[..., Receiver]
@@ -575,3 +579,58 @@ def test_all_that_the_kernel_counted_is_delivered(pair: Pair, tmp_path: Path, se
     assert sum(value for (path, _), value in delivered.items() if path.endswith("http.pkts")) == sent
     assert pair.fw.counter("ipv4.http") == 0
     assert output.stats.dropped["full"] == output.stats.dropped["stop"] == 0
+
+
+def test_examples_in_carbon(pair: Pair, tmp_path: Path) -> None:
+    """Example rules for iptables and nft and the example configuration: the figures are those of the packets sent."""
+    pair.fw.run("sh", str(EXAMPLES / "iptables" / "accounting.sh"), "add")
+    pair.fw.run("nft", "-f", str(EXAMPLES / "nft" / "accounting.nft"))
+    text = (EXAMPLES / "grafana" / "accounting.conf").read_text()
+    with Carbon(tmp_path, netns=pair.fw) as carbon, Daemon(tmp_path, text, netns=pair.fw) as daemon:
+        for family, target in ((socket.AF_INET, pair.PEER4), (socket.AF_INET6, pair.PEER6)):
+            with pair.fw.enter(), socket.socket(family, socket.SOCK_STREAM) as http:
+                http.settimeout(10)
+                assert http.connect_ex((target, 80)) == errno.ECONNREFUSED  # a SYN and a RST
+        daemon.send(signal.SIGUSR2)
+        for metric in ("ipv4.http", "ipv6.http"):
+            carbon.wait_for(f"fw.{metric}.pkts", 2)
+            assert carbon.sum(f"fw.{metric}.bytes") > 80
+            carbon.wait_until(lambda metric=metric: 2 in carbon.points(f"fw.inet.accounting.{metric}.pkts").values())
+        dashboard = json.loads((EXAMPLES / "grafana" / "graphite.json").read_text())
+        variables = {each["name"]: each["query"] for each in dashboard["templating"]["list"]}
+        shown = set()
+        for target in (each["target"] for panel in dashboard["panels"] for each in panel["targets"]):
+            for name, value in variables.items():
+                target = target.replace(f"${name}", value)
+            for pattern in re.findall(r"fw\.[a-z0-9*.]+", target):
+                expression = re.compile(pattern.replace(".", r"\.").replace("*", "[^.]+"))
+                found = {metric for metric in carbon.metrics() if expression.fullmatch(metric)}
+                assert found, f"{pattern} shows nothing"
+                shown |= found
+        assert shown == {metric for metric in carbon.metrics() if metric.startswith("fw.")}
+    pair.fw.run("sh", str(EXAMPLES / "iptables" / "accounting.sh"), "delete")
+
+
+@pytest.mark.parametrize("protocol", ["plaintext", "pickle"])
+def test_large_poll_that_a_dying_receiver_had_not_read(make: Make, receive: Receive, protocol: str) -> None:
+    """Acknowledged by its kernel, but never read: all of it is sent again."""
+    if int(Path("/proc/sys/net/core/rmem_max").read_text()) < 4 << 20:
+        pytest.skip("net.core.rmem_max is below 4 MiB: no receiver can leave that much unread")
+    receiver = receive(buffer_bytes=4 << 20)
+    receiver.reads.clear()
+    output = make(receiver, protocol=protocol)
+    counts = {f"counter{n:06}": (n, n) for n in range(40_000)}
+    output.write(sums(counts, second=5))
+    wait_until_written(output)
+    assert output.stats.bytes > 2 << 20
+    receiver.stop()
+    again = receive(address=receiver.address)
+    output.write(sums({"last": (1, 1)}, second=6))
+    wait_until_written(output)
+    output.close()
+    wait_for(lambda: not again._open)
+    data = again.data
+    found = points(data) if protocol == "plaintext" else list(_whole_frames(data))
+    assert {path for path, _, _ in found} >= {
+        f"{name}.{what}" for name in (*counts, "last") for what in ("pkts", "bytes")
+    }

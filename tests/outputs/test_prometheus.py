@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import builtins
+import json
+import re
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +24,7 @@ from nflowlevel.errors import NotSupported, OutputError
 from nflowlevel.inputs.nftcounter import NFTCOUNTER, NFTCOUNTEROptions
 from nflowlevel.outputs import prometheus
 from nflowlevel.outputs.prometheus import PROMETHEUS, PROMETHEUSOptions
+from nflowlevel.stats import GroupStats
 from tests.fix_daemon import FILTERS, Daemon, config, log_rule, wait_for
 from tests.fix_lines import check, no_descriptor_left
 from tests.fix_netns import Pair
@@ -226,6 +231,21 @@ def test_counters_of_all_stacks(make: Make) -> None:
 def test_used_alone_it_has_no_daemon(make: Make) -> None:
     samples = scrape(url(make()))
     assert {name for name, _ in samples} == {"nflowlevel_info"}
+
+
+def test_dashboard_asks_for_what_is_served() -> None:
+    example = Path(__file__).parent.parent.parent / "examples" / "grafana" / "prometheus.json"
+    dashboard = json.loads(example.read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    queries += [variable["query"]["query"] for variable in dashboard["templating"]["list"]]
+    (one, _) = stacks_of("[global]\nstack=l:NFLOG,p:PROMETHEUS\nstack=l:NFLOG,p:PROMETHEUS\n[l]\ngroup=5\n")
+    assert isinstance(one.output, PROMETHEUS)
+    one.output.write(sums({"c": (1, 1), "q": (None, 5)}, limits=[None, 10]))  # type: ignore[dict-item]
+    one.source.is_open, one.source.input._group = True, SimpleNamespace(stats=GroupStats())  # type: ignore[attr-defined]
+    served = {name for name, _ in samples_of(one.output._answer("")[1].decode(), parse_openmetrics)}
+    asked = {name for query in queries for name in re.findall(r"nflowlevel_\w+", query)}
+    assert asked <= served
+    assert len(asked) > 12
 
 
 # Life
