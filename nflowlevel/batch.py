@@ -234,13 +234,17 @@ class Batch:
         TypeError: pieces of the buffer such as raw.pkt have no column; take `values`.
         """
         field = columns_of_records.get(key)
-        if field is not None and self._rows is None and not self._added:
-            column: np.ndarray[Any, Any] = (self._table if self._table is not None else self._make_table())[field]
-            return column
-        return self._other_column(key)
+        if field is None or self._rows is not None or self._added or self._lease is None:
+            return self._other_column(key)
+        # The short way, for what is asked most: every call costs what a packet may.
+        if self._table is None:
+            ndarray, dtype = record_array()
+            self._table = ndarray(self._count, dtype, self._lease.memory, DATA_BYTES)
+        column: np.ndarray[Any, Any] = self._table[field]
+        return column
 
     def _other_column(self, key: str) -> np.ndarray[Any, Any]:
-        """`column` without the short way for what is asked most: a field of all records, asked for before."""
+        """`column` of what was not asked for before, of selected packets, of added values."""
         if self._is_list(key):
             joined: np.ndarray[Any, Any] = numpy().array(self.values(key))
             return joined

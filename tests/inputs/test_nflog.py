@@ -7,6 +7,8 @@ import errno
 import logging
 import os
 import select
+import socket
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -266,3 +268,18 @@ def test_pause_only_while_packets_come_fast(pair: Pair, opened: Callable[..., NF
     assert nflog.pause == 0
     assert not nflog.receive()
     assert nflog.pause == 0
+
+
+def test_conntracks_reasons_come_as_prefix_of_group_0(pair: Pair, opened: Callable[..., NFLOG]) -> None:
+    """With nfnetlink_log active and invalid packets logged, conntrack's own messages are records of group 0."""
+    pair.fw.nft("table ip t {\n chain c {\n type filter hook input priority 0\n ct state invalid counter\n }\n}\n")
+    pair.fw.sysctl("net.netfilter.nf_conntrack_checksum", 0)
+    nf_log.set_log_invalid("tcp", netns=pair.fw.name)
+    nflog = opened(pair.fw, group=0)  # group 0 makes nfnetlink_log the logger
+    syn_fin = 3
+    segment = struct.pack(">HHIIBBHHH", 40000, 22, 3, 4, 5 << 4, syn_fin, 1024, 0, 0)
+    with pair.peer.enter(), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as tcp:
+        tcp.sendto(segment, (pair.FW4, 0))
+    (packet,) = received(nflog, 1)
+    assert "invalid tcp flag combination" in str(packet["oob.prefix"])
+    assert (packet["ip.saddr"], packet["tcp.dport"]) == (pair.PEER4, 22)
