@@ -47,8 +47,8 @@ class Slot:
 class Lease:
     """A filled slot, for as long as anybody looks at it.
 
-    `data` and `records` are C pointers, `memory` is the whole slot as a read-only memoryview. All three may be copied,
-    sliced and kept; they hold the slot.
+    `memory` is the whole slot as a read-only memoryview, `data` a C pointer to it: both may be copied, sliced and kept,
+    they hold the slot. `records` points into it and holds nothing: it is good while the lease or one of them is kept.
     """
 
     __slots__ = ("_casts", "data", "memory", "records")
