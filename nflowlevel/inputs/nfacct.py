@@ -41,6 +41,7 @@ from nflowlevel.keys import Key
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.options import Options, printable
 from nflowlevel.plugin import Input
+from nflowlevel.schedule import Schedule
 from nflowlevel.stats import Counters, counter
 
 #: Quotas reached at the same time that are named one by one.
@@ -88,8 +89,7 @@ class NFACCT(Input[NFACCTOptions]):
         self._limited = Limited()
         self._accounting: Accounting | None = None
         self._events: QuotaEvents | None = None
-        self._next = 0.0
-        self._poll_now = False
+        self._schedule = Schedule(options.pollinterval)
 
     def published(self) -> tuple[Key, ...]:
         """The time is published only where it was asked for."""
@@ -107,8 +107,7 @@ class NFACCT(Input[NFACCTOptions]):
         except BaseException:
             self.close()
             raise
-        self._next = time.monotonic() + self.options.pollinterval
-        self._poll_now = False
+        self._schedule.start()
 
     # -- when ----------------------------------------------------------------------------------------------------
 
@@ -120,29 +119,22 @@ class NFACCT(Input[NFACCTOptions]):
     @property
     def deadline(self) -> float | None:
         """When the next poll is due."""
-        return 0.0 if self._poll_now else self._next
+        return self._schedule.deadline
 
     def poll_now(self) -> None:
         """Poll when the loop comes round next; the grid of the others stays."""
-        self._poll_now = True
-
-    def _is_due(self) -> bool:
-        """Tell whether to poll now, and set the time of the next poll."""
-        due, self._poll_now = self._poll_now, False
-        late = time.monotonic() - self._next
-        if late < 0:
-            return due
-        missed = int(late // self.options.pollinterval)
-        self._stats.missed += missed
-        self._next += (missed + 1) * self.options.pollinterval
-        return True
+        self._schedule.ask()
 
     # -- what ----------------------------------------------------------------------------------------------------
 
     def receive(self) -> Batch:
         """Poll, if it is time to; log the quotas that were reached."""
         self._log_quotas()
-        return self._poll() if self._is_due() else Batch(None, 0)
+        missed = self._schedule.due()
+        if missed is None:
+            return Batch(None, 0)
+        self._stats.missed += missed
+        return self._poll()
 
     def _poll(self) -> Batch:
         assert self._accounting is not None, "NFACCT is used before open()"

@@ -27,6 +27,7 @@ from nflowlevel.binding.nftables import NamedObjects
 from nflowlevel.keys import Key
 from nflowlevel.options import Options
 from nflowlevel.plugin import Input
+from nflowlevel.schedule import Schedule
 from nflowlevel.stats import Counters, counter
 
 
@@ -62,8 +63,7 @@ class NFTCOUNTER(Input[NFTCOUNTEROptions]):
         super().__init__(instance, options)
         self._stats = NFTCOUNTERStats()
         self._objects: NamedObjects | None = None
-        self._next = 0.0
-        self._poll_now = False
+        self._schedule = Schedule(options.pollinterval)
 
     def published(self) -> tuple[Key, ...]:
         """The time is published only where it was asked for."""
@@ -80,7 +80,7 @@ class NFTCOUNTER(Input[NFTCOUNTEROptions]):
             objects.close()
             raise
         self._objects = objects
-        self._next = time.monotonic() + self.options.pollinterval
+        self._schedule.start()
 
     def fileno(self) -> int:
         """There is nothing to wait for but the time."""
@@ -89,23 +89,19 @@ class NFTCOUNTER(Input[NFTCOUNTEROptions]):
     @property
     def deadline(self) -> float | None:
         """When the next poll is due."""
-        return 0.0 if self._poll_now else self._next
+        return self._schedule.deadline
 
     def poll_now(self) -> None:
         """Poll when the loop comes round next; the grid of the others stays."""
-        self._poll_now = True
+        self._schedule.ask()
 
     def receive(self) -> Batch:
         """Poll, if it is time to."""
         assert self._objects is not None, "NFTCOUNTER is used before open()"
-        late = time.monotonic() - self._next
-        if late < 0 and not self._poll_now:
+        missed = self._schedule.due()
+        if missed is None:
             return Batch(None, 0)
-        if late >= 0:
-            missed = int(late // self.options.pollinterval)
-            self._stats.missed += missed
-            self._next += (missed + 1) * self.options.pollinterval
-        self._poll_now = False
+        self._stats.missed += missed
         now = time.time_ns()
         try:
             objects = self._objects.take() if self.options.zerocounter else self._objects.read()

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
+from nflowlevel import schedule
 from nflowlevel.accounting import Accounting, QuotaEvents
 from nflowlevel.config import parse_text
 from nflowlevel.errors import ConfigError, KernelError
-from nflowlevel.inputs import nfacct as module
 from nflowlevel.inputs.nfacct import NFACCT, NFACCTOptions
 from nflowlevel.logs import log
 from nflowlevel.stack import build
@@ -37,8 +37,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(module, "time", self)
-        self.time_ns = time.time_ns
+        monkeypatch.setattr(schedule, "time", self)
 
     def monotonic(self) -> float:
         return self.now

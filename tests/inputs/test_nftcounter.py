@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from nflowlevel import schedule
 from nflowlevel.batch import Batch
 from nflowlevel.binding.nftables import NamedObjects
 from nflowlevel.errors import ConfigError, KernelError
-from nflowlevel.inputs import nftcounter
 from nflowlevel.inputs.nftcounter import NFTCOUNTER, NFTCOUNTEROptions
 from tests.fix_daemon import Daemon, config, records
 from tests.fix_lines import no_descriptor_left
@@ -58,7 +58,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(nftcounter.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(schedule.time, "monotonic", lambda: self.now)
 
 
 def polled(input_: NFTCOUNTER) -> Batch:
