@@ -22,7 +22,7 @@ FORMATS = {"u8": "B", "u16": "H", "u32": "I"}
 ITEM_BYTES = {"B": 1, "H": 2, "I": 4, "Q": 8}
 
 _ADDRESS_BYTES = {"addr": 16, "addr4": 4}
-TEXT_KINDS = frozenset(("text", "mac", "macbytes", "ifname", "addr", "addr4"))
+TEXT_KINDS = frozenset(("text", "mac", "macbytes", "ifname", "addr", "addr4", "addrbin"))
 
 #: Where nfl_record.valid lies, as 64-bit words from the start of a slot.
 VALID_AT = (DATA_BYTES + offset_of("valid")) // 8

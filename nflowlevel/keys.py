@@ -21,11 +21,11 @@ class Key(NamedTuple):
     name: str
     plugin: str
     type: str
-    """ulogd2's type: uint8, uint16, uint32, bool (a number), ipaddr, string or raw (bytes)."""
+    """ulogd2's type: uint8, uint16, uint32, uint64, bool (a number), ipaddr, string, rawstr (a number of many digits) or raw (bytes)."""
     kind: str
     """How it lies in the record: u8 u16 u32, addr addr4, fixed (bytes in the record), bytes or text (offset and length
     into the receive buffer), mac (hardware address in the record), macbytes (bytes as hardware address), ifname (an
-    ifindex to look up); column: not in the record of a packet, the plugin adds it to the batch."""
+    ifindex to look up), addrbin (an address in hex digits); column: not in the record of a packet, the plugin adds it to the batch."""
     field: str
     valid: str
     meaning: str
@@ -210,6 +210,8 @@ def _filters() -> list[Key]:
         text("IP2STR", "ip.daddr.str", "IP", "Destination address as text.", "addr", "ip_daddr", "dest_ip"),
         text("IP2STR", "arp.saddr.str", "ARP_ADDR", "ARP sender's address as text.", "addr4", "arp_saddr"),
         text("IP2STR", "arp.daddr.str", "ARP_ADDR", "ARP target's address as text.", "addr4", "arp_daddr"),
+        _key("IP2BIN", "ip.saddr.bin", "rawstr", "IP", "Source address as `0x` and 32 hex digits, IPv4 mapped into ::ffff:0:0/96.", kind="addrbin", field="ip_saddr"),
+        _key("IP2BIN", "ip.daddr.bin", "rawstr", "IP", "Destination address likewise.", kind="addrbin", field="ip_daddr"),
         _key("HWHDR", "raw.type", "uint16", "HWTYPE", "Link type; 65535 where only the sender's address is known.", field="hwhdr_type"),
         _key("HWHDR", "oob.protocol", "uint16", "PACKET_HDR", "EtherType, of the Ethernet header where there is one.", field="hwhdr_protocol"),
         text("HWHDR", "mac.saddr.str", "MAC_SADDR", "Sender's hardware address as text.", "mac", "mac_saddr"),

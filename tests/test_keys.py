@@ -163,6 +163,7 @@ def test_every_key_is_of_a_known_kind() -> None:
         "bool": {"u8"},
         "ipaddr": {"addr", "addr4"},
         "raw": {"bytes", "fixed"},
+        "rawstr": {"addrbin"},
         "string": {"text", "addr", "addr4", "mac", "macbytes", "ifname"},
     }
     for key in CATALOGUE:

@@ -328,6 +328,7 @@ def test_split() -> None:
 def test_derived_addresses_and_names() -> None:
     keys = base(by_name("ip6-from-mapped"))
     texts = {"ip.saddr.str": "::ffff:10.77.0.2", "ip.daddr.str": "fd77::1"}
+    texts |= {"ip.saddr.bin": "0x" + "0" * 20 + "ffff0a4d0002", "ip.daddr.bin": "0xfd77" + "0" * 27 + "1"}
     assert derive(keys, {}) == texts | {"oob.in": "", "oob.out": ""}
     assert derive({"oob.ifindex_in": 3, "oob.ifindex_out": 4}, {3: "va"}) == {"oob.in": "va", "oob.out": ""}
     ports = derive({"oob.physindev": 3, "oob.physoutdev": 4}, {3: "pa"})

@@ -11,8 +11,8 @@ HERE = Path(__file__).parent
 PACKAGE_ROOT = HERE.parent.parent
 
 #: One fragment per library and one per C file of ours, in an order in which each knows the types it needs.
-FRAGMENTS = ("process.h", "mnl.h", "nflog.h", "nfacct.h", "batch.h", "jsonlines.h", "counters.h")
-SOURCES = ("batch.c", "jsonlines.c", "counters.c")
+FRAGMENTS = ("process.h", "mnl.h", "nflog.h", "nfacct.h", "batch.h", "render.h", "counters.h")
+SOURCES = ("batch.c", "render.c", "counters.c")
 
 ffibuilder = FFI()
 for fragment in FRAGMENTS:
@@ -32,7 +32,7 @@ ffibuilder.set_source(
     #include <libnetfilter_log/libnetfilter_log.h>
     #include <libnetfilter_acct/libnetfilter_acct.h>
     #include "batch.h"
-    #include "jsonlines.h"
+    #include "render.h"
     #include "counters.h"
 
     /* In the C library, but declared only by libcap's header. */

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Render records by a plan: whole lines of JSON, or one column as text. The loops are in _cdefs/jsonlines.c.
+"""Render records by a plan: lines of JSON, rows for a database, one column as text. The loops are in _cdefs/render.c.
 
 A plan is made once per stack; only columns that Python added change from batch to batch.
 """
@@ -29,7 +29,11 @@ _KINDS: dict[str, int] = {
     "mac": lib.NFL_MAC,
     "macbytes": lib.NFL_MAC_BYTES,
     "ifname": lib.NFL_IFNAME,
+    "addrbin": lib.NFL_ADDR_BIN,
 }
+
+#: As the same and as a number: a column may ask for either.
+_ADDRESS_KINDS = ("addr", "addr4")
 
 #: No number, address, hardware address or interface name is longer as JSON; a label may be copied as a whole.
 _VALUE_BYTES = 6 * 32 + 2 + lib.NFL_LABEL_BYTES
@@ -87,16 +91,23 @@ class Records:
     time: tuple[int, int | None] = (0, None)
 
 
-def _column(label: bytes, key: Key) -> dict[str, object]:
+def _column(key: Key, kind: int, label_length: int = 0) -> dict[str, object]:
     column: dict[str, object] = {
         "label": ffi.NULL,
-        "label_length": len(label),
-        "kind": _KINDS[key.kind],
+        "label_length": label_length,
+        "kind": kind,
         "valid": valid_bit(key),
         "field": _OFFSETS[key.field],
     }
     if key.kind in ("text", "mac", "macbytes"):
         column["field2"] = _OFFSETS[key.field + "_len"]
+    elif key.kind == "bytes":
+        length = "raw_pktlen" if key.field == "raw_pkt" else key.field + "_len"
+        column["field2"], column["width"] = _OFFSETS[length], field_size(length)
+    elif key.kind == "fixed":
+        # The hardware address of a netlink attribute has a length of its own; those of ARP are always whole.
+        column["field2"] = _OFFSETS["raw_mac_addrlen"] if key.field == "raw_mac_saddr" else 0
+        column["width"] = field_size(key.field)
     return column
 
 
@@ -127,7 +138,7 @@ class JSONPlan:
                 column: dict[str, object] = {"label_length": len(label), "kind": lib.NFL_ROW_INT}
                 self._added.append((number, key if isinstance(key, str) else key.name))
             else:
-                column = _column(label, key)
+                column = _column(key, _KINDS[key.kind], len(label))
                 if name in actions:
                     column["kind"] = lib.NFL_ACTION
             column["label"] = self._text(label.ljust(lib.NFL_LABEL_BYTES))
@@ -186,6 +197,79 @@ class JSONPlan:
         del kept
 
 
+#: The name under which a row's time of reception is asked for: oob.time.sec and oob.time.usec together.
+TIME = "oob.time"
+#: What stands behind the name of a key whose address is wanted as a number.
+AS_NUMBER = ":number"
+
+
+class CopyPlan:
+    """Rows in the text format of PostgreSQL's COPY, with these fields in this order: at least one.
+
+    `members` are (name, key). A key given as a text is a column that Python adds to the batch under that name; a record
+    without it has no value. The name `oob.time` stands for the time, whatever the key; a name that ends in `:number`
+    asks for an IPv4 address as a number in host order.
+    """
+
+    def __init__(self, members: Sequence[tuple[str, Key | str]]) -> None:
+        self._added: list[tuple[int, str]] = []
+        columns = []
+        for number, (name, key) in enumerate(members):
+            if name == TIME:
+                columns.append({"kind": lib.NFL_TIME})
+            elif isinstance(key, str) or key.kind == "column":
+                columns.append({"kind": lib.NFL_ROW_INT})
+                self._added.append((number, key if isinstance(key, str) else key.name))
+            else:
+                columns.append(_column(key, _copy_kind(name, key)))
+        self._columns = ffi.new("struct nfl_column[]", columns)
+        fixed = len(columns) * (_VALUE_BYTES + 1)
+        self._plan = ffi.new(
+            "struct nfl_copy *",
+            {"columns": self._columns, "count": len(columns), "fixed_size": fixed, "second": -1},
+        )
+        self._done = ffi.new("uint32_t *")
+        self._size = max(_FIRST_OUT_BYTES, 2 * fixed)
+        self._out: CData = _uninitialised("char[]", self._size)
+
+    def render(self, batch: Records, added: Mapping[str, AddedColumn]) -> Iterator[tuple[bytes, int]]:
+        """Yield (rows, number of rows); usually once. The bytes are the caller's to keep."""
+        plan = self._plan
+        plan.ifnames, plan.ifname_count = batch.names.array, len(batch.names)
+        second, usec = batch.time
+        plan.batch_second, plan.batch_usec = second, usec or 0
+        kept = [_fill(self._columns[number], added.get(name, _Nothing(batch))) for number, name in self._added]
+        first = 0
+        while first < batch.count:
+            size = lib.nfl_copy_render(
+                plan, batch.records, batch.data, batch.rows, first, batch.count, self._out, self._size, self._done
+            )
+            done = self._done[0]
+            if (done < batch.count and self._size < _MOST_OUT_BYTES) or not size:
+                self._size *= 2
+                self._out = _uninitialised("char[]", self._size)
+                continue
+            yield bytes(ffi.buffer(self._out, size)), done - first
+            first = done
+        del kept
+
+
+def _copy_kind(name: str, key: Key) -> int:
+    if key.kind in ("bytes", "fixed"):
+        return int(lib.NFL_BYTES_HEX if key.kind == "bytes" else lib.NFL_FIXED_HEX)
+    if name.endswith(AS_NUMBER) and key.kind in _ADDRESS_KINDS:
+        return int(lib.NFL_ADDR_NUMBER)
+    return _KINDS[key.kind]
+
+
+class _Nothing:
+    """The column of a batch that lacks it."""
+
+    def __init__(self, batch: Records) -> None:
+        rows = batch.count if batch.rows == ffi.NULL else 1 + max(batch.rows[i] for i in range(batch.count))
+        self.values: Sequence[None] = [None] * rows
+
+
 def _fill(column: CData, added: AddedColumn) -> object:
     """Point a plan's column at what Python added; the result has to live until the rendering is over."""
     values = added.values
@@ -220,7 +304,7 @@ class TextColumn:
     """One key as text: addresses, hardware addresses, names, prefixes. Never changed: threads may share it."""
 
     def __init__(self, key: Key) -> None:
-        self._column = ffi.new("struct nfl_column *", _column(b"", key))
+        self._column = ffi.new("struct nfl_column *", _column(key, _KINDS[key.kind]))
 
     def render(self, batch: Records) -> list[str]:
         """Return a text for each row; empty where the key does not hold."""

@@ -176,4 +176,4 @@ class JSON(Output[JSONOptions]):
 
 def _is_shown(key: Key | str) -> bool:
     """Whether JSON has a form for it: as in ulogd2, raw bytes and numeric addresses are left out."""
-    return isinstance(key, str) or key.type not in ("raw", "ipaddr")
+    return isinstance(key, str) or key.type not in ("raw", "rawstr", "ipaddr")

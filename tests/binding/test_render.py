@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Lines of JSON and columns of text rendered in C, against what Python makes of the same keys (json, socket)."""
+"""Lines of JSON, rows for a database and columns of text rendered in C, against what Python makes of the same keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from nflowlevel.batch import Batch
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.links import NameTable
-from nflowlevel.binding.render import JSONPlan, TextColumn, field_size, offset_of, valid_bit
+from nflowlevel.binding.render import CopyPlan, JSONPlan, TextColumn, field_size, offset_of, valid_bit
 from nflowlevel.keys import BY_NAME, CATALOGUE, Key, published_by
 from tests import oracle
 from tests.corpus import by_name, frames, ipv6
@@ -459,3 +459,117 @@ def test_there_is_a_bit_for_every_condition() -> None:
     named = {name for name in dir(lib) if name.startswith("NFL_VALID_")}
     assert len({getattr(lib, name) for name in named}) == len(named) <= 64
     assert named - {f"NFL_VALID_{key.valid}" for key in CATALOGUE} == {"NFL_VALID_KERNEL_TIME"}
+
+
+# -- rows for a database ----------------------------------------------------------------------------------------------
+
+_ESCAPES = {"\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\v": "\\v", "\f": "\\f", "\r": "\\r", "\0": "\ufffd"}
+
+#: All that a record holds, as a stack whose table is not known yet wants it; addresses as numbers too.
+_COPIED: list[tuple[str, Key | str]] = [("oob.time", "oob.time"), *_STACK.items()]
+_COPIED += [(key.name, key) for key in published_by("IP2BIN")]
+_COPIED += [(f"{name}:number", BY_NAME[name]) for name in ("ip.saddr", "ip.daddr", "arp.saddr", "icmp.gateway")]
+
+
+def rows_of(made: CopyPlan, batch: Batch) -> list[list[str]]:
+    """Return the fields of the rows rendered, as they are written."""
+    rows = []
+    for piece, count in made.render(batch.raw, batch.added):
+        assert piece.count(b"\n") == count
+        rows += [row.split("\t") for row in piece.decode("utf-8").removesuffix("\n").split("\n")]
+    return rows
+
+
+def copied(text: str) -> str:
+    return "".join(_ESCAPES.get(character, character) for character in text)
+
+
+def expected_field(item: str, values: dict[str, Any]) -> str:
+    """Return a field as COPY has to read it, by the oracle."""
+    if item == "oob.time":
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(values["oob.time.sec"]))
+        return f"{when}.{values['oob.time.usec']:06}+00"
+    name = item.removesuffix(":number")
+    value = values.get(name)
+    if value is None:
+        return "\\N"
+    if item.endswith(":number"):
+        return str(int.from_bytes(value)) if len(value) == 4 else "\\N"
+    if BY_NAME[name].type == "ipaddr":
+        return socket.inet_ntop(socket.AF_INET if len(value) == 4 else socket.AF_INET6, value)
+    if BY_NAME[name].type == "raw":
+        return f"\\\\x{value.hex()}"
+    if isinstance(value, str):
+        value = value.encode("utf-8", "surrogateescape")
+    return copied(value.decode("utf-8", "replace")) if isinstance(value, bytes) else str(value)
+
+
+def all_values(message: bytes) -> dict[str, Any]:
+    keys = oracle.decode(message, now=NOW, label=LABEL)
+    assert keys is not None
+    values: dict[str, Any] = {**keys, **oracle.derive(keys, NAMES)}
+    for direction in ("in", "out"):
+        if index := keys.get(f"oob.phys{direction}dev"):
+            values[f"oob.phys{direction}"] = NAMES.get(int(index), "")
+    return values | {name.removeprefix("HWHDR:"): v for name, v in values.items() if name.startswith("HWHDR:")}
+
+
+@pytest.mark.parametrize("family", [None, oracle.BRIDGE, oracle.NETDEV])
+def test_rows_of_every_frame(family: int | None) -> None:
+    messages = [message_of(frame, family) for frame in frames()]
+    messages += [message_of(frame, family, **FULL) for frame in frames()]
+    for piece in chunks(messages):
+        rows = rows_of(CopyPlan(_COPIED), decode(piece).batch)
+        for row, message in zip(rows, piece, strict=True):
+            values = all_values(message)
+            expected = {item: expected_field(item, values) for item, _ in _COPIED}
+            assert dict(zip((item for item, _ in _COPIED), row, strict=True)) == expected
+
+
+@given(prefix=st.binary(max_size=60).filter(lambda prefix: b"\0" not in prefix))
+def test_any_prefix_as_a_field(prefix: bytes) -> None:
+    batch = decode([build_message(b"", prefix=prefix, mark=1)]).batch
+    wanted = copied(prefix.decode("utf-8", "replace"))
+    assert rows_of(CopyPlan([("oob.prefix", BY_NAME["oob.prefix"]), ("oob.mark", BY_NAME["oob.mark"])]), batch) == [
+        [wanted, "1"]
+    ]
+
+
+def test_rows_of_added_columns() -> None:
+    batch = decode([build_message(b"", mark=number) for number in range(4)]).batch
+    batch.add("a.text", ["tab\there", None, "nul\0", "\\N"])
+    batch.add("a.number", [-1, None, 2**63 - 1, 0])
+    batch.add("a.float", [0.5, math.inf, None, math.nan])
+    members: list[tuple[str, Key | str]] = [("oob.mark", BY_NAME["oob.mark"])]
+    members += [(name, name) for name in ("a.text", "a.number", "a.float", "a.missing")]
+    assert rows_of(CopyPlan(members), batch) == [
+        ["0", "tab\\there", "-1", "0.5", "\\N"],
+        ["1", "\\N", "\\N", "inf", "\\N"],
+        ["2", "nul\ufffd", str(2**63 - 1), "\\N", "\\N"],
+        ["3", "\\\\N", "0", "nan", "\\N"],
+    ]
+    chosen = batch.select([1, 3])
+    assert [row[0] for row in rows_of(CopyPlan(members), chosen)] == ["1", "3"]
+
+
+def test_rows_that_are_no_packets() -> None:
+    sums = {"sum.name": ["a", "b"], "sum.pkts": [1, 2**64 - 1]}
+    batch = Batch.of_columns(sums, time=(1_795_460_084, 7))
+    members: list[tuple[str, Key | str]] = [("oob.time", "oob.time"), ("oob.mark", BY_NAME["oob.mark"])]
+    members += [(name, BY_NAME[name]) for name in sums]
+    when = "2026-11-23 18:54:44.000007+00"
+    assert rows_of(CopyPlan(members), batch) == [[when, "\\N", "a", "1"], [when, "\\N", "b", str(2**64 - 1)]]
+
+
+def test_rows_of_many_packets_grow_the_buffer() -> None:
+    batch = decode([message_of(by_name("udp4"), seq=number, prefix=b"x" * 120) for number in range(3000)]).batch
+    rows = rows_of(CopyPlan(_COPIED), batch)
+    at = [item for item, _ in _COPIED].index("oob.seq.local")
+    assert [int(row[at]) for row in rows] == list(range(3000))
+
+
+def test_a_row_longer_than_the_buffer() -> None:
+    payload = bytes(range(256)) * 240
+    batch = decode([build_message(payload)]).batch
+    (row,) = rows_of(CopyPlan([("raw.pkt", BY_NAME["raw.pkt"])] * 80), batch)
+    assert row == [f"\\\\x{payload.hex()}"] * 80

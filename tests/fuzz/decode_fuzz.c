@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Mutates messages, decodes them and renders what came of it. Every buffer is allocated to the byte, so that the sanitizers
  * see each read and write beyond what is there; what they cannot see is checked here: that records point into their datagram,
- * and that each line is JSON in UTF-8.
+ * that each line is JSON and each row COPY text, in UTF-8.
  *
  * decode_fuzz SEEDS COUNT SEED: the same arguments give the same messages. When something is found the datagram is printed. */
 #include <math.h>
@@ -16,7 +16,7 @@
 #include <sanitizer/common_interface_defs.h>
 
 #include "batch.h"
-#include "jsonlines.h"
+#include "render.h"
 
 #define ARRAY(a) (sizeof(a) / sizeof(*(a)))
 #define MESSAGE_MAX 16384
@@ -363,9 +363,9 @@ static void check_lines(const uint8_t *p, size_t size, uint32_t lines)
 
 /* -- rendering ------------------------------------------------------------------------------------------------------------ */
 
-#define NUMBER(type, bit, name) { ", \"" #name "\": ", 0, NFL_##type, NFL_VALID_##bit, offsetof(struct nfl_record, name), 0, 0, 0, 0 }
+#define NUMBER(type, bit, name) { ", \"" #name "\": ", 0, NFL_##type, NFL_VALID_##bit, offsetof(struct nfl_record, name), 0, 0, 0, 0, 0 }
 #define TEXT(kind, bit, name, length) \
-	{ ", \"" #name "\": ", 0, NFL_##kind, NFL_VALID_##bit, offsetof(struct nfl_record, name), length, 0, 0, 0 }
+	{ ", \"" #name "\": ", 0, NFL_##kind, NFL_VALID_##bit, offsetof(struct nfl_record, name), length, 0, 0, 0, 0 }
 #define LENGTH(name) offsetof(struct nfl_record, name)
 
 static const struct nfl_column all_columns[] = {
@@ -385,6 +385,7 @@ static const struct nfl_column all_columns[] = {
 	TEXT(ADDR, IP, ip_saddr, 0), TEXT(ADDR, IP, ip_daddr, 0), TEXT(ADDR4, ARP_ADDR, arp_saddr, 0),
 	TEXT(ADDR4, ICMP_GATEWAY, icmp_gateway, 0), TEXT(MAC, MAC_SADDR, mac_saddr, LENGTH(mac_saddr_len)),
 	TEXT(MAC, MAC_DADDR, mac_daddr, LENGTH(mac_daddr_len)), TEXT(MAC_BYTES, HWHEADER, raw_mac, LENGTH(raw_mac_len)),
+	TEXT(ADDR_BIN, IP, ip_daddr, 0),
 	NUMBER(ROW_INT, ALWAYS, valid), NUMBER(ROW_UINT, ALWAYS, valid), NUMBER(ROW_FLOAT, ALWAYS, valid),
 	NUMBER(ROW_TEXT, ALWAYS, valid),
 };
@@ -392,6 +393,19 @@ static const struct nfl_column all_columns[] = {
 #define COLUMNS ARRAY(all_columns)
 #define ADDED 4		/* the last ones, which Python adds to a batch */
 static struct nfl_column columns[COLUMNS], *const added = columns + COLUMNS - ADDED;
+
+/* What only rows for a database have. */
+#define HEX(kind, bit, name, length, width) \
+	{ "", 0, NFL_##kind, NFL_VALID_##bit, offsetof(struct nfl_record, name), length, width, 0, 0, 0 }
+static const struct nfl_column row_columns[] = {
+	NUMBER(TIME, ALWAYS, valid), NUMBER(ADDR_NUMBER, IP, ip_saddr), NUMBER(ADDR_NUMBER, ARP_ADDR, arp_daddr),
+	HEX(BYTES_HEX, PAYLOAD, raw_pkt, LENGTH(raw_pktlen), 4), HEX(BYTES_HEX, CT, ct, LENGTH(ct_len), 2),
+	HEX(FIXED_HEX, HWADDR, raw_mac_saddr, LENGTH(raw_mac_addrlen), 8), HEX(FIXED_HEX, ARP_ADDR, arp_shwaddr, 0, 6),
+};
+
+#define ROW_COLUMNS (ARRAY(row_columns) + COLUMNS)
+static struct nfl_column copied[ROW_COLUMNS];
+static struct nfl_copy rows_plan = { .columns = copied, .count = ROW_COLUMNS, .second = -1 };
 
 static const char head[] = "{\"timestamp\": \"", tail[] = "\", \"dvc\": \"fuzz\"";
 
@@ -425,6 +439,7 @@ static void make_plan(void)
 		columns[i].label = label;
 		plan.fixed_size += columns[i].label_length + 6 * 32 + 2;
 	}
+	rows_plan.fixed_size = ROW_COLUMNS * (6 * 32 + 2);
 }
 
 static struct nfl_ifname *some_names(uint32_t *count)
@@ -511,6 +526,53 @@ static void render_lines(const struct nfl_record *records, const uint8_t *data, 
 	}
 }
 
+/* Rows of fields in the text format of COPY. */
+static void check_rows(const uint8_t *p, size_t size, uint32_t rows, uint32_t fields)
+{
+	uint32_t tabs = 0, step;
+
+	for (size_t i = 0; i < size; i += step) {
+		if (p[i] == '\\') {
+			step = 2;
+			check(i + 1 < size && p[i + 1] && strchr("\\Nbfnrtv", p[i + 1]), "a row has a bad escape");
+			check(p[i + 1] != 'N' || ((!i || strchr("\t\n", p[i - 1])) && i + 2 < size && strchr("\t\n", p[i + 2])),
+			      "a null is part of a text");
+			continue;
+		}
+		step = character(p + i, size - i);
+		check(step && p[i] && (p[i] < 8 || p[i] > 13 || strchr("\t\n", p[i])), "a row is not UTF-8, or lacks an escape");
+		tabs += p[i] == '\t';
+		if (p[i] == '\n') {
+			check(tabs == fields - 1 && rows--, "a row has not as many fields as there are columns");
+			tabs = 0;
+		}
+	}
+	check(!rows && (!size || p[size - 1] == '\n'), "the last row is not whole");
+}
+
+static void render_rows(const struct nfl_record *records, const uint8_t *data, const uint32_t *rows, uint32_t count)
+{
+	size_t size = one_in(2) ? below(2 * rows_plan.fixed_size) : 4u * rows_plan.fixed_size, used;
+	uint32_t done;
+
+	/* The columns that were added are other ones each time. */
+	memcpy(copied, row_columns, sizeof(row_columns));
+	memcpy(copied + ARRAY(row_columns), columns, sizeof(columns));
+	rows_plan.ifnames = plan.ifnames;
+	rows_plan.ifname_count = plan.ifname_count;
+	rows_plan.batch_second = any();
+	rows_plan.batch_usec = any();
+	for (uint32_t first = 0; first < count; first = done) {
+		char *out = exactly(size, NULL);
+
+		used = nfl_copy_render(&rows_plan, records, data, rows, first, count, out, size, &done);
+		check(used <= size && done >= first && done <= count && !used == (done == first), "rows and bytes do not agree");
+		check_rows((uint8_t *)out, used, done - first, ROW_COLUMNS);
+		size = done < count ? size * 2 + 1 : size;
+		free(out);
+	}
+}
+
 static void render_texts(const struct nfl_record *records, const uint8_t *data, const uint32_t *rows, uint32_t count)
 {
 	size_t used;
@@ -541,6 +603,7 @@ static void render(const struct nfl_record *records, const uint8_t *data, uint32
 		rows[i] = below(total);
 	render_lines(one_in(8) ? NULL : records, data, rows, count);
 	render_texts(records, data, rows, count);
+	render_rows(one_in(8) ? NULL : records, data, rows, count);
 	free(rows);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Records to JSON lines (RFC 8259), in ulogd's layout: `", "` between members, `": "` after names. */
+/* Records to text: JSON lines (RFC 8259) in ulogd's layout, with `", "` between members and `": "` after names; rows for a
+ * database; single columns. */
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -8,7 +9,7 @@
 #include <time.h>
 
 #include "batch.h"
-#include "jsonlines.h"
+#include "render.h"
 
 #define HAS(record, bit) ((record)->valid >> (bit) & 1)
 
@@ -147,6 +148,21 @@ static char *put_addr6(char *p, const uint8_t *a)
 	return p;
 }
 
+static char *put_hex(char *p, const uint8_t *bytes, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		p = put(p, hex2 + bytes[i] * 2, 2);
+	return p;
+}
+
+static char *put_addr_bin(char *p, const uint8_t *a, bool is6)
+{
+	p = put(p, "0x", 2);
+	if (is6)
+		return put_hex(p, a, 16);
+	return put_hex(put(p, "00000000000000000000ffff", 24), a, 4);
+}
+
 static char *put_mac(char *p, const uint8_t *bytes, uint32_t length)
 {
 	for (uint32_t i = 0; i < length; i++) {
@@ -264,6 +280,9 @@ static struct text text_of(const struct nfl_column *c, const struct nfl_ifname *
 		return (struct text){ (const char *)data + at, length, false };
 	case NFL_ADDR:
 		made.length = (size_t)((HAS(r, NFL_VALID_IP6) ? put_addr6 : put_addr4)(scratch, field) - scratch);
+		return made;
+	case NFL_ADDR_BIN:
+		made.length = (size_t)(put_addr_bin(scratch, field, HAS(r, NFL_VALID_IP6)) - scratch);
 		return made;
 	case NFL_ADDR4:
 		made.length = (size_t)(put_addr4(scratch, field) - scratch);
@@ -420,6 +439,160 @@ size_t nfl_json_render(struct nfl_json *plan, const struct nfl_record *records, 
 		if ((size_t)(end - p) < plan->fixed_size)
 			break;
 		after = put_line(p, end, plan, records ? records + row : NULL, data, row);
+		if (!after)
+			break;
+		p = after;
+	}
+	return (size_t)(p - out);
+}
+
+/* Text with what COPY reads as a separator, an escape or an end in its escapes. What is not UTF-8, and NUL, which PostgreSQL
+ * cannot store, becomes U+FFFD. At most 3 bytes a byte. */
+static char *put_copy_text(char *p, const char *text, size_t length)
+{
+	const uint8_t *s = (const uint8_t *)text, *end = s + length;
+
+	while (s < end) {
+		if (*s > '\r' && *s < 0x80 && *s != '\\') {
+			*p++ = (char)*s++;
+		} else if (*s >= 0x80) {
+			int size = utf8(s, (size_t)(end - s));
+
+			p = size > 0 ? put(p, (const char *)s, (size_t)size) : put(p, "\xef\xbf\xbd", 3);
+			s += size > 0 ? size : -size;
+		} else if (!*s) {
+			p = put(p, "\xef\xbf\xbd", 3);
+			s++;
+		} else {
+			if (*s == '\\' || *s >= '\b')
+				*p++ = '\\';
+			*p++ = *s == '\\' || *s < '\b' ? (char)*s : "btnvfr"[*s - '\b'];
+			s++;
+		}
+	}
+	return p;
+}
+
+static char *put_time(char *p, struct nfl_copy *plan, int64_t second, uint32_t usec)
+{
+	if (plan->second != second) {
+		time_t when = (time_t)second;
+		struct tm utc;
+
+		gmtime_r(&when, &utc);
+		plan->clock_length = (uint32_t)strftime(plan->clock, sizeof(plan->clock), "%Y-%m-%d %H:%M:%S.", &utc);
+		plan->second = second;
+	}
+	p = put(p, plan->clock, plan->clock_length);
+	usec = usec > 999999 ? 0 : usec;
+	p = put2(put2(put2(p, usec / 10000), usec / 100 % 100), usec % 100);
+	return put(p, "+00", 3);
+}
+
+/* Where the bytes of a column lie that are written as hex digits. */
+static const uint8_t *bytes_of(const struct nfl_column *c, const struct nfl_record *r, const uint8_t *data, size_t *length)
+{
+	const uint8_t *record = (const uint8_t *)r;
+	uint16_t narrow = 0;
+	uint32_t at, wide = 0;
+
+	if (c->kind == NFL_FIXED_HEX) {
+		if (c->field2)
+			memcpy(&narrow, record + c->field2, sizeof(narrow));
+		*length = c->field2 && narrow < c->width ? narrow : c->width;
+		return record + c->field;
+	}
+	memcpy(&at, record + c->field, sizeof(at));
+	if (c->width == sizeof(wide))
+		memcpy(&wide, record + c->field2, sizeof(wide));
+	else
+		memcpy(&narrow, record + c->field2, sizeof(narrow));
+	*length = c->width == sizeof(wide) ? wide : narrow;
+	return data + at;
+}
+
+/* One field at p, which has plan->fixed_size bytes and all up to end; NULL when it does not fit. */
+static char *put_field(char *p, const char *end, struct nfl_copy *plan, const struct nfl_column *c, const struct nfl_record *r,
+		       const uint8_t *data, uint32_t row)
+{
+	char scratch[64];
+	struct text text;
+	const uint8_t *bytes;
+	uint32_t at;
+	uint16_t narrow;
+	size_t length;
+
+	switch (c->kind) {
+	case NFL_U8: case NFL_U16: case NFL_U32: case NFL_ROW_INT: case NFL_ROW_UINT:
+		return put_number(p, c, r, row);
+	case NFL_ROW_FLOAT: {
+		double f = ((const double *)c->values)[row];
+
+		/* %.17g writes "nan", "inf" and "-inf", which PostgreSQL reads. */
+		return p + snprintf(p, 32, "%.17g", f);
+	}
+	case NFL_TIME:
+		return r ? put_time(p, plan, r->oob_time_sec, r->oob_time_usec)
+			 : put_time(p, plan, plan->batch_second, plan->batch_usec);
+	case NFL_ADDR_NUMBER:
+		bytes = (const uint8_t *)r + c->field;
+		return put_u64(p, (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3]);
+	case NFL_BYTES_HEX: case NFL_FIXED_HEX:
+		bytes = bytes_of(c, r, data, &length);
+		if ((size_t)(end - p) < plan->fixed_size + 2 * length)
+			return NULL;
+		return put_hex(put(p, "\\\\x", 3), bytes, length);
+	case NFL_MAC_BYTES:
+		memcpy(&at, (const uint8_t *)r + c->field, sizeof(at));
+		memcpy(&narrow, (const uint8_t *)r + c->field2, sizeof(narrow));
+		if ((size_t)(end - p) < plan->fixed_size + 3u * narrow)
+			return NULL;
+		return put_mac(p, data + at, narrow);
+	}
+	text = text_of(c, plan->ifnames, plan->ifname_count, r, data, row, scratch);
+	if ((size_t)(end - p) < plan->fixed_size + 3 * text.length)
+		return NULL;
+	return text.plain ? put(p, text.at, text.length) : put_copy_text(p, text.at, text.length);
+}
+
+/* Rows that are no packets have no fields but those that Python added, and the time. */
+static bool has_field(const struct nfl_column *c, const struct nfl_record *r, uint32_t row)
+{
+	if (c->kind == NFL_TIME)
+		return true;
+	if (!r && c->kind < NFL_ROW_INT)
+		return false;
+	return holds(c, r, row) && !(c->kind == NFL_ADDR_NUMBER && HAS(r, NFL_VALID_IP6));
+}
+
+static char *put_row(char *p, const char *end, struct nfl_copy *plan, const struct nfl_record *r, const uint8_t *data,
+		     uint32_t row)
+{
+	for (const struct nfl_column *c = plan->columns; c < plan->columns + plan->count; c++) {
+		if (has_field(c, r, row)) {
+			p = put_field(p, end, plan, c, r, data, row);
+			if (!p)
+				return NULL;
+		} else {
+			p = put(p, "\\N", 2);
+		}
+		*p++ = '\t';
+	}
+	p[-1] = '\n';
+	return p;
+}
+
+size_t nfl_copy_render(struct nfl_copy *plan, const struct nfl_record *records, const uint8_t *data,
+		       const uint32_t *rows, uint32_t first, uint32_t count, char *out, size_t size, uint32_t *done)
+{
+	char *p = out, *end = out + size, *after;
+
+	for (*done = first; *done < count; (*done)++) {
+		uint32_t row = rows ? rows[*done] : *done;
+
+		if ((size_t)(end - p) < plan->fixed_size)
+			break;
+		after = put_row(p, end, plan, records ? records + row : NULL, data, row);
 		if (!after)
 			break;
 		p = after;
