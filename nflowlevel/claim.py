@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Claim: a directory that one process uses at a time, with an id, numbers that are used once, and a position.
+
+    lock       locked (flock) by the process that uses the directory, whose number is in it
+    id         a UUID
+    numbers    the first number of the next block
+    position   the number up to which all is done
+
+A block of numbers is reserved on the disk before one of them is used, so that none is used twice, whatever happens. The
+files have their size from the beginning: a full disk does not prevent the start that would empty it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import uuid
+import zlib
+from pathlib import Path
+
+from nflowlevel.errors import OutputError
+from nflowlevel.logs import log
+
+#: How many numbers are reserved at once.
+BLOCK = 1 << 32
+
+_SLOT = struct.Struct("<QI")
+#: The slots of the position are in sectors of their own: a torn write hits one of them.
+_SLOT_BYTES = 512
+
+_REMEDY = {
+    errno.EACCES: "give the daemon's user the directory, or name another one in spool_directory",
+    errno.EEXIST: "name a directory in spool_directory, not a file",
+    errno.EIO: "check the disk",
+    errno.EFBIG: "raise the limit for the size of files",
+    errno.ENOENT: "create the directory and restart",
+    errno.ENOTDIR: "a part of the path is not a directory",
+    errno.EROFS: "name a directory on a file system that is not mounted read-only",
+    errno.ENOSPC: "free space there, or lower spool_max_bytes",
+    errno.EDQUOT: "free space there or raise the quota",
+}
+
+
+class Claim:
+    """A directory, created if need be, as ours; OSError, or OutputError if another process has it.
+
+    One thread calls `number`, another the rest.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self.id = ""
+        self._next = 0
+        self._numbers: _Slots | None = None
+        self._position: _Slots | None = None
+        Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock_fd = os.open(self._path("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._lock()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def low(self) -> bool:
+        """Whether the next block ought to be reserved: long before it is needed."""
+        return bool(self._numbers and self._numbers.value - self._next < BLOCK // 2)
+
+    @property
+    def position(self) -> int:
+        """The number up to which all is done."""
+        return self._position.value if self._position else 0
+
+    def start(self, used: int) -> None:
+        """Read id and position, and begin a new block of numbers; those up to `used` are known to be used."""
+        self._numbers = numbers = _Slots(self._path("numbers"))
+        self._position = _Slots(self._path("position"))
+        if self._position.damaged:
+            log.error("spool %s: its file `position` is damaged: rows may come twice", self.directory)
+        self.id = self._read_id()
+        if not self.id or numbers.damaged or not numbers.value:
+            # Under the old id a database would take our numbers for rows that it has.
+            if self.id or numbers.value or numbers.damaged:
+                log.error("spool %s: what names it is damaged; it goes on under a new id", self.directory)
+            self._new_id()
+        self._next = max(numbers.value, _next_block(max(used, self.position)))
+        numbers.value = self._next
+        self.reserve()
+
+    def number(self, count: int) -> int:
+        """Return the first of `count` numbers that were never used and never will be again."""
+        first = self._next
+        self._next += count
+        return first
+
+    def reserve(self) -> None:
+        """Reserve the next block of numbers; OSError if the disk does not take it."""
+        assert self._numbers
+        self._numbers.store(self._numbers.value + BLOCK)
+        self._numbers.sync()
+        self.sync()
+
+    def store(self, position: int) -> None:
+        """Remember that all is done up to `position`; OSError if the disk does not take it."""
+        assert self._position
+        self._position.store(position)
+
+    def sync(self) -> None:
+        """Bring the position and the directory itself to the disk."""
+        assert self._position
+        self._position.sync()
+        _sync_directory(self.directory)
+
+    def close(self) -> None:
+        """Give the directory back; nothing may be called any more."""
+        for slots in (self._numbers, self._position):
+            if slots:
+                slots.close()
+        fd, self._lock_fd = self._lock_fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._lock_fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise OutputError(
+                f"open the spool {self.directory}: process {holder} uses it — stop that process, "
+                "or give each output a spool_directory of its own",
+                retryable=False,
+            ) from None
+        os.pwrite(self._lock_fd, b"%-10d\n" % os.getpid(), 0)
+
+    def _read_id(self) -> str:
+        try:
+            return str(uuid.UUID(Path(self._path("id")).read_text("ascii").strip()))
+        except (FileNotFoundError, ValueError):
+            return ""
+
+    def _new_id(self) -> None:
+        self.id = str(uuid.uuid4())
+        fd = os.open(self._path("id.new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, self.id.encode() + b"\n")
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(self._path("id.new"), self._path("id"))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.directory, name)
+
+
+class _Slots:
+    """A number in a file, in two slots written in turns, each with its checksum: one of them is always whole."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(self._fd, 0, 2 * _SLOT_BYTES)
+            slots = [os.pread(self._fd, _SLOT.size, slot * _SLOT_BYTES) for slot in (0, 1)]
+        except BaseException:
+            self.close()
+            raise
+        numbers = [number if check == _check(number) else 0 for number, check in map(_SLOT.unpack, slots)]
+        self.value = max(numbers)
+        #: Where the number is; the next one goes to the other slot.
+        self._slot = numbers.index(self.value)
+        #: Something was here, but it cannot be read.
+        self.damaged = not self.value and any(slot.strip(b"\0") for slot in slots)
+
+    def store(self, number: int) -> None:
+        """Replace the number; OSError if the disk does not take it."""
+        os.pwrite(self._fd, _SLOT.pack(number, _check(number)), (self._slot ^ 1) * _SLOT_BYTES)
+        self._slot ^= 1
+        self.value = number
+
+    def sync(self) -> None:
+        """Bring the number to the disk."""
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        """Close the file."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def reason(error: OSError) -> str:
+    """Say what happened to the directory, and what to do about it."""
+    remedy = _REMEDY.get(error.errno or 0, "")
+    return f"{error.strerror} — {remedy}" if remedy else str(error.strerror)
+
+
+def _next_block(used: int) -> int:
+    """Return the first number of the block after the one of `used`."""
+    return (used // BLOCK + 1) * BLOCK
+
+
+def _sync_directory(directory: str) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _check(number: int) -> int:
+    return zlib.crc32(number.to_bytes(8, "little"), 1)
