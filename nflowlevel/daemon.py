@@ -199,6 +199,8 @@ def _serve(
         if options.uid:
             from nflowlevel.binding.privileges import drop_to
 
+            for stack in stacks:
+                stack.output.hand_over(options.uid.pw_uid, options.uid.pw_gid)
             drop_to(options.uid)
         messages.started()
         if started:

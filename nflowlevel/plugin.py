@@ -178,6 +178,9 @@ class Output(Plugin[SomeOptions]):
     def retry(self) -> None:
         """Called by the loop when `deadline` has passed."""
 
+    def hand_over(self, uid: int, gid: int) -> None:
+        """The daemon becomes another user: give it the files that were made at `open` and are gone on with later."""
+
     @property
     @abstractmethod
     def stats(self) -> OutputStats:

@@ -1,0 +1,74 @@
+-- SPDX-License-Identifier: GPL-2.0-or-later
+-- Tables of our own for SQLite 3: `packets` for logged packets, `sums` for accounting.
+--
+-- A column has the name of its key with "_" for "." (docs/keys.md); `oob_time` is oob.time.sec and oob.time.usec
+-- together, as text in UTC like 2026-11-24 08:30:00.000250: SQLite's date functions take it as it is, it sorts by time,
+-- and one can read it. A stack fills the columns whose keys it has, the others are null. Columns nobody needs may be
+-- dropped, and those for other keys added, at any time. Executing this file again does no harm.
+--
+-- Old rows are deleted by time; the file does not shrink, the room is used again:
+--
+--     DELETE FROM packets WHERE oob_time < datetime('now', '-90 days');
+
+CREATE TABLE IF NOT EXISTS packets (
+    oob_time TEXT,
+    oob_prefix TEXT,
+    oob_in TEXT,
+    oob_out TEXT,
+    oob_physin TEXT,
+    oob_physout TEXT,
+    oob_mark INTEGER,
+    oob_uid INTEGER,
+    oob_gid INTEGER,
+    oob_hook INTEGER,
+    oob_family INTEGER,
+    oob_protocol INTEGER,
+    raw_label INTEGER,
+    mac_saddr_str TEXT,
+    mac_daddr_str TEXT,
+    vlan_id INTEGER,
+    ip_saddr_str TEXT,
+    ip_daddr_str TEXT,
+    ip_protocol INTEGER,
+    ip_tos INTEGER,
+    ip_ttl INTEGER,
+    ip_totlen INTEGER,
+    ip_id INTEGER,
+    ip_fragoff INTEGER,
+    ip6_payloadlen INTEGER,
+    ip6_hoplimit INTEGER,
+    tcp_sport INTEGER,
+    tcp_dport INTEGER,
+    tcp_seq INTEGER,
+    tcp_ackseq INTEGER,
+    tcp_window INTEGER,
+    tcp_syn INTEGER,
+    tcp_ack INTEGER,
+    tcp_fin INTEGER,
+    tcp_rst INTEGER,
+    tcp_psh INTEGER,
+    tcp_urg INTEGER,
+    udp_sport INTEGER,
+    udp_dport INTEGER,
+    sctp_sport INTEGER,
+    sctp_dport INTEGER,
+    icmp_type INTEGER,
+    icmp_code INTEGER,
+    icmp_echoid INTEGER,
+    icmp_echoseq INTEGER,
+    icmpv6_type INTEGER,
+    icmpv6_code INTEGER,
+    ahesp_spi INTEGER,
+    arp_saddr_str TEXT,
+    arp_daddr_str TEXT
+);
+CREATE INDEX IF NOT EXISTS packets_oob_time ON packets (oob_time);
+
+CREATE TABLE IF NOT EXISTS sums (
+    oob_time TEXT,
+    sum_name TEXT,
+    sum_pkts INTEGER,
+    sum_bytes INTEGER,
+    sum_limit INTEGER
+);
+CREATE INDEX IF NOT EXISTS sums_oob_time ON sums (oob_time);
