@@ -8,6 +8,7 @@ a chunk has to be split.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from itertools import islice
 
@@ -15,10 +16,10 @@ from nflowlevel.rows import Rows, follows
 
 
 class Ring:
-    """Room for `size` rows, and for `extra_bytes` of rows beyond them."""
+    """Room for `size` rows of `max_bytes` in all, and for `extra_bytes` of rows beyond them."""
 
-    def __init__(self, size: int, extra_bytes: int = 0) -> None:
-        self.size, self.extra_bytes = size, extra_bytes
+    def __init__(self, size: int, extra_bytes: int = 0, max_bytes: int = sys.maxsize) -> None:
+        self.size, self.extra_bytes, self.max_bytes = size, extra_bytes, max_bytes
         #: What is held.
         self.rows = self.bytes = 0
         self._taken: deque[Rows] = deque()
@@ -83,11 +84,12 @@ class Ring:
     def _room(self, rows: Rows) -> int:
         """Return how many more rows there is room for, if they are like `rows`; below 0 if there are too many."""
         room = self.size - self.rows
-        if room >= rows.count or not self.extra_bytes:
+        size = len(rows.data)
+        if room >= rows.count and self.bytes + size <= self.max_bytes:
             return room
-        # What the rows beyond `size` take is known by the mean only: it saves a second account of each chunk.
-        mean = (self.bytes + len(rows.data)) / (self.rows + rows.count)
-        return room + int(self.extra_bytes / mean)
+        # What rows take is known by the mean only: it saves a second account of each chunk.
+        mean = (self.bytes + size) / (self.rows + rows.count)
+        return min(room, int((self.max_bytes - self.bytes) / mean)) + int(self.extra_bytes / mean)
 
     def _append(self, rows: Rows) -> None:
         self._waiting.append(rows)

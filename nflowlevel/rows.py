@@ -8,7 +8,7 @@ value are written as backslash and a letter, so a newline byte always ends a row
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
@@ -17,6 +17,7 @@ from typing import TypeAlias
 Layout: TypeAlias = tuple[str, ...]
 
 _NULL = "\\N"
+_PIECE_ROWS = 500
 _LETTERS = {"\\": "\\", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t", "\v": "v"}
 _ESCAPES = str.maketrans({char: "\\" + letter for char, letter in _LETTERS.items()})
 _CHARS = {letter: char for char, letter in _LETTERS.items()}
@@ -87,13 +88,21 @@ class Rows:
         """Return the rows with other columns, or in another order; a key they lack is null."""
         if layout == self.layout:
             return self
-        fields = self.data.replace(b"\n", b"\t").split(b"\t")
-        width = len(self.layout)
         places = {key: place for place, key in enumerate(self.layout)}
-        nulls = [_NULL.encode()] * self.count
-        columns = [fields[places[key] : self.count * width : width] if key in places else nulls for key in layout]
-        lines = [b"\t".join(row) for row in zip(*columns, strict=True)] if columns else [b""] * self.count
-        return Rows(layout, self.first, self.count, b"\n".join([*lines, b""]))
+        wanted = [places.get(key) for key in layout]
+        # In pieces: each field is an object for a moment, and of wide rows these are many times what is selected.
+        data = b"".join([_selected(piece, len(self.layout), wanted) for piece in self._pieces()])
+        return Rows(layout, self.first, self.count, data)
+
+    def _pieces(self) -> Iterator[bytes]:
+        """Yield the data in pieces of whole rows."""
+        start = 0
+        for done in range(0, self.count, _PIECE_ROWS):
+            end = start
+            for _ in range(min(_PIECE_ROWS, self.count - done)):
+                end = self.data.index(b"\n", end) + 1
+            yield self.data[start:end]
+            start = end
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
@@ -125,14 +134,25 @@ def unescape(field: str) -> str | None:
     return None if field == _NULL else _ESCAPED.sub(lambda found: _CHARS.get(found[1], found[1]), field)
 
 
+def _selected(data: bytes, width: int, wanted: Sequence[int | None]) -> bytes:
+    """Return whole rows with the fields at the places `wanted`, nulls for None."""
+    fields = data.replace(b"\n", b"\t").split(b"\t")
+    count = len(fields) // width
+    nulls = [_NULL.encode()] * count
+    columns = [nulls if place is None else fields[place : count * width : width] for place in wanted]
+    lines = [b"\t".join(row) for row in zip(*columns, strict=True)] if columns else [b""] * count
+    return b"\n".join([*lines, b""])
+
+
 def _unescaped(column: list[str]) -> list[str | None]:
     """Unescape a column; one without any backslash is returned as it is."""
-    together = "".join(column)
-    if "\\" not in together:
-        return column  # type: ignore[return-value]  # nobody else has this list
+    # Most columns of a wide table are null in all rows of a batch, or in none.
     nulls = column.count(_NULL)
     if nulls == len(column):
         return [None] * nulls
+    together = "".join(column)
+    if "\\" not in together:
+        return column  # type: ignore[return-value]  # nobody else has this list
     if nulls == together.count("\\"):
         return [None if field == _NULL else field for field in column]
     return [unescape(field) for field in column]

@@ -33,6 +33,9 @@ SomeSQL = TypeVar("SomeSQL", bound=SQLOptions)
 
 _DEAD_LETTERS = "refused.jsonl"
 
+#: Rows can be large, with the whole packet in them: however many the ring may hold, it takes no more memory.
+_RING_BYTES = 64 << 20
+
 #: The thread may begin to wait for the database while the loop sleeps, so it does not sleep longer while rows wait.
 _LOOK_SECS = 5.0
 
@@ -73,7 +76,7 @@ class SQLOutput(Output[SomeSQL]):
             self._stats.records -= self._stats.pending
             self._stats.pending = 0
         spool = Spool(self.directory, options.spool_max_bytes) if options.when_full == "spool" else None
-        ring = Ring(options.ring_buffer_size or DEFAULT_RING_SIZE, options.backlog_memcap)
+        ring = Ring(options.ring_buffer_size or DEFAULT_RING_SIZE, options.backlog_memcap, _RING_BYTES)
         feed = Feed(ring, spool, options.when_full, self._stats, name=f"{self}")
         feed.open()
         identity = spool.id if spool else str(uuid.uuid4())

@@ -70,6 +70,7 @@ class Writer:
         self._at: int | None = None
         self._tend_at = 0.0
         self._has_connected = False
+        self._failure = ""
         self._has_stored = False
         self._rows_limit = _TRANSACTION_ROWS
         self._orders = threading.Condition()
@@ -171,7 +172,8 @@ class Writer:
         self.layout = layout
         self._has_connected = True
         self._state = f"connected to {database.shown}"
-        self._limited(NOTICE, "connected", f"connected to {database.shown}")
+        # Said again after each failure of another kind, but not at each turn of one that comes back.
+        self._limited(NOTICE, f"connected after {self._failure}", f"connected to {database.shown}")
 
     def _read_ledger(self) -> int | None:
         at = self._database.ledger(self._identity)
@@ -259,6 +261,7 @@ class Writer:
 
     def _failed(self, message: str) -> None:
         self._stats.errors += 1
+        self._failure = message
         self._state = f"connecting to {self._database.shown} ({message})"
         again = "it is tried again" if self._options.reconnect else "reconnect=0: only SIGHUP makes another attempt"
         self._limited(logging.ERROR, message, f"{message}; rows waiting: {self._stats.pending}, {again}")

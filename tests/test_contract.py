@@ -21,14 +21,21 @@ from nflowlevel.errors import OutputError
 from nflowlevel.keys import CATALOGUE, Key, published_by
 from nflowlevel.options import Options, Value, convert, describe
 from nflowlevel.plugin import ANY_KEYS, Filter, Input, Member, Output, builtin_names, check_plugin, find_plugin
+from nflowlevel.sql import schema
+from nflowlevel.sqloutput import SQLOutput
 from nflowlevel.stats import Counters
 from tests import oracle
 from tests.corpus import by_name
 from tests.fix_lines import check
+from tests.fix_mariadb import mariadb, mariadb_db
 from tests.fix_netns import Netns
 from tests.fix_plugins import batch_of
+from tests.fix_postgres import postgres, postgres_db
 from tests.fix_receiver import Receiver
+from tests.fix_server import Database
 from tests.messages import FULL, message_of
+
+__all__ = ["mariadb", "mariadb_db", "postgres", "postgres_db"]
 
 _NAMES = (*builtin_names(), *(point.name for point in importlib.metadata.entry_points(group="nflowlevel.plugins")))
 _PLUGINS = {name: find_plugin(name) for name in dict.fromkeys(_NAMES)}
@@ -45,6 +52,8 @@ _LISTENING = {"PROMETHEUS"}
 
 #: For options that have no default.
 _SAMPLES = {"int": "1", "float": "1", "string": "x", "bool": "1"}
+#: For those of these that not every text is good for.
+_CHOSEN = {"dbtype": "pgsql"}
 
 
 def each(plugins: Sequence[Any]) -> pytest.MarkDecorator:
@@ -54,7 +63,11 @@ def each(plugins: Sequence[Any]) -> pytest.MarkDecorator:
 
 def made(plugin: Any, **given: str) -> Any:
     """Return an instance with these options, as a configuration gives them."""
-    values = {option.name: _SAMPLES[option.type] for option in describe(plugin.Options) if option.mandatory}
+    values = {
+        option.name: _CHOSEN.get(option.name, _SAMPLES[option.type])
+        for option in describe(plugin.Options)
+        if option.mandatory
+    }
     known = {option.name for option in describe(plugin.Options)}
     values.update((name, text) for name, text in given.items() if name in known)
     options = convert(
@@ -208,8 +221,28 @@ def test_the_life_of_a_filter(plugin: Any) -> None:
 # -- outputs ----------------------------------------------------------------------------------------------------------
 
 
+def _sql_targets(plugin: Any, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """Return the same for an SQL output: a server of the test's own with our schema."""
+    spool = {"spool_directory": str(tmp_path / "spool")}
+    # What has a spool keeps what it cannot store.
+    dropping = {**spool, "when_full": "drop_newest"}
+    if plugin.name in ("SQLITE3", "DBI"):
+        good = {"dbtype": "sqlite3", "db": str(tmp_path / "log.sqlite"), "table": "packets", **spool}
+        return good, {"no directory": {**good, "db": str(tmp_path / "no" / "log.sqlite"), **dropping}}
+    kind = {"PGSQL": "postgres", "MYSQL": "mariadb"}[plugin.name]
+    database: Database = request.getfixturevalue(f"{kind}_db")
+    database.load(schema(f"{plugin.name.lower()}.sql"))
+    good = {"db": database.name, "user": database.user, "host": database.host, "port": str(database.port)}
+    good |= {"pass": database.password, "table": "packets"}
+    bad = {
+        "wrong password": {**good, **dropping, "pass": "x"},
+        "no such table": {**good, **dropping, "table": "nosuch"},
+    }
+    return {**good, **spool}, bad
+
+
 @pytest.fixture
-def targets(tmp_path: Path) -> Iterator[Any]:
+def targets(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     """Returns the options for a target that works, and for targets that do not, by what is wrong with them."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers, and nobody else can take it
@@ -218,6 +251,8 @@ def targets(tmp_path: Path) -> Iterator[Any]:
         receiver = Receiver("tcp", tmp_path)
 
         def of(plugin: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+            if issubclass(plugin, SQLOutput):
+                return _sql_targets(plugin, request, tmp_path)
             known = {option.name for option in describe(plugin.Options)}
             good: dict[str, str] = {}
             bad: dict[str, dict[str, str]] = {}

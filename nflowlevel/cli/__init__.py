@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": "say why no packets arrive",
     "nf-log": "show or choose who takes the packets that the kernel logs unasked",
     "check-config": "say what is wrong with a configuration",
+    "sql": "create and check the tables of SQL outputs",
     "describe": "describe a plugin: its options and keys",
 }
 

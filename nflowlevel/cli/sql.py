@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`nflowlevel sql`: tables for the SQL outputs of a configuration, and whether those that are there fit.
+
+`init` creates our tables and the ledger where they are missing, and leaves all else as it is. In a database where the
+output fills a table of another name it creates the ledger alone. `check` creates nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nflowlevel.config import parse
+from nflowlevel.daemon import DEFAULT_CONFIG, EXIT_CONFIG
+from nflowlevel.errors import ConfigError, NflowError, NotSupported, nearest
+from nflowlevel.keys import CATALOGUE
+from nflowlevel.options import Value, convert, printable
+from nflowlevel.plugin import find_plugin
+from nflowlevel.sql import Column, Database, Moved, Refused, Unavailable, match, schema, statement
+from nflowlevel.sqlcheck import Comparison, compare
+from nflowlevel.sqloutput import SQLOutput
+from nflowlevel.stack import build
+
+EXIT_PROBLEMS = 1
+EXIT_UNAVAILABLE = 2
+
+_STATUS = f"""exit status: 0 everything that is stored fits; {EXIT_PROBLEMS} something does not, or rows may come twice
+because there is no ledger; {EXIT_UNAVAILABLE} the database or the table is not there, or not for this user;
+{EXIT_CONFIG} the configuration is wrong"""
+_EXAMPLES = """Without a configuration: nflowlevel sql init SQLITE3 db=packets.db
+                         nflowlevel sql init --print PGSQL"""
+
+#: Plugins that can be named instead of an output of the configuration, and the file of each one's schema.
+_PLUGINS = {"PGSQL": "pgsql", "MYSQL": "mysql", "SQLITE3": "sqlite3"}
+#: Our own tables: for packets, and for accounting.
+_TABLES = ("packets", "sums")
+#: For MySQL too, which wants a statement for each table.
+_GRANTS = """\
+-- If the output has another user than the one who executes this, that one needs (ulog stands for him):
+--     GRANT INSERT ON packets TO ulog;
+--     GRANT INSERT ON sums TO ulog;
+--     GRANT SELECT, INSERT, UPDATE ON nflowlevel_ledger TO ulog;"""
+#: The ledger's entry that a check asks for; nobody has it.
+_NOBODY = "nflowlevel sql check"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    init = _add(commands, "init", _init, "create our tables and the ledger where they are missing", _EXAMPLES)
+    init.add_argument("-p", "--print", action="store_true", help="only print the statements, for who may execute them")
+    init.add_argument("output", nargs="?", metavar="INSTANCE", help="only this output; or PGSQL, MYSQL or SQLITE3")
+    init.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="options of PGSQL, MYSQL or SQLITE3")
+    check = _add(commands, "check", _check, "compare tables with the stacks that fill them; creates nothing", _STATUS)
+    check.add_argument("output", nargs="?", metavar="INSTANCE", help="only this output")
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    act: Callable[[argparse.Namespace], int],
+    purpose: str,
+    more: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=purpose,
+        description=purpose[0].upper() + purpose[1:] + ".",
+        epilog=more,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "-c", "--configfile", metavar="FILE", default=DEFAULT_CONFIG, help="configuration (default %(default)s)"
+    )
+    parser.set_defaults(act=act)
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Create, or compare."""
+    try:
+        return int(options.act(options))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIG
+
+
+# -- which output -----------------------------------------------------------------------------------------------------
+
+
+def _outputs(file: str, wanted: str | None) -> list[SQLOutput[Any]]:
+    """Return the SQL outputs of a configuration, or those of the wanted instance: one for each of its stacks."""
+    found = [stack.output for stack in build(parse(file)) if isinstance(stack.output, SQLOutput)]
+    if not found:
+        raise ConfigError("no stack ends with an SQL output", file=file)
+    chosen = [output for output in found if wanted in (None, output.instance)]
+    if not chosen:
+        names = sorted({output.instance for output in found})
+        hint = nearest(wanted or "", names)
+        said = f"no SQL output '{printable(wanted or '')}'{hint}; there is {' and '.join(names)}"
+        raise ConfigError(said, file=file)
+    return chosen
+
+
+def _alone(name: str, words: Sequence[str]) -> SQLOutput[Any]:
+    """Return an output made from words like those of a section, without a configuration."""
+    plugin = find_plugin(name)
+    values = {}
+    for word in words:
+        option, equals, text = word.partition("=")
+        if not equals:
+            raise NflowError(f"'{printable(word)}' is not of the form OPTION=VALUE")
+        values[option] = Value(text, 0)
+    values.setdefault("table", Value(_TABLES[0], 0))
+    options: Any = convert(plugin.Options, values, plugin=name, instance=name.lower())
+    return plugin(name.lower(), options)  # type: ignore[return-value]
+
+
+# -- init -------------------------------------------------------------------------------------------------------------
+
+
+def _init(options: argparse.Namespace) -> int:
+    if options.output in _PLUGINS and options.print and not options.options:
+        print(_script(_PLUGINS[options.output]), end="")
+        return 0
+    if options.output in _PLUGINS:
+        outputs = [_alone(options.output, options.options)]
+    elif options.options:
+        raise NflowError(
+            f"OPTION=VALUE stands behind {', '.join(_PLUGINS)}; what an instance has is in the configuration"
+        )
+    else:
+        outputs = _outputs(options.configfile, options.output)
+    # An instance at the end of several stacks is one place.
+    for output in {output.instance: output for output in outputs}.values():
+        (_print if options.print else _create)(output)
+    return 0
+
+
+def _script(dialect: str) -> str:
+    return schema(f"{dialect}.sql") + "\n" + schema(f"{dialect}-ledger.sql")
+
+
+def _print(output: SQLOutput[Any]) -> None:
+    database = output.database()
+    print(f"-- For [{output.instance}], {database.shown}")
+    if database.dialect != "sqlite3":
+        print(_GRANTS)
+    if getattr(output.options, "schema", "public") != "public":
+        print("SET search_path = " + '"' + output.options.schema.replace('"', '""') + '", public;')
+    print(_script(database.dialect), end="")
+
+
+def _create(output: SQLOutput[Any]) -> None:
+    """Create what the output needs: in a database with a table of somebody else's no tables of ours."""
+    database, table = output.database(), output.options.table
+    try:
+        database.connect()
+        if table not in _TABLES and _has_table(database):
+            database.run(schema(f"{database.dialect}-ledger.sql"))
+            print(f"[{output.instance}] {database.shown}: the ledger is there, beside the table {table}")
+            return
+        database.run(_script(database.dialect))
+        ours = f"the tables {' and '.join(_TABLES)} and the ledger are there"
+        if not _has_table(database):
+            raise NflowError(f"[{output.instance}] {database.shown}: {ours}, but no table {table}: name one of them")
+        print(f"[{output.instance}] {database.shown}: {ours}")
+    finally:
+        database.close()
+
+
+def _has_table(database: Database) -> bool:
+    try:
+        return bool(database.columns())
+    except Unavailable:
+        return False
+
+
+# -- check ------------------------------------------------------------------------------------------------------------
+
+
+def _check(options: argparse.Namespace) -> int:
+    return max([_check_one(output) for output in _outputs(options.configfile, options.output)])
+
+
+def _check_one(output: SQLOutput[Any]) -> int:
+    """Print what is to say about an output at the end of one stack; the exit status."""
+    database = output.database()
+    print(f"[{output.instance}] {database.shown}, table {output.options.table}")
+    try:
+        columns, compared = _compare(output, database)
+        if compared.stored:
+            database.prepare(columns)
+    except (NotSupported, Unavailable, Refused) as error:
+        _say("unavailable", [str(error)])
+        return EXIT_UNAVAILABLE
+    else:
+        no_ledger = _no_ledger(database)
+    finally:
+        database.close()
+    _say("stored", [f"{len(compared.stored)} columns, from {len(output.members)} keys of the stack"])
+    _say("keys without a column", compared.without_column, ", ")
+    _say("columns without a key", [_with_plugin(name) for name in compared.without_key], ", ")
+    _say("note", compared.remarks)
+    _say("does not fit", compared.problems)
+    _say("no ledger yet; the daemon makes it if it may, else rows may come twice", no_ledger)
+    return EXIT_PROBLEMS if compared.problems or no_ledger or not compared.stored else 0
+
+
+def _with_plugin(column: str) -> str:
+    """Return a column's name, with the plugin that would have to be in the stack to fill it."""
+    names = [key.plugin for key in CATALOGUE if key.name.replace(".", "_") == column.lower()]
+    return f"{column} ({names[0]} has it)" if names else column
+
+
+def _compare(output: SQLOutput[Any], database: Database) -> tuple[list[Column], Comparison]:
+    """Return the columns that are written, and what is to say about them."""
+    arguments = statement(output.options.procedure, output.options.table).form in ("select", "call")
+    database.connect()
+    columns = database.columns()
+    return match(columns, output.members, arguments=arguments), compare(columns, output.members)
+
+
+def _no_ledger(database: Database) -> list[str]:
+    """Return why there is no ledger, or nothing: whoever may move an entry that is not there may move his own."""
+    try:
+        database.skip(0, _NOBODY, 0)
+    except Moved:
+        return []
+    except Unavailable as error:
+        return [str(error)]
+    return []
+
+
+def _say(what: str, texts: Sequence[str], between: str = "") -> None:
+    """Print texts after what they are, one a line, or all in one that is broken where the terminal ends."""
+    for text in [between.join(texts)] if between and texts else texts:
+        line = f"  {what}: {text}"
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(line) + 1
+        print(textwrap.fill(line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""DBI: ulogd2's output through libdbi, for configurations that have it: does what PGSQL, MYSQL or SQLITE3 does.
+
+`dbtype` is the name of libdbi's driver and says which of them: `pgsql`, `mysql` or `sqlite3`. Nothing of libdbi is
+needed; there is no output for its other drivers. ulogd2 reads `port` and `schema` and does not use them; here they are
+used (`schema` with pgsql only).
+
+With sqlite3 `db` is the whole path of the file. libdbi takes a mere name from a directory that it was built with; in
+Debian's package that is /usr/var/lib/libdbi/sqlite3.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+from msgspec import Meta, field
+
+from nflowlevel.plugin import Member, find_plugin
+from nflowlevel.sql import Database, SQLOptions
+from nflowlevel.sqloutput import SQLOutput
+
+if TYPE_CHECKING:
+    from nflowlevel.batch import Batch
+    from nflowlevel.feed import SQLStats
+
+#: The plugin for each of libdbi's drivers, and which options it takes beside those that all have.
+_PLUGINS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "pgsql": ("PGSQL", ("db", "user", "host", "pass_", "port", "schema")),
+    "mysql": ("MYSQL", ("db", "user", "host", "pass_", "port")),
+    "sqlite3": ("SQLITE3", ("db",)),
+}
+
+
+class DBIOptions(SQLOptions, frozen=True, kw_only=True):
+    """Options of DBI; names as in ulogd.conf."""
+
+    dbtype: Annotated[str, Meta(description="libdbi's name of the database: `pgsql`, `mysql` or `sqlite3`.")]
+    db: Annotated[str, Meta(min_length=1, description="Database; with sqlite3 the whole path of the file.")]
+    user: Annotated[str, Meta(description="User.")] = ""
+    host: Annotated[str, Meta(description="Server; empty: this machine.")] = ""
+    pass_: Annotated[str, Meta(description="Password.")] = field(name="pass", default="")
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port; 0: the database's own.")] = 0
+    schema: Annotated[str, Meta(min_length=1, description="Schema of table and ledger, with pgsql.")] = "public"
+
+    def __post_init__(self) -> None:
+        """ValueError where the other plugin would not take the options, or there is none."""
+        self.output("")
+
+    def output(self, instance: str) -> SQLOutput[Any]:
+        """Return the plugin that does the work, with its own options."""
+        if self.dbtype not in _PLUGINS:
+            raise ValueError(f"dbtype={self.dbtype}: there is no output for it; there are {', '.join(_PLUGINS)}")
+        if self.dbtype == "sqlite3" and not os.path.isabs(self.db):
+            raise ValueError(f"db={self.db}: libdbi has it in a directory of its own; give the whole path of the file")
+        name, own = _PLUGINS[self.dbtype]
+        plugin = cast(type[SQLOutput[Any]], find_plugin(name))
+        given = {name: getattr(self, name) for name in (*SQLOptions.__struct_fields__, *own)}
+        return plugin(instance, plugin.Options(**given))
+
+
+class DBI(SQLOutput[DBIOptions]):
+    """The DBI plugin; see the module."""
+
+    name = "DBI"
+    Options = DBIOptions
+
+    def __init__(self, instance: str, options: DBIOptions) -> None:
+        super().__init__(instance, options)
+        self._output = options.output(instance)
+
+    def database(self) -> Database:
+        """Return a connection of the other plugin's, not connected yet."""
+        return self._output.database()
+
+    def bind(self, members: tuple[Member, ...]) -> None:
+        """Learn which keys there are."""
+        super().bind(members)
+        self._output.bind(members)
+
+    def open(self) -> None:
+        """Start the other plugin."""
+        self._output.open()
+
+    def write(self, batch: Batch) -> None:
+        """Queue the batch's rows; never waits."""
+        self._output.write(batch)
+
+    def reopen(self) -> None:
+        """Connect anew."""
+        self._output.reopen()
+
+    @property
+    def deadline(self) -> float | None:
+        """When `retry` wants to be called."""
+        return self._output.deadline
+
+    def retry(self) -> None:
+        """Break a connection that hangs."""
+        self._output.retry()
+
+    @property
+    def stats(self) -> SQLStats:
+        """Rows in, stored, waiting, dropped."""
+        return self._output.stats
+
+    @property
+    def state(self) -> str:
+        """Which database, and how it is."""
+        return self._output.state
+
+    def hand_over(self, uid: int, gid: int) -> None:
+        """Give the files to the user that the daemon becomes."""
+        self._output.hand_over(uid, gid)
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Have what waits stored, as far as it goes in time."""
+        self._output.close(timeout)
