@@ -33,6 +33,7 @@ _PATIENCE_SECS = 5.0
 _MOMENT_SECS = 0.01
 
 _TEND_SECS = 86_400.0
+_LINGER_SECS = 0.05
 
 #: Rows of one statement, and of one transaction while nothing had to be kept back.
 _STATEMENT_ROWS = 1_000
@@ -68,7 +69,7 @@ class Writer:
         self.layout: Layout = all_items(members)
         self._state = f"connecting to {database.shown}"
         self._at: int | None = None
-        self._tend_at = 0.0
+        self._tend_at = self._stored_at = 0.0
         self._has_connected = False
         self._failure = ""
         self._has_stored = False
@@ -196,11 +197,20 @@ class Writer:
             if self._stop_at is not None and time.monotonic() >= self._stop_at:
                 return
             self._tend()
+            if not stopping:
+                self._linger()
             rows = self._feed.take(self._most_rows(), _TRANSACTION_BYTES, _MOMENT_SECS if stopping else _PATIENCE_SECS)
             if rows is not None:
                 self._store(rows if rows.layout == self.layout else rows.select(self.layout))
             elif stopping and not self._stats.pending:
                 return
+
+    def _linger(self) -> None:
+        """Let rows gather while few of them wait: a transaction costs as much as hundreds of rows."""
+        if self._stats.pending < _STATEMENT_ROWS:
+            with self._orders:
+                left = self._stored_at + _LINGER_SECS - time.monotonic()
+                self._orders.wait_for(lambda: self._reconnect or self._stop_at is not None, max(0.0, left))
 
     def _tend(self) -> None:
         if self._tend_at <= time.monotonic():
@@ -240,6 +250,7 @@ class Writer:
             self._at = rows.last
         self._feed.done(rows.last)
         self._has_stored = True
+        self._stored_at = time.monotonic()
         self._rows_limit = min(self._rows_limit * 2, _TRANSACTION_ROWS)
 
     def _bury(self, row: Rows, error: Refused) -> None:

@@ -126,3 +126,25 @@ def test_push_drops_nothing_that_is_taken(taken: int, dropped: list[int]) -> Non
     assert ring.push(rows_of(9, 3)) == len(dropped)
     assert joined(ring.take(MANY, MANY)) == before
     assert held(ring) == [n for n in (1, 2, 3, 4, 5, 6, 9, 10, 11) if n not in dropped]
+
+
+def test_large_rows_fill_it_before_many_do() -> None:
+    size = len(rows_of(11, 4).data)
+    ring = Ring(1000, 0, 2 * size)
+    assert ring.put(rows_of(11, 4)) is None
+    assert ring.put(rows_of(15, 4)) is None
+    rest = ring.put(rows_of(19, 4))
+    assert rest is not None
+    assert numbers(rest) == [19, 20, 21, 22]
+    ring.done(14)
+    assert ring.put(rest) is None
+    assert held(ring) == [*range(15, 23)]
+    assert ring.bytes == 0
+
+
+def test_extra_bytes_come_on_top_of_both_bounds() -> None:
+    size = len(rows_of(11, 4).data)
+    ring = Ring(1000, 2 * size, size)
+    for first in (11, 15, 19):
+        assert ring.put(rows_of(first, 4)) is None
+    assert ring.put(rows_of(23, 4)) is not None
