@@ -14,9 +14,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 READY_FOR_TESTS := .venv/.ready-for-tests
 COMPILED := .venv/.compiled
-C_SOURCES := setup.py $(wildcard nflowlevel/_cdefs/*.[ch] nflowlevel/_cdefs/*.py)
+C_SOURCES := setup.py $(wildcard nflowlevel/_cdefs/*.[ch] nflowlevel/_cdefs/*.py bpf/*.[ch])
 
-.PHONY: help setup demo demo-accounting test lint format bench fuzz docs clean packages packages-for-tests
+.PHONY: help setup demo demo-accounting demo-sql test lint format bench fuzz docs clean packages packages-for-tests
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -28,6 +28,9 @@ demo: $(COMPILED) ## show the main job on real packets, in a network namespace o
 
 demo-accounting: $(COMPILED) ## show counters moving, from the rules through the daemon to Graphite
 	$(BIN)/python demo/accounting.py
+
+demo-sql: $(COMPILED) ## show packets in SQLite, and in a PostgreSQL that is stopped while they arrive
+	$(BIN)/python demo/sql.py
 
 test: setup ## run all tests
 	$(BIN)/python -m pytest
@@ -51,7 +54,7 @@ docs: setup ## make docs/keys.md, docs/plugins.md and the example configuration 
 	$(BIN)/python docs/generate.py
 
 clean: ## remove all that these commands made in this directory
-	rm -rf .venv build dist *.egg-info nflowlevel/_clib.c nflowlevel/*.so .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info nflowlevel/_clib.c nflowlevel/*.so nflowlevel/*.o .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 packages:

@@ -14,10 +14,8 @@ import http.client
 import http.server
 import itertools
 import math
-import os
 import queue
 import shutil
-import signal
 import socket
 import socketserver
 import subprocess
@@ -29,6 +27,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from running import PATIENCE_SECS, daemon, enter_namespaces, run, say
 
 from nflowlevel import Accounting
 
@@ -47,10 +47,6 @@ POLLS = 8
 #: Bytes of the largest bar: what the visitors fetch in a second at most, and some more for headers.
 FULL_BAR = 650_000
 
-#: Set once this program is inside its namespace.
-_INSIDE = "NFLOWLEVEL_DEMO_INSIDE"
-#: Longest wait for anything.
-_PATIENCE_SECS = 20.0
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -63,31 +59,21 @@ class Counts(NamedTuple):
 
 def main() -> int:
     """Run the demo; the result is the exit status."""
-    # An ordinary user's path lacks the places of ip and iptables.
-    os.environ["PATH"] += ":/usr/sbin:/sbin"
-    if _INSIDE not in os.environ:
-        _enter_namespace()
-    _run("ip", "link", "set", "lo", "up")
+    enter_namespaces(__file__)
+    run("ip", "link", "set", "lo", "up")
     with Accounting() as accounting, _web_server(), _Receiver() as receiver:
         for name, (tool, _) in COUNTERS.items():
             accounting.create(name)
             for chain, port in RULES:
-                _run(tool, "-w", "-I", chain, "-p", "tcp", port, "80", "-m", "nfacct", "--nfacct-name", name)
-        _say("two counters, and the rules that count web traffic into them:")
+                run(tool, "-w", "-I", chain, "-p", "tcp", port, "80", "-m", "nfacct", "--nfacct-name", name)
+        say("two counters, and the rules that count web traffic into them:")
         for name, (tool, _) in COUNTERS.items():
-            _say(f"  {tool} -I OUTPUT -p tcp --dport 80 -m nfacct --nfacct-name {name}, and the way back")
-        with _daemon() as daemon, _visitors():
-            _say(f"nflowlevel-daemon polls them every second (process {daemon.pid}); what Graphite receives:\n")
+            say(f"  {tool} -I OUTPUT -p tcp --dport 80 -m nfacct --nfacct-name {name}, and the way back")
+        with _configured_daemon() as process, _visitors():
+            say(f"nflowlevel-daemon polls them every second (process {process.pid}); what Graphite receives:\n")
             _chart(receiver)
         # What came since the last poll stays in the kernel for the next start of the daemon.
         return _verdict(accounting, receiver)
-
-
-def _enter_namespace() -> None:
-    """Start anew in a network namespace; as an ordinary user in a user namespace, where this user is root."""
-    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    os.environ[_INSIDE] = "1"
-    os.execvp("unshare", ["unshare", *user, "--net", "--", sys.executable, __file__])
 
 
 # -- web traffic --------------------------------------------------------------------------------------------------
@@ -135,7 +121,7 @@ def _visitors() -> Iterator[None]:
             passed = time.monotonic() - begin
             tide = 15_000 * (1 - math.cos(passed * 2 * math.pi / POLLS))
             burst = 20_000 if int(passed) % 3 == 1 else 300
-            connection = http.client.HTTPConnection(address, 80, timeout=_PATIENCE_SECS)
+            connection = http.client.HTTPConnection(address, 80, timeout=PATIENCE_SECS)
             connection.request("GET", f"/{int(tide) if wanted else burst}")
             connection.getresponse().read()
             connection.close()
@@ -157,25 +143,12 @@ def _visitors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _daemon() -> Iterator[subprocess.Popen[bytes]]:
-    """The daemon, from the moment it says READY until SIGTERM has brought it to its end."""
+def _configured_daemon() -> Iterator[subprocess.Popen[bytes]]:
     with tempfile.TemporaryDirectory(prefix="nflowlevel-demo-") as name:
         config = Path(name, "ulogd.conf")
         config.write_text(CONFIG)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-            notify.bind(f"{name}/notify")
-            notify.settimeout(_PATIENCE_SECS)
-            command = [sys.executable, "-m", "nflowlevel.daemon", "-c", str(config)]
-            process = subprocess.Popen(command, env={**os.environ, "NOTIFY_SOCKET": f"{name}/notify"})
-            try:
-                while b"READY=1" not in notify.recv(4096):
-                    pass
-                yield process
-            finally:
-                process.send_signal(signal.SIGTERM)
-                status = process.wait(_PATIENCE_SECS)
-    if status:
-        raise SystemExit(f"demo: the daemon ended with status {status}")
+        with daemon(config, Path(name)) as process:
+            yield process
 
 
 class _Receiver:
@@ -210,7 +183,7 @@ class _Receiver:
         points: dict[str, dict[str, int]] = defaultdict(dict)
         when = 0
         for _ in range(2 * len(COUNTERS)):
-            path, value, when_text = self.lines.get(timeout=_PATIENCE_SECS).split()
+            path, value, when_text = self.lines.get(timeout=PATIENCE_SECS).split()
             name, unit = path.rsplit(".", 1)
             points[name][unit], when = int(value), int(when_text)
         counts = {name: Counts(units["pkts"], units["bytes"]) for name, units in points.items()}
@@ -265,19 +238,8 @@ def _verdict(accounting: Accounting, receiver: _Receiver) -> int:
 
 def _counted(name: str) -> Counts:
     """What the rules themselves counted."""
-    rows = [line.split() for line in _run(COUNTERS[name][0], "-w", "-nvxL").splitlines() if name in line]
+    rows = [line.split() for line in run(COUNTERS[name][0], "-w", "-nvxL").splitlines() if name in line]
     return Counts(sum(int(row[0]) for row in rows), sum(int(row[1]) for row in rows))
-
-
-def _run(*command: str) -> str:
-    try:
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    except subprocess.CalledProcessError as error:
-        raise SystemExit(f"demo: {' '.join(command)}: exit status {error.returncode}") from None
-
-
-def _say(what: str) -> None:
-    print("*" if not what.startswith(" ") else " ", what, flush=True)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from running import daemon, enter_namespaces, run, say, until
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent / "examples"
@@ -28,44 +27,29 @@ RULES = EXAMPLES / "nft" / "firewall.nft"
 CONFIG = EXAMPLES / "ulogd.conf"
 TABLE = "table inet firewall"
 
-#: Set once this program is inside its namespaces.
-_INSIDE = "NFLOWLEVEL_DEMO_INSIDE"
-#: Longest wait for anything.
-_PATIENCE_SECS = 20.0
-
 
 def main() -> int:
     """Run the demo; the result is the exit status."""
-    # An ordinary user's path lacks the places of nft and ip.
-    os.environ["PATH"] += ":/usr/sbin:/sbin"
-    if _INSIDE not in os.environ:
-        _enter_namespaces()
+    enter_namespaces(__file__)
     with tempfile.TemporaryDirectory(prefix="nflowlevel-demo-") as name, _attacker() as attacker:
         directory = Path(name)
         output = directory / "ulogd.json"
-        _say("a firewall and an attacker, joined by a cable, in network namespaces of their own")
+        say("a firewall and an attacker, joined by a cable, in network namespaces of their own")
         _connect(attacker.pid)
-        _say(f"the rules of {_shown(RULES)}: accepted SSH and IPv6 pings to group 1, dropped packets to group 2")
-        _run("nft", "-f", str(RULES))
+        say(f"the rules of {_shown(RULES)}: accepted SSH and IPv6 pings to group 1, dropped packets to group 2")
+        run("nft", "-f", str(RULES))
         config = directory / "ulogd.conf"
         config.write_text(re.sub(r"(?m)^file=.*$", f'file="{output}"', CONFIG.read_text()))
-        with _daemon(config, directory) as daemon, _listener():
-            _say(f"nflowlevel-daemon runs with {_shown(CONFIG)} (process {daemon.pid})")
+        with daemon(config, directory) as process, _listener():
+            say(f"nflowlevel-daemon runs with {_shown(CONFIG)} (process {process.pid})")
             sent = _attack(attacker)
             total = sum(sent.values())
-            _until(lambda: sum(_counted().values()) >= total, "the packets have arrived")
-            _until(lambda: _lines(output) >= total, "the lines are written")
+            until(lambda: sum(_counted().values()) >= total, "the packets have arrived")
+            until(lambda: _lines(output) >= total, "the lines are written")
             counted = _counted()
         records = [json.loads(line) for line in output.read_text().splitlines()]
         _show(output.read_text().splitlines(), records)
         return _verdict(sent, counted, records)
-
-
-def _enter_namespaces() -> None:
-    """Start anew in a network namespace; as an ordinary user in a user namespace, where this user is root."""
-    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    os.environ[_INSIDE] = "1"
-    os.execvp("unshare", ["unshare", *user, "--net", "--", sys.executable, __file__])
 
 
 @contextlib.contextmanager
@@ -83,30 +67,11 @@ def _attacker() -> Iterator[subprocess.Popen[str]]:
 
 def _connect(attacker: int) -> None:
     """Lay the cable between the two and give the firewall its addresses."""
-    _run("ip", "link", "set", "lo", "up")
-    _run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", str(attacker))
+    run("ip", "link", "set", "lo", "up")
+    run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", str(attacker))
     for address in ("192.0.2.1/24", "2001:db8::1/64"):
-        _run("ip", "address", "add", address, "dev", "eth0", *(["nodad"] if ":" in address else []))
-    _run("ip", "link", "set", "eth0", "up")
-
-
-@contextlib.contextmanager
-def _daemon(config: Path, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The daemon, from the moment it says READY until SIGTERM has brought it to its end."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.bind(str(directory / "notify"))
-        notify.settimeout(_PATIENCE_SECS)
-        environment = {**os.environ, "NOTIFY_SOCKET": str(directory / "notify")}
-        process = subprocess.Popen([sys.executable, "-m", "nflowlevel.daemon", "-c", config], env=environment)
-        try:
-            while b"READY=1" not in notify.recv(4096):
-                pass
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-            status = process.wait(_PATIENCE_SECS)
-    if status:
-        raise SystemExit(f"demo: the daemon ended with status {status}")
+        run("ip", "address", "add", address, "dev", "eth0", *(["nodad"] if ":" in address else []))
+    run("ip", "link", "set", "eth0", "up")
 
 
 def _listener() -> socket.socket:
@@ -120,7 +85,7 @@ def _attack(attacker: subprocess.Popen[str]) -> dict[str, int]:
     attacker.stdin.write("go\n")
     attacker.stdin.flush()
     sent: dict[str, int] = _answer(attacker)
-    _say(f"the attacker sent {sent['accepted']} packets to be accepted and {sent['dropped']} to be dropped")
+    say(f"the attacker sent {sent['accepted']} packets to be accepted and {sent['dropped']} to be dropped")
     return sent
 
 
@@ -134,7 +99,7 @@ def _answer(attacker: subprocess.Popen[str]) -> Any:
 
 def _counted() -> dict[str, int]:
     """What the rules themselves counted."""
-    listed = json.loads(_run("nft", "-j", "list", "counters", *TABLE.split()))["nftables"]
+    listed = json.loads(run("nft", "-j", "list", "counters", *TABLE.split()))["nftables"]
     return {item["counter"]["name"]: item["counter"]["packets"] for item in listed if "counter" in item}
 
 
@@ -173,28 +138,8 @@ def _verdict(sent: dict[str, int], counted: dict[str, int], records: list[dict[s
     return 1
 
 
-def _until(ready: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECS
-    while not ready():
-        if time.monotonic() > deadline:
-            print(f"demo: not within {_PATIENCE_SECS:g} seconds: {what}", file=sys.stderr)
-            return
-        time.sleep(0.01)
-
-
-def _run(*command: str) -> str:
-    try:
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    except subprocess.CalledProcessError as error:
-        raise SystemExit(f"demo: {' '.join(command)}: exit status {error.returncode}") from None
-
-
 def _shown(path: Path) -> str:
     return str(path.relative_to(HERE.parent))
-
-
-def _say(what: str) -> None:
-    print("*", what, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """nflowlevel: Netfilter packet logs and accounting for Python; `import nflowlevel as nfl`."""
 
+from typing import TYPE_CHECKING
+
 from nflowlevel.accounting import Accounting, Counter
 from nflowlevel.batch import Batch
 from nflowlevel.errors import ConfigError, KernelError, NflowError, NotSupported, OutputError, StackError
 from nflowlevel.group import Group, open_group
 from nflowlevel.packet import Packet
+
+if TYPE_CHECKING:
+    from nflowlevel.prefilter import LayoutError, Prefilter, mount_bpffs
 
 __version__ = "0.1.0"
 
@@ -16,10 +21,22 @@ __all__ = [
     "Counter",
     "Group",
     "KernelError",
+    "LayoutError",
     "NflowError",
     "NotSupported",
     "OutputError",
     "Packet",
+    "Prefilter",
     "StackError",
+    "mount_bpffs",
     "open_group",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import the prefilter when it is asked for: the daemon usually has none, and starts without it."""
+    if name not in ("LayoutError", "Prefilter", "mount_bpffs"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from nflowlevel import prefilter
+
+    return getattr(prefilter, name)

@@ -43,7 +43,7 @@ class Ruleset:
         return {rule.group for rule in self.rules if rule.group is not None}
 
 
-class _Kind(NamedTuple):
+class Kind(NamedTuple):
     """One of the iptables family: nft's word for its packets, and the list of its legacy tables under /proc/net."""
 
     command: str
@@ -51,10 +51,10 @@ class _Kind(NamedTuple):
     legacy_tables: str
 
 
-_KINDS = (
-    _Kind("iptables", "ip", "ip_tables_names"),
-    _Kind("ip6tables", "ip6", "ip6_tables_names"),
-    _Kind("ebtables", "bridge", ""),
+KINDS = (
+    Kind("iptables", "ip", "ip_tables_names"),
+    Kind("ip6tables", "ip6", "ip6_tables_names"),
+    Kind("ebtables", "bridge", ""),
 )
 
 _NET = Path("/proc/thread-self/net")
@@ -74,23 +74,24 @@ def read_rules() -> Ruleset:
     """Return the rules that log in the namespace the calling thread is in."""
     rules: list[LogRule] = []
     unseen: list[Unseen] = []
-    with _noted(unseen):
+    with noted(unseen):
         rules, opaque = parse_nft(_run("rules of nft", "nft", "-j", "list", "ruleset", package="nftables"))
-        for kind in _KINDS:
+        for kind in KINDS:
             if any(place[0] == kind.family for place in opaque):
-                with _noted(unseen):
-                    rules += complete(opaque, parse_save(_save(kind, "nft"), kind.family, kind.command))
+                with noted(unseen):
+                    rules += complete(opaque, parse_save(save(kind, "nft"), kind.family, kind.command))
     if unseen and _path_of("nft") is None:
         rules += _without_nft()
-    for kind in _KINDS:
-        with _noted(unseen):
-            if _has_legacy_tables(kind):
-                rules += parse_save(_save(kind, "legacy"), kind.family, f"{kind.command}-legacy").values()
+    for kind in KINDS:
+        with noted(unseen):
+            if has_legacy_tables(kind):
+                rules += parse_save(save(kind, "legacy"), kind.family, f"{kind.command}-legacy").values()
     return Ruleset(tuple(rules), tuple(unseen))
 
 
 @contextmanager
-def _noted(unseen: list[Unseen]) -> Iterator[None]:
+def noted(unseen: list[Unseen]) -> Iterator[None]:
+    """Add to `unseen` what a program that is missing, or fails, hides."""
     try:
         yield
     except _Failed as failed:
@@ -100,13 +101,13 @@ def _noted(unseen: list[Unseen]) -> Iterator[None]:
 def _without_nft() -> list[LogRule]:
     """Return what iptables-nft can tell where nft is not installed."""
     rules: list[LogRule] = []
-    for kind in _KINDS:
-        with _noted([]):
-            rules += parse_save(_save(kind, "nft"), kind.family, kind.command).values()
+    for kind in KINDS:
+        with noted([]):
+            rules += parse_save(save(kind, "nft"), kind.family, kind.command).values()
     return rules
 
 
-def _has_legacy_tables(kind: _Kind) -> bool:
+def has_legacy_tables(kind: Kind) -> bool:
     """Tell whether the legacy variant has anything to print; to run it without need would load its kernel modules."""
     try:
         return bool(kind.legacy_tables and (_NET / kind.legacy_tables).read_text().strip())
@@ -117,7 +118,7 @@ def _has_legacy_tables(kind: _Kind) -> bool:
         raise _Failed(what, "run as root") from None
 
 
-def _save(kind: _Kind, variant: str) -> str:
+def save(kind: Kind, variant: str) -> str:
     """Return what `-save` of the variant prints. It may be installed without it in its name: the first line tells."""
     what, name = f"rules of {kind.command}-{variant}", f"{kind.command}-{variant}-save"
     if _path_of(name):

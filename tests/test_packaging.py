@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "nflowlevel"
-_TAKEN = ("LICENSE", "MANIFEST.in", "README.md", "nflowlevel", "pyproject.toml", "setup.py")
+_TAKEN = ("LICENSE", "MANIFEST.in", "README.md", "bpf", "nflowlevel", "pyproject.toml", "setup.py")
 
 
 @pytest.fixture(scope="module")

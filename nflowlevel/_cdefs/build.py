@@ -11,8 +11,19 @@ HERE = Path(__file__).parent
 PACKAGE_ROOT = HERE.parent.parent
 
 #: One fragment per library and one per C file of ours, in an order in which each knows the types it needs.
-FRAGMENTS = ("process.h", "mnl.h", "nflog.h", "nfacct.h", "batch.h", "render.h", "counters.h")
-SOURCES = ("batch.c", "render.c", "counters.c")
+FRAGMENTS = (
+    "process.h",
+    "mnl.h",
+    "nflog.h",
+    "nfacct.h",
+    "batch.h",
+    "render.h",
+    "counters.h",
+    "linux_bpf.h",
+    "bpf.h",
+    "../../bpf/prefilter.h",
+)
+SOURCES = ("batch.c", "render.c", "counters.c", "bpf.c")
 
 ffibuilder = FFI()
 for fragment in FRAGMENTS:
@@ -23,7 +34,9 @@ ffibuilder.set_source(
     """
     #include <sched.h>
     #include <stdint.h>
+    #include <sys/mount.h>
     #include <sys/prctl.h>
+    #include <linux/bpf.h>
     #include <linux/capability.h>
     #include <libmnl/libmnl.h>
     #include <linux/netfilter/nfnetlink.h>
@@ -34,12 +47,14 @@ ffibuilder.set_source(
     #include "batch.h"
     #include "render.h"
     #include "counters.h"
+    #include "bpf.h"
+    #include "bpf/prefilter.h"
 
     /* In the C library, but declared only by libcap's header. */
     int capset(struct __user_cap_header_struct *header, const struct __user_cap_data_struct *data);
     """,
     sources=[str((HERE / name).relative_to(PACKAGE_ROOT)) for name in SOURCES],
-    include_dirs=[str(HERE.relative_to(PACKAGE_ROOT))],
+    include_dirs=[str(HERE.relative_to(PACKAGE_ROOT)), "."],
     libraries=["mnl", "netfilter_log", "netfilter_acct"],
     # -Wno-missing-field-initializers: for the code that cffi generates, in the same compilation.
     extra_compile_args=["-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers"],

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Put a prefilter's program in front of packet logging: in rules of our own, or as lines to paste into one's firewall.
+
+`attach` makes a table of our own, `inet nflowlevel-NAME`, whose rules ask the program about each packet that comes to
+a hook, and log what it matches to a group, or set bits of its mark for the user's own rules to match. The rules decide
+nothing about the packet's way, and no file of the user's firewall changes. `nft list ruleset` shows them as `xt match
+bpf`, which nft cannot load again: leave the table out of a dump that is to be restored.
+
+A group wants its packets before the firewall drops them, so that rule comes right before the filter; a mark has to be
+there before anybody looks at it. `priority` places it elsewhere.
+
+When the process ends: with `on_exit="no-match"` the table goes with it, be it killed; others cannot flush or change it
+before. With `on_exit="keep"` it stays, until somebody detaches or flushes it, and the next `attach` replaces it; the
+program behind it stays only if it is pinned.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Collection, Iterator
+from types import TracebackType
+
+from nflowlevel.binding import nftmatch
+from nflowlevel.binding.nftmatch import HOOKS, Log, Mark, MatchTable
+from nflowlevel.errors import nearest
+
+_ON_EXIT = ("no-match", "keep")
+#: Before the chains of nft's and iptables' filter tables, behind those that mangle and translate.
+_BEFORE_FILTER = -1
+#: Before everything, the raw tables included.
+_FIRST = -301
+#: The kernel takes no longer prefix (NF_LOG_PREFIXLEN), nor iptables (libxt_NFLOG).
+_NFT_PREFIX_BYTES, _IPTABLES_PREFIX_BYTES = 127, 63
+#: Of a prefilter; nft takes it as the end of a table's name.
+_NAME = re.compile("[A-Za-z0-9_-]{1,64}")
+
+
+class Attachment:
+    """Rules of ours that ask a program. `detach` takes them away; `release` leaves them to their `on_exit`.
+
+    Forgetting the object releases them. As a context manager it detaches.
+    """
+
+    def __init__(self, table: MatchTable, hooks: tuple[str, ...], then: Log | Mark) -> None:
+        self._table = table
+        self.hooks = hooks
+        self.then = then
+
+    @property
+    def table(self) -> str:
+        """The table as nft calls it."""
+        return f"inet {self._table.name}"
+
+    def detach(self) -> None:
+        """Take the rules away; may be called again."""
+        self._table.remove()
+
+    def release(self) -> None:
+        """Give the rules up as the end of the process would: they go, or are kept. May be called again."""
+        self._table.close()
+
+    def __enter__(self) -> Attachment:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.detach()
+
+
+def attach(
+    program: int,
+    name: str,
+    *,
+    hooks: Collection[str] = ("input",),
+    group: int | None = None,
+    prefix: str = "",
+    snaplen: int = 0,
+    queue_threshold: int = 0,
+    mark: int | None = None,
+    mask: int | None = None,
+    priority: int | None = None,
+    on_exit: str = "no-match",
+    netns: str | None = None,
+) -> Attachment:
+    """Ask a program, by descriptor, about the packets at these hooks; log what it matches to `group`, or set `mark`.
+
+    `mask` says which bits of the mark are set, those of `mark` by default; the others stay. A packet that passes two
+    of the hooks is asked about twice. ValueError for settings that do not fit, KernelError where the kernel refuses or
+    another process has attached the same prefilter, NotSupported where the kernel cannot.
+    """
+    table = table_name(name)
+    hooks = _hooks(hooks)
+    _known("on_exit", on_exit, _ON_EXIT)
+    if (group is None) == (mark is None):
+        raise ValueError(f"attach {name}: give a group to log to, or a mark to set, and not both")
+    then = _log(group or 0, prefix, snaplen, queue_threshold) if mark is None else _mark(mark, mask)
+    if priority is None:
+        priority = _BEFORE_FILTER if mark is None else _FIRST
+    _in_range("priority", priority, -(1 << 31), (1 << 31) - 1)
+    keep = on_exit == "keep"
+    return Attachment(
+        MatchTable(table, name, program, hooks, then, priority=priority, keep=keep, netns=netns), hooks, then
+    )
+
+
+def detach(name: str, *, netns: str | None = None) -> bool:
+    """Take away the kept rules of a prefilter whose process has ended; False where there are none.
+
+    KernelError where a process still owns them.
+    """
+    return nftmatch.remove(table_name(name), netns)
+
+
+def table_name(name: str) -> str:
+    """Return the name of the table that serves the prefilter `name`."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"a prefilter's name has letters, digits, '_' and '-', at most 64 of them: {name!r}")
+    return f"nflowlevel-{name}"
+
+
+# -- settings ---------------------------------------------------------------------------------------------------------
+
+
+def _hooks(hooks: Collection[str]) -> tuple[str, ...]:
+    if isinstance(hooks, str):
+        raise TypeError(f"hooks: a list of hooks, as [{hooks!r}]")
+    for hook in hooks:
+        _known("hook", hook, HOOKS)
+    if not hooks or len(set(hooks)) < len(hooks):
+        raise ValueError(f"hooks: each of {', '.join(HOOKS)} at most once, and at least one of them")
+    return tuple(hooks)
+
+
+def _known(what: str, value: str, known: Collection[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{what} '{value}': one of {', '.join(known)}{nearest(value, known)}")
+
+
+def _log(group: int, prefix: str, snaplen: int, queue_threshold: int) -> Log:
+    _in_range("group", group, 0, 0xFFFF)
+    _in_range("snaplen", snaplen, 0, 0xFFFFFFFF)
+    _in_range("queue_threshold", queue_threshold, 0, 0xFFFF)
+    _check_prefix(prefix, _NFT_PREFIX_BYTES)
+    return Log(group, prefix, snaplen, queue_threshold)
+
+
+def _mark(mark: int, mask: int | None) -> Mark:
+    _in_range("mark", mark, 0, 0xFFFFFFFF)
+    mask = mark if mask is None else mask
+    _in_range("mask", mask, 1, 0xFFFFFFFF)
+    if mark & ~mask:
+        raise ValueError(f"mark {mark:#x} has bits that its mask {mask:#x} does not have")
+    return Mark(mark, mask)
+
+
+def _check_prefix(prefix: str, most: int) -> None:
+    if len(prefix.encode()) > most or "\0" in prefix:
+        raise ValueError(f"prefix {prefix!r}: at most {most} bytes, and no zero byte")
+
+
+def _check_pasted(prefix: str, most: int) -> None:
+    _check_prefix(prefix, most)
+    if prefix and not prefix.isprintable():
+        raise ValueError(f"prefix {prefix!r}: what a terminal cannot show cannot be pasted")
+
+
+def _in_range(what: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise ValueError(f"{what} {value}: {least} to {most} allowed")
+
+
+# -- lines to paste ---------------------------------------------------------------------------------------------------
+
+
+def iptables_rules(path: str, *, group: int, hooks: Collection[str] = ("input",), prefix: str = "") -> list[str]:
+    """Return the commands whose rules ask the program pinned at `path`; iptables-legacy and iptables-nft take them."""
+    _in_range("group", group, 0, 0xFFFF)
+    _check_pasted(prefix, _IPTABLES_PREFIX_BYTES)
+    target = f"-j NFLOG --nflog-group {group}" + (f" --nflog-prefix {shlex.quote(prefix)}" if prefix else "")
+    return [
+        f"{command} -I {hook.upper()} -m bpf --object-pinned {shlex.quote(path)} {target}"
+        for hook in _hooks(hooks)
+        for command in ("iptables", "ip6tables")
+    ]
+
+
+def nft_rules(
+    mark: int, mask: int | None = None, *, group: int, hooks: Collection[str] = ("input",), prefix: str = ""
+) -> list[str]:
+    """Return the commands whose rules log what an attached prefilter has marked, for the chains of `inet filter`."""
+    _in_range("group", group, 0, 0xFFFF)
+    _check_pasted(prefix, _NFT_PREFIX_BYTES)
+    if '"' in prefix or "$" in prefix:
+        raise ValueError(f"prefix {prefix!r}: nft cannot write a double quote, and takes $ for a variable")
+    bits, mask = _mark(mark, mask)
+    log = f"counter log group {group}" + (f' prefix "{prefix}"' if prefix else "")
+    commands = [f"add rule inet filter {hook} meta mark and {mask:#x} == {bits:#x} {log}" for hook in _hooks(hooks)]
+    return [f"nft {shlex.quote(each)}" for each in commands]
+
+
+def rules_text(
+    name: str,
+    path: str,
+    *,
+    group: int,
+    mark: int,
+    mask: int | None = None,
+    hooks: Collection[str] = ("input",),
+    prefix: str = "",
+) -> str:
+    """Return what `nflowlevel prefilter rule` prints: a script of comments and commands, to be pasted in part."""
+    return "\n".join(
+        _paragraphs(
+            name,
+            iptables_rules(path, group=group, hooks=hooks, prefix=prefix),
+            nft_rules(mark, mask, group=group, hooks=hooks, prefix=prefix),
+            f"{mark:#x}/{mark if mask is None else mask:#x}",
+        )
+    )
+
+
+def _paragraphs(name: str, iptables: list[str], nft: list[str], mark: str) -> Iterator[str]:
+    yield "# iptables, legacy or nft back end: the rule asks the pinned program. The pin has to be there when rules are"
+    yield "# loaded, at boot too; without it no rule at all of that table can be changed any more."
+    yield from iptables
+    yield ""
+    yield "# nftables: nft cannot write a rule that holds a program. Attached with a group, nflowlevel's own table logs"
+    yield f"# (inet {table_name(name)}) and nothing is to be pasted. Attached with mark {mark}, your rules log:"
+    yield from nft
+    yield ""

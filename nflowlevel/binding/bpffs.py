@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The BPF file system, where maps and programs have names and outlive the process that made them; bpf(2), mount(8).
+
+Names in it have no dots: the kernel keeps those for itself (kernel/bpf/inode.c, bpf_lookup).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from nflowlevel.binding._lib import ffi, lib
+from nflowlevel.errors import KernelError, NotSupported
+
+#: Where distributions mount it.
+MOUNT_POINT = Path("/sys/fs/bpf")
+
+
+def is_mounted(directory: Path = MOUNT_POINT) -> bool:
+    """Tell whether `directory` is a BPF file system, or within one."""
+    path = os.path.realpath(directory)
+    best, kind = "", ""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        point = fields.split()[4].encode().decode("unicode_escape")
+        # Of two at one place the later one covers the other.
+        if len(point) >= len(best) and (path + "/").startswith(point.rstrip("/") + "/"):
+            best, kind = point, rest.split()[0]
+    return kind == "bpf"
+
+
+def require(directory: Path = MOUNT_POINT) -> None:
+    """Raise NotSupported where nothing can be pinned beneath `directory`."""
+    if not is_mounted(directory):
+        raise NotSupported(
+            "pinning",
+            found=f"no BPF file system at {directory}",
+            needed=f"mount -t bpf bpf {directory} (mount_bpffs() does it; `ip netns exec` hides what is below /sys)",
+        )
+
+
+def mount_bpffs(directory: str | os.PathLike[str] = MOUNT_POINT) -> None:
+    """Mount the BPF file system at `directory`, unless it is there; it takes CAP_SYS_ADMIN."""
+    if is_mounted(Path(directory)):
+        return
+    tried = f"mount the BPF file system at {os.fspath(directory)}"
+    if lib.mount(b"bpf", os.fsencode(directory), b"bpf", 0, b"mode=0700"):
+        hints = {
+            errno.EPERM: "CAP_SYS_ADMIN is missing; run as root",
+            errno.ENOENT: "there is no such directory; it comes with sysfs",
+            errno.ENODEV: "the kernel has no CONFIG_BPF_SYSCALL",
+        }
+        raise KernelError(tried, ffi.errno, hints.get(ffi.errno, ""))

@@ -1,0 +1,438 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A table of our own in nftables whose rules ask a BPF program about a packet, then log it or set its mark.
+
+The nft command cannot write such a rule: what holds the program is the `bpf` match of xtables (revision 1), which
+takes a descriptor, so that nothing has to be pinned (net/netfilter/xt_bpf.c, net/netfilter/nft_compat.c). The kernel
+takes all messages of a batch or none of them (net/netfilter/nfnetlink.c, nfnetlink_rcv_batch).
+
+An owned table (NFT_TABLE_F_OWNER) belongs to the socket that made it: others can neither change nor flush it, and it
+goes when the socket is closed, however the process ends. With NFT_TABLE_F_PERSIST (Linux 6.9) it stays then, but as
+a table without an owner, which anybody may change and flush (net/netfilter/nf_tables_api.c, nft_rcv_nl_event).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import struct
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from nflowlevel.binding import procfs
+from nflowlevel.binding._lib import lib
+from nflowlevel.binding.netlink import NetlinkSocket
+from nflowlevel.binding.netns import entered
+from nflowlevel.errors import KernelError, NotSupported
+
+# linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h, linux/netfilter/nf_tables_compat.h.
+_SUBSYSTEM = 10
+_BATCH_BEGIN, _BATCH_END = 16, 17
+_NEWTABLE, _GETTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE = (_SUBSYSTEM << 8 | number for number in (0, 1, 2, 3, 6))
+_TABLE_NAME, _TABLE_FLAGS, _TABLE_USERDATA, _TABLE_OWNER = 1, 2, 6, 7
+_CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_TYPE = 1, 3, 4, 7
+_HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
+_RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
+_LIST_ELEMENT, _EXPRESSION_NAME, _EXPRESSION_DATA = 1, 1, 2
+_MATCH_NAME, _MATCH_REVISION, _MATCH_INFO = 1, 2, 3
+_LOG_GROUP, _LOG_PREFIX, _LOG_SNAPLEN, _LOG_QTHRESHOLD = 1, 2, 3, 4
+_META_DREG, _META_KEY, _META_SREG, _META_MARK = 1, 2, 3, 3
+_BITWISE_SREG, _BITWISE_DREG, _BITWISE_LENGTH, _BITWISE_MASK, _BITWISE_XOR = 1, 2, 3, 4, 5
+_DATA_VALUE, _REGISTER = 1, 1
+_OWNER, _PERSIST = 0x2, 0x4
+# linux/netlink.h
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_REQUEST, _ACK, _EXCLUSIVE, _CREATE, _APPEND, _DUMP = 0x1, 0x4, 0x200, 0x400, 0x800, 0x300
+_TYPE_MASK = 0x3FFF
+_NESTED = 0x8000
+
+#: `struct xt_bpf_info_v1`: mode, number of instructions, descriptor, 512 bytes of instructions or path, a pointer.
+_BPF_INFO = struct.Struct("=HHi512x8x")
+_BPF_BY_DESCRIPTOR = 2
+_MATCH = b"bpf"
+
+_HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+#: `struct nfgenmsg`: family, version, and what the message is about; a batch names its subsystem there.
+_OF_INET = bytes((1, 0, 0, 0))
+_OF_NFTABLES = bytes((0, 0, 0, _SUBSYSTEM))
+_READ_BYTES = 64 << 10
+#: How nft and iptables keep a comment: type 0, length, text with its final zero (libnftnl/udata.h).
+_COMMENT_BYTES = 250
+
+#: Netfilter's numbers of the hooks (linux/netfilter.h); also the names of the chains.
+HOOKS = {"input": 1, "forward": 2, "output": 3}
+#: Our tables are known by the comment they carry; the prefilter's name follows.
+COMMENT = "nflowlevel prefilter "
+
+
+class Log(NamedTuple):
+    """Log the packet to a group; a 0 leaves the setting to the reader."""
+
+    group: int
+    prefix: str = ""
+    snaplen: int = 0
+    queue_threshold: int = 0
+
+
+class Mark(NamedTuple):
+    """Set the bits of `mask` in the packet's mark to those of `mark`; all others stay."""
+
+    mark: int
+    mask: int
+
+
+class Table(NamedTuple):
+    """A table of ours: its name, the prefilter it says it serves, and the owner's netlink port (0: nobody)."""
+
+    name: str
+    prefilter: str
+    owner: int
+
+
+class MatchTable:
+    """The table `inet NAME`, one chain and one rule in it for each hook. `remove` takes it away at once.
+
+    With `keep` it outlives this process, otherwise it goes with it. An ownerless table of the same name that was kept
+    is replaced, without a packet in between that meets neither.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        prefilter: str,
+        program: int,
+        hooks: Iterable[str],
+        then: Log | Mark,
+        *,
+        priority: int,
+        keep: bool = False,
+        netns: str | None = None,
+    ) -> None:
+        self.name = name
+        hooks = tuple(hooks)
+        self._channel = _Channel(netns)
+        try:
+            replace = self._replaceable()
+            parts = [_chain(name, hook, priority) for hook in hooks]
+            parts += [_rule(name, hook, program, then) for hook in hooks]
+            # A kernel that cannot keep an owned table keeps one that nobody ever owned.
+            flags = (_OWNER | _PERSIST, 0) if keep else (_OWNER,)
+            self._create(prefilter, parts, replace=replace, flags=flags)
+        except BaseException:
+            self.close()
+            raise
+
+    def _replaceable(self) -> bool:
+        """Tell whether a kept table has our name; KernelError where it is not for us to replace."""
+        old, ours = self._channel.find(self.name)
+        if old and not old.owner and not ours:
+            hint = f"nflowlevel did not make the one that is there; see it with: nft list table inet {self.name}"
+            raise KernelError(f"make nftables table inet {self.name}", errno.EEXIST, hint)
+        return self._channel.is_free(old, "make")
+
+    def _create(self, prefilter: str, parts: list[_Message], *, replace: bool, flags: Iterable[int]) -> None:
+        """Make the table with the first of these flags that the kernel knows."""
+        removal = [_delete(self.name)] if replace else []
+        for each in flags:
+            try:
+                return self._channel.commit([*removal, _table(self.name, prefilter, each), *parts])
+            except _Refused as refused:
+                # Flags that a kernel does not know: EOPNOTSUPP since Linux 5.12, EINVAL before.
+                if refused.part != _NEWTABLE or refused.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise self._explained(refused) from None
+        raise NotSupported(
+            "a table of rules that goes when its process ends",
+            found=f"Linux {platform.release()}, whose tables have no owner",
+            needed="Linux 5.12, or on_exit=keep",
+        )
+
+    def _explained(self, refused: _Refused) -> Exception:
+        if refused.errno == errno.ENOENT and refused.part == _NEWRULE:
+            return NotSupported(
+                "BPF programs in nftables rules",
+                found="a kernel that lacks the match 'bpf' of xtables, its use in nftables, or logging from there",
+                needed="CONFIG_NETFILTER_XT_MATCH_BPF, CONFIG_NFT_COMPAT, CONFIG_NFT_LOG and "
+                "CONFIG_NETFILTER_NETLINK_LOG (try: modprobe -a xt_bpf nft_compat nft_log nfnetlink_log)",
+            )
+        if refused.errno in (errno.EINVAL, errno.EBADF) and refused.part == _NEWRULE:
+            hint = "what it asks has to be the descriptor of a loaded BPF program of type socket filter"
+            return KernelError(refused.purpose, refused.errno, hint)
+        return self._channel.explained(refused)
+
+    def remove(self) -> None:
+        """Take the table away, rules and all; nothing happens where it is gone, or was given up."""
+        if self._channel.closed:
+            return
+        try:
+            self._channel.commit([_delete(self.name)])
+        except _Refused as refused:
+            if refused.errno != errno.ENOENT:
+                raise self._channel.explained(refused) from None
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give the table up: it goes now, unless it is kept. May be called again."""
+        self._channel.close()
+
+
+def tables(netns: str | None = None) -> list[Table]:
+    """Return the tables of ours in a namespace, whoever owns them."""
+    with _Channel(netns) as channel:
+        return channel.tables()
+
+
+def remove(name: str, netns: str | None = None) -> bool:
+    """Remove a table of ours that was kept; False where there is none. KernelError where a process still owns it."""
+    with _Channel(netns) as channel:
+        old, ours = channel.find(name)
+        if not ours or not channel.is_free(old, "remove"):
+            return False
+        try:
+            channel.commit([_delete(name)])
+        except _Refused as refused:
+            raise channel.explained(refused) from None
+    return True
+
+
+# -- messages ---------------------------------------------------------------------------------------------------------
+
+
+class _Message(NamedTuple):
+    """A part of a batch, and what it is for."""
+
+    purpose: str
+    type: int
+    flags: int = 0
+    attributes: bytes = b""
+    resource: bytes = _OF_INET
+
+
+class _Refused(Exception):
+    """The kernel refused a batch: the first part that it complained of, and its answer."""
+
+    def __init__(self, purpose: str, part: int, errno: int) -> None:
+        super().__init__(purpose)
+        self.purpose, self.part, self.errno = purpose, part, errno
+
+
+def _table(name: str, prefilter: str, flags: int) -> _Message:
+    attributes = _text(_TABLE_NAME, name) + _number(_TABLE_FLAGS, flags)
+    attributes += _attribute(_TABLE_USERDATA, _comment(COMMENT + prefilter))
+    return _Message(f"make nftables table inet {name}", _NEWTABLE, _CREATE | _EXCLUSIVE, attributes)
+
+
+def _delete(name: str) -> _Message:
+    return _Message(f"remove nftables table inet {name}", _DELTABLE, attributes=_text(_TABLE_NAME, name))
+
+
+def _chain(table: str, hook: str, priority: int) -> _Message:
+    place = _number(_HOOK_NUMBER, HOOKS[hook]) + _number(_HOOK_PRIORITY, priority & 0xFFFFFFFF)
+    attributes = _text(_CHAIN_TABLE, table) + _text(_CHAIN_NAME, hook)
+    attributes += _nested(_CHAIN_HOOK, place) + _text(_CHAIN_TYPE, "filter")
+    return _Message(f"hook nftables table inet {table} into {hook}", _NEWCHAIN, _CREATE | _EXCLUSIVE, attributes)
+
+
+def _rule(table: str, chain: str, program: int, then: Log | Mark) -> _Message:
+    info = _BPF_INFO.pack(_BPF_BY_DESCRIPTOR, 0, program)
+    match = _attribute(_MATCH_NAME, _MATCH + b"\0") + _number(_MATCH_REVISION, 1) + _attribute(_MATCH_INFO, info)
+    expressions = [_expression("match", match), _expression("counter", b"")]
+    expressions += [_log(then)] if isinstance(then, Log) else _set_mark(then)
+    attributes = _text(_RULE_TABLE, table) + _text(_RULE_CHAIN, chain)
+    attributes += _nested(_RULE_EXPRESSIONS, b"".join(expressions))
+    return _Message(f"put the rule into chain {chain} of nftables table inet {table}", _NEWRULE, _CREATE, attributes)
+
+
+def _log(log: Log) -> bytes:
+    data = _attribute(_LOG_GROUP, log.group.to_bytes(2, "big"))
+    if log.prefix:
+        data += _text(_LOG_PREFIX, log.prefix)
+    if log.snaplen:
+        data += _number(_LOG_SNAPLEN, log.snaplen)
+    if log.queue_threshold:
+        data += _attribute(_LOG_QTHRESHOLD, log.queue_threshold.to_bytes(2, "big"))
+    return _expression("log", data)
+
+
+def _set_mark(mark: Mark) -> list[bytes]:
+    """mark = (mark & ~mask) ^ bits; the registers hold it in the machine's byte order."""
+    keep, bits = (struct.pack("=I", value & 0xFFFFFFFF) for value in (~mark.mask, mark.mark))
+    load = _number(_META_KEY, _META_MARK) + _number(_META_DREG, _REGISTER)
+    change = _number(_BITWISE_SREG, _REGISTER) + _number(_BITWISE_DREG, _REGISTER) + _number(_BITWISE_LENGTH, 4)
+    change += _nested(_BITWISE_MASK, _attribute(_DATA_VALUE, keep))
+    change += _nested(_BITWISE_XOR, _attribute(_DATA_VALUE, bits))
+    store = _number(_META_KEY, _META_MARK) + _number(_META_SREG, _REGISTER)
+    return [_expression("meta", load), _expression("bitwise", change), _expression("meta", store)]
+
+
+def _expression(name: str, data: bytes) -> bytes:
+    return _nested(_LIST_ELEMENT, _text(_EXPRESSION_NAME, name) + _nested(_EXPRESSION_DATA, data))
+
+
+def _comment(text: str) -> bytes:
+    data = text.encode()[:_COMMENT_BYTES] + b"\0"
+    return bytes((0, len(data))) + data
+
+
+def _attribute(type_: int, value: bytes) -> bytes:
+    return _ATTRIBUTE.pack(4 + len(value), type_) + value + bytes(-len(value) % 4)
+
+
+def _nested(type_: int, value: bytes) -> bytes:
+    return _attribute(type_ | _NESTED, value)
+
+
+def _text(type_: int, value: str) -> bytes:
+    return _attribute(type_, value.encode() + b"\0")
+
+
+def _number(type_: int, value: int) -> bytes:
+    return _attribute(type_, value.to_bytes(4, "big"))
+
+
+# -- the kernel's answers ---------------------------------------------------------------------------------------------
+
+
+class _Channel:
+    """A nfnetlink socket that sends batches and looks tables up; the owner of what it makes."""
+
+    def __init__(self, netns: str | None) -> None:
+        self._netns = netns
+        self._socket = NetlinkSocket(lib.NETLINK_NETFILTER, netns=netns)
+        self._socket.connect_to_kernel()
+        self._sequence = 0
+        self.closed = False
+
+    def commit(self, messages: list[_Message]) -> None:
+        """Send a batch; _Refused tells the first thing the kernel did not want, and then nothing of it is done."""
+        begin, end = (_Message("change nftables", type_, resource=_OF_NFTABLES) for type_ in (_BATCH_BEGIN, _BATCH_END))
+        batch = [begin, *messages[:-1], messages[-1]._replace(flags=messages[-1].flags | _ACK), end]
+        first = self._sequence + 1
+        self._send(b"".join(map(self._packed, batch)))
+        answered = False
+        for type_, sequence, body in self._answers():
+            if type_ == _NLMSG_ERROR and 0 <= sequence - first < len(batch):
+                part = batch[sequence - first]
+                answered = True
+                if code := _code(body):
+                    raise _Refused(part.purpose, part.type, code)
+        if not answered:
+            raise KernelError(messages[-1].purpose, errno.EIO, "the kernel did not answer")
+
+    def find(self, name: str) -> tuple[Table | None, bool]:
+        """Return a table of the inet family, and whether it is ours."""
+        self._ask(0, _text(_TABLE_NAME, name))
+        for type_, sequence, body in self._answers():
+            if sequence != self._sequence:
+                continue
+            if type_ != _NLMSG_ERROR:
+                return _parse(body)
+            if _code(body) not in (0, errno.ENOENT):
+                raise self.explained(_Refused(f"look nftables table inet {name} up", _GETTABLE, _code(body)))
+        return None, False
+
+    def tables(self) -> list[Table]:
+        """Return those of ours."""
+        self._ask(_DUMP, b"")
+        found = []
+        for type_, sequence, body in self._answers():
+            if sequence != self._sequence:
+                continue
+            if type_ == _NLMSG_DONE:
+                break
+            if type_ == _NLMSG_ERROR:
+                raise self.explained(_Refused("list nftables tables", _GETTABLE, _code(body)))
+            table, ours = _parse(body)
+            found += [table] if ours else []
+        return found
+
+    def is_free(self, table: Table | None, verb: str) -> bool:
+        """Tell whether the table is there, and nobody's; KernelError names its owner."""
+        if table is None:
+            return False
+        if table.owner:
+            with entered(self._netns):
+                holder = procfs.holder_at(table.owner)
+            hint = f"it belongs to {holder}: detach it there, or end that process"
+            raise KernelError(f"{verb} nftables table inet {table.name}", errno.EBUSY, hint)
+        return True
+
+    def explained(self, refused: _Refused) -> Exception:
+        """Return the error that users see."""
+        if refused.part == _GETTABLE and refused.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+            return NotSupported(
+                "nftables",
+                found="a kernel that does not know it",
+                needed="CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET (try: modprobe nf_tables)",
+            )
+        hint = ""
+        if refused.errno == errno.EPERM:
+            with entered(self._netns):
+                hint = procfs.admin_obstacle()
+            hint = f"{hint}: run as root" if hint else "another process owns it"
+        return KernelError(refused.purpose, refused.errno, hint)
+
+    def close(self) -> None:
+        """Close the socket, which ends what it owns; may be called again."""
+        self.closed = True
+        self._socket.close()
+
+    def __enter__(self) -> _Channel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, flags: int, attributes: bytes) -> None:
+        self._send(self._packed(_Message("look nftables tables up", _GETTABLE, flags, attributes)))
+
+    def _packed(self, message: _Message) -> bytes:
+        self._sequence += 1
+        body = message.resource + message.attributes
+        flags = message.flags | _REQUEST
+        return _HEADER.pack(_HEADER.size + len(body), message.type, flags, self._sequence, 0) + body
+
+    def _send(self, data: bytes) -> None:
+        try:
+            os.write(self._socket.fileno(), data)
+        except OSError as error:
+            raise KernelError("send to nftables", error.errno or 0) from None
+
+    def _answers(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield (type, sequence number, body) of the kernel's answers; they are there when a send returns."""
+        while True:
+            try:
+                data = os.read(self._socket.fileno(), _READ_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise KernelError("read the answer of nftables", error.errno or 0) from None
+            at = 0
+            while at + _HEADER.size <= len(data):
+                length, type_, _, sequence, _ = _HEADER.unpack_from(data, at)
+                yield type_, sequence, data[at + _HEADER.size : at + length]
+                at += max(length + 3 & ~3, _HEADER.size)
+
+
+def _parse(body: bytes) -> tuple[Table, bool]:
+    """Return the table of a message, and whether its comment says that it is ours."""
+    found = _attributes(body[len(_OF_INET) :])
+    owner = int.from_bytes(found.get(_TABLE_OWNER, b""), "big")
+    name = found[_TABLE_NAME][:-1].decode("utf-8", "surrogateescape")
+    comment = found.get(_TABLE_USERDATA, b"")[2:-1].decode("utf-8", "surrogateescape")
+    return Table(name, comment.removeprefix(COMMENT), owner), comment.startswith(COMMENT)
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found, at = {}, 0
+    while at + 4 <= len(data):
+        length, type_ = _ATTRIBUTE.unpack_from(data, at)
+        found[type_ & _TYPE_MASK] = data[at + 4 : at + length]
+        at += max(length + 3 & ~3, 4)
+    return found
+
+
+def _code(body: bytes) -> int:
+    """Return the errno of an error message; 0 is the kernel's yes."""
+    return -int(struct.unpack_from("=i", body)[0])

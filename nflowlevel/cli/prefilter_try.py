@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`nflowlevel prefilter try EXPRESSION`: a predicate of one's own at a hook, for as long as one looks at its counters.
+
+Without a group nothing is logged and no packet is changed; in the end nothing is left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nflowlevel.attach import table_name
+from nflowlevel.binding.bpf import VerifierError
+from nflowlevel.binding.nftmatch import HOOKS, Mark, MatchTable
+from nflowlevel.errors import NflowError
+from nflowlevel.prefilter import Prefilter
+
+_ENDS = frozenset({signal.SIGINT, signal.SIGTERM})
+_EVERY_SECS = 1.0
+#: Where a group's packets are logged, too: right before the filter.
+_PRIORITY = -1
+#: Sets no bit of the packet's mark.
+_UNTOUCHED = Mark(0, 0)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("expression", help="such as 'tcp.dport == 22 && ip.ttl < 40'; fields are named as keys")
+    parser.add_argument("--group", type=int, help="log to this group what agrees; without it, only count")
+    parser.add_argument("--prefix", default="", help="with --group: prefix of what is logged")
+    parser.add_argument("--hook", choices=tuple(HOOKS), default="input", help="where to look (default: input)")
+    parser.add_argument("--seconds", metavar="S", type=float, help="end after so long; without it, with Ctrl-C")
+    parser.add_argument("--netns", default=None, help="network namespace: a name or a path")
+    parser.add_argument("--verifier-log", action="store_true", help="where the kernel refuses it: all that it says")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compile, attach, show counters until the end."""
+    try:
+        with Prefilter.from_source(options.expression, name=f"try-{os.getpid()}") as pre, _attached(pre, options):
+            where = f"at {options.hook}" + ("" if options.group is None else f", to group {options.group}")
+            print(f"looking {where}; end with Ctrl-C", file=sys.stderr)
+            _watch(pre, options.seconds)
+    except VerifierError as error:
+        if options.verifier_log:
+            sys.stderr.write(error.log)
+        raise
+    except ValueError as error:
+        raise error if isinstance(error, NflowError) else NflowError(str(error)) from None
+    return 0
+
+
+@contextmanager
+def _attached(pre: Prefilter, options: argparse.Namespace) -> Iterator[None]:
+    """Put it into rules of its own for the block."""
+    if options.group is not None:
+        with pre.attach(hooks=[options.hook], group=options.group, prefix=options.prefix, netns=options.netns):
+            yield
+        return
+    table = MatchTable(
+        table_name(pre.name),
+        pre.name,
+        pre.prog_fd,
+        (options.hook,),
+        _UNTOUCHED,
+        priority=_PRIORITY,
+        keep=False,
+        netns=options.netns,
+    )
+    try:
+        yield
+    finally:
+        table.remove()
+        table.close()
+
+
+def _watch(pre: Prefilter, seconds: float | None) -> None:
+    """Print a line whenever something was counted, and all at the end."""
+    end = time.monotonic() + seconds if seconds is not None else float("inf")
+    seen = agreed = 0
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
+    try:
+        while (left := end - time.monotonic()) > 0 and not signal.sigtimedwait(_ENDS, min(left, _EVERY_SECS)):
+            counters = pre.counters()
+            if counters.seen > seen:
+                now = time.strftime("%H:%M:%S")
+                grown = f"+{counters.seen - seen} packets, of them +{counters.logged - agreed}"
+                print(f"{now} seen {counters.seen}, agreed {counters.logged} ({grown})", flush=True)
+            seen, agreed = counters.seen, counters.logged
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    print(f"in all: {pre.counters()}", flush=True)
