@@ -71,7 +71,7 @@ packages-for-tests:
 INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check 'setuptools>=77'
 
 $(READY): pyproject.toml setup.py | .venv/bin/python
-	$(INSTALL) -e '.[columns]'
+	$(INSTALL) -e '.[columns,pgsql]'
 	@touch $@ $(COMPILED)
 
 $(READY_FOR_TESTS): pyproject.toml setup.py | .venv/bin/python packages-for-tests

@@ -236,7 +236,7 @@ def _counted_by() -> dict[type[Counters], list[str]]:
     found: dict[type[Counters], list[str]] = {}
     for name in (*inputs.NAMES, *outputs.NAMES):
         plugin: Any = find_plugin(name)
-        hints = get_type_hints(plugin.stats.fget, vars(sys.modules[plugin.__module__]))
+        hints = get_type_hints(plugin.stats.fget)
         found.setdefault(hints["return"], []).append(name)
     return found
 

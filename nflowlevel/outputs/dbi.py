@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from msgspec import Meta, field
 
+from nflowlevel.feed import SQLStats
 from nflowlevel.plugin import Member, find_plugin
 from nflowlevel.sql import Database, SQLOptions
 from nflowlevel.sqloutput import SQLOutput
 
 if TYPE_CHECKING:
     from nflowlevel.batch import Batch
-    from nflowlevel.feed import SQLStats
 
 #: The plugin for each of libdbi's drivers, and which options it takes beside those that all have.
 _PLUGINS: Mapping[str, tuple[str, tuple[str, ...]]] = {
