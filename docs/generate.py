@@ -20,7 +20,7 @@ from typing import Any, get_type_hints
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from nflowlevel import filters, inputs, outputs  # noqa: E402
+from nflowlevel import filters, inputs, outputs, prefilters  # noqa: E402
 from nflowlevel.cli.describe import page  # noqa: E402
 from nflowlevel.config import GlobalOptions  # noqa: E402
 from nflowlevel.keys import CATALOGUE, Key, published_by  # noqa: E402
@@ -178,6 +178,7 @@ def plugins_page() -> str:
         parts.append(f"## {room}")
         for name in names:
             parts += _plugin(find_plugin(name))
+    parts += _prefilter()
     parts += ["## Counters", "What the status says: at SIGUSR1, in the log every `status_secs`, in `systemctl status`."]
     for counters, plugins in _counted_by().items():
         parts.append(f"{', '.join(plugins)}: {_lower_first(inspect.cleandoc(counters.__doc__ or ''))}")
@@ -190,9 +191,16 @@ def plugins_page() -> str:
                 ("Counter", "Unit", "Meaning"), [(f"`{n}`", c.unit, c.meaning) for n, c in counters.declared.items()]
             )
         )
-    reasons = [(f"`{name}`", meaning) for name, meaning in OutputStats.reasons.items()]
-    parts += ["Why an output drops a record:", _table(("Reason", "Meaning"), reasons)]
+        if issubclass(counters, OutputStats):
+            reasons = [(f"`{name}`", meaning) for name, meaning in counters.reasons.items()]
+            parts += ["Why it drops a record:", _table(("Reason", "Meaning"), reasons)]
     return "\n\n".join(parts) + "\n"
+
+
+def _prefilter() -> list[str]:
+    """The sections that are no plugin's."""
+    text = inspect.cleandoc(prefilters.__doc__ or "")
+    return ["## [prefilter…]", text, "Options:", _option_table(describe(prefilters.SectionOptions))]
 
 
 def _plugin(plugin: type[AnyPlugin]) -> list[str]:
@@ -273,6 +281,8 @@ def example_config() -> str:
                 f"[{ids.get(name, name.lower() + '1')}]",
                 *_option_lines(options, name),
             ]
+    lines += ["", "# A BPF prefilter, loaded before the stacks start; docs/prefilter.md.", "#[prefilter1]"]
+    lines += _option_lines(describe(prefilters.SectionOptions))
     return "\n".join(lines) + "\n"
 
 

@@ -33,6 +33,9 @@ _MODULE = re.compile(r"ulogd_(?:inppkt|inpflow|filter|output|raw2packet)_(.+)\.s
 #: The options of [global] that may stand there more than once.
 _REPEATABLE = ("plugin", "stack")
 
+#: Sections that are no plugin's but a BPF prefilter each.
+_PREFILTER = re.compile("prefilter[A-Za-z0-9_-]*")
+
 #: Nobody writes a longer configuration; a device such as /dev/zero has no end at all.
 _LONGEST_FILE = 16 * 1024 * 1024
 
@@ -108,6 +111,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[Remark, ...]
     errors: tuple[ConfigError, ...]
 
+    @property
+    def prefilters(self) -> tuple[Section, ...]:
+        """The sections of BPF prefilters: those of such a name that no stack uses."""
+        return tuple(self.sections[name] for name in self.sections if name in _prefilters(self.sections, self.stacks))
+
     def options(self, stack: StackLine, item: StackItem, options_type: type[SomeOptions]) -> SomeOptions:
         """Return the options of one `item` of a `stack`, or raise ConfigErrors with all that its section has wrong."""
         section = self.sections.get(item.instance)
@@ -166,7 +174,7 @@ def parse_text(text: str, file: str = "ulogd.conf", *, keep_going: bool = False)
     stacks = reader.stacks()
     plugins = reader.plugins()
     global_options, fatal = _global_options(file, sections, reader.repeated["stack"])
-    in_use = reader.errors_in_use(sections.values(), _instances(stacks))
+    in_use = reader.errors_in_use(sections.values(), _instances(stacks) | _prefilters(sections, stacks))
     if fatal or not stacks or not keep_going:
         every = [*fatal, *reader.errors, *in_use]
         if every:
@@ -375,6 +383,10 @@ def _global_options(
 
 def _instances(stacks: Iterable[StackLine]) -> set[str]:
     return {item.instance for stack in stacks for item in stack.items}
+
+
+def _prefilters(sections: Iterable[str], stacks: Iterable[StackLine]) -> set[str]:
+    return {name for name in sections if _PREFILTER.fullmatch(name)} - _instances(stacks)
 
 
 def _all(errors: Iterable[ConfigError]) -> ConfigErrors:

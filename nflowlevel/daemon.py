@@ -17,7 +17,7 @@ import os
 import pwd
 import sys
 from collections.abc import Sequence
-from typing import Never
+from typing import TYPE_CHECKING, Never
 
 from nflowlevel import __version__
 from nflowlevel.config import Config, parse
@@ -27,6 +27,9 @@ from nflowlevel.loop import Loop
 from nflowlevel.notify import Notifier
 from nflowlevel.pidfile import PidFile
 from nflowlevel.stack import Stack, build
+
+if TYPE_CHECKING:
+    from nflowlevel.prefilters import Prefilters
 
 DEFAULT_CONFIG = "/etc/ulogd.conf"
 
@@ -84,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = parse(options.configfile)
         stacks = build(config)
+        prefilters = _prefilters(config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
@@ -96,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("nflowlevel-daemon: -v is ignored: with -d there is no standard error to write to", file=sys.stderr)
     started = _go_to_background() if options.daemon else None
     try:
-        status = _run(options, config, stacks, started)
+        status = _run(options, config, stacks, prefilters, started)
     except BaseException:
         log.critical("the daemon ends by an error of its own", exc_info=True)
         status = EXIT_FAILURE
@@ -163,7 +167,22 @@ def _to_null(*descriptors: int) -> None:
         os.close(null)
 
 
-def _run(options: argparse.Namespace, config: Config, stacks: list[Stack], started: _Started | None) -> int:
+def _prefilters(config: Config) -> Prefilters | None:
+    """Return the BPF prefilters of a configuration. Most have none, and import nothing of BPF."""
+    if not config.prefilters:
+        return None
+    from nflowlevel.prefilters import Prefilters, wanted
+
+    return Prefilters(wanted(config))
+
+
+def _run(
+    options: argparse.Namespace,
+    config: Config,
+    stacks: list[Stack],
+    prefilters: Prefilters | None,
+    started: _Started | None,
+) -> int:
     settings = config.global_options
     pidfile = PidFile(options.pidfile) if options.pidfile else None
     level = level_of(options.loglevel or settings.loglevel)
@@ -177,20 +196,37 @@ def _run(options: argparse.Namespace, config: Config, stacks: list[Stack], start
     try:
         if pidfile:
             pidfile.create()
-        return _serve(options, stacks, messages, settings.status_secs, started)
+        if prefilters:
+            prefilters.open()
+            for stack in stacks:
+                stack.output.prefilters = prefilters.counters
+        return _serve(options, stacks, messages, settings.status_secs, started, prefilters)
     except NflowError as error:
         log.critical("%s", error)
         return EXIT_FAILURE
     finally:
+        if prefilters:
+            prefilters.close()
         if pidfile:
             pidfile.remove()
 
 
 def _serve(
-    options: argparse.Namespace, stacks: list[Stack], messages: Messages, status_secs: int, started: _Started | None
+    options: argparse.Namespace,
+    stacks: list[Stack],
+    messages: Messages,
+    status_secs: int,
+    started: _Started | None,
+    prefilters: Prefilters | None,
 ) -> int:
     notifier = Notifier()
-    loop = Loop(stacks, notifier=notifier, status_secs=status_secs, reopen_log=messages.reopen)
+    loop = Loop(
+        stacks,
+        notifier=notifier,
+        status_secs=status_secs,
+        reopen_log=messages.reopen,
+        also=prefilters.status if prefilters else tuple,
+    )
     try:
         # Before anything is bound: from then on a signal must find its handler.
         loop.install_signals()

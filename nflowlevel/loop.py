@@ -64,7 +64,7 @@ class _Reader:
 
 
 class Loop:
-    """Runs the stacks until SIGTERM or SIGINT. `reopen_log` is called at SIGHUP."""
+    """Runs the stacks until SIGTERM or SIGINT. `reopen_log` is called at SIGHUP; `also` gives more lines of status."""
 
     def __init__(
         self,
@@ -73,10 +73,12 @@ class Loop:
         notifier: Notifier,
         status_secs: float,
         reopen_log: Callable[[], None] = lambda: None,
+        also: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.stacks = stacks
         self._notifier = notifier
         self._reopen_log = reopen_log
+        self._also = also
         self._limited = Limited()
         self._epoll = select.epoll()
         self._readers: dict[int, _Reader] = {}
@@ -244,6 +246,7 @@ class Loop:
         running = sum(stack.is_open for stack in self.stacks)
         parts = [f"{running} of {len(self.stacks)} stacks run"]
         parts += [f"{source.input.instance}: {source.input.stats}" for source in self._sources()]
+        parts += self._also()
         for stack in self.stacks:
             if stack.output.stats.pending:
                 parts.append(f"{stack.output.instance}: {stack.output.state}")
@@ -255,6 +258,8 @@ class Loop:
         self._notifier(STATUS=self._summary())
 
     def _log_status(self) -> None:
+        for line in self._also():
+            log.log(NOTICE, "%s", line)
         for source in self._sources():
             log.log(NOTICE, "%s: %s", source.input, source.input.stats)
         for stack in self.stacks:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 from nflowlevel import filters, inputs, outputs
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nflowlevel.batch import Batch
     from nflowlevel.stack import Stack
     from nflowlevel.stats import Counters, OutputStats
+    from nflowlevel.tally import PrefilterCounters
 
 #: What flows from plugin to plugin: raw packets, decoded packets, flows, sums.
 DataType = Literal["raw", "packet", "flow", "sum"]
@@ -71,6 +72,8 @@ class Plugin(ABC, Generic[SomeOptions]):
         #: The input at the head of its stack, and all stacks of the daemon. A plugin that is used alone has neither.
         self.input: Input[Any] | None = None
         self.stacks: Sequence[Stack] = ()
+        #: What the daemon's BPF prefilters have counted, by name.
+        self.prefilters: Callable[[], Mapping[str, PrefilterCounters]] = dict
 
     def published(self) -> tuple[Key, ...]:
         """Return the keys it publishes with its options, in the order of a record's members."""

@@ -103,6 +103,7 @@ ROOMS = (
     "outputs.*",
     # the daemon
     "config",
+    "prefilters",
     "stack",
     "notify",
     "pidfile",

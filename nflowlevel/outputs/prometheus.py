@@ -228,8 +228,31 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
         for source in (stack.source for stack in self.stacks if stack.source.is_open):
             inputs[_label(source.input.instance), source.input.name] = source.input.stats
         yield from (up, faults, dropped, states)
+        yield from self._prefilters()
         yield from _counters("nflowlevel_input", _INPUT, inputs)
         yield from _counters("nflowlevel_output", _OUTPUT, outputs)
+
+    def _prefilters(self) -> Iterator[Metric]:
+        """Yield what prefilters counted in the kernel: a cell for each reason and protocol."""
+        from prometheus_client.core import CounterMetricFamily
+
+        counted = self.prefilters()
+        if not counted:
+            return
+        from nflowlevel.tally import REASONS
+
+        labels = ("prefilter", "decision", "reason", "protocol")
+        packets = CounterMetricFamily(
+            "nflowlevel_prefilter_packets", "Packets a prefilter decided upon.", None, labels, unit="packets"
+        )
+        bytes_ = CounterMetricFamily("nflowlevel_prefilter_bytes", "Their bytes.", None, labels, unit="bytes")
+        for name, counters in counted.items():
+            for reason, row in counters.cells.items():
+                for protocol, count in row.items():
+                    values = (name, REASONS[reason], reason, protocol)
+                    packets.add_metric(values, count.packets)
+                    bytes_.add_metric(values, count.bytes)
+        yield from (packets, bytes_)
 
     # -- for the loop --------------------------------------------------------------------------------------------
 
