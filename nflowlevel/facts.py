@@ -107,13 +107,22 @@ def other_namespaces(netns: str | None) -> tuple[dict[str, Facts], list[str]]:
     """Look at all namespaces of `ip netns`, and our own, but `netns`; also return those that cannot be entered."""
     with entered(netns):
         seen = {_identity(_THREAD_NETNS)}
-    found: dict[str, Facts] = {}
+    return _look(gather, seen)
+
+
+def everywhere(look: Callable[[str | None], Answer]) -> tuple[dict[str, Answer], list[str]]:
+    """Look at our own namespace and all of `ip netns`, each once; also return those that cannot be entered."""
+    return _look(look, set())
+
+
+def _look(look: Callable[[str | None], Answer], seen: set[tuple[int, int]]) -> tuple[dict[str, Answer], list[str]]:
+    found: dict[str, Answer] = {}
     closed: list[str] = []
     for name in (None, *_named_namespaces()):
         try:
             identity = _identity(f"{_NAMED}/{name}" if name else _THREAD_NETNS)
             if identity not in seen:
-                found[name or OWN] = gather(name)
+                found[name or OWN] = look(name)
                 seen.add(identity)
         except OSError as error:
             # One that has just been removed is not missed.

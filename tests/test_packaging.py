@@ -24,7 +24,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in _TAKEN:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, directory / name, ignore=shutil.ignore_patterns("__pycache__", "*.so", "_clib.c"))
+            shutil.copytree(
+                source, directory / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.so", "_clib.c")
+            )
         else:
             shutil.copy(source, directory)
     return directory
@@ -43,6 +45,10 @@ def test_wheel_has_every_module_and_no_sources(copy: Path, tmp_path: Path) -> No
     names = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("nflowlevel/")}
     assert {name for name in names if name.endswith(".py")} == modules()
     assert "nflowlevel/py.typed" in names
+    data = {f"nflowlevel/schema/{path.name}" for path in (PACKAGE / "schema").glob("*.sql")}
+    # What bcc compiles predicates with; the program itself is an object.
+    data |= {f"nflowlevel/bpf/{path.name}" for path in (ROOT / "bpf").glob("*.h")}
+    assert data | {"nflowlevel/bpf/predicate.bcc.c", "nflowlevel/prefilter.bpf.o"} <= names
     assert sum(name.endswith(".so") for name in names) == 1
     assert not [name for name in names if "_cdefs" in name]
 
@@ -54,5 +60,10 @@ def test_source_distribution_can_be_built_from(copy: Path, tmp_path: Path) -> No
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
         names = {name.partition("/")[2] for name in tar.getnames()}
-    sources = {str(path.relative_to(ROOT)) for path in (PACKAGE / "_cdefs").iterdir() if path.is_file()}
+    sources = {
+        str(path.relative_to(ROOT))
+        for directory in (PACKAGE / "_cdefs", PACKAGE / "schema", ROOT / "bpf")
+        for path in directory.iterdir()
+        if path.is_file()
+    }
     assert {"pyproject.toml", "setup.py", "LICENSE", "README.md", *sources, *modules()} <= names
