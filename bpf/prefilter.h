@@ -8,6 +8,7 @@ enum nfl_prefilter_limits {
 	NFL_PREFILTER_SLOTS = 8,	/* programs behind the dispatcher; it calls number 0 */
 	NFL_PREFILTER_BEHIND = 1,	/* where `filter` is when a predicate stands before it, in number 0 */
 	NFL_PREFILTER_EXTENSIONS = 10,	/* IPv6 extension headers that are walked */
+	NFL_PREFILTER_PREFIXES = 4,	/* lengths of networks that are looked for one by one, at most */
 	NFL_PREFILTER_SETS = 2048	/* words of 64 ports: source ports, then destination ports */
 };
 
@@ -46,6 +47,11 @@ enum nfl_step {
 	NFL_STEP_COARSE = 8192		/* the time of the last tick will do, at a fifth of the price */
 };
 
+/* A length that networks have, and its mask in network order; IPv4: in the first word. */
+struct nfl_prefix {
+	uint32_t used, length, mask[4];
+};
+
 /* A generation of the rules: read-only and frozen, so that the verifier sees constants and drops the steps that are off. */
 struct nfl_rules {
 	uint32_t steps;
@@ -59,6 +65,8 @@ struct nfl_rules {
 	uint32_t source_mask6[4];
 	uint32_t reserved2;
 	uint64_t protocols[4];			/* bit n & 63 of word n >> 6 */
+	/* All lengths of the networks, the longest first, where these are in a hash; none where they are in a trie. */
+	struct nfl_prefix prefixes4[NFL_PREFILTER_PREFIXES], prefixes6[NFL_PREFILTER_PREFIXES];
 };
 
 /* Keys of the networks; the value is a uint32_t of steps, those of the networks around it included. */

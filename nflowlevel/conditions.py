@@ -257,6 +257,11 @@ def compile_rules(options: PrefilterOptions) -> bytes:
     rules.source_mask4 = _words_of(options.rate_prefix4, 1)[0]
     rules.source_mask6 = _words_of(options.rate_prefix6, 4)
     rules.protocols = _bitmap([range(number, number + 1) for number in protocols(options.protocols)], 256)
+    for prefixes, version in ((rules.prefixes4, 4), (rules.prefixes6, 6)):
+        for prefix, length in zip(prefixes, hashed_lengths(options, version), strict=False):
+            words = _BITS[version] // 32
+            prefix.used, prefix.length = 1, length
+            prefix.mask[0:words] = _words_of(length, words)
     return bytes(ffi.buffer(rules))
 
 
@@ -324,6 +329,22 @@ def compile_networks(options: PrefilterOptions) -> tuple[Entries, Entries]:
         for network in networks(getattr(options, name), name):
             steps[network] = steps.get(network, 0) | step
     return _entries(steps, 4), _entries(steps, 6)
+
+
+def hashed_lengths(options: PrefilterOptions, version: int) -> list[int]:
+    """Return the lengths of the networks of a version, the longest first; none where a trie finds them as fast.
+
+    A look into a hash costs as much as into four nodes of a trie, which has as many on the way as its size has bits.
+    """
+    all_networks = {
+        network
+        for name in _NETWORKS
+        for network in networks(getattr(options, name), name)
+        if network.version == version
+    }
+    lengths = sorted({network.length for network in all_networks}, reverse=True)
+    most = min(len(all_networks).bit_length() // 4, lib.NFL_PREFILTER_PREFIXES)
+    return lengths if len(lengths) <= most else []
 
 
 def _entries(steps: dict[Network, int], version: int) -> Entries:

@@ -14,7 +14,14 @@ from pathlib import Path
 from nflowlevel.binding._lib import lib
 from nflowlevel.binding.bpf import BPFMap, Program
 from nflowlevel.binding.elf import MapDefinition, Object, read
-from nflowlevel.conditions import Entries, PrefilterOptions, compile_networks, compile_ports, compile_rules
+from nflowlevel.conditions import (
+    Entries,
+    PrefilterOptions,
+    compile_networks,
+    compile_ports,
+    compile_rules,
+    hashed_lengths,
+)
 from nflowlevel.errors import NotSupported
 
 #: What setup.py makes of bpf/prefilter.bpf.c.
@@ -70,12 +77,14 @@ def dispatcher(maps: Mapping[str, BPFMap]) -> Program:
 @contextlib.contextmanager
 def generation(rules: PrefilterOptions, maps: Mapping[str, BPFMap]) -> Iterator[Program]:
     """Load a generation; a slot that has its program by the end of the block keeps alive what it is made of."""
-    networks4, networks6 = compile_networks(rules)
-    entries = {"networks4": networks4, "networks6": networks6, "port_sets": compile_ports(rules)}
     with contextlib.ExitStack() as made:
-        own = {"": made.enter_context(_constants(compile_rules(rules)))}
-        for name in entries:
-            own[name] = made.enter_context(_filled(name, entries[name]))
+        own = {
+            "": made.enter_context(_constants(compile_rules(rules))),
+            "port_sets": made.enter_context(_filled("port_sets", compile_ports(rules))),
+        }
+        for version, entries in zip((4, 6), compile_networks(rules), strict=True):
+            name = f"networks{version}"
+            own[name] = made.enter_context(_filled(name, entries, hashed=bool(hashed_lengths(rules, version))))
         code = shipped().programs["filter"]
         yield made.enter_context(Program.load("nfl_filter", code, {**maps, **own}, shipped().license))
 
@@ -90,9 +99,11 @@ def _constants(rules: bytes) -> BPFMap:
     return constants
 
 
-def _filled(name: str, entries: Entries) -> BPFMap:
-    """Return a map with these entries; one of networks has room for no more."""
+def _filled(name: str, entries: Entries, *, hashed: bool = False) -> BPFMap:
+    """Return a map with these entries, perhaps as a hash; one of networks has room for no more."""
     definition = shipped().maps[name]
+    if hashed:
+        definition = definition._replace(type=lib.BPF_MAP_TYPE_HASH, flags=0)
     size = len(entries.keys) // definition.key_size
     made = BPFMap.create(name, definition._replace(max_entries=max(size, definition.max_entries)))
     made.fill(entries.keys, entries.values)

@@ -6,6 +6,7 @@ Frames are run through it by BPF_PROG_TEST_RUN, which takes the Ethernet header 
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import shutil
 import socket
@@ -25,6 +26,7 @@ from nflowlevel.binding import elf
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.bpf import BPFMap, Program
 from nflowlevel.binding.elf import MapDefinition
+from nflowlevel.conditions import hashed_lengths, options_of
 from nflowlevel.errors import KernelError, NotSupported
 from nflowlevel.prefilter import LayoutError, Prefilter
 from tests import fix_decoder, oracle
@@ -61,6 +63,11 @@ def syn(
     dport: int = 22, src: str = "10.77.0.2", *, flags: int = SYN, sport: int = 40000, dst: str = "10.77.0.1"
 ) -> bytes:
     return packet4(tcp(flags, dport=dport, sport=sport), TCP, src, dst)
+
+
+def syn6(src: str, dst: str) -> bytes:
+    addresses = {"saddr": socket.inet_pton(socket.AF_INET6, src), "daddr": socket.inet_pton(socket.AF_INET6, dst)}
+    return Frame("", 10, 0x86DD, ipv6(TCP, tcp(SYN, family=6), **addresses)).wire()  # type: ignore[arg-type]
 
 
 # -- the parse --------------------------------------------------------------------------------------------------------
@@ -314,6 +321,51 @@ def test_ten_thousand_networks() -> None:
                 assert not program.test_run(syn(src=network.replace("0/24", "9"))), network
         for source in ("11.100.0.1", "12.0.0.1", "172.99.50.1", "10.255.255.255"):
             assert program.test_run(syn(src=source)), source
+
+
+def row_of(first: str, prefix: int, count: int) -> list[str]:
+    """Return networks of one length, each next to the one before."""
+    start = ipaddress.ip_network(f"{first}/{prefix}")
+    step = start.num_addresses
+    return [f"{start.network_address + number * step}/{prefix}" for number in range(count)]
+
+
+_ROW4, _ROW6 = row_of("10.77.0.0", 30, 2100), row_of("fd77::", 66, 2100)
+
+
+@pytest.mark.parametrize(
+    ("rules", "hashed"),
+    [
+        (Rules(ignore=_ROW4 + _ROW6), ([30], [66])),
+        (Rules(only=_ROW4 + _ROW6), ([30], [66])),
+        (Rules(only=["10.0.0.0/8", "fd00::/8"], ignore=_ROW4 + _ROW6), ([30, 8], [66, 8])),
+        (Rules(ignore_dst=["10.77.0.1"], only=["0.0.0.0/0", *_ROW6], ignore=_ROW4), ([32, 30, 0], [66])),
+        (Rules(ignore=[*_ROW4[1:], "fd77::2"], only_dst=["fd77::1", "10.77.0.0/29"]), ([30, 29], [])),
+        (Rules(ignore=["fd77::2"], only_dst=["fd77::1"], only=_ROW6), ([], [128, 66])),
+        (Rules(ignore=[*_ROW4[:5], *_ROW6[:5]]), ([], [])),
+        (Rules(ignore=[*_ROW4, *_ROW6, "10.0.0.0/9", "192.0.2.0/24", "10.77.32.208"]), ([], [66])),
+    ],
+)  # fmt: skip
+def test_networks_in_a_hash(one_cpu: None, rules: Rules, hashed: tuple[list[int], list[int]]) -> None:
+    """Networks of few lengths, one within the other: as the model says, over some of the corpus and at their borders."""
+    options = options_of({name: getattr(rules, name) for name in ("ignore", "only", "ignore_dst", "only_dst")})
+    assert (hashed_lengths(options, 4), hashed_lengths(options, 6)) == hashed
+    ends = ["10.77.0.0", "10.77.0.7", "10.77.0.8", "10.77.32.207", "10.77.32.208", "10.76.255.255", "192.0.2.1"]
+    ends6 = [
+        "fd77::",
+        "fd77::3fff:ffff:ffff:ffff",
+        "fd77::4000:0:0:0",
+        "fd77:0:0:1:1234:5678:9abc:def0",
+        "fd77:0:0:1000::",
+    ]
+    judge(
+        rules,
+        [
+            *_WIRES[::5],
+            *(syn(src=one, dst=other) for one in ends for other in ends),
+            *(syn6(one, other) for one in ends6 for other in ends6),
+        ],
+    )
 
 
 # -- what remembers ---------------------------------------------------------------------------------------------------
