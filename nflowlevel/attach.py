@@ -91,11 +91,9 @@ def attach(
     another process has attached the same prefilter, NotSupported where the kernel cannot.
     """
     table = table_name(name)
-    hooks = _hooks(hooks)
+    hooks = checked_hooks(hooks)
     _known("on_exit", on_exit, _ON_EXIT)
-    if (group is None) == (mark is None):
-        raise ValueError(f"attach {name}: give a group to log to, or a mark to set, and not both")
-    then = _log(group or 0, prefix, snaplen, queue_threshold) if mark is None else _mark(mark, mask)
+    then = action(group, mark, mask, prefix, snaplen, queue_threshold)
     if priority is None:
         priority = _BEFORE_FILTER if mark is None else _FIRST
     _in_range("priority", priority, -(1 << 31), (1 << 31) - 1)
@@ -123,7 +121,8 @@ def table_name(name: str) -> str:
 # -- settings ---------------------------------------------------------------------------------------------------------
 
 
-def _hooks(hooks: Collection[str]) -> tuple[str, ...]:
+def checked_hooks(hooks: Collection[str]) -> tuple[str, ...]:
+    """Return hooks as `attach` takes them; ValueError for those that it does not."""
     if isinstance(hooks, str):
         raise TypeError(f"hooks: a list of hooks, as [{hooks!r}]")
     for hook in hooks:
@@ -136,6 +135,15 @@ def _hooks(hooks: Collection[str]) -> tuple[str, ...]:
 def _known(what: str, value: str, known: Collection[str]) -> None:
     if value not in known:
         raise ValueError(f"{what} '{value}': one of {', '.join(known)}{nearest(value, known)}")
+
+
+def action(
+    group: int | None, mark: int | None, mask: int | None, prefix: str = "", snaplen: int = 0, queue_threshold: int = 0
+) -> Log | Mark:
+    """Return what becomes of packets that match; ValueError where these settings do not fit together."""
+    if (group is None) == (mark is None):
+        raise ValueError("give a group to log to, or a mark to set, and not both")
+    return _log(group or 0, prefix, snaplen, queue_threshold) if mark is None else _mark(mark, mask)
 
 
 def _log(group: int, prefix: str, snaplen: int, queue_threshold: int) -> Log:
@@ -181,7 +189,7 @@ def iptables_rules(path: str, *, group: int, hooks: Collection[str] = ("input",)
     target = f"-j NFLOG --nflog-group {group}" + (f" --nflog-prefix {shlex.quote(prefix)}" if prefix else "")
     return [
         f"{command} -I {hook.upper()} -m bpf --object-pinned {shlex.quote(path)} {target}"
-        for hook in _hooks(hooks)
+        for hook in checked_hooks(hooks)
         for command in ("iptables", "ip6tables")
     ]
 
@@ -196,7 +204,9 @@ def nft_rules(
         raise ValueError(f"prefix {prefix!r}: nft cannot write a double quote, and takes $ for a variable")
     bits, mask = _mark(mark, mask)
     log = f"counter log group {group}" + (f' prefix "{prefix}"' if prefix else "")
-    commands = [f"add rule inet filter {hook} meta mark and {mask:#x} == {bits:#x} {log}" for hook in _hooks(hooks)]
+    commands = [
+        f"add rule inet filter {hook} meta mark and {mask:#x} == {bits:#x} {log}" for hook in checked_hooks(hooks)
+    ]
     return [f"nft {shlex.quote(each)}" for each in commands]
 
 

@@ -25,6 +25,7 @@ from nflowlevel.errors import ConfigError, NflowError
 from nflowlevel.logs import Messages, level_of, log
 from nflowlevel.loop import Loop
 from nflowlevel.notify import Notifier
+from nflowlevel.options import ConfigErrors
 from nflowlevel.pidfile import PidFile
 from nflowlevel.stack import Stack, build
 
@@ -86,8 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _describe(options.info)
     try:
         config = parse(options.configfile)
-        stacks = build(config)
-        prefilters = _prefilters(config)
+        stacks, prefilters = _built(config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
@@ -165,6 +165,24 @@ def _to_null(*descriptors: int) -> None:
         os.dup2(null, fd)
     if null > 2:  # a standard descriptor that was closed comes back as this one
         os.close(null)
+
+
+def _built(config: Config) -> tuple[list[Stack], Prefilters | None]:
+    """Return what a configuration asks for; ConfigErrors with everything that is wrong in it."""
+    errors: list[ConfigError] = []
+    stacks: list[Stack] = []
+    prefilters = None
+    try:
+        stacks = build(config)
+    except ConfigErrors as several:
+        errors += several.errors
+    try:
+        prefilters = _prefilters(config)
+    except ConfigErrors as several:
+        errors += several.errors
+    if errors:
+        raise ConfigErrors(errors)
+    return stacks, prefilters
 
 
 def _prefilters(config: Config) -> Prefilters | None:

@@ -15,14 +15,15 @@ One that cannot be loaded ends the start, or with `optional=1` is reported and l
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from msgspec import Meta, structs
 
-from nflowlevel.binding.nftmatch import HOOKS
+from nflowlevel.attach import action, checked_hooks
 from nflowlevel.conditions import PrefilterOptions
-from nflowlevel.errors import ConfigError, NflowError, nearest
+from nflowlevel.errors import ConfigError, KernelError, NflowError
 from nflowlevel.logs import NOTICE, log
 from nflowlevel.options import ConfigErrors, convert
 from nflowlevel.prefilter import Prefilter, PrefilterCounters
@@ -67,11 +68,9 @@ class SectionOptions(PrefilterOptions, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """ValueError for hooks without anything to do there, or the other way round."""
         super().__post_init__()
-        if self.attach and (self.group is None) == (self.mark is None):
-            raise ValueError(f"attach={self.attach}: give a group to log to, or a mark to set, and not both")
-        for hook in self.hooks:
-            if hook not in HOOKS:
-                raise ValueError(f"attach={self.attach}: {' or '.join(HOOKS)}, not '{hook}'{nearest(hook, HOOKS)}")
+        if self.attach:
+            checked_hooks(self.hooks)
+            action(self.group, self.mark, self.mask, self.prefix)
         if not self.attach and (self.group is not None or self.mark is not None):
             raise ValueError("group and mark are for attach=; without it a rule of yours says where packets go")
         if not self.attach and not self.pin:
@@ -140,13 +139,21 @@ class Prefilters:
                 log.error("prefilter %s: %s; it is optional, so the daemon goes on without", name, error)
 
     def counters(self) -> dict[str, PrefilterCounters]:
-        """Return what each has counted."""
-        return {name: pre.counters() for name, pre in self._loaded.items()}
+        """Return what each has counted whose counters can be read.
+
+        Before Linux 5.19 that takes CAP_BPF: who has become another user reads none.
+        """
+        counted = {}
+        for name, pre in self._loaded.items():
+            with contextlib.suppress(KernelError):
+                counted[name] = pre.counters()
+        return counted
 
     def status(self) -> Iterator[str]:
         """Yield a line about each for the log."""
-        for name, counted in self.counters().items():
-            yield f"prefilter {name}: {counted}"
+        counted = self.counters()
+        for name in self._loaded:
+            yield f"prefilter {name}: {counted.get(name, 'its counters cannot be read (is CAP_BPF missing?)')}"
         for name, reason in self.missing.items():
             yield f"prefilter {name}: not loaded ({reason})"
 

@@ -35,7 +35,7 @@ _SETTINGS = {
     "bind-address": "127.0.0.1",
     "max-connections": "40",
     "innodb-buffer-pool-size": "64M",
-    "innodb-log-file-size": "32M",
+    "innodb-log-file-size": "8M",
     "innodb-flush-log-at-trx-commit": "1",
     "character-set-server": "utf8mb4",
     "default-time-zone": "+05:30",
@@ -77,7 +77,7 @@ class MariaDB(Server):
             f"--datadir={self.directory}/data",
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
-            "--innodb-log-file-size=32M",
+            "--innodb-log-file-size=8M",
         )
 
     def _command(self) -> list[str]:

@@ -17,7 +17,7 @@ import pytest
 import nflowlevel
 from nflowlevel import nf_log
 from nflowlevel.errors import KernelError
-from nflowlevel.facts import OWN, gather, other_namespaces
+from nflowlevel.facts import OWN, everywhere, gather, other_namespaces
 from nflowlevel.group import open_group
 from tests.fix_daemon import wait_for
 from tests.fix_netns import Netns

@@ -120,6 +120,8 @@ def test_every_key_of_a_tcp_packet(pair: Pair) -> None:
         "oob.in": "va",
         "oob.out": "",
         "ip.saddr.str": "10.77.0.2",
+        "ip.saddr.bin": "0x00000000000000000000ffff0a4d0002",
+        "ip.daddr.bin": "0x00000000000000000000ffff0a4d0001",
         "ip.daddr.str": "10.77.0.1",
         "mac.saddr.str": "02:77:00:00:00:02",
         "mac.daddr.str": "02:77:00:00:00:01",
@@ -171,6 +173,8 @@ def test_every_key_of_a_sent_packet(pair: Pair) -> None:
         "oob.in": "",
         "oob.out": "vb",
         "ip.saddr.str": Pair.PEER6,
+        "ip.saddr.bin": "0xfd77" + "0" * 27 + "2",
+        "ip.daddr.bin": "0xfd77" + "0" * 27 + "1",
         "ip.daddr.str": Pair.FW6,
     }
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import signal
 import urllib.request
@@ -10,11 +11,18 @@ from pathlib import Path
 
 import pytest
 
+from nflowlevel import pins
 from nflowlevel.config import parse_text
+from nflowlevel.errors import KernelError
 from nflowlevel.options import ConfigErrors
-from nflowlevel.prefilters import Wanted, wanted
-from tests.fix_daemon import Daemon, records, run, wait_for
+from nflowlevel.prefilter import Prefilter
+from nflowlevel.prefilters import Prefilters, Wanted, wanted
+from tests.fix_daemon import Daemon, log_rule, records, run, wait_for
+from tests.fix_group import run_python
 from tests.fix_netns import Netns, Pair
+from tests.fix_prefilter import bpffs
+
+__all__ = ["bpffs"]
 
 _STACK = "[global]\nstack=n:NFLOG,b:BASE,j:JSON\n[n]\ngroup=1\n[j]\nfile=/dev/null\n"
 
@@ -51,7 +59,12 @@ def test_an_instance_of_a_stack_is_none() -> None:
         ("[prefilter1]\ngroup=1\n", "group and mark are for attach="),
         ("[prefilter1]\nattach=input\n", "give a group to log to, or a mark"),
         ("[prefilter1]\nattach=input\ngroup=1\nmark=1\n", "give a group to log to, or a mark"),
-        ("[prefilter1]\nattach=imput\ngroup=1\n", "not 'imput' — did you mean 'input'"),
+        ("[prefilter1]\nattach=imput\ngroup=1\n", "hook 'imput': .* — did you mean 'input'"),
+        ("[prefilter1]\nattach=input,input\ngroup=1\n", "at most once"),
+        ("[prefilter1]\nattach=,\ngroup=1\n", "at least one of them"),
+        ("[prefilter1]\nattach=input\nmark=0\n", "mask 0: 1 to"),
+        ("[prefilter1]\nattach=input\nmark=0x300\nmask=0x100\n", "0x300 has bits that its mask 0x100"),
+        (f"[prefilter1]\nattach=input\ngroup=1\nprefix={'ö' * 64}\n", "at most 127 bytes"),
         ("[prefilter1]\npin=0\n", "no rule could find it"),
         ("[prefilter1]\ndport=22\n", "unknown option 'dport' — did you mean 'dports'"),
         ("[prefilter1]\nignore=10.0.0.0/33\n", "10.0.0.0/33"),
@@ -68,9 +81,11 @@ def test_what_is_wrong_is_said_with_its_line(section: str, says: str) -> None:
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     path = tmp_path / "ulogd.conf"
-    path.write_text(_STACK + "[prefilter1]\nrate=fast\n[prefilter2]\nsample=0\n")
+    wrong_stack = _STACK.replace("group=1", "group=x")
+    path.write_text(wrong_stack + "[prefilter1]\nrate=fast\n[prefilter2]\nsample=0\n")
     done = run("--check-config", "-c", str(path))
     assert done.returncode == 78
+    assert f"{path}:4: " in done.stderr
     assert "rate=fast" in done.stderr
     assert "sample=0" in done.stderr
 
@@ -182,3 +197,105 @@ def test_an_optional_one_is_left_out(pair: Pair, tmp_path: Path) -> None:
         daemon.send(signal.SIGUSR1)
         daemon.says("prefilter test: not loaded")
     assert ours(pair.fw) == ""
+
+
+def test_a_daemon_that_has_become_another_user_still_counts(pair: Pair, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with Daemon(tmp_path, text(pair, out, "pin=0"), "-u", "nobody") as daemon:
+        send(pair, 23, 17)
+        records(out, 23)
+        daemon.send(signal.SIGUSR1)
+        daemon.says("prefilter test: seen 40, logged 23")
+    assert ours(pair.fw) == ""
+
+
+def test_counters_that_cannot_be_read_stop_nothing(netns: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Prefilter) -> None:
+        raise KernelError("read the BPF map 'counters'", errno.EPERM)
+
+    monkeypatch.setattr(Prefilter, "counters", refuse)
+    section = f"[prefilter1]\nname=test\nattach=input\ngroup=1\npin=0\nnetwork_namespace_path={netns.path}\n"
+    prefilters = Prefilters(read(section))
+    prefilters.open()
+    try:
+        assert prefilters.counters() == {}
+        assert list(prefilters.status()) == ["prefilter test: its counters cannot be read (is CAP_BPF missing?)"]
+    finally:
+        prefilters.close()
+
+
+def test_a_second_daemon_is_told_who_has_the_table(pair: Pair, tmp_path: Path) -> None:
+    with Daemon(tmp_path, text(pair, tmp_path / "out", "pin=0")) as first:
+        second = Daemon(tmp_path, text(pair, tmp_path / "out", "pin=0")).start()
+        try:
+            assert second.wait() == 1
+            assert (
+                "prefilter test: make nftables table inet nflowlevel-test: Device or resource busy — it belongs "
+                in (second.stderr)
+            )
+            assert f"(process {first.pid}, " in second.stderr
+        finally:
+            second.close()
+
+
+def test_found_again_when_the_process_was_killed(pair: Pair, tmp_path: Path, bpffs: Path) -> None:
+    """With on_exit=no-match: what is pinned counts on, and is filled and attached anew."""
+    out = tmp_path / "out"
+    shared = ("unshare", "--mount", "sh", "-c", f'mount --bind {bpffs} /sys/fs/bpf && exec "$@"', "sh")
+    try:
+        with Daemon(tmp_path, text(pair, out), wrapper=shared) as daemon:
+            send(pair, 23, 17)
+            records(out, 23)
+            daemon.send(signal.SIGKILL)
+            daemon.wait()
+        with Daemon(tmp_path, text(pair, out), wrapper=shared) as daemon:
+            pair.send_udp(11)
+            records(out, 34)
+            daemon.send(signal.SIGUSR1)
+            daemon.says("prefilter test: seen 51, logged 34, filtered 17")
+        with Prefilter.open("test", bpffs=bpffs) as pre:
+            wait_for(lambda: not pre.active, "the slots are empty")
+    finally:
+        pins.remove(bpffs / "nflowlevel" / "test")
+
+
+#: Entered first, then what makes BPF possible is given up.
+_NO_CAP_BPF = ("capsh", "--drop=cap_bpf,cap_sys_admin", "--", "-c", 'exec "$@"', "sh")
+
+
+def no_capability(out: Path, *lines: str) -> str:
+    prefilter = "\n".join(("[prefilter1]", "dports=9", "pin=0", "attach=input", "group=1", *lines))
+    return f"[global]\nstack=n:NFLOG,b:BASE,j:JSON\n[n]\ngroup=1\n[j]\nfile={out}\n{prefilter}\n"
+
+
+def test_without_capability(pair: Pair, tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, no_capability(tmp_path / "out"), netns=pair.fw, wrapper=_NO_CAP_BPF).start()
+    try:
+        assert daemon.wait() == 1
+        assert "prefilter prefilter1: " in daemon.stderr
+        assert "CAP_BPF is missing; run as root; a service gets it by AmbientCapabilities=CAP_BPF" in daemon.stderr
+        assert "Traceback" not in daemon.stderr
+    finally:
+        daemon.close()
+
+
+def test_without_capability_an_optional_one_costs_nothing_else(pair: Pair, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    pair.fw.nft(log_rule(1))
+    with Daemon(tmp_path, no_capability(out, "optional=1"), netns=pair.fw, wrapper=_NO_CAP_BPF) as daemon:
+        pair.send_udp(23)
+        records(out, 23)
+        daemon.send(signal.SIGUSR1)
+        daemon.says("prefilter prefilter1: not loaded (make the BPF map")
+
+
+def test_a_daemon_without_imports_nothing_of_it() -> None:
+    code = f"""if True:
+        import sys
+        import nflowlevel.daemon as daemon
+        from nflowlevel.config import parse_text
+        assert daemon._built(parse_text({_STACK!r}))[1] is None
+        print(*sorted(name for name in sys.modules if "prefilter" in name or name.endswith(("bpf", "tally", "attach"))))
+    """
+    done = run_python(code)
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stderr

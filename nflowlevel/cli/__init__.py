@@ -21,6 +21,7 @@ COMMANDS = {
     "nf-log": "show or choose who takes the packets that the kernel logs unasked",
     "check-config": "say what is wrong with a configuration",
     "sql": "create and check the tables of SQL outputs",
+    "prefilter": "load, change, watch and remove BPF programs that choose what is logged",
     "describe": "describe a plugin: its options and keys",
 }
 

@@ -2,7 +2,8 @@
 """`nflowlevel doctor`: why no packets arrive. One line per check; exit status 0 when nothing is wrong, otherwise 1.
 
 It looks and changes nothing. Without a group it looks at all that rules log to or somebody reads; with a configuration
-at the groups that its stacks read, in their namespaces, and at where they write.
+at the groups that its stacks read, in their namespaces, and at where they write. Prefilters that are pinned or that the
+configuration wants are looked at in any case.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import argparse
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from nflowlevel import diagnosis
+from nflowlevel import census, diagnosis
 from nflowlevel.config import parse
 from nflowlevel.diagnosis import Finding
 from nflowlevel.errors import ConfigError, KernelError
 from nflowlevel.facts import Facts, gather, other_namespaces
 from nflowlevel.inputs.nflog import NFLOGOptions
 from nflowlevel.options import ConfigErrors
+from nflowlevel.prefilters import wanted
 from nflowlevel.reach import check_target
 from nflowlevel.stack import Stack, build
 
@@ -56,28 +58,32 @@ def run(options: argparse.Namespace) -> int:
 def _examine(group: int | None, config: str | None, netns: str | None) -> Iterator[Finding]:
     if config is None:
         yield from _namespace(netns, [] if group is None else [Wanted(netns, group)])
+        yield from census.check(netns)
         return
     stacks: list[Stack] = []
-    yield from _configuration(config, stacks)
+    prefilters: list[str] = []
+    yield from _configuration(config, stacks, prefilters)
     if not stacks:
         return
-    wanted = [item for item in _wanted(stacks, netns) if group in (None, item.group)]
-    places = dict.fromkeys(item.netns for item in wanted)
+    groups = [item for item in _wanted(stacks, netns) if group in (None, item.group)]
+    places = dict.fromkeys(item.netns for item in groups)
     for place in places:
         label = f"namespace {place or '(own)'}: " if len(places) > 1 else ""
-        findings = _namespace(place, [item for item in wanted if item.netns == place])
+        findings = _namespace(place, [item for item in groups if item.netns == place])
         yield from (finding._replace(text=label + finding.text) for finding in findings)
-    if group is not None and not wanted:
+    if group is not None and not groups:
         yield Finding("problem", f"{config}: no stack reads group {group}", f"set group={group} in a section of NFLOG")
     outputs = {stack.output.instance: stack.output for stack in stacks}
     for instance, output in outputs.items():
         yield from check_target(instance, output.options)
+    yield from census.check(netns, prefilters)
 
 
-def _configuration(file: str, stacks: list[Stack]) -> Iterator[Finding]:
-    """Check a configuration and fill in its stacks, which stay unopened."""
+def _configuration(file: str, stacks: list[Stack], prefilters: list[str]) -> Iterator[Finding]:
+    """Check a configuration and fill in its stacks, which stay unopened, and the names of prefilters that it pins."""
     try:
         config = parse(file)
+        prefilters += [name for name, options in wanted(config) if options.pin]
         stacks += build(config)
     except ConfigErrors as several:
         yield from (Finding("problem", str(error)) for error in several.errors)

@@ -20,6 +20,7 @@ from nflowlevel.group import open_group
 from tests.fix_daemon import Daemon, config
 from tests.fix_netns import Netns
 from tests.fix_nobody import CLONE_NEWNET, enter_network_namespace, enter_user_namespace, run_as_nobody
+from tests.fix_prefilter import needs_bpf
 
 _COUNT = 23
 
@@ -258,6 +259,32 @@ def test_group_0_and_the_kernels_own_messages(netns: Netns, ask: Doctor) -> None
     assert on.has("ok", "the kernel's own messages about ipv4 go to group 0")
     assert on.has("hint", "about ipv6 go to nobody", "nflowlevel nf-log set ipv6 nfnetlink_log")
     assert on.has("ok", "conntrack logs invalid packets: all")
+
+
+# -- prefilters ------------------------------------------------------------------------------------------------------
+
+
+@needs_bpf
+def test_prefilters(netns: Netns, tmp_path: Path) -> None:
+    """Where the BPF file system is looked for, mounted for the commands alone."""
+    (tmp_path / "c").write_text("[global]\nstack=n:NFLOG,b:BASE,j:JSON\n[n]\ngroup=2\n[j]\nfile=-\n[prefilter1]\nname=web\n")
+    script = f"""
+        set -e
+        command() {{ {sys.executable} -m nflowlevel "$@"; }}
+        mount -t bpf bpf /sys/fs/bpf
+        command doctor | grep -c prefilter || true
+        command prefilter load ssh --on-exit no-match
+        iptables-legacy -A INPUT -m bpf --object-pinned /sys/fs/bpf/nflowlevel/ssh/prog -j NFLOG --nflog-group 2
+        until command prefilter show ssh | grep empty; do :; done
+        command doctor -c {tmp_path}/c || true
+    """
+    environment = f"PYTHONPATH={Path(nflowlevel.__file__).parents[1]}"
+    done = netns.run("unshare", "-m", "env", environment, "sh", "-c", script)
+    none, _, *lines = done.stdout.splitlines()
+    assert none == "0"
+    (problem,) = [line for line in lines if line.startswith("problem  prefilter")]
+    assert "prefilter ssh is empty, its process has ended: no packet matches, but iptables-legacy -t filter" in problem
+    assert "hint     prefilter web is not loaded — the daemon does it when it starts" in lines
 
 
 # -- who asks --------------------------------------------------------------------------------------------------------
