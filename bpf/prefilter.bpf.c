@@ -214,7 +214,8 @@ static inline enum nfl_reason thin(const struct nfl_packet *p, struct nfl_state 
 		if (p->known & NFL_KNOWN_PORTS)
 			count_port(p);
 	}
-	if (steps & NFL_STEP_SAMPLE && __sync_fetch_and_add(&mine->ticks, 1) % rules.sample)
+	/* Divided in 32 bits, which is faster: once in 4 billion packets one sample comes early. */
+	if (steps & NFL_STEP_SAMPLE && (uint32_t)__sync_fetch_and_add(&mine->ticks, 1) % (uint32_t)rules.sample)
 		return NFL_SAMPLED_OUT;
 	if (steps & (NFL_STEP_FLOW | NFL_STEP_RATE | NFL_STEP_GLOBAL_RATE))
 		now = steps & NFL_STEP_COARSE ? now_coarse_ns() : now_ns();

@@ -116,6 +116,25 @@ def test_other_namespaces(netns: Netns) -> None:
     assert netns.name not in others
 
 
+def test_everywhere(netns: Netns) -> None:
+    with netns.enter():
+        here = os.stat("/proc/thread-self/ns/net").st_ino
+        found, _ = everywhere(lambda name: os.stat(f"/run/netns/{name}" if name else "/proc/thread-self/ns/net").st_ino)
+    assert found[OWN] == here
+    assert netns.name not in found, "it is our own"
+    assert len(set(found.values())) == len(found)
+
+
+@pytest.mark.kernel
+def test_namespaces_that_cannot_be_entered() -> None:
+    made = Netns()
+    try:
+        status, output = run_as_nobody(lambda: made.name not in everywhere(gather)[1])
+    finally:
+        made.close()
+    assert (status, output) == (0, "")
+
+
 @pytest.mark.kernel
 def test_ordinary_user() -> None:
     def function() -> int:

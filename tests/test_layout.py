@@ -68,6 +68,7 @@ ROOMS = (
     "attach",
     "pinuse",
     "prefilter",
+    "census",
     # where lines go
     "framing",
     "target",
@@ -112,6 +113,8 @@ ROOMS = (
     "daemon",
     # the command
     "cli",
+    "cli.prefilter_counters",
+    "cli.prefilter_try",
     "cli.*",
     "__main__",
 )

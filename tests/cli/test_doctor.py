@@ -267,7 +267,9 @@ def test_group_0_and_the_kernels_own_messages(netns: Netns, ask: Doctor) -> None
 @needs_bpf
 def test_prefilters(netns: Netns, tmp_path: Path) -> None:
     """Where the BPF file system is looked for, mounted for the commands alone."""
-    (tmp_path / "c").write_text("[global]\nstack=n:NFLOG,b:BASE,j:JSON\n[n]\ngroup=2\n[j]\nfile=-\n[prefilter1]\nname=web\n")
+    (tmp_path / "c").write_text(
+        "[global]\nstack=n:NFLOG,b:BASE,j:JSON\n[n]\ngroup=2\n[j]\nfile=-\n[prefilter1]\nname=web\n"
+    )
     script = f"""
         set -e
         command() {{ {sys.executable} -m nflowlevel "$@"; }}
