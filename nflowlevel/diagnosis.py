@@ -20,6 +20,8 @@ _COPY_MODES = {0: "none", 1: "meta", 2: "packet", 3: "disabled"}
 _HEADER_BYTES = 60
 #: A rule that sends after fewer packets than this costs the reader a wake-up for each few of them.
 _SMALL_THRESHOLD = 32
+#: Tables of ours, in which a prefilter is asked; its name follows (attach.py).
+_OF_PREFILTER = "nflowlevel-"
 #: Nobody wants to read more lines about one group.
 _MOST_RULES = 8
 #: A reader that keeps up never has so much unread, nor one that reads in pieces on purpose.
@@ -78,6 +80,9 @@ def _rule(rule: LogRule, *, hit: bool, untold: bool) -> Finding:
         text = f"{told} logs to group {rule.group}; no counter tells whether it was ever hit"
         return Finding("hint", text, "write `counter` before `log`")
     text = f"{told} logs to group {rule.group}, but was never hit (its counter is 0)"
+    if rule.family == "inet" and rule.table.startswith(_OF_PREFILTER):
+        name = rule.table.removeprefix(_OF_PREFILTER)
+        return Finding(worry, text, f"what its prefilter makes of them says: nflowlevel prefilter counters {name}")
     return Finding(worry, text, "an earlier rule decides about the packets, or none matches: nft monitor trace")
 
 

@@ -21,7 +21,13 @@ _STDOUT = ("-", "/dev/stdout")
 
 
 def check_target(instance: str, options: Options) -> Iterator[Finding]:
-    """Judge where an output writes, by its options `mode`, `file`, `host` and `port`; nothing for those without."""
+    """Judge where an output writes, by its options `mode`, `file`, `host` and `port`; nothing for those without.
+
+    Databases have a command of their own, which can do more.
+    """
+    if hasattr(options, "spool_directory"):
+        yield Finding("hint", f"[{instance}] its database is not looked at here", "see: nflowlevel sql check")
+        return
     mode, file = getattr(options, "mode", "file"), getattr(options, "file", "")
     if mode in ("tcp", "udp"):
         yield _peer(instance, mode, getattr(options, "host", ""), getattr(options, "port", ""))

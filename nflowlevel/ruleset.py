@@ -7,6 +7,7 @@ program is not installed, or not allowed) is said in `Ruleset.unseen`, never pas
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nflowlevel.rules import LogRule, complete, parse_nft, parse_save
 
@@ -75,7 +76,7 @@ def read_rules() -> Ruleset:
     rules: list[LogRule] = []
     unseen: list[Unseen] = []
     with noted(unseen):
-        rules, opaque = parse_nft(_run("rules of nft", "nft", "-j", "list", "ruleset", package="nftables"))
+        rules, opaque = parse_nft(_nft(unseen))
         for kind in KINDS:
             if any(place[0] == kind.family for place in opaque):
                 with noted(unseen):
@@ -96,6 +97,37 @@ def noted(unseen: list[Unseen]) -> Iterator[None]:
         yield
     except _Failed as failed:
         unseen.append(failed.unseen)
+
+
+def _nft(unseen: list[Unseen]) -> str:
+    """Return all that nft knows as JSON, put together from its parts where nft breaks off in the midst.
+
+    nft 1.0.6 reads freed memory for the flag of a table that has just one, as those of an attached prefilter have. The
+    parts have no tables, so nothing tells then which are dormant.
+    """
+    text = _list("ruleset")
+    if _objects(text) is not None:
+        return text
+    chains = _objects(_list("chains")) or []
+    found = [*chains, *(_objects(_list("counters")) or []), *(_objects(_list("maps")) or [])]
+    for chain in (item["chain"] for item in chains if "chain" in item):
+        with noted(unseen):
+            of_chain = _objects(_list("chain", chain["family"], chain["table"], chain["name"])) or []
+            found += [item for item in of_chain if "rule" in item]
+    return json.dumps({"nftables": found})
+
+
+def _list(*what: str) -> str:
+    return _run("rules of nft", "nft", "-j", "list", *what, package="nftables")
+
+
+def _objects(text: str) -> list[dict[str, Any]] | None:
+    """Return what is in nft's JSON, None where it is none."""
+    try:
+        objects: list[dict[str, Any]] = json.loads(text)["nftables"]
+    except ValueError:
+        return None
+    return objects
 
 
 def _without_nft() -> list[LogRule]:

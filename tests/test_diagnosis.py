@@ -122,6 +122,13 @@ def test_rule_without_group(kernel_log: bool | None, says: str) -> None:
     assert [finding.remedy for finding in findings] == ["write `log group N`", "use -j NFLOG --nflog-group N"]
 
 
+def test_a_rule_of_a_prefilter_that_was_never_hit() -> None:
+    rule = replace(_RULE, table="nflowlevel-ssh", where="nft inet nflowlevel-ssh input handle 2")
+    (found,) = diagnosis.check_rules(_facts(rule), 2)
+    assert found.status == "problem"
+    assert found.remedy.endswith("nflowlevel prefilter counters ssh")
+
+
 def test_other_rules_matter_where_a_group_has_none() -> None:
     unseen = Unseen("rules of nft: nft is not installed", "install it")
     facts = Facts(Ruleset((_RULE, replace(_RULE, group=None), replace(_RULE, group=0)), (unseen,)), readers={})

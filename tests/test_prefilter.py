@@ -347,7 +347,7 @@ _ROW4, _ROW6 = row_of("10.77.0.0", 30, 2100), row_of("fd77::", 66, 2100)
     ],
 )  # fmt: skip
 def test_networks_in_a_hash(one_cpu: None, rules: Rules, hashed: tuple[list[int], list[int]]) -> None:
-    """Networks of few lengths, one within the other: as the model says, over some of the corpus and at their borders."""
+    """Networks of few lengths, one within the other: as the model says, over the corpus and at their borders."""
     options = options_of({name: getattr(rules, name) for name in ("ignore", "only", "ignore_dst", "only_dst")})
     assert (hashed_lengths(options, 4), hashed_lengths(options, 6)) == hashed
     ends = ["10.77.0.0", "10.77.0.7", "10.77.0.8", "10.77.32.207", "10.77.32.208", "10.76.255.255", "192.0.2.1"]

@@ -13,6 +13,7 @@ from nflowlevel.diagnosis import Finding
 from nflowlevel.outputs.json import JSONOptions
 from nflowlevel.plugin import NoOptions
 from nflowlevel.reach import check_target
+from nflowlevel.sql import SQLOptions
 from tests.fix_nobody import run_as_nobody
 
 
@@ -131,3 +132,9 @@ def test_unix(tmp_path: Path) -> None:
         server.listen()
         assert _check(mode="unix", file=path).status == "ok"
     assert "Connection refused" in _check(mode="unix", file=path).text
+
+
+def test_a_database_is_for_another_command() -> None:
+    found = list(check_target("db1", SQLOptions(table="t")))
+    assert [finding.status for finding in found] == ["hint"]
+    assert "nflowlevel sql check" in found[0].remedy

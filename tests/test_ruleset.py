@@ -61,6 +61,29 @@ def test_nft(netns: Netns) -> None:
     assert not _read(netns).of_group(2)
 
 
+def test_nft_that_breaks_off(netns: Netns) -> None:
+    """nft 1.0.6 does, at the flag of a table, unless its memory happens to hold a text there."""
+    netns.nft("""
+        table ip t {
+            counter k { }
+            chain far { log group 5; }
+            map m { type ipv4_addr : verdict; elements = { 127.0.0.1 : jump far }; }
+            chain c {
+                type filter hook output priority 0
+                udp dport 9 counter name k log prefix "one" group 2
+                ip daddr vmap @m
+            }
+            chain idle { log group 6; }
+        }
+        table ip x { flags dormant; }""")
+    _send(netns)
+    found = _read(netns)
+    assert not found.unseen
+    assert found.groups == {2, 5, 6}
+    assert [(rule.prefix, rule.packets) for rule in found.of_group(2)] == [("one", _COUNT)]
+    assert [bool(found.of_group(group)[0].idle) for group in (2, 5, 6)] == [False, False, True]
+
+
 @pytest.mark.parametrize("variant", ["nft", "legacy"])
 def test_iptables(netns: Netns, variant: str) -> None:
     for command, group in (("iptables", 4), ("ip6tables", 6)):

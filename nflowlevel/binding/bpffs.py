@@ -36,7 +36,8 @@ def require(directory: Path = MOUNT_POINT) -> None:
         raise NotSupported(
             "pinning",
             found=f"no BPF file system at {directory}",
-            needed=f"mount -t bpf bpf {directory} (nflowlevel prefilter mount does it; `ip netns exec` hides what is below /sys)",
+            needed=f"mount -t bpf bpf {directory}, as nflowlevel prefilter mount does "
+            "(`ip netns exec` hides what is below /sys)",
         )
 
 

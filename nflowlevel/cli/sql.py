@@ -202,12 +202,12 @@ def _check_one(output: SQLOutput[Any]) -> int:
         no_ledger = _no_ledger(database)
     finally:
         database.close()
-    _say("stored", [f"{len(compared.stored)} columns, from {len(output.members)} keys of the stack"])
+    _say("stored", [f"{len(compared.stored)} of the stack's {len(output.members)} keys have a column"])
     _say("keys without a column", compared.without_column, ", ")
     _say("columns without a key", [_with_plugin(name) for name in compared.without_key], ", ")
     _say("note", compared.remarks)
     _say("does not fit", compared.problems)
-    _say("no ledger yet; the daemon makes it if it may, else rows may come twice", no_ledger)
+    _say("no ledger yet; the daemon makes it if it may, else `sql init` by one who may", no_ledger)
     return EXIT_PROBLEMS if compared.problems or no_ledger or not compared.stored else 0
 
 

@@ -174,7 +174,9 @@ class PGDatabase(Database):
                 connection.close()
             self.close()
             if isinstance(error, (psycopg.Error, ValueError, OSError)):
-                raise Unavailable(f"connect to {self.shown}: {self._without_secrets(_text(error))}") from None
+                text = self._without_secrets(_text(error))
+                hint = " — createdb(1) makes a database" if re.search('database ".*" does not exist', text) else ""
+                raise Unavailable(f"connect to {self.shown}: {text}{hint}") from None
             raise
 
     def _given(self) -> dict[str, str | int]:
@@ -276,7 +278,8 @@ class PGDatabase(Database):
 
     def _without_secrets(self, text: str) -> str:
         for secret in filter(None, self._secrets):
-            text = text.replace(secret, "***")
+            # As a word only: a short password is part of many others.
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
         return text
 
     # -- table and statement -------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 import nflowlevel
 from nflowlevel import cli, nf_log
 from nflowlevel.group import open_group
+from nflowlevel.prefilter import Prefilter
 from tests.fix_daemon import Daemon, config
 from tests.fix_netns import Netns
 from tests.fix_nobody import CLONE_NEWNET, enter_network_namespace, enter_user_namespace, run_as_nobody
@@ -262,6 +264,19 @@ def test_group_0_and_the_kernels_own_messages(netns: Netns, ask: Doctor) -> None
 
 
 # -- prefilters ------------------------------------------------------------------------------------------------------
+
+
+@needs_bpf
+def test_attached_prefilters(netns: Netns, ask: Doctor) -> None:
+    """Their tables have a flag, at which nft 1.0.6 breaks off."""
+    with contextlib.ExitStack() as attached:
+        for number in range(3):
+            pre = attached.enter_context(Prefilter(f"p{number}", dports=[9]))
+            pre.attach(hooks=["output"], group=number + 2, netns=netns.path)
+        netns.nft("table ip last { flags dormant; }")  # whether it does is up to what comes behind such a table
+        _send(netns)
+        answer = ask("--netns", netns.name, "--group", 4)
+    assert answer.has("ok", "nft inet nflowlevel-p2 output handle 2 has logged 23 packets to group 4")
 
 
 @needs_bpf

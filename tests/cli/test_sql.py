@@ -70,7 +70,7 @@ def lines_of(output: str) -> dict[str, list[str]]:
     return found
 
 
-_NO_LEDGER = "no ledger yet; the daemon makes it if it may, else rows may come twice"
+_NO_LEDGER = "no ledger yet; the daemon makes it if it may, else `sql init` by one who may"
 
 
 # -- SQLite: init -----------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def test_check_of_our_own_file_before_it_is_there(command: Command, path: Path) 
     assert output.startswith(f"[lite] SQLite {path}, table packets\n")
     found = lines_of(output)
     assert set(found) == {"stored", "keys without a column"}
-    assert found["stored"][0].startswith(f"{len(own_tables()['packets'])} columns, from ")
+    assert found["stored"][0].startswith(f"{len(own_tables()['packets'])} of the stack's ")
     assert "raw.pkt" in found["keys without a column"][0].split(", ")
     assert "oob.time.sec" not in found["keys without a column"][0].split(", ")
     assert not path.exists()
@@ -177,7 +177,7 @@ def test_check_of_a_table_of_somebody_elses(command: Command, path: Path) -> Non
     execute(path, "CREATE TABLE t (id INTEGER PRIMARY KEY, oob_mark INT, site TEXT, oob_prefix NUMERIC, ip_saddr INT)")
     command.configure("lite:SQLITE3", lite=f"db={path}\ntable=t")
     found = lines_of(command("check", status=1))
-    assert found["stored"][0].startswith("3 columns, from ")
+    assert found["stored"][0].startswith("3 of the stack's ")
     assert found["columns without a key"] == ["site"]
     assert found["does not fit"] == ["oob_prefix numeric: oob.prefix is no number"]
     assert found["note"] == ["ip_saddr bigint: ip.saddr as a number is IPv4 only, of IPv6 packets it is empty"]
@@ -187,13 +187,13 @@ def test_check_of_a_table_of_somebody_elses(command: Command, path: Path) -> Non
 def test_check_of_a_table_without_any_key(command: Command, path: Path) -> None:
     execute(path, "CREATE TABLE t (site TEXT)")
     command.configure("lite:SQLITE3", lite=f"db={path}\ntable=t")
-    assert lines_of(command("check", status=1))["stored"][0].startswith("0 columns")
+    assert lines_of(command("check", status=1))["stored"][0].startswith("0 of the stack's")
 
 
 def test_check_of_the_accounting_table(command: Command, path: Path) -> None:
     command.configure("a:NFACCT,lite:SQLITE3", lite=f"db={path}\ntable=sums")
     found = lines_of(command("check"))
-    assert found["stored"][0].startswith("4 columns, from ")
+    assert found["stored"][0].startswith("4 of the stack's ")
     assert found["columns without a key"] == ["sum_limit (NFTCOUNTER has it)"]
 
 

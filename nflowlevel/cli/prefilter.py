@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`nflowlevel prefilter`: prefilters in the kernel, pinned by name, for administrators; see docs/prefilter.md.
+
+A prefilter outlives the command that loads it only with on_exit=keep, which is the default here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from nflowlevel import attach, census, pins
+from nflowlevel.binding import bpffs
+from nflowlevel.binding.bpf import VerifierError
+from nflowlevel.binding.nftmatch import HOOKS
+from nflowlevel.cli import prefilter_counters, prefilter_try
+from nflowlevel.conditions import FIXED, PrefilterOptions
+from nflowlevel.errors import KernelError, NflowError
+from nflowlevel.options import OptionDoc, Value, as_text, convert, describe, printable
+from nflowlevel.prefilter import Prefilter
+
+EXIT_USED = 3
+
+_STATUS = f"""exit status: 0 done; 1 not done, and why; 2 wrong arguments; {EXIT_USED} `remove`: a rule still uses it"""
+_EXAMPLES = """examples:
+  nflowlevel prefilter load ssh --dports 22 --tcp-flags syn --rate 100 --attach input --group 1
+  nflowlevel prefilter counters ssh --watch
+  nflowlevel prefilter update ssh --sample 10"""
+#: A bit of the mark for rules to paste, where the user has named none.
+_MARK = 0x100
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = f"{_EXAMPLES}\n\n{_STATUS}"
+    _add_common(parser, default=bpffs.MOUNT_POINT)
+    commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    load = _add(commands, "load", _load, "load a prefilter and pin it under a name")
+    _add_rules(load, changes=False)
+    _add_attaching(load)
+    update = _add(commands, "update", _update, "change rules of a prefilter, all at once; counters go on")
+    _add_rules(update, changes=True)
+    _add_attaching(update)
+    show = _add(commands, "show", _show, "show rules, state and users of one prefilter, or of all", named="?")
+    show.add_argument("-j", "--json", action="store_true", help="JSON, one object a line")
+    counters = _add(commands, "counters", prefilter_counters.run, "show what became of the packets", named="")
+    prefilter_counters.configure(counters)
+    remove = _add(commands, "remove", _remove, "remove a prefilter, and the table of ours that asks it")
+    remove.add_argument("--force", action="store_true", help="even where a rule uses it")
+    rule = _add(commands, "rule", _rule, "print rules that ask a prefilter, for iptables and nft, to be pasted")
+    rule.add_argument("--group", metavar="N", type=_number, required=True, help="group that gets what matches")
+    rule.add_argument("--hook", metavar="HOOKS", type=_hooks, default=["input"], help="hooks (default: input)")
+    rule.add_argument("--prefix", default="", help="prefix of what is logged")
+    rule.add_argument("--mark", metavar="BITS", type=_number, default=_MARK, help=f"for nft (default {_MARK:#x})")
+    _add(commands, "mount", _mount, "mount the BPF file system, unless it is there", named="")
+    trial = _add(commands, "try", prefilter_try.run, "compile a condition of your own and look what agrees", named="")
+    prefilter_try.configure(trial)
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    act: Callable[[argparse.Namespace], int],
+    purpose: str,
+    named: str | None = None,
+) -> argparse.ArgumentParser:
+    description = purpose[0].upper() + purpose[1:] + "."
+    parser = commands.add_parser(name, help=purpose, description=description, allow_abbrev=False)
+    if named != "":
+        parser.add_argument("name", nargs=named)
+    # It may stand before or behind the action; only the outer parser knows its default.
+    _add_common(parser, default=argparse.SUPPRESS)
+    parser.set_defaults(act=act)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser, *, default: object) -> None:
+    parser.add_argument(
+        "--bpffs", metavar="DIR", type=Path, default=default, help=f"BPF file system (default {bpffs.MOUNT_POINT})"
+    )
+
+
+def _add_rules(parser: argparse.ArgumentParser, *, changes: bool) -> None:
+    group = parser.add_argument_group("rules", "Lists have commas; @FILE reads a list from a file, an entry a line.")
+    for doc in describe(PrefilterOptions):
+        if not changes or doc.name not in FIXED:
+            _add_rule(group, doc, changes=changes)
+    parser.add_argument("--verifier-log", action="store_true", help="where the kernel refuses it: all that it says")
+
+
+def _add_rule(group: argparse._ArgumentGroup, doc: OptionDoc, *, changes: bool) -> None:
+    default = as_text(getattr(_LOADED, doc.name))
+    told = f"{doc.description} Default: {default}." if default and not changes else doc.description
+    switch = {"nargs": "?", "const": "yes"} if doc.type == "bool" else {}
+    group.add_argument(
+        f"--{doc.name.replace('_', '-')}",
+        dest=doc.name,
+        metavar=doc.allowed.replace(" or ", "|") if doc.name == "on_exit" else doc.type.upper(),
+        default=argparse.SUPPRESS,
+        help=told.replace("%", "%%"),
+        **switch,  # type: ignore[arg-type]
+    )
+
+
+def _add_attaching(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("attaching", "A table of ours in nftables asks it, and stays: on_exit=keep.")
+    group.add_argument("--attach", metavar="HOOKS", type=_hooks, help=f"hooks: {', '.join(HOOKS)}")
+    then = group.add_mutually_exclusive_group()
+    then.add_argument("--group", metavar="N", type=_number, help="log what matches to this group")
+    then.add_argument("--mark", metavar="BITS", type=_number, help="set bits of its mark, such as 0x100, instead")
+    group.add_argument("--prefix", default="", help="with --group: prefix of what is logged")
+    group.add_argument("--priority", metavar="N", type=int, help="of the chains; see nft(8)")
+    group.add_argument("--netns", help="network namespace of the table: a name or a path")
+
+
+def _hooks(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
+def _number(text: str) -> int:
+    return int(text, 0)
+
+
+#: Rules where none is given: what a command loads has to outlive it.
+_LOADED = PrefilterOptions(on_exit="keep")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what is asked."""
+    try:
+        if options.action not in ("mount", "rule", "try"):
+            bpffs.require(options.bpffs)
+        return int(options.act(options))
+    except NflowError:
+        raise
+    except ValueError as error:
+        raise NflowError(str(error)) from None
+    except PermissionError as error:
+        raise NflowError(f"{error.filename}: {error.strerror} — what is pinned belongs to root: run as root") from None
+
+
+# -- rules ------------------------------------------------------------------------------------------------------------
+
+
+def _rules(options: argparse.Namespace, base: PrefilterOptions) -> PrefilterOptions:
+    """Return the rules of the command line, where none is given those of `base`."""
+    values = {name: as_text(getattr(base, name)) for name in PrefilterOptions.__struct_fields__}
+    values |= _given(options)
+    texts = {name: Value(text, 0) for name, text in values.items()}
+    return convert(PrefilterOptions, texts, plugin="prefilter", instance=options.name)
+
+
+def _given(options: argparse.Namespace) -> dict[str, str]:
+    given = {name: getattr(options, name) for name in PrefilterOptions.__struct_fields__ if hasattr(options, name)}
+    return {name: _from_file(text) if text.startswith("@") else text for name, text in given.items()}
+
+
+def _from_file(text: str) -> str:
+    """Return the list that is in a file, an entry a line; what follows a # is for people."""
+    try:
+        lines = Path(text[1:]).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise NflowError(f"read {text[1:]}: {getattr(error, 'strerror', None) or error}") from None
+    return ",".join(filter(None, (line.partition("#")[0].strip() for line in lines)))
+
+
+def _changed(rules: PrefilterOptions) -> dict[str, object]:
+    """Return the rules that say something, by name."""
+    default = PrefilterOptions()
+    return {
+        name: value
+        for name, value in msgspec.structs.asdict(rules).items()
+        if value != getattr(default, name) or name == "on_exit"
+    }
+
+
+def _told(rules: PrefilterOptions) -> str:
+    return " ".join(f"{name}={printable(as_text(value))}" for name, value in _changed(rules).items())
+
+
+# -- load, update, remove ---------------------------------------------------------------------------------------------
+
+
+def _load(options: argparse.Namespace) -> int:
+    rules = _rules(options, _LOADED)
+    _check_attaching(options, rules)
+    pre = Prefilter(options.name, bpffs=options.bpffs, **msgspec.structs.asdict(rules))
+    if pre.directory.exists():
+        Prefilter.open(options.name, bpffs=options.bpffs).close()  # says so where it is of another layout
+        hint = (
+            f"nflowlevel prefilter update {pre.name} changes its rules, nflowlevel prefilter remove {pre.name} ends it"
+        )
+        raise KernelError(f"load prefilter {pre.name!r}", errno.EEXIST, hint)
+    with _verifier_log(options), pre:
+        pre.pin()
+        try:
+            _attach(pre, options)
+        except BaseException:
+            pre.remove()
+            raise
+    print(f"prefilter {pre.name} is pinned at {pre.path}")
+    if rules.on_exit == "no-match":
+        print("until a process opens it that stays, it is empty and matches no packet (on_exit=no-match)")
+    if not options.attach:
+        print(f"rules that ask it: nflowlevel prefilter rule {pre.name} --group N")
+    return 0
+
+
+def _update(options: argparse.Namespace) -> int:
+    with _verifier_log(options), Prefilter.open(options.name, bpffs=options.bpffs) as pre:
+        _check_attaching(options, pre.rules)
+        if pre.rules.on_exit == "no-match" and not pre.active:
+            raise NflowError(
+                f"prefilter {pre.name!r} is empty: the process that held it has ended (on_exit=no-match), and so will "
+                f"this one — start the daemon that loads it, or remove it and load it with --on-exit keep"
+            )
+        rules = _rules(options, pre.rules)
+        pre.update(**{name: getattr(rules, name) for name in _given(options)})
+        _attach(pre, options)
+        print(f"prefilter {pre.name} has the rules {_told(pre.rules)}")
+    return 0
+
+
+@contextlib.contextmanager
+def _verifier_log(options: argparse.Namespace) -> Iterator[None]:
+    """Show all that the verifier says where it refuses a program, if wanted."""
+    try:
+        yield
+    except VerifierError as error:
+        if options.verifier_log:
+            sys.stderr.write(error.log)
+        raise
+
+
+def _check_attaching(options: argparse.Namespace, rules: PrefilterOptions) -> None:
+    """Refuse, before anything is done, what cannot be attached, or would not stay."""
+    if not options.attach:
+        if options.group is not None or options.mark is not None:
+            raise NflowError("--group and --mark say what an attached prefilter does: give --attach HOOKS, too")
+    elif rules.on_exit != "keep":
+        raise NflowError("--attach makes rules that go with this command unless on_exit is keep: --on-exit keep")
+
+
+def _attach(pre: Prefilter, options: argparse.Namespace) -> None:
+    if not options.attach:
+        return
+    attachment = pre.attach(
+        hooks=options.attach,
+        group=options.group,
+        prefix=options.prefix,
+        mark=options.mark,
+        priority=options.priority,
+        netns=options.netns,
+    )
+    print(f"nftables table {attachment.table} asks it at {', '.join(attachment.hooks)}")
+
+
+def _remove(options: argparse.Namespace) -> int:
+    pre = Prefilter(options.name, bpffs=options.bpffs)
+    pins.require(pre.directory)
+    found = census.users(pre.name, options.bpffs)
+    held = [netns for netns in found.with_tables() if census.owned(pre.name, netns)]
+    if not options.force and (held or any(found.rules())):
+        _say_used(pre.name, found)
+        return EXIT_USED
+    for what, remedy in found.unseen:
+        print(f"not looked at: {what}{f' — {remedy}' if remedy else ''}", file=sys.stderr)
+    for netns in found.with_tables():
+        if netns not in held:
+            attach.detach(pre.name, netns=netns)
+    pre.remove()
+    return 0
+
+
+def _say_used(name: str, found: census.Users) -> None:
+    print(f"nflowlevel prefilter: prefilter {name!r} is used by", file=sys.stderr)
+    for user in found:
+        print(f"  {user}", file=sys.stderr)
+    print(
+        "delete these rules and end these processes first. With --force it is removed at once: then no change of a "
+        "legacy\ntable whose rule names it succeeds, and no restore, until that rule is deleted, by its number",
+        file=sys.stderr,
+    )
+
+
+# -- showing ----------------------------------------------------------------------------------------------------------
+
+
+def _show(options: argparse.Namespace) -> int:
+    names = [options.name] if options.name else Prefilter.pinned(bpffs=options.bpffs)
+    for name in names:
+        found, used = census.standing(name, options.bpffs), census.users(name, options.bpffs)
+        if options.json:
+            print(json.dumps(_members(found, used)))
+        else:
+            print(*_lines(found, used), sep="\n")
+    if not names and not options.json:
+        print(f"no prefilter is pinned at {options.bpffs}", file=sys.stderr)
+    return 0
+
+
+def _members(found: census.Standing, used: census.Users) -> dict[str, object]:
+    rules = None if found.rules is None else msgspec.structs.asdict(found.rules)
+    return {
+        "name": found.name,
+        "state": found.state,
+        "path": found.path,
+        "layout": found.layout,
+        "rules": rules,
+        "used_by": list(used),
+        "not_seen": [what for what, _ in used.unseen],
+    }
+
+
+def _lines(found: census.Standing, used: census.Users) -> Iterator[str]:
+    states = {"empty": "empty: matches no packet until its daemon runs (on_exit=no-match)", "other layout": found.told}
+    yield f"{found.name}: {states.get(found.state, found.state)}"
+    if found.rules is not None:
+        yield f"  rules     {_told(found.rules)}"
+    yield f"  pinned    {found.path} (layout {found.layout})"
+    for user in used:
+        yield f"  used by   {user}"
+    for what, remedy in used.unseen:
+        yield f"  not seen  {what}{f' — {remedy}' if remedy else ''}"
+
+
+def _rule(options: argparse.Namespace) -> int:
+    pre = Prefilter(options.name, bpffs=options.bpffs)
+    print(
+        attach.rules_text(
+            pre.name, pre.path, group=options.group, mark=options.mark, hooks=options.hook, prefix=options.prefix
+        ),
+        end="",
+    )
+    sys.stdout.flush()
+    if not bpffs.is_mounted(options.bpffs) or pre.name not in Prefilter.pinned(bpffs=options.bpffs):
+        print(f"{pre.name} is not pinned yet: nflowlevel prefilter load {pre.name}", file=sys.stderr)
+    return 0
+
+
+def _mount(options: argparse.Namespace) -> int:
+    there = bpffs.is_mounted(options.bpffs)
+    bpffs.mount_bpffs(options.bpffs)
+    print(f"the BPF file system is mounted at {options.bpffs}{' already' if there else ''}")
+    return 0
