@@ -38,6 +38,19 @@ struct ports {
 	uint16_t sport, dport;
 };
 
+/* Both headers of most packets, for one read instead of two: a read costs about what a rule does. */
+struct ip4_start {
+	struct ip4_header ip;
+	struct tcp_start tcp;
+	uint16_t window;
+};
+
+struct ip6_start {
+	struct ip6_header ip;
+	struct tcp_start tcp;
+	uint16_t window;
+};
+
 static inline bool load(struct __sk_buff *skb, uint32_t at, void *to, uint32_t size)
 {
 	return skb_load(skb, at, to, size) == 0;
@@ -50,22 +63,28 @@ static inline void set_ports(struct nfl_packet *p, uint16_t sport, uint16_t dpor
 	p->known |= NFL_KNOWN_PORTS;
 }
 
-static inline void ports(struct __sk_buff *skb, struct nfl_packet *p, uint32_t at)
+/* `start`: the transport header's first bytes, where they have been read already. */
+static inline void ports(struct __sk_buff *skb, struct nfl_packet *p, uint32_t at, const struct tcp_start *start)
 {
 	struct ports h;
 
-	if (load(skb, at, &h, sizeof(h)))
+	if (start)
+		set_ports(p, start->sport, start->dport);
+	else if (load(skb, at, &h, sizeof(h)))
 		set_ports(p, h.sport, h.dport);
 }
 
-static inline void tcp(struct __sk_buff *skb, struct nfl_packet *p, uint32_t at)
+static inline void tcp(struct __sk_buff *skb, struct nfl_packet *p, uint32_t at, const struct tcp_start *start)
 {
 	struct tcp_start h;
 
-	if (!load(skb, at, &h, sizeof(h)))
-		return;
-	set_ports(p, h.sport, h.dport);
-	p->tcp_flags = h.flags;
+	if (!start) {
+		if (!load(skb, at, &h, sizeof(h)))
+			return;
+		start = &h;
+	}
+	set_ports(p, start->sport, start->dport);
+	p->tcp_flags = start->flags;
 	p->known |= NFL_KNOWN_FLAGS;
 }
 
@@ -81,19 +100,20 @@ static inline void icmp(struct __sk_buff *skb, struct nfl_packet *p, uint32_t at
 }
 
 /* The transport header; one that is not there in full is none. */
-static inline void layer4(struct __sk_buff *skb, struct nfl_packet *p, uint8_t protocol, uint32_t at, uint32_t length)
+static inline void layer4(struct __sk_buff *skb, struct nfl_packet *p, uint8_t protocol, uint32_t at, uint32_t length,
+			  const struct tcp_start *start)
 {
 	p->flow.protocol = protocol;
 	p->known |= NFL_KNOWN_PROTOCOL;
 	if (protocol == PROTO_TCP) {
 		if (length >= 20)
-			tcp(skb, p, at);
+			tcp(skb, p, at, start);
 	} else if (protocol == PROTO_UDP || protocol == PROTO_UDPLITE) {
 		if (length >= 8)
-			ports(skb, p, at);
+			ports(skb, p, at, start);
 	} else if (protocol == PROTO_SCTP) {
 		if (length >= 12)
-			ports(skb, p, at);
+			ports(skb, p, at, start);
 	} else if (protocol == (p->flow.family == 4 ? PROTO_ICMP : PROTO_ICMPV6)) {
 		if (length >= 8)
 			icmp(skb, p, at);
@@ -103,10 +123,13 @@ static inline void layer4(struct __sk_buff *skb, struct nfl_packet *p, uint8_t p
 static inline bool ip4(struct __sk_buff *skb, struct nfl_packet *p, uint32_t at)
 {
 	uint32_t header, totlen, end;
+	struct ip4_start both;
+	bool whole = load(skb, at, &both, sizeof(both));
 	struct ip4_header h;
 
-	if (!load(skb, at, &h, sizeof(h)) || h.version_ihl >> 4 != 4)
+	if ((!whole && !load(skb, at, &both.ip, sizeof(both.ip))) || both.ip.version_ihl >> 4 != 4)
 		return false;
+	h = both.ip;
 	p->flow.family = 4;
 	p->flow.saddr[2] = p->flow.daddr[2] = be32(0xffff);
 	p->flow.saddr[3] = h.saddr;
@@ -120,7 +143,7 @@ static inline bool ip4(struct __sk_buff *skb, struct nfl_packet *p, uint32_t at)
 		end = totlen;
 	if (header < 20 || header > end || h.fragoff & be16(0x1fff))
 		end = header = 0;	/* wrong, or not the first fragment: its protocol is all there is */
-	layer4(skb, p, h.protocol, at + header, end - header);
+	layer4(skb, p, h.protocol, at + header, end - header, whole && header == 20 ? &both.tcp : 0);
 	return true;
 }
 
@@ -168,16 +191,19 @@ static inline void ip6_chain(struct __sk_buff *skb, struct nfl_packet *p, uint8_
 	}
 	return;
 found:
-	layer4(skb, p, next, at, left);
+	layer4(skb, p, next, at, left, 0);
 }
 
 static inline bool ip6(struct __sk_buff *skb, struct nfl_packet *p, uint32_t at)
 {
 	uint32_t left, payloadlen;
+	struct ip6_start both;
+	bool whole = load(skb, at, &both, sizeof(both));
 	struct ip6_header h;
 
-	if (!load(skb, at, &h, sizeof(h)) || h.version_class >> 4 != 6)
+	if ((!whole && !load(skb, at, &both.ip, sizeof(both.ip))) || both.ip.version_class >> 4 != 6)
 		return false;
+	h = both.ip;
 	p->flow.family = 6;
 	__builtin_memcpy(p->flow.saddr, h.saddr, sizeof(h.saddr));
 	__builtin_memcpy(p->flow.daddr, h.daddr, sizeof(h.daddr));
@@ -188,7 +214,10 @@ static inline bool ip6(struct __sk_buff *skb, struct nfl_packet *p, uint32_t at)
 	payloadlen = be16(h.payloadlen);
 	if (payloadlen && payloadlen < left)
 		left = payloadlen;
-	ip6_chain(skb, p, h.nexthdr, at + sizeof(h), left);
+	if (whole && (h.nexthdr == PROTO_TCP || h.nexthdr == PROTO_UDP))
+		layer4(skb, p, h.nexthdr, at + sizeof(h), left, &both.tcp);
+	else
+		ip6_chain(skb, p, h.nexthdr, at + sizeof(h), left);
 	return true;
 }
 
