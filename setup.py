@@ -13,7 +13,7 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 _SOURCE = Path("bpf/prefilter.bpf.c")
-_OBJECT = Path("nflowlevel/prefilter.bpf.o")
+_OBJECT = Path("nflowlevel/prefilter/prefilter.bpf.o")
 # v3: atomic compare and exchange, Linux 5.12. No -g: nothing is relocated by type information, so none is shipped.
 _FLAGS = ("-O2", "-mcpu=v3", "-target", "bpf", "-Wall", "-Wextra", "-Werror")
 

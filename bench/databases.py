@@ -25,11 +25,11 @@ import pytest
 from bench.contenders import daemon
 from bench.netns import GROUP, Field
 from bench.running import Running
-from nflowlevel.claim import BLOCK
+from nflowlevel.spool.claim import BLOCK
 from tests import fix_postgres, fix_server
 
 OURS, ULOGD2 = "nflowlevel", "ulogd2"
-SCHEMAS = Path(__file__).resolve().parent.parent / "nflowlevel" / "schema"
+SCHEMAS = Path(__file__).resolve().parent.parent / "nflowlevel" / "sql" / "schema"
 
 #: What the tests' cluster has otherwise than Debian's.
 _DEBIAN = {"shared_buffers": "128MB", "max_connections": "100", "jit": "on", "log_line_prefix": "%m [%p] %q%u@%d "}

@@ -26,7 +26,7 @@ from bench.running import running
 from nflowlevel.binding.bpf import Program, Statistics
 from nflowlevel.binding.elf import Code
 from nflowlevel.binding.nftmatch import Mark, MatchTable
-from nflowlevel.prefilter import Prefilter
+from nflowlevel.prefilter.prefilter import Prefilter
 
 _FULL_NS, _NATIVE_PART, _SENDER_PART, _READER_PART = 180, 1 / 3, 0.8, 0.1
 _LET_THROUGH = 100

@@ -43,7 +43,7 @@ def daemon(config: Path, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
         notify.bind(str(directory / "notify"))
         notify.settimeout(PATIENCE_SECS)
         environment = {**os.environ, "NOTIFY_SOCKET": str(directory / "notify")}
-        command = [sys.executable, "-m", "nflowlevel.daemon", "-c", str(config)]
+        command = [sys.executable, "-m", "nflowlevel.daemon.main", "-c", str(config)]
         process = subprocess.Popen(command, env=environment, cwd=directory)
         try:
             while b"READY=1" not in notify.recv(4096):

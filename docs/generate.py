@@ -20,12 +20,14 @@ from typing import Any, get_type_hints
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from nflowlevel import filters, inputs, outputs, prefilters  # noqa: E402
-from nflowlevel.cli.describe import page  # noqa: E402
-from nflowlevel.config import GlobalOptions  # noqa: E402
-from nflowlevel.keys import CATALOGUE, Key, published_by  # noqa: E402
+from nflowlevel import filters, inputs, outputs  # noqa: E402
+from nflowlevel.daemon import prefilters  # noqa: E402
 from nflowlevel.options import OptionDoc, describe  # noqa: E402
-from nflowlevel.plugin import ANY_KEYS, ULOGD2_NAMES, AnyPlugin, builtin_names, find_plugin  # noqa: E402
+from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin  # noqa: E402
+from nflowlevel.records.keys import CATALOGUE, Key, published_by  # noqa: E402
+from nflowlevel.stacks.config import GlobalOptions  # noqa: E402
+from nflowlevel.stacks.describe import page  # noqa: E402
+from nflowlevel.stacks.registry import ULOGD2_NAMES, builtin_names, find_plugin  # noqa: E402
 from nflowlevel.stats import Counters, GroupStats, OutputStats  # noqa: E402
 from tests.parity_differences import DIFFERENCES  # noqa: E402
 from tests.test_layout import ROOMS  # noqa: E402
@@ -335,14 +337,16 @@ def _members(prefixes: Iterable[str]) -> str:
 
 
 def rooms_list() -> str:
-    """Return the rooms in the order that the tests demand, each with the first line of its docstring."""
+    """Return the rooms in the order that the tests demand, each with its charter and the names of its files."""
     lines = ["nflowlevel/"]
-    for name in (room for room in ROOMS if "." not in room and not room.startswith("__")):
+    for name in (room for room in ROOMS if not room.startswith("__")):
         folder = ROOT / "nflowlevel" / name
         path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
         purpose = _first_sentence(ast.get_docstring(ast.parse(path.read_text())) or "")
         shown = f"{name}/" if folder.is_dir() else f"{name}.py"
         lines += textwrap.wrap(f"  {shown:<15}{purpose}", 118, subsequent_indent=" " * 17)
+        files = " ".join(file.stem for file in sorted(folder.glob("*.py")) if file.stem != "__init__")
+        lines += textwrap.wrap(files, 118, initial_indent=" " * 17, subsequent_indent=" " * 17)
     return "\n".join(["```", *lines, "```"])
 
 

@@ -3,14 +3,14 @@
 
 from typing import TYPE_CHECKING
 
-from nflowlevel.accounting import Accounting, Counter
-from nflowlevel.batch import Batch
+from nflowlevel.accounting.objects import Accounting, Counter
 from nflowlevel.errors import ConfigError, KernelError, NflowError, NotSupported, OutputError, StackError
-from nflowlevel.group import Group, open_group
-from nflowlevel.packet import Packet
+from nflowlevel.readers.group import Group, open_group
+from nflowlevel.records.batch import Batch
+from nflowlevel.records.packet import Packet
 
 if TYPE_CHECKING:
-    from nflowlevel.prefilter import LayoutError, Prefilter, mount_bpffs
+    from nflowlevel.prefilter.prefilter import LayoutError, Prefilter, mount_bpffs
 
 __version__ = "0.1.0"
 
@@ -37,6 +37,6 @@ def __getattr__(name: str) -> object:
     """Import the prefilter when it is asked for: the daemon usually has none, and starts without it."""
     if name not in ("LayoutError", "Prefilter", "mount_bpffs"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from nflowlevel import prefilter
+    from nflowlevel.prefilter import prefilter
 
     return getattr(prefilter, name)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import nflowlevel
-from nflowlevel.accounting import Accounting
+from nflowlevel.accounting.objects import Accounting
 from tests.fix_netns import Netns
 
 #: Objects in the tests of large dumps. Making 100,000 takes the kernel a minute: it compares each with all before it.

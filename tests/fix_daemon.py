@@ -33,7 +33,7 @@ PATIENCE = 20.0
 #: All that packets can go through on their way to an output.
 FILTERS = "b:BASE,i:IFINDEX,s:IP2STR,h:HWHDR"
 
-_PROGRAM = (sys.executable, "-m", "nflowlevel.daemon")
+_PROGRAM = (sys.executable, "-m", "nflowlevel.daemon.main")
 
 
 def config(*stacks: str, **sections: str) -> str:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from nflowlevel.rows import Rows
-from nflowlevel.sql import Column, Database, Moved, Refused
+from nflowlevel.spool.rows import Rows
+from nflowlevel.spool.sink import Moved, Refused
+from nflowlevel.sql.database import Column, Database
 
 #: The layout of its rows, when its stack has these keys: the order of its columns.
 ITEMS = ("oob.mark", "oob.prefix")

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from nflowlevel.batch import Batch
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.buffers import DATA_BYTES, RECORD_BYTES, ROOM_RECORDS, BufferPool
-from nflowlevel.binding.links import NameTable
-from nflowlevel.binding.render import JSONPlan
-from nflowlevel.keys import Key
+from nflowlevel.binding.interfaces import NameTable
+from nflowlevel.records.batch import Batch
+from nflowlevel.records.keys import Key
+from nflowlevel.records.render import JSONPlan
 from tests import oracle
 
 NOW = (1_700_000_000, 123_456)

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from nflowlevel.keys import Key, published_by
 from nflowlevel.outputs.pgsql import PGDatabase, PGSQLOptions
-from nflowlevel.rows import Rows, escape
-from nflowlevel.sql import match, statement
+from nflowlevel.records.keys import Key, published_by
+from nflowlevel.spool.rows import Rows, escape
+from nflowlevel.sql.database import match, statement
 from tests.fix_postgres import Postgres, PostgresDatabase
 
 WRITER = "tests"

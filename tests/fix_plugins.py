@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
-from nflowlevel.batch import Batch
-from nflowlevel.config import parse_text
 from nflowlevel.options import Options
-from nflowlevel.plugin import ANY_KEYS, Filter, Input, Member, NoOptions, Output
-from nflowlevel.stack import Source, Stack, build
+from nflowlevel.plugin.contract import ANY_KEYS, Filter, Input, Member, NoOptions, Output
+from nflowlevel.records.batch import Batch
+from nflowlevel.stacks.config import parse_text
+from nflowlevel.stacks.stack import Source, Stack, build
 from nflowlevel.stats import Counters, GroupStats, OutputStats
 from tests.corpus import by_name
 from tests.fix_decoder import decode

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from nflowlevel import generation
 from nflowlevel.binding.bpf import Program
-from nflowlevel.prefilter import Prefilter
+from nflowlevel.prefilter import generation
+from nflowlevel.prefilter.prefilter import Prefilter
 from tests import oracle
 from tests.oracle import Keys
 

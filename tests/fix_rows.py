@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from nflowlevel.rows import Layout, Rows
+from nflowlevel.spool.rows import Layout, Rows
 
 LAYOUT: Layout = ("n", "oob.prefix", "ip.saddr")
 

@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 
-from nflowlevel.batch import Batch
-from nflowlevel.cli.describe import page
 from nflowlevel.errors import OutputError
-from nflowlevel.keys import CATALOGUE, Key, published_by
 from nflowlevel.options import Options, Value, convert, describe
-from nflowlevel.plugin import ANY_KEYS, Filter, Input, Member, Output, builtin_names, check_plugin, find_plugin
-from nflowlevel.sql import schema
-from nflowlevel.sqloutput import SQLOutput
+from nflowlevel.plugin.contract import ANY_KEYS, Filter, Input, Member, Output, check_plugin
+from nflowlevel.plugin.tables import SQLOutput
+from nflowlevel.records.batch import Batch
+from nflowlevel.records.keys import CATALOGUE, Key, published_by
+from nflowlevel.sql.database import schema
+from nflowlevel.stacks.describe import page
+from nflowlevel.stacks.registry import builtin_names, find_plugin
 from nflowlevel.stats import Counters
 from tests import oracle
 from tests.corpus import by_name

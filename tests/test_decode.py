@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.buffers import RECORD_BYTES, ROOM_RECORDS, Slot
-from nflowlevel.binding.render import valid_bit
-from nflowlevel.keys import BY_NAME, published_by
+from nflowlevel.records.keys import BY_NAME, published_by
+from nflowlevel.records.render import valid_bit
 from tests import oracle
 from tests.corpus import by_name, frames
 from tests.fix_decoder import LABEL, NOW, assert_same, chunks, decode

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nflowlevel.keys import CATALOGUE
+from nflowlevel.records.keys import CATALOGUE
 from tests.fix_netns import Pair
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,7 +88,7 @@ def test_make_help_names_every_target() -> None:
 def test_configurations_pass_the_check(text: str, tmp_path: Path) -> None:
     config = tmp_path / "ulogd.conf"
     config.write_text(text)
-    done = run(sys.executable, "-m", "nflowlevel.daemon", "--check-config", "-c", str(config))
+    done = run(sys.executable, "-m", "nflowlevel.daemon.main", "--check-config", "-c", str(config))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 

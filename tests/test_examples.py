@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from nflowlevel.plugin import check_plugin
+from nflowlevel.plugin.contract import check_plugin
 from tests.fix_daemon import Daemon, config, log_rule, records
 from tests.fix_netns import Netns, Pair
 
@@ -210,6 +210,6 @@ def test_unit_gives_enough_rights(pair: Pair, tmp_path: Path) -> None:
 
 
 def test_unit_does_not_start_a_wrong_configuration_again() -> None:
-    from nflowlevel.daemon import EXIT_CONFIG
+    from nflowlevel.daemon.main import EXIT_CONFIG
 
     assert unit()["Service"]["RestartPreventExitStatus"] == str(EXIT_CONFIG)

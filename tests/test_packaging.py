@@ -45,10 +45,10 @@ def test_wheel_has_every_module_and_no_sources(copy: Path, tmp_path: Path) -> No
     names = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("nflowlevel/")}
     assert {name for name in names if name.endswith(".py")} == modules()
     assert "nflowlevel/py.typed" in names
-    data = {f"nflowlevel/schema/{path.name}" for path in (PACKAGE / "schema").glob("*.sql")}
+    data = {f"nflowlevel/sql/schema/{path.name}" for path in (PACKAGE / "sql" / "schema").glob("*.sql")}
     # What bcc compiles predicates with; the program itself is an object.
     data |= {f"nflowlevel/bpf/{path.name}" for path in (ROOT / "bpf").glob("*.h")}
-    assert data | {"nflowlevel/bpf/predicate.bcc.c", "nflowlevel/prefilter.bpf.o"} <= names
+    assert data | {"nflowlevel/bpf/predicate.bcc.c", "nflowlevel/prefilter/prefilter.bpf.o"} <= names
     assert sum(name.endswith(".so") for name in names) == 1
     assert not [name for name in names if "_cdefs" in name]
 
@@ -62,7 +62,7 @@ def test_source_distribution_can_be_built_from(copy: Path, tmp_path: Path) -> No
         names = {name.partition("/")[2] for name in tar.getnames()}
     sources = {
         str(path.relative_to(ROOT))
-        for directory in (PACKAGE / "_cdefs", PACKAGE / "schema", ROOT / "bpf")
+        for directory in (PACKAGE / "_cdefs", PACKAGE / "sql" / "schema", ROOT / "bpf")
         for path in directory.iterdir()
         if path.is_file()
     }

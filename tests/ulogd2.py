@@ -145,7 +145,7 @@ class Ulogd2:
 class Nflowlevel(Ulogd2):
     """Our daemon, given the same configuration file."""
 
-    command = (sys.executable, "-m", "nflowlevel.daemon")
+    command = (sys.executable, "-m", "nflowlevel.daemon.main")
 
     def _require(self) -> None:
         """Nothing but the package itself is needed; modules that the file names need not exist."""

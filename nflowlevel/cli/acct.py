@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from nflowlevel import acctfile
-from nflowlevel.accounting import FILTERS, Accounting, Counter
+from nflowlevel.accounting import nfacctfile as acctfile
+from nflowlevel.accounting.objects import FILTERS, Accounting, Counter
 from nflowlevel.errors import ConfigError, NflowError
 from nflowlevel.options import ConfigErrors, printable
 

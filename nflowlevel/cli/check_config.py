@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from nflowlevel import daemon
+from nflowlevel.daemon import main as daemon
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

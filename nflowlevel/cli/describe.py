@@ -1,17 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`nflowlevel describe PLUGIN`, and ulogd's `-i`: a plugin's purpose, options and keys, from the plugin itself."""
+"""`nflowlevel describe PLUGIN`: a plugin's purpose, options and keys."""
 
 from __future__ import annotations
 
 import argparse
-import inspect
-import re
-import sys
 
-from nflowlevel.options import describe
-from nflowlevel.plugin import AnyPlugin, builtin_names, find_plugin
-
-_ULOGD_FILE = re.compile(r"(?:.*/)?ulogd_[a-z0-9]+_(.+)\.so")
+from nflowlevel.stacks.describe import describe_plugin
+from nflowlevel.stacks.registry import builtin_names
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,35 +18,3 @@ def run(options: argparse.Namespace) -> int:
     """Print the description."""
     print(describe_plugin(options.plugin))
     return 0
-
-
-def describe_plugin(name: str) -> str:
-    """Return the description of a plugin, named as in a stack or by ulogd's file; NflowError where there is none."""
-    match = _ULOGD_FILE.fullmatch(name)
-    plugin = find_plugin(match[1] if match else name)
-    return "\n".join((f"Name: {plugin.name}", page(plugin), "", *_options(plugin), *_keys(plugin)))
-
-
-def page(plugin: type[AnyPlugin]) -> str:
-    """Return a plugin's manual page: the docstring of its file, or of its class where the file has several."""
-    module = sys.modules[plugin.__module__]
-    text = inspect.getdoc(module) or ""
-    return text if text.startswith(f"{plugin.name}:") else inspect.getdoc(plugin) or ""
-
-
-def _options(plugin: type[AnyPlugin]) -> list[str]:
-    rows = [
-        f"  {option.name} ({option.type}{', mandatory' if option.mandatory else f', default {option.default!r}'})"
-        f"{f', {option.allowed}' if option.allowed else ''}: {option.description}"
-        for option in describe(plugin.Options)
-    ]
-    return ["Options:", *(rows or ["  none"])]
-
-
-def _keys(plugin: type[AnyPlugin]) -> list[str]:
-    from nflowlevel.keys import published_by
-
-    taken = [f"  {name.strip('[]')}{' (optional)' if name.startswith('[') else ''}" for name in plugin.consumes]
-    given = [f"  {key.name} ({key.type}): {key.meaning}" for key in published_by(plugin.name)]
-    given += [f"  {name}" for name in plugin.adds]
-    return ["Input keys:", *(taken or ["  none"]), "Output keys:", *(given or ["  none"])]

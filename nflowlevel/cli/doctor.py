@@ -12,16 +12,17 @@ import argparse
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from nflowlevel import census, diagnosis
-from nflowlevel.config import parse
-from nflowlevel.diagnosis import Finding
+from nflowlevel.daemon.prefilters import wanted
+from nflowlevel.doctor import census
+from nflowlevel.doctor import groups as diagnosis
+from nflowlevel.doctor.facts import Facts, gather, other_namespaces
+from nflowlevel.doctor.groups import Finding
+from nflowlevel.doctor.targets import check_target
 from nflowlevel.errors import ConfigError, KernelError
-from nflowlevel.facts import Facts, gather, other_namespaces
 from nflowlevel.inputs.nflog import NFLOGOptions
 from nflowlevel.options import ConfigErrors
-from nflowlevel.prefilters import wanted
-from nflowlevel.reach import check_target
-from nflowlevel.stack import Stack, build
+from nflowlevel.stacks.config import parse
+from nflowlevel.stacks.stack import Stack, build
 
 
 class Wanted(NamedTuple):

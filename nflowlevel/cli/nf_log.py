@@ -7,8 +7,8 @@ import argparse
 import json
 from collections.abc import Callable
 
-from nflowlevel import nf_log
 from nflowlevel.errors import KernelError, NflowError
+from nflowlevel.firewall import nf_log
 
 #: Families without packets of their own are shown only when somebody set them.
 _WITHOUT_PACKETS = ("unspec", "inet")

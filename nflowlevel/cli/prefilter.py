@@ -16,15 +16,16 @@ from pathlib import Path
 
 import msgspec
 
-from nflowlevel import attach, census, pins
 from nflowlevel.binding import bpffs
 from nflowlevel.binding.bpf import VerifierError
 from nflowlevel.binding.nftmatch import HOOKS
 from nflowlevel.cli import prefilter_counters, prefilter_try
-from nflowlevel.conditions import FIXED, PrefilterOptions
+from nflowlevel.doctor import census
 from nflowlevel.errors import KernelError, NflowError
 from nflowlevel.options import OptionDoc, Value, as_text, convert, describe, printable
-from nflowlevel.prefilter import Prefilter
+from nflowlevel.prefilter import attach, pins
+from nflowlevel.prefilter.conditions import FIXED, PrefilterOptions
+from nflowlevel.prefilter.prefilter import Prefilter
 
 EXIT_USED = 3
 

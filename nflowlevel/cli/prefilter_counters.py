@@ -13,8 +13,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from nflowlevel.prefilter import Prefilter, PrefilterCounters, Top
-from nflowlevel.tally import REASONS, TOTALS
+from nflowlevel.prefilter.counters import REASONS, TOTALS
+from nflowlevel.prefilter.prefilter import Prefilter, PrefilterCounters, Top
 
 _CLEAR = "\x1b[H\x1b[2J"
 _DECISIONS = {total: total.replace("_", " ") for total in TOTALS}

@@ -14,11 +14,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nflowlevel.attach import table_name
 from nflowlevel.binding.bpf import VerifierError
 from nflowlevel.binding.nftmatch import HOOKS, Mark, MatchTable
 from nflowlevel.errors import NflowError
-from nflowlevel.prefilter import Prefilter
+from nflowlevel.prefilter.attach import table_name
+from nflowlevel.prefilter.prefilter import Prefilter
 
 _ENDS = frozenset({signal.SIGINT, signal.SIGTERM})
 _EVERY_SECS = 1.0

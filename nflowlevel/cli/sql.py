@@ -14,16 +14,17 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nflowlevel.config import parse
-from nflowlevel.daemon import DEFAULT_CONFIG, EXIT_CONFIG
+from nflowlevel.daemon.main import DEFAULT_CONFIG, EXIT_CONFIG
 from nflowlevel.errors import ConfigError, NflowError, NotSupported, nearest
-from nflowlevel.keys import CATALOGUE
 from nflowlevel.options import Value, convert, printable
-from nflowlevel.plugin import find_plugin
-from nflowlevel.sql import Column, Database, Moved, Refused, Unavailable, match, schema, statement
-from nflowlevel.sqlcheck import Comparison, compare
-from nflowlevel.sqloutput import SQLOutput
-from nflowlevel.stack import build
+from nflowlevel.plugin.tables import SQLOutput
+from nflowlevel.records.keys import CATALOGUE
+from nflowlevel.spool.sink import Moved, Refused, Unavailable
+from nflowlevel.sql.check import Comparison, compare
+from nflowlevel.sql.database import Column, Database, match, schema, statement
+from nflowlevel.stacks.config import parse
+from nflowlevel.stacks.registry import find_plugin
+from nflowlevel.stacks.stack import build
 
 EXIT_PROBLEMS = 1
 EXIT_UNAVAILABLE = 2

@@ -10,12 +10,12 @@ import sys
 import time
 from collections.abc import Callable
 
-from nflowlevel.batch import Batch
-from nflowlevel.config import parse_text
-from nflowlevel.group import Group, open_group
 from nflowlevel.outputs.json import JSON
-from nflowlevel.packet import Packet
-from nflowlevel.stack import build
+from nflowlevel.readers.group import Group, open_group
+from nflowlevel.records.batch import Batch
+from nflowlevel.records.packet import Packet
+from nflowlevel.stacks.config import parse_text
+from nflowlevel.stacks.stack import build
 
 _HOOKS = {0: "prerouting", 1: "input", 2: "forward", 3: "output", 4: "postrouting"}
 _PROTOCOLS = {

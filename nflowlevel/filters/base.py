@@ -6,8 +6,8 @@ The fields are decoded when packets are received, in C; this plugin makes them p
 
 from __future__ import annotations
 
-from nflowlevel.batch import Batch
-from nflowlevel.plugin import Filter, NoOptions
+from nflowlevel.plugin.contract import Filter, NoOptions
+from nflowlevel.records.batch import Batch
 
 
 class BASE(Filter[NoOptions]):

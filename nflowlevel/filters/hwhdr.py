@@ -7,8 +7,8 @@ Packets sent by this machine have no link-layer header yet, and so none of these
 
 from __future__ import annotations
 
-from nflowlevel.batch import Batch
-from nflowlevel.plugin import Filter, NoOptions
+from nflowlevel.plugin.contract import Filter, NoOptions
+from nflowlevel.records.batch import Batch
 
 
 class HWHDR(Filter[NoOptions]):

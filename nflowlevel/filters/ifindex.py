@@ -7,9 +7,9 @@ interface and for an index the kernel no longer knows; it is never another inter
 
 from __future__ import annotations
 
-from nflowlevel.batch import Batch
-from nflowlevel.binding.links import Links
-from nflowlevel.plugin import Filter, NoOptions
+from nflowlevel.binding.interfaces import Links
+from nflowlevel.plugin.contract import Filter, NoOptions
+from nflowlevel.records.batch import Batch
 
 
 class IFINDEX(Filter[NoOptions]):

@@ -7,8 +7,8 @@ column. The SQL outputs store the 16 bytes; PostgreSQL has a type of its own for
 
 from __future__ import annotations
 
-from nflowlevel.batch import Batch
-from nflowlevel.plugin import Filter, NoOptions
+from nflowlevel.plugin.contract import Filter, NoOptions
+from nflowlevel.records.batch import Batch
 
 
 class IP2BIN(Filter[NoOptions]):

@@ -6,8 +6,8 @@ The text is made when an output asks for it, in C; this plugin makes it part of 
 
 from __future__ import annotations
 
-from nflowlevel.batch import Batch
-from nflowlevel.plugin import Filter, NoOptions
+from nflowlevel.plugin.contract import Filter, NoOptions
+from nflowlevel.records.batch import Batch
 
 
 class IP2STR(Filter[NoOptions]):

@@ -10,9 +10,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from nflowlevel.batch import Batch
 from nflowlevel.options import Options
-from nflowlevel.plugin import Filter
+from nflowlevel.plugin.contract import Filter
+from nflowlevel.records.batch import Batch
 
 
 class MARKOptions(Options, frozen=True, kw_only=True):

@@ -35,13 +35,13 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from nflowlevel.accounting import Accounting, CounterTable, QuotaEvents
-from nflowlevel.batch import Batch
-from nflowlevel.keys import Key
+from nflowlevel.accounting.objects import Accounting, CounterTable, QuotaEvents
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.options import Options, printable
-from nflowlevel.plugin import Input
-from nflowlevel.schedule import Schedule
+from nflowlevel.plugin.contract import Input
+from nflowlevel.plugin.schedule import Schedule
+from nflowlevel.records.batch import Batch
+from nflowlevel.records.keys import Key
 from nflowlevel.stats import Counters, counter
 
 #: Quotas reached at the same time that are named one by one.

@@ -16,13 +16,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from nflowlevel.batch import Batch
 from nflowlevel.errors import KernelError
-from nflowlevel.group import MIB, Group
-from nflowlevel.keys import Key
 from nflowlevel.logs import log
 from nflowlevel.options import Options
-from nflowlevel.plugin import Input
+from nflowlevel.plugin.contract import Input
+from nflowlevel.readers.group import MIB, Group
+from nflowlevel.records.batch import Batch
+from nflowlevel.records.keys import Key
 from nflowlevel.stats import GroupStats
 
 _DEFAULT_SOCKET_BUFFER = 64 * MIB

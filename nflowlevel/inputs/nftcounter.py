@@ -22,12 +22,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from nflowlevel.batch import Batch
 from nflowlevel.binding.nftables import NamedObjects
-from nflowlevel.keys import Key
 from nflowlevel.options import Options
-from nflowlevel.plugin import Input
-from nflowlevel.schedule import Schedule
+from nflowlevel.plugin.contract import Input
+from nflowlevel.plugin.schedule import Schedule
+from nflowlevel.records.batch import Batch
+from nflowlevel.records.keys import Key
 from nflowlevel.stats import Counters, counter
 
 

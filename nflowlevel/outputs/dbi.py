@@ -11,19 +11,20 @@ Debian's package that is /usr/var/lib/libdbi/sqlite3.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, field
 
-from nflowlevel.feed import SQLStats
-from nflowlevel.plugin import Member, find_plugin
-from nflowlevel.sql import Database, SQLOptions
-from nflowlevel.sqloutput import SQLOutput
+from nflowlevel.plugin.contract import Member
+from nflowlevel.plugin.tables import SQLOutput
+from nflowlevel.spool.feed import SQLStats
+from nflowlevel.sql.database import Database, SQLOptions
 
 if TYPE_CHECKING:
-    from nflowlevel.batch import Batch
+    from nflowlevel.records.batch import Batch
 
 #: The plugin for each of libdbi's drivers, and which options it takes beside those that all have.
 _PLUGINS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -55,7 +56,8 @@ class DBIOptions(SQLOptions, frozen=True, kw_only=True):
         if self.dbtype == "sqlite3" and not os.path.isabs(self.db):
             raise ValueError(f"db={self.db}: libdbi has it in a directory of its own; give the whole path of the file")
         name, own = _PLUGINS[self.dbtype]
-        plugin = cast(type[SQLOutput[Any]], find_plugin(name))
+        # Late: each brings its driver with it.
+        plugin: type[SQLOutput[Any]] = getattr(importlib.import_module(f"nflowlevel.outputs.{name.lower()}"), name)
         given = {name: getattr(self, name) for name in (*SQLOptions.__struct_fields__, *own)}
         return plugin(instance, plugin.Options(**given))
 

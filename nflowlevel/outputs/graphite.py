@@ -36,15 +36,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from nflowlevel.framing import Frames, Lines
+from nflowlevel.delivery.framing import Frames, Lines
+from nflowlevel.delivery.peer import Peer
 from nflowlevel.logs import Limited
 from nflowlevel.options import Options
-from nflowlevel.peer import Peer
-from nflowlevel.plugin import Member, Output
+from nflowlevel.plugin.contract import Member, Output
 from nflowlevel.stats import OutputStats
 
 if TYPE_CHECKING:
-    from nflowlevel.batch import Batch
+    from nflowlevel.records.batch import Batch
 
 _PLAINTEXT_PORT, _PICKLE_PORT = "2003", "2004"
 

@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta
 
-from nflowlevel.appendfile import AppendFile
-from nflowlevel.binding.render import JSONPlan
-from nflowlevel.keys import Key
+from nflowlevel.delivery.appendfile import AppendFile
 from nflowlevel.logs import Limited
 from nflowlevel.options import Options
-from nflowlevel.plugin import ANY_KEYS, Member, Output
+from nflowlevel.plugin.contract import ANY_KEYS, Member, Output
+from nflowlevel.records.keys import Key
+from nflowlevel.records.render import JSONPlan
 from nflowlevel.stats import OutputStats
 
 if TYPE_CHECKING:
-    from nflowlevel.batch import Batch
-    from nflowlevel.target import LineTarget
+    from nflowlevel.delivery.target import LineTarget
+    from nflowlevel.records.batch import Batch
 
 
 class JSONOptions(Options, frozen=True, kw_only=True):
@@ -94,7 +94,7 @@ class JSON(Output[JSONOptions]):
                 limited=limited,
             )
         # Late: sockets and a thread are not for those who write files.
-        from nflowlevel.peer import Peer
+        from nflowlevel.delivery.peer import Peer
 
         return Peer(
             options.mode,

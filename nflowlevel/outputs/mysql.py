@@ -36,18 +36,19 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from msgspec import Meta, field
 
-from nflowlevel.binding.render import TIME
 from nflowlevel.errors import NotSupported, OutputError
-from nflowlevel.keys import BY_NAME
 from nflowlevel.logs import NOTICE, log
-from nflowlevel.sql import Column, Database, Moved, Refused, SQLOptions, Statement, Unavailable, schema, statement
-from nflowlevel.sqloutput import SQLOutput
+from nflowlevel.plugin.tables import SQLOutput
+from nflowlevel.records.keys import BY_NAME
+from nflowlevel.records.render import TIME
+from nflowlevel.spool.sink import Moved, Refused, Unavailable
+from nflowlevel.sql.database import Column, Database, SQLOptions, Statement, schema, statement
 
 if TYPE_CHECKING:
     from pymysql.connections import Connection
     from pymysql.cursors import Cursor
 
-    from nflowlevel.rows import Rows
+    from nflowlevel.spool.rows import Rows
 
 #: Where servers have their Unix socket: Debian, Red Hat, MySQL's own packages.
 _SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")

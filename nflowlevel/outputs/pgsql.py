@@ -40,17 +40,18 @@ from msgspec import Meta, field
 
 from nflowlevel.errors import NotSupported
 from nflowlevel.logs import NOTICE, log
-from nflowlevel.pgcatalogue import columns_of, find_relation
-from nflowlevel.pgstore import as_sql, before_values, way_to_store
-from nflowlevel.sql import Column, Database, Moved, Refused, SQLOptions, Unavailable, schema, statement
-from nflowlevel.sqloutput import SQLOutput
+from nflowlevel.plugin.tables import SQLOutput
+from nflowlevel.spool.sink import Moved, Refused, Unavailable
+from nflowlevel.sql.database import Column, Database, SQLOptions, schema, statement
+from nflowlevel.sql.pgcatalogue import columns_of, find_relation
+from nflowlevel.sql.pgstore import as_sql, before_values, way_to_store
 
 if TYPE_CHECKING:
     import psycopg
     from psycopg import sql
 
-    from nflowlevel.pgstore import Store
-    from nflowlevel.rows import Rows
+    from nflowlevel.spool.rows import Rows
+    from nflowlevel.sql.pgstore import Store
 
     Connection = psycopg.Connection[Any]
 

@@ -28,16 +28,17 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from nflowlevel.endpoint import Endpoint
+from nflowlevel.delivery.endpoint import Endpoint
 from nflowlevel.errors import NotSupported
 from nflowlevel.options import Options
-from nflowlevel.plugin import Member, Output
+from nflowlevel.plugin.contract import DaemonView, Member, Output
 from nflowlevel.stats import OutputStats, counter
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-    from nflowlevel.batch import Batch
+    from nflowlevel.prefilter.counters import PrefilterCounters
+    from nflowlevel.records.batch import Batch
     from nflowlevel.stats import Counters
 
 _PATH = "/metrics"
@@ -101,7 +102,12 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
         self._sweep_at = 0.0
         # Of what the loop writes and a client's thread reads.
         self._lock = threading.Lock()
+        self._daemon: DaemonView | None = None
         self._rendering = threading.Lock()
+
+    def watch(self, daemon: DaemonView) -> None:
+        """Remember whom to report on."""
+        self._daemon = daemon
 
     def bind(self, members: tuple[Member, ...]) -> None:
         """Nothing to prepare: the keys are always the same."""
@@ -181,7 +187,8 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics; prometheus-client calls this."""
         yield from self._accounting()
-        yield from self._daemon()
+        if self._daemon:
+            yield from self._of_daemon(self._daemon)
 
     def _accounting(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -199,7 +206,7 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
             (limit if is_quota else bytes_).add_metric([label], second)
         yield from (packets, bytes_, used, limit)
 
-    def _daemon(self) -> Iterator[Metric]:
+    def _of_daemon(self, daemon: DaemonView) -> Iterator[Metric]:
         """Yield what the daemon counts itself: of its stacks, inputs and outputs."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
@@ -215,7 +222,7 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
         )
         states = InfoMetricFamily("nflowlevel_output_state", "What the output is doing.", None, _OUTPUT)
         outputs: dict[tuple[str, ...], Counters] = {}
-        for text, stack in zip(_distinct(_label(stack.text) for stack in self.stacks), self.stacks, strict=True):
+        for text, stack in zip(_distinct(_label(stack.text) for stack in daemon.stacks), daemon.stacks, strict=True):
             output = stack.output
             labels = (text, _label(output.instance), output.name)
             up.add_metric((text,), stack.is_open)
@@ -225,34 +232,12 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
             for reason, count in output.stats.as_dict()["dropped"].items():  # type: ignore[union-attr]
                 dropped.add_metric((*labels, reason), count)
         inputs: dict[tuple[str, ...], Counters] = {}
-        for source in (stack.source for stack in self.stacks if stack.source.is_open):
+        for source in (stack.source for stack in daemon.stacks if stack.source.is_open):
             inputs[_label(source.input.instance), source.input.name] = source.input.stats
         yield from (up, faults, dropped, states)
-        yield from self._prefilters()
+        yield from _prefilters(daemon.prefilters())
         yield from _counters("nflowlevel_input", _INPUT, inputs)
         yield from _counters("nflowlevel_output", _OUTPUT, outputs)
-
-    def _prefilters(self) -> Iterator[Metric]:
-        """Yield what prefilters counted in the kernel: a cell for each reason and protocol."""
-        from prometheus_client.core import CounterMetricFamily
-
-        counted = self.prefilters()
-        if not counted:
-            return
-        from nflowlevel.tally import REASONS
-
-        labels = ("prefilter", "decision", "reason", "protocol")
-        packets = CounterMetricFamily(
-            "nflowlevel_prefilter_packets", "Packets a prefilter decided upon.", None, labels, unit="packets"
-        )
-        bytes_ = CounterMetricFamily("nflowlevel_prefilter_bytes", "Their bytes.", None, labels, unit="bytes")
-        for name, counters in counted.items():
-            for reason, row in counters.cells.items():
-                for protocol, count in row.items():
-                    values = (name, REASONS[reason], reason, protocol)
-                    packets.add_metric(values, count.packets)
-                    bytes_.add_metric(values, count.bytes)
-        yield from (packets, bytes_)
 
     # -- for the loop --------------------------------------------------------------------------------------------
 
@@ -289,6 +274,28 @@ def _distinct(texts: Iterable[str]) -> list[str]:
             distinct = f"{text} #{number}"
         found.append(distinct)
     return found
+
+
+def _prefilters(counted: Mapping[str, PrefilterCounters]) -> Iterator[Metric]:
+    """Yield what prefilters counted in the kernel: a cell for each reason and protocol."""
+    from prometheus_client.core import CounterMetricFamily
+
+    if not counted:
+        return
+    from nflowlevel.prefilter.counters import REASONS
+
+    labels = ("prefilter", "decision", "reason", "protocol")
+    packets = CounterMetricFamily(
+        "nflowlevel_prefilter_packets", "Packets a prefilter decided upon.", None, labels, unit="packets"
+    )
+    bytes_ = CounterMetricFamily("nflowlevel_prefilter_bytes", "Their bytes.", None, labels, unit="bytes")
+    for name, counters in counted.items():
+        for reason, row in counters.cells.items():
+            for protocol, count in row.items():
+                values = (name, REASONS[reason], reason, protocol)
+                packets.add_metric(values, count.packets)
+                bytes_.add_metric(values, count.bytes)
+    yield from (packets, bytes_)
 
 
 def _counters(prefix: str, labels: tuple[str, ...], counted: Mapping[tuple[str, ...], Counters]) -> Iterator[Metric]:

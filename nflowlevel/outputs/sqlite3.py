@@ -32,15 +32,16 @@ from urllib.parse import quote
 
 from msgspec import Meta
 
-from nflowlevel.binding.render import AS_NUMBER, TIME
 from nflowlevel.errors import nearest
-from nflowlevel.keys import BY_NAME
 from nflowlevel.logs import log
-from nflowlevel.sql import Column, Database, Moved, Refused, SQLOptions, Unavailable, schema, statement
-from nflowlevel.sqloutput import SQLOutput
+from nflowlevel.plugin.tables import SQLOutput
+from nflowlevel.records.keys import BY_NAME
+from nflowlevel.records.render import AS_NUMBER, TIME
+from nflowlevel.spool.sink import Moved, Refused, Unavailable
+from nflowlevel.sql.database import Column, Database, SQLOptions, schema, statement
 
 if TYPE_CHECKING:
-    from nflowlevel.rows import Rows
+    from nflowlevel.spool.rows import Rows
 
 _T = TypeVar("_T")
 

@@ -15,7 +15,7 @@ from nflowlevel.binding import elf
 from nflowlevel.binding._lib import ffi, lib
 
 ROOT = Path(__file__).parent.parent.parent
-OBJECT = ROOT / "nflowlevel/prefilter.bpf.o"
+OBJECT = ROOT / "nflowlevel/prefilter/prefilter.bpf.o"
 
 pytestmark = pytest.mark.skipif(not OBJECT.exists(), reason="nflowlevel was built without clang")
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Accounting objects as C decodes them, and the plan for dumps that lose nothing; what the kernel does with it is in
-tests/test_accounting.py.
+tests/accounting/test_objects.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nflowlevel.accounting import Accounting
+from nflowlevel.accounting.objects import Accounting
 from nflowlevel.binding import nfacct
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.nfacct import LEAST_ROOM, MOST_ROOM, AcctSocket, CounterArray, plan

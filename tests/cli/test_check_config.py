@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nflowlevel import cli, daemon
+from nflowlevel import cli
+from nflowlevel.daemon import main as daemon
 from tests.fix_daemon import run
 from tests.fix_netns import Netns
 from tests.fix_nflog import bound_groups

@@ -16,9 +16,10 @@ from typing import NamedTuple
 import pytest
 
 import nflowlevel
-from nflowlevel import cli, nf_log
-from nflowlevel.group import open_group
-from nflowlevel.prefilter import Prefilter
+from nflowlevel import cli
+from nflowlevel.firewall import nf_log
+from nflowlevel.prefilter.prefilter import Prefilter
+from nflowlevel.readers.group import open_group
 from tests.fix_daemon import Daemon, config
 from tests.fix_netns import Netns
 from tests.fix_nobody import CLONE_NEWNET, enter_network_namespace, enter_user_namespace, run_as_nobody
@@ -223,7 +224,7 @@ def test_programs_that_are_missing_are_named(
     netns.run("iptables-legacy", "-A", "INPUT", "-j", "NFLOG", "--nflog-group", "2")
     with monkeypatch.context() as patch:
         patch.setenv("PATH", str(tmp_path))
-        patch.setattr("nflowlevel.ruleset._ADMIN_PATH", str(tmp_path))
+        patch.setattr("nflowlevel.firewall.ruleset._ADMIN_PATH", str(tmp_path))
         answer = ask("--netns", netns.name, "--group", 2)
     assert answer.has("problem", "no rule logs to group 2, as far as can be seen")
     assert answer.has("hint", "nft is not installed", "install the package nftables")
@@ -418,7 +419,7 @@ def test_configuration_of_the_running_daemon(netns: Netns, tmp_path: Path, ask: 
         broken = ask("--config", _write(tmp_path, text))
     assert answer.has("ok", "no errors; 2 stacks")
     assert answer.has("ok", "has logged 23 packets to group 2")
-    assert answer.has("ok", "group 2 is read by process", "nflowlevel.daemon")
+    assert answer.has("ok", "group 2 is read by process", "nflowlevel.daemon.main")
     assert answer.has("ok", "[j] file=", "can be written")
     assert [line.partition(" — ")[0] for line in broken.of("problem")] == [
         f"[k] file={tmp_path}/gone/b.json: there is no directory {tmp_path}/gone"

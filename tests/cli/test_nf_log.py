@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`nflowlevel nf-log`: the table, JSON, and the switches; what the kernel does with them is tests/test_nf_log.py's."""
+"""`nflowlevel nf-log`: the table, JSON, and the switches; the kernel's part is in tests/firewall/test_nf_log.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from nflowlevel import cli, nf_log
+from nflowlevel import cli
+from nflowlevel.firewall import nf_log
 from tests.fix_netns import Netns
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from nflowlevel import Group, attach, cli, generation, pins
+from nflowlevel import Group, cli
 from nflowlevel.binding import bpf, nftmatch
 from nflowlevel.binding.bpf import VerifierError
 from nflowlevel.cli import prefilter
-from nflowlevel.conditions import FIXED, PrefilterOptions
-from nflowlevel.prefilter import Prefilter
+from nflowlevel.prefilter import attach, generation, pins
+from nflowlevel.prefilter.conditions import FIXED, PrefilterOptions
+from nflowlevel.prefilter.prefilter import Prefilter
 from tests.fix_group import collect, packets_in
 from tests.fix_lines import wait_for
 from tests.fix_netns import Netns, Pair

@@ -16,8 +16,8 @@ import pytest
 import nflowlevel
 from nflowlevel import cli
 from nflowlevel.cli import prefilter_counters
-from nflowlevel.prefilter import Prefilter
-from nflowlevel.tally import PROTOCOLS, REASONS, Count, PrefilterCounters
+from nflowlevel.prefilter.counters import PROTOCOLS, REASONS, Count, PrefilterCounters
+from nflowlevel.prefilter.prefilter import Prefilter
 from tests.fix_netns import Pair
 from tests.fix_prefilter import needs_bpf
 from tests.fix_program import bpffs

@@ -17,7 +17,7 @@ from nflowlevel.binding import nftmatch
 from nflowlevel.binding.bpf import VerifierError
 from nflowlevel.cli import prefilter_try
 from nflowlevel.errors import NflowError
-from nflowlevel.prefilter import Prefilter
+from nflowlevel.prefilter.prefilter import Prefilter
 from tests.fix_group import collect, packets_in
 from tests.fix_netns import Pair
 from tests.fix_prefilter import needs_bpf

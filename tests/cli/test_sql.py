@@ -17,7 +17,7 @@ import pytest
 
 from nflowlevel import cli
 from nflowlevel.outputs.sqlite3 import own_tables
-from nflowlevel.sql import schema
+from nflowlevel.sql.database import schema
 from tests.fix_mariadb import MariaDBDatabase, mariadb, mariadb_db
 from tests.fix_nobody import run_as_nobody
 from tests.fix_postgres import PostgresDatabase, postgres, postgres_db

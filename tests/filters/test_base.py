@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from nflowlevel.filters.base import BASE
-from nflowlevel.plugin import NoOptions
+from nflowlevel.plugin.contract import NoOptions
 from tests.corpus import by_name
 from tests.fix_decoder import decode, shown
 from tests.messages import message_of

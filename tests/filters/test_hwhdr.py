@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nflowlevel.filters.hwhdr import HWHDR
-from nflowlevel.plugin import NoOptions
+from nflowlevel.plugin.contract import NoOptions
 from tests.fix_decoder import decode, shown
 from tests.oracle import build_message
 

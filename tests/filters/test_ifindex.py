@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 import nflowlevel as nfl
-from nflowlevel.batch import Batch
 from nflowlevel.filters.ifindex import IFINDEX
-from nflowlevel.plugin import NoOptions
+from nflowlevel.plugin.contract import NoOptions
+from nflowlevel.records.batch import Batch
 from tests.fix_decoder import decode, shown
 from tests.fix_group import collect, log_udp
 from tests.fix_netns import Bridge, Netns, Pair

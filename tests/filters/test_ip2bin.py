@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nflowlevel.filters.ip2bin import IP2BIN
-from nflowlevel.plugin import NoOptions
+from nflowlevel.plugin.contract import NoOptions
 from tests.corpus import by_name, frames
 from tests.fix_decoder import decode, shown
 from tests.messages import message_of

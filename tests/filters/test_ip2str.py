@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from nflowlevel.filters.ip2str import IP2STR
-from nflowlevel.plugin import NoOptions
+from nflowlevel.plugin.contract import NoOptions
 from tests.corpus import by_name
 from tests.fix_decoder import decode, shown
 from tests.messages import message_of

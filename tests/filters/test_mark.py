@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nflowlevel.batch import Batch
 from nflowlevel.filters.mark import MARK, MARKOptions
+from nflowlevel.records.batch import Batch
 from tests.corpus import by_name
 from tests.fix_daemon import FILTERS, Daemon, config, records
 from tests.fix_netns import Pair

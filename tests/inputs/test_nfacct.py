@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from nflowlevel import schedule
-from nflowlevel.accounting import Accounting, QuotaEvents
-from nflowlevel.config import parse_text
+from nflowlevel.accounting.objects import Accounting, QuotaEvents
 from nflowlevel.errors import ConfigError, KernelError
 from nflowlevel.inputs.nfacct import NFACCT, NFACCTOptions
 from nflowlevel.logs import log
-from nflowlevel.stack import build
+from nflowlevel.plugin import schedule
+from nflowlevel.stacks.config import parse_text
+from nflowlevel.stacks.stack import build
 from tests.fix_acct import count_udp, make_objects
 from tests.fix_daemon import Daemon, config, lines_of, records, run, wait_for
 from tests.fix_lines import no_descriptor_left

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from nflowlevel import nf_log
 from nflowlevel.errors import KernelError
+from nflowlevel.firewall import nf_log
 from nflowlevel.inputs.nflog import NFLOG, NFLOGOptions
 from tests.fix_daemon import log_by_iptables, log_rule, wait_for
 from tests.fix_netns import Netns, Pair

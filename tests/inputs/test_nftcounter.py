@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from nflowlevel import schedule
-from nflowlevel.batch import Batch
 from nflowlevel.binding.nftables import NamedObjects
 from nflowlevel.errors import ConfigError, KernelError
 from nflowlevel.inputs.nftcounter import NFTCOUNTER, NFTCOUNTEROptions
+from nflowlevel.plugin import schedule
+from nflowlevel.records.batch import Batch
 from tests.fix_daemon import Daemon, config, records
 from tests.fix_lines import no_descriptor_left
 from tests.fix_netns import Netns, Pair

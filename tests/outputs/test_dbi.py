@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from nflowlevel.errors import ConfigError
-from nflowlevel.keys import BY_NAME
 from nflowlevel.options import Value, convert
 from nflowlevel.outputs.dbi import DBI, DBIOptions
 from nflowlevel.outputs.mysql import MYSQLOptions
 from nflowlevel.outputs.pgsql import PGSQLOptions
 from nflowlevel.outputs.sqlite3 import SQLITE3Options
-from nflowlevel.plugin import check_plugin
-from nflowlevel.sql import SQLOptions
+from nflowlevel.plugin.contract import check_plugin
+from nflowlevel.records.keys import BY_NAME
+from nflowlevel.sql.database import SQLOptions
 from tests.fix_lines import check, wait_for
 from tests.fix_mariadb import MariaDBDatabase, mariadb, mariadb_db
 from tests.fix_plugins import batch_of

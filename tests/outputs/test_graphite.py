@@ -20,18 +20,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nflowlevel import peer
-from nflowlevel.batch import Batch
+from nflowlevel.delivery import peer
 from nflowlevel.errors import ConfigError
 from nflowlevel.inputs.nftcounter import NFTCOUNTER, NFTCOUNTEROptions
 from nflowlevel.outputs.graphite import GRAPHITE, GRAPHITEOptions, metric_path
+from nflowlevel.records.batch import Batch
+from tests.delivery.test_peer import unused_port
 from tests.fix_carbon import Carbon, carbon
 from tests.fix_daemon import Daemon, config
 from tests.fix_lines import check, wait_for
 from tests.fix_netns import Pair
 from tests.fix_plugins import stacks_of
 from tests.fix_receiver import Receiver
-from tests.test_peer import unused_port
 
 __all__ = ["carbon"]
 

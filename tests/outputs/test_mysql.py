@@ -20,14 +20,15 @@ from typing import Any
 import pymysql
 import pytest
 
-from nflowlevel.binding.render import CopyPlan
 from nflowlevel.errors import NotSupported
-from nflowlevel.keys import BY_NAME
 from nflowlevel.options import Value, convert
 from nflowlevel.outputs import mysql
 from nflowlevel.outputs.mysql import MYSQL, MySQLDatabase, MYSQLOptions
-from nflowlevel.rows import Rows, escape
-from nflowlevel.sql import INTEGER_BITS, Column, Moved, Refused, Unavailable, match, plan_members, schema, statement
+from nflowlevel.records.keys import BY_NAME
+from nflowlevel.records.render import CopyPlan
+from nflowlevel.spool.rows import Rows, escape
+from nflowlevel.spool.sink import Moved, Refused, Unavailable
+from nflowlevel.sql.database import INTEGER_BITS, Column, match, plan_members, schema, statement
 from tests.corpus import by_name, frames
 from tests.fix_decoder import decode
 from tests.fix_lines import wait_for

@@ -17,7 +17,8 @@ from nflowlevel.errors import NotSupported, OutputError
 from nflowlevel.logs import log
 from nflowlevel.options import ConfigErrors, Value, convert
 from nflowlevel.outputs.pgsql import PGSQL, PGDatabase, PGSQLOptions, is_of_a_row
-from nflowlevel.sql import Column, Moved, Refused, Unavailable, schema
+from nflowlevel.spool.sink import Moved, Refused, Unavailable
+from nflowlevel.sql.database import Column, schema
 from tests.fix_pgsql import WRITER, Open, as_superuser, session
 from tests.fix_postgres import Postgres, PostgresDatabase, postgres, postgres_db
 

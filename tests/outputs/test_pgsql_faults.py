@@ -11,8 +11,9 @@ import pytest
 
 from nflowlevel.errors import OutputError
 from nflowlevel.outputs.pgsql import PGDatabase, PGSQLOptions
-from nflowlevel.rows import Rows
-from nflowlevel.sql import Moved, Unavailable, match
+from nflowlevel.spool.rows import Rows
+from nflowlevel.spool.sink import Moved, Unavailable
+from nflowlevel.sql.database import match
 from tests.fix_postgres import Postgres, PostgresDatabase, postgres, postgres_db
 from tests.fix_proxy import How, Proxy, Side, When
 

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_old
 
-from nflowlevel.batch import Batch
 from nflowlevel.errors import NotSupported, OutputError
 from nflowlevel.inputs.nftcounter import NFTCOUNTER, NFTCOUNTEROptions
 from nflowlevel.outputs import prometheus
 from nflowlevel.outputs.prometheus import PROMETHEUS, PROMETHEUSOptions
+from nflowlevel.records.batch import Batch
 from nflowlevel.stats import GroupStats
 from tests.fix_daemon import FILTERS, Daemon, config, log_rule, wait_for
 from tests.fix_lines import check, no_descriptor_left
@@ -320,7 +320,7 @@ def test_figures_are_the_packets_sent(pair: Pair, tmp_path: Any) -> None:
 
 
 def test_prometheus_client_is_imported_by_this_plugin_only() -> None:
-    assert "prometheus_client" not in _modules_of("import nflowlevel.daemon, nflowlevel.outputs.prometheus")
+    assert "prometheus_client" not in _modules_of("import nflowlevel.daemon.main, nflowlevel.outputs.prometheus")
 
 
 def _modules_of(code: str) -> set[str]:

@@ -20,10 +20,11 @@ from typing import Any
 import pytest
 
 from nflowlevel.errors import ConfigError
-from nflowlevel.keys import BY_NAME
 from nflowlevel.outputs.sqlite3 import SQLITE3Options, SQLiteDatabase, affinity, holder, own_tables
-from nflowlevel.rows import Rows, escape
-from nflowlevel.sql import Moved, Refused, Unavailable, match, schema
+from nflowlevel.records.keys import BY_NAME
+from nflowlevel.spool.rows import Rows, escape
+from nflowlevel.spool.sink import Moved, Refused, Unavailable
+from nflowlevel.sql.database import match, schema
 from tests.fix_daemon import FILTERS, Daemon, config, log_rule, wait_for
 from tests.fix_lines import small_disk
 from tests.fix_netns import Pair

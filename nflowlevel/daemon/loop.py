@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The receive loop: one thread, epoll over all sources, signals and deadlines.
+
+Nothing in it waits for a target: the kernel cannot wait. A source whose traffic is dense is read at intervals rather
+than at each datagram (its socket buffer holds what comes), so that a wake-up costs little per packet; the others are
+not held up by that, as its descriptor just keeps silent meanwhile. What a plugin raises is reported and harms no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any
+
+from nflowlevel.daemon.notify import Notifier
+from nflowlevel.logs import NOTICE, Limited, log
+from nflowlevel.plugin.contract import Plugin
+from nflowlevel.stacks.stack import Source, Stack, told
+
+#: A stack that could not start is tried again this often, and at SIGHUP.
+RESTART_SECS = 10.0
+
+#: At stop, outputs have this long for what still waits; the process is to be gone within two seconds.
+CLOSE_SECS = 1.0
+
+#: STATUS for the service manager.
+_NOTIFY_SECS = 5.0
+
+#: Batches taken from one source before the others and the signals have their turn.
+_ROUNDS = 8
+
+#: A source that fails is not asked again at once, or it would take the whole processor.
+_FAULT_PAUSE_SECS = 0.5
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+
+
+class _Reader:
+    """A source in the loop."""
+
+    __slots__ = ("masked", "quiet_until", "resume_at", "source")
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        #: While traffic is dense: when to read again; else None, and the descriptor wakes the loop. At first at once:
+        #: packets that came while the source was opened may wait behind a descriptor that keeps silent.
+        self.resume_at: float | None = time.monotonic()
+        #: Whether epoll leaves its descriptor alone meanwhile.
+        self.masked = False
+        #: After a fault: not before this, whatever deadline the input still has.
+        self.quiet_until = 0.0
+
+    @property
+    def due(self) -> float | None:
+        """When to read though the descriptor may be silent, or None."""
+        times = [at for at in (self.resume_at, self.source.input.deadline) if at is not None]
+        return max(min(times), self.quiet_until) if times else None
+
+
+class Loop:
+    """Runs the stacks until SIGTERM or SIGINT. `reopen_log` is called at SIGHUP; `also` gives more lines of status."""
+
+    def __init__(
+        self,
+        stacks: list[Stack],
+        *,
+        notifier: Notifier,
+        status_secs: float,
+        reopen_log: Callable[[], None] = lambda: None,
+        also: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
+        self.stacks = stacks
+        self._notifier = notifier
+        self._reopen_log = reopen_log
+        self._also = also
+        self._limited = Limited()
+        self._epoll = select.epoll()
+        self._readers: dict[int, _Reader] = {}
+        self._stop = False
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._epoll.register(self._wake_read, select.EPOLLIN)
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+        if notifier:
+            self._timers.append((_NOTIFY_SECS, self._notify_status))
+        if status_secs:
+            self._timers.append((status_secs, self._log_status))
+        if notifier.watchdog_secs:
+            self._timers.append((notifier.watchdog_secs, lambda: notifier(WATCHDOG=1)))
+        now = time.monotonic()
+        self._due = [now + secs for secs, _ in self._timers]
+        self._restart_at: dict[Stack, float] = {}
+
+    # -- stacks --------------------------------------------------------------------------------------------------
+
+    def start(self) -> int:
+        """Start all stacks; return how many run. One that fails is reported and tried again later."""
+        for stack in self.stacks:
+            self._start(stack)
+        running = sum(stack.is_open for stack in self.stacks)
+        others = f"; the others are tried again every {RESTART_SECS:g} s and at SIGHUP" if self._restart_at else ""
+        if running:
+            log.log(NOTICE, "%d of %d stacks run%s", running, len(self.stacks), others)
+        return running
+
+    def _start(self, stack: Stack) -> None:
+        try:
+            stack.open()
+        except Exception as error:
+            self._restart_at[stack] = time.monotonic() + RESTART_SECS
+            self._limited(logging.ERROR, stack.text, f"stack={stack.text} does not start: {told(error)}")
+            log.debug("the failure in full", exc_info=True)
+            return
+        self._restart_at.pop(stack, None)
+        log.info("stack=%s runs", stack.text)
+        source = stack.source
+        if all(reader.source is not source for reader in self._readers.values()):
+            fd = source.input.fileno()
+            if fd >= 0:
+                self._epoll.register(fd, select.EPOLLIN)
+            self._readers[fd if fd >= 0 else -1 - len(self._readers)] = _Reader(source)
+
+    # -- running -------------------------------------------------------------------------------------------------
+
+    def install_signals(self) -> None:
+        """Make signals wake the loop; only the main thread may do this."""
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, _noted)
+
+    def run(self) -> None:
+        """Receive and deliver until told to stop, then bring everything to an orderly end: nothing received is lost."""
+        self._notifier(READY=1, STATUS=self._summary())
+        while not self._stop:
+            for fd, _ in self._epoll.poll(self._patience()):
+                if fd == self._wake_read:
+                    self._on_signals()
+                else:
+                    self._read(self._readers[fd])
+            self._on_deadlines(time.monotonic())
+        self._finish()
+
+    def _read(self, reader: _Reader) -> None:
+        source = reader.source
+        input_ = source.input
+        try:
+            for _ in range(_ROUNDS):
+                if not source.receive() or not input_.more:
+                    break
+            pause, again = input_.pause, input_.more
+        except Exception as error:
+            self._failed(input_, error)
+            pause, again = _FAULT_PAUSE_SECS, True
+            reader.quiet_until = time.monotonic() + pause
+        # What an input holds back itself does not show on its descriptor.
+        reader.resume_at = time.monotonic() + pause if pause or again else None
+        mask = reader.resume_at is not None
+        if mask != reader.masked and input_.fileno() >= 0:
+            self._epoll.modify(input_.fileno(), 0 if mask else select.EPOLLIN)
+            reader.masked = mask
+
+    def _patience(self) -> float | None:
+        """Return how many seconds the loop may sleep; None: until something happens."""
+        deadlines = [*self._due, *self._restart_at.values()]
+        deadlines += [at for stack in self.stacks if stack.is_open and (at := stack.output.deadline) is not None]
+        deadlines += [at for reader in self._readers.values() if (at := reader.due) is not None]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def _on_deadlines(self, now: float) -> None:
+        for reader in self._readers.values():
+            if (due := reader.due) is not None and due <= now:
+                self._read(reader)
+        for stack in self.stacks:
+            if stack.is_open and (deadline := stack.output.deadline) is not None and deadline <= now:
+                self._call(stack.output, stack.output.retry)
+        for number, (secs, action) in enumerate(self._timers):
+            if self._due[number] <= now:
+                self._due[number] = now + secs
+                action()
+        for stack in [stack for stack, at in self._restart_at.items() if at <= now]:
+            self._start(stack)
+
+    def _call(self, plugin: Plugin[Any], method: Callable[[], object], lost: str = "") -> None:
+        """Call a method of a plugin; what it raises is reported and harms nobody else."""
+        try:
+            method()
+        except Exception as error:
+            self._failed(plugin, error, lost)
+
+    def _failed(self, plugin: Plugin[Any], error: Exception, lost: str = "") -> None:
+        self._limited(logging.ERROR, repr(plugin), f"{plugin}: {told(error)}{lost}")
+        log.debug("the failure in full", exc_info=True)
+
+    # -- signals -------------------------------------------------------------------------------------------------
+
+    def _on_signals(self) -> None:
+        for number in os.read(self._wake_read, 4096):
+            if number in (signal.SIGTERM, signal.SIGINT):
+                log.log(NOTICE, "%s: stopping", signal.Signals(number).name)
+                self._stop = True
+            elif number == signal.SIGHUP:
+                self._reopen()
+            elif number == signal.SIGUSR1:
+                self._log_status()
+            elif number == signal.SIGUSR2:
+                for source in self._sources():
+                    self._call(source.input, source.input.poll_now)
+
+    def _reopen(self) -> None:
+        self._notifier(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
+        self._reopen_log()
+        log.log(NOTICE, "SIGHUP: files are opened anew")
+        for source in self._sources():
+            self._call(source.input, source.input.reopen)
+        for stack in self.stacks:
+            for plugin in (*stack.filters, stack.output):
+                if stack.is_open:
+                    self._call(plugin, plugin.reopen)
+        for stack in list(self._restart_at):
+            self._start(stack)
+        self._notifier(READY=1, STATUS=self._summary())
+
+    def _finish(self) -> None:
+        self._notifier(STOPPING=1, STATUS="stopping")
+        for source in self._sources():
+            self._call(source.input, source.drain, "; packets the kernel still held may be lost")
+        until = time.monotonic() + CLOSE_SECS
+        # The outputs with nothing left to do first: they need no time.
+        for stack in sorted(self.stacks, key=lambda stack: stack.output.stats.pending):
+            stack.close(max(0.0, until - time.monotonic()))
+        self._log_status()
+        for source in self._sources():
+            self._call(source.input, source.close)
+
+    # -- telling -------------------------------------------------------------------------------------------------
+
+    def _sources(self) -> Iterable[Source]:
+        return [reader.source for reader in self._readers.values()]
+
+    def _summary(self) -> str:
+        running = sum(stack.is_open for stack in self.stacks)
+        parts = [f"{running} of {len(self.stacks)} stacks run"]
+        parts += [f"{source.input.instance}: {source.input.stats}" for source in self._sources()]
+        parts += self._also()
+        for stack in self.stacks:
+            if stack.output.stats.pending:
+                parts.append(f"{stack.output.instance}: {stack.output.state}")
+            if stack.dropped:
+                parts.append(f"{stack.output.instance}: {stack.dropped} lost by a fault of a plugin")
+        return "; ".join(parts)
+
+    def _notify_status(self) -> None:
+        self._notifier(STATUS=self._summary())
+
+    def _log_status(self) -> None:
+        for line in self._also():
+            log.log(NOTICE, "%s", line)
+        for source in self._sources():
+            log.log(NOTICE, "%s: %s", source.input, source.input.stats)
+        for stack in self.stacks:
+            lost = f", lost by a fault of a plugin {stack.dropped}" if stack.dropped else ""
+            state = "the stack does not run" if stack in self._restart_at else stack.output.state
+            log.log(NOTICE, "%s of stack %s: %s%s; %s", stack.output, stack.text, stack.output.stats, lost, state)
+
+    def close(self) -> None:
+        """Give the loop's own descriptors back."""
+        self._epoll.close()
+        with contextlib.suppress(ValueError):
+            signal.set_wakeup_fd(-1)
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+
+def _noted(number: int, frame: FrameType | None) -> None:
+    """The wake-up pipe has the signal's number; the loop acts on it."""

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""nflowlevel-daemon: in ulogd's place. Same options, same configuration, same signals.
+
+Exit status: 0 orderly end; 1 bad option, unknown user, pid file taken, no stack could start; 2 the log file cannot be
+opened; 78 (EX_CONFIG of sysexits.h) the configuration is wrong. With `-d` the status is that of the start, not of the
+fork.
+
+Signals: TERM and INT end in order, HUP opens files anew, reconnects and tries stacks again that could not start (the
+configuration is not read again), USR1 logs the statistics, USR2 makes polling inputs poll now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import pwd
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Never
+
+from nflowlevel import __version__
+from nflowlevel.daemon.loop import Loop
+from nflowlevel.daemon.notify import Notifier
+from nflowlevel.daemon.pidfile import PidFile
+from nflowlevel.errors import ConfigError, NflowError
+from nflowlevel.logs import Messages, level_of, log
+from nflowlevel.options import ConfigErrors
+from nflowlevel.stacks.config import Config, parse
+from nflowlevel.stacks.stack import Stack, build
+
+if TYPE_CHECKING:
+    from nflowlevel.daemon.prefilters import Prefilters
+    from nflowlevel.prefilter.counters import PrefilterCounters
+
+DEFAULT_CONFIG = "/etc/ulogd.conf"
+
+EXIT_FAILURE = 1
+EXIT_LOGFILE = 2
+EXIT_CONFIG = 78
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Never:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_FAILURE, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="nflowlevel-daemon", description="Netfilter logging daemon, in ulogd2's place.")
+    parser.add_argument(
+        "-c", "--configfile", metavar="FILE", default=DEFAULT_CONFIG, help="configuration (default %(default)s)"
+    )
+    # Absolute at once: with -d the working directory changes.
+    parser.add_argument(
+        "-p", "--pidfile", metavar="FILE", type=os.path.abspath, help="create and lock this file, with the process id"
+    )
+    parser.add_argument("-d", "--daemon", action="store_true", help="go to the background once everything has started")
+    parser.add_argument("-v", "--verbose", action="store_true", help="copy messages to standard error; not with -d")
+    parser.add_argument(
+        "-l", "--loglevel", metavar="N", type=_number, default=0, help="1 debug, 3 info, 5 notice, 7 error, 8 fatal"
+    )
+    parser.add_argument("-u", "--uid", metavar="USER", type=_user, help="become this user when everything has started")
+    parser.add_argument("-i", "--info", metavar="PLUGIN", help="describe a plugin (by name, or ulogd's file) and exit")
+    parser.add_argument("--check-config", action="store_true", help="say what is wrong with the configuration and exit")
+    parser.add_argument("-V", "--version", action="version", version=f"nflowlevel-daemon {__version__}")
+    # ulogd ignores what follows its options.
+    parser.add_argument("ignored", nargs="*", help=argparse.SUPPRESS)
+    return parser
+
+
+def _number(text: str) -> int:
+    """ulogd ignores a level that is no number."""
+    return int(text) if text.isdecimal() else 0
+
+
+def _user(name: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"there is no user '{name}'") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the daemon; the result is the exit status."""
+    options = _parser().parse_intermixed_args(arguments)
+    if options.info:
+        return _describe(options.info)
+    try:
+        config = parse(options.configfile)
+        stacks, prefilters = _built(config)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIG
+    for warning in config.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if options.check_config:
+        print(f"{options.configfile}: no errors; {len(stacks)} {'stack' if len(stacks) == 1 else 'stacks'}")
+        return 0
+    if options.verbose and options.daemon:
+        print("nflowlevel-daemon: -v is ignored: with -d there is no standard error to write to", file=sys.stderr)
+    started = _go_to_background() if options.daemon else None
+    try:
+        status = _run(options, config, stacks, prefilters, started)
+    except BaseException:
+        log.critical("the daemon ends by an error of its own", exc_info=True)
+        status = EXIT_FAILURE
+    if started is not None:
+        started.failed(status)
+    return status
+
+
+def _describe(plugin: str) -> int:
+    """ulogd's `-i`: also what cannot be described is no failure."""
+    from nflowlevel.stacks.describe import describe_plugin
+
+    try:
+        print(describe_plugin(plugin))
+    except NflowError as error:
+        print(error, file=sys.stderr)
+    return 0
+
+
+class _Started:
+    """How the background process tells the waiting foreground one that it runs, or why not."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe = pipe
+
+    def ok(self) -> None:
+        """Everything runs: let the foreground process go, and the terminal with it."""
+        _to_null(2)
+        self._tell(0)
+
+    def failed(self, status: int) -> None:
+        """The start failed with this exit status."""
+        self._tell(status)
+
+    def _tell(self, status: int) -> None:
+        if self._pipe >= 0:
+            with contextlib.suppress(BrokenPipeError):  # nobody waits any more
+                os.write(self._pipe, bytes([status]))
+            os.close(self._pipe)
+            self._pipe = -1
+
+
+def _go_to_background() -> _Started:
+    """Fork. The parent waits until the child has started and ends with its status; stderr stays until then."""
+    read, write = os.pipe()
+    if os.fork():
+        os.close(write)
+        status = os.read(read, 1)
+        # Nothing was said: the child died.
+        os._exit(status[0] if status else EXIT_FAILURE)
+    os.close(read)
+    os.setsid()
+    os.chdir("/")
+    _to_null(0, 1)
+    return _Started(write)
+
+
+def _to_null(*descriptors: int) -> None:
+    """Let standard descriptors lead nowhere."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in descriptors:
+        os.dup2(null, fd)
+    if null > 2:  # a standard descriptor that was closed comes back as this one
+        os.close(null)
+
+
+def _built(config: Config) -> tuple[list[Stack], Prefilters | None]:
+    """Return what a configuration asks for; ConfigErrors with everything that is wrong in it."""
+    errors: list[ConfigError] = []
+    stacks: list[Stack] = []
+    prefilters = None
+    try:
+        stacks = build(config)
+    except ConfigErrors as several:
+        errors += several.errors
+    try:
+        prefilters = _prefilters(config)
+    except ConfigErrors as several:
+        errors += several.errors
+    if errors:
+        raise ConfigErrors(errors)
+    return stacks, prefilters
+
+
+class _View(NamedTuple):
+    """What outputs may report on; a `DaemonView`."""
+
+    stacks: Sequence[Stack]
+    prefilters: Callable[[], Mapping[str, PrefilterCounters]]
+
+
+def _prefilters(config: Config) -> Prefilters | None:
+    """Return the BPF prefilters of a configuration. Most have none, and import nothing of BPF."""
+    if not config.prefilters:
+        return None
+    from nflowlevel.daemon.prefilters import Prefilters, wanted
+
+    return Prefilters(wanted(config))
+
+
+def _run(
+    options: argparse.Namespace,
+    config: Config,
+    stacks: list[Stack],
+    prefilters: Prefilters | None,
+    started: _Started | None,
+) -> int:
+    settings = config.global_options
+    pidfile = PidFile(options.pidfile) if options.pidfile else None
+    level = level_of(options.loglevel or settings.loglevel)
+    # In the background there is no standard error to read: what has no other place goes to syslog, as with ulogd.
+    destination = settings.logfile or ("syslog" if started else "")
+    try:
+        messages = Messages(destination, level, verbose=options.verbose and not started)
+    except OSError as error:
+        print(f"logfile={settings.logfile}: {error.strerror}", file=sys.stderr)
+        return EXIT_LOGFILE
+    try:
+        if pidfile:
+            pidfile.create()
+        if prefilters:
+            prefilters.open()
+        view = _View(stacks, prefilters.counters if prefilters else dict)
+        for stack in stacks:
+            stack.output.watch(view)
+        return _serve(options, stacks, messages, settings.status_secs, started, prefilters)
+    except NflowError as error:
+        log.critical("%s", error)
+        return EXIT_FAILURE
+    finally:
+        if prefilters:
+            prefilters.close()
+        if pidfile:
+            pidfile.remove()
+
+
+def _serve(
+    options: argparse.Namespace,
+    stacks: list[Stack],
+    messages: Messages,
+    status_secs: int,
+    started: _Started | None,
+    prefilters: Prefilters | None,
+) -> int:
+    notifier = Notifier()
+    loop = Loop(
+        stacks,
+        notifier=notifier,
+        status_secs=status_secs,
+        reopen_log=messages.reopen,
+        also=prefilters.status if prefilters else tuple,
+    )
+    try:
+        # Before anything is bound: from then on a signal must find its handler.
+        loop.install_signals()
+        if not loop.start():
+            raise NflowError("no stack could be started; the messages above say why")
+        if options.uid:
+            from nflowlevel.binding.privileges import drop_to
+
+            for stack in stacks:
+                stack.output.hand_over(options.uid.pw_uid, options.uid.pw_gid)
+            drop_to(options.uid)
+        messages.started()
+        if started:
+            started.ok()
+        loop.run()
+    finally:
+        loop.close()
+        notifier.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Links: one connected socket each, and what of the lines sent through it has not surely arrived.
+
+A link takes chunks from a `Backlog`, sends them, counts them as written when it may, and after a break gives back what
+the peer may not have got, always from the beginning of a line.
+
+- `StreamLink`: TCP, where a line is written when the peer's kernel has acknowledged it, and unix stream sockets, where
+  it is written when the peer has read it. A TCP peer that dies with unread data resets the connection: what it had
+  acknowledged a moment before is sent again.
+- `DatagramLink`: UDP, one line a datagram, or as many as its framing says. Nothing is acknowledged, but an ICMP error
+  comes back when nobody listens: a line is written when none came for a while.
+
+A link never blocks. `work` raises OSError when the connection is over.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import socket
+import struct
+import termios
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from nflowlevel.delivery.target import Backlog, Chunk
+
+#: One call of `work` sends about this much, then looks for acknowledgements and orders.
+_WORK_BYTES = 1 << 20
+#: Acknowledgements cause no event: they are looked for after this long, doubled while there are none.
+_ACK_SECS = (0.002, 0.1)
+#: What a TCP peer acknowledged less than this long ago (while it kept up) and in this many last bytes may be unread.
+_UNREAD_SECS, _UNREAD_BYTES = 2.0, 1 << 20
+#: This many unanswered retransmissions (some 25 s) mean that the peer's host is gone. A peer that merely does not read
+#: still answers the probes of its closed window.
+_DEAD_RETRANSMITS = 7
+#: A datagram nobody complained about for this long has arrived as surely as UDP can tell.
+_REFUSAL_SECS = 0.1
+
+
+class Link(Protocol):
+    """What a `Peer` needs of a connected socket."""
+
+    sock: socket.socket
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next chunk could be sent now."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether all that was taken has been counted as written or dropped."""
+
+    def work(self, take: bool) -> None:
+        """Send (with `take` also new chunks) and count; raises OSError when the connection is over."""
+
+    def wants(self) -> tuple[int, float | None]:
+        """Return the poll events, and the seconds, after which `work` has something to do."""
+
+    def recover(self, error: OSError | None) -> int:
+        """Give back what may not have arrived; return how many lines are sent again because of `error`."""
+
+
+class StreamLink:
+    """A TCP or unix stream connection. `most_unread`: bytes sent again after a reset though acknowledged; 0: 1 MiB."""
+
+    def __init__(self, sock: socket.socket, backlog: Backlog, most_unread: int = 0) -> None:
+        self.sock = sock
+        self._most_unread = most_unread
+        self._backlog = backlog
+        self._tcp = sock.family != socket.AF_UNIX
+        self._taken: deque[tuple[int, Chunk]] = deque()  # not acknowledged, each with its position in the stream
+        self._end = 0  # position after the last of them
+        self._sent = 0  # bytes given to the socket
+        self._acknowledged = 0
+        self._ack_secs = _ACK_SECS[0]
+        self._unread: deque[tuple[float, bytearray]] = deque()  # acknowledged, when, and perhaps not read
+        self._unread_bytes = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next chunk could be sent now."""
+        return self._sent == self._end
+
+    @property
+    def clean(self) -> bool:
+        """Whether the peer has acknowledged all that was taken."""
+        return not self._taken
+
+    def work(self, take: bool) -> None:
+        """Send what the socket takes, and count what was acknowledged."""
+        self._send(take)
+        acknowledged = self._sent - _unacknowledged(self.sock)
+        # A unix peer that closes throws away what it had not read, which then looks as if it had been read. So believe
+        # the figure only if the peer was still there after it was taken.
+        _check_connected(self.sock)
+        if acknowledged > self._acknowledged:
+            self._ack_secs = _ACK_SECS[0]
+            self._acknowledged = acknowledged
+            self._release()
+        elif self._sent > self._acknowledged:
+            self._ack_secs = min(self._ack_secs * 2, _ACK_SECS[1])
+            if self._tcp:
+                _check_alive(self.sock)
+
+    def wants(self) -> tuple[int, float | None]:
+        """Wait for room, for the peer's end, or for the time to look at the acknowledgements."""
+        events = select.POLLIN | select.POLLRDHUP | (0 if self.ready else select.POLLOUT)
+        return events, self._ack_secs if self._sent > self._acknowledged else None
+
+    def recover(self, error: OSError | None) -> int:
+        """Give back all lines not wholly acknowledged; after a reset also those that may be unread."""
+        orderly = error is None or error.errno == errno.EPIPE
+        if self._tcp and orderly:  # the kernel still knows; for the unix socket see `work`
+            self._acknowledged = self._sent - _unacknowledged(self.sock)
+            self._release()
+        framing = self._backlog.framing
+        again = 0
+        for start, chunk in self._taken:
+            cut = 0
+            if orderly or not self._tcp:
+                records, cut = chunk.cut_before(max(0, self._acknowledged - start), framing)
+                self._backlog.done(records, cut)
+            again += framing.before(chunk.data, max(0, self._sent - start - cut))[0]
+        for _, chunk in reversed(self._taken):
+            self._backlog.give_back(chunk)
+        self._taken.clear()
+        if self._tcp and not orderly:
+            self._forget_read()
+            for _, lines in reversed(self._unread):
+                again += framing.before(lines, len(lines))[0]
+                self._backlog.again(lines)
+        return again
+
+    def _send(self, take: bool) -> None:
+        enough = self._sent + _WORK_BYTES
+        while self._sent < enough:
+            if self._sent == self._end:
+                chunk = self._backlog.take() if take else None
+                if chunk is None:
+                    return
+                self._taken.append((self._end, chunk))
+                self._end += len(chunk.data)
+            start, chunk = self._taken[-1]
+            try:
+                with memoryview(chunk.data) as whole, whole[self._sent - start :] as rest:
+                    self._sent += self.sock.send(rest)
+            except BlockingIOError:
+                return
+
+    def _release(self) -> None:
+        """Count the chunks that are wholly acknowledged as written."""
+        while self._taken and self._taken[0][0] + len(self._taken[0][1].data) <= self._acknowledged:
+            _, chunk = self._taken.popleft()
+            self._backlog.done(chunk.records, len(chunk.data))
+            if self._tcp:
+                self._unread.append((time.monotonic(), chunk.data))
+                self._unread_bytes += len(chunk.data)
+        self._forget_read()
+
+    def _forget_read(self) -> None:
+        """Forget what is too much to keep, and what the peer has had time to read: none while its window is closed."""
+        most = self._most_unread or _UNREAD_BYTES
+        while self._unread_bytes > most:
+            excess = self._unread_bytes - most
+            lines = self._unread[0][1]
+            cut = self._backlog.framing.after(lines, excess)
+            del lines[:cut]
+            self._unread_bytes -= cut
+            if not lines:
+                self._unread.popleft()
+        old = time.monotonic() - _UNREAD_SECS
+        while self._unread and self._acknowledged == self._sent and self._unread[0][0] < old:
+            self._unread_bytes -= len(self._unread.popleft()[1])
+
+
+class DatagramLink:
+    """A connected UDP socket.
+
+    It starts with one datagram; the rest follows when no refusal came, so a receiver that is away costs a datagram per
+    attempt. When a refusal comes, all that was sent too shortly before to be sure of is given back.
+    """
+
+    def __init__(self, sock: socket.socket, backlog: Backlog) -> None:
+        self.sock = sock
+        self._backlog = backlog
+        self._sending: Chunk | None = None
+        self._offset = 0
+        self._sent: deque[tuple[float, Chunk]] = deque()  # with the time of sending, too recent to be sure of
+        self._proven = False
+        self._hold_until = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next chunk could be sent now."""
+        return self._sending is None and not self._holds
+
+    @property
+    def clean(self) -> bool:
+        """Whether all that was taken can be counted as written."""
+        return self._sending is None and not self._sent
+
+    @property
+    def _holds(self) -> bool:
+        return not self._proven and self._hold_until > 0
+
+    def work(self, take: bool) -> None:
+        """Send what the socket takes, and count what was not refused for long enough."""
+        _check_refused(self.sock)
+        now = time.monotonic()
+        while self._sent and self._sent[0][0] + _REFUSAL_SECS <= now:
+            _, chunk = self._sent.popleft()
+            self._backlog.done(chunk.records, len(chunk.data))
+        if self._holds and self._hold_until <= now:
+            self._proven = True
+        room = _WORK_BYTES
+        while room > 0 and not self._holds:
+            if self._sending is None:
+                self._sending, self._offset = self._backlog.take() if take else None, 0
+                if self._sending is None:
+                    return
+            size = self._send_line(self._sending)
+            if not size:
+                return
+            room -= size
+
+    def wants(self) -> tuple[int, float | None]:
+        """Wait for room, for a refusal, or until a datagram is old enough."""
+        events = select.POLLOUT if self._sending and not self._holds else 0  # errors are always told
+        times = [self._sent[0][0] + _REFUSAL_SECS] if self._sent else []
+        if self._holds:
+            times.append(self._hold_until)
+        return events, max(0.0, min(times) - time.monotonic()) if times else None
+
+    def recover(self, error: OSError | None) -> int:
+        """Give back all lines sent too recently to be sure of, and those not sent."""
+        framing = self._backlog.framing
+        again = 0
+        chunks = [chunk for _, chunk in self._sent]
+        if error is None:
+            for chunk in chunks:
+                self._backlog.done(chunk.records, len(chunk.data))
+            chunks = []
+        if self._sending:
+            again = framing.before(self._sending.data, self._offset)[0]
+            if error is None:
+                self._backlog.done(*self._sending.cut_before(self._offset, framing))
+            chunks.append(self._sending)
+        again += sum(framing.before(chunk.data, len(chunk.data))[0] for _, chunk in self._sent)
+        for chunk in reversed(chunks):
+            self._backlog.give_back(chunk)
+        self._sent.clear()
+        self._sending = None
+        return again if error and self._proven else 0
+
+    def _send_line(self, chunk: Chunk) -> int:
+        """Send the next line of a chunk, or as many as go together; return the size, 0 when there is no room."""
+        framing = self._backlog.framing
+        end = framing.datagram(chunk.data, self._offset)
+        try:
+            with memoryview(chunk.data) as whole, whole[self._offset : end] as line:
+                self.sock.send(line)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno != errno.EMSGSIZE or self._fits(chunk.data[self._offset : end]):
+                raise
+            records, _ = framing.before(chunk.data[self._offset : end], end - self._offset)
+            lost = min(records, chunk.records)
+            chunk.records -= lost
+            self._backlog.lose("too_long", lost, end - self._offset)
+            del chunk.data[self._offset : end]
+            end = self._offset
+        else:
+            self._hold_until = self._hold_until or time.monotonic() + _REFUSAL_SECS
+        size = max(1, end - self._offset)
+        self._offset = end
+        if end == len(chunk.data):
+            self._sent.append((time.monotonic(), chunk))
+            self._sending = None
+        return size
+
+    def _fits(self, line: bytearray) -> bool:
+        """Tell whether EMSGSIZE was about an earlier datagram: a router found it too long for the path, and it is lost.
+
+        Now that the kernel knows the path's limit it will send that one in fragments.
+        """
+        try:
+            self.sock.send(line)
+        except OSError as error:
+            return error.errno != errno.EMSGSIZE
+        return True
+
+
+def _unacknowledged(sock: socket.socket) -> int:
+    """Return how many bytes sent the peer has not acknowledged (unix: at least as many as it has not read)."""
+    answer = bytearray(4)
+    fcntl.ioctl(sock, termios.TIOCOUTQ, answer)
+    return int(struct.unpack("i", answer)[0])
+
+
+def _check_connected(sock: socket.socket) -> None:
+    """Raise OSError if the peer has closed or the connection is broken; throw away what the peer sends."""
+    try:
+        for _ in range(16):  # a talkative peer must not keep us here
+            if not sock.recv(64 << 10):
+                raise BrokenPipeError(errno.EPIPE, "the peer closed the connection")
+    except BlockingIOError:
+        pass
+
+
+def _check_refused(sock: socket.socket) -> None:
+    """Raise OSError if an ICMP error came back."""
+    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
+
+
+def _check_alive(sock: socket.socket) -> None:
+    """Raise OSError if the peer's host has not answered for too long; the kernel would try for 15 minutes."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 4)
+    retransmits, probes = info[2], info[3]
+    if retransmits + probes >= _DEAD_RETRANSMITS:
+        raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which prefilters are pinned, how each stands, who uses it, and what of that somebody should know.
+
+Looked at are this network namespace and those of `ip netns`; those of containers are not, nor are processes that hold
+a program by descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nflowlevel.binding import bpf, bpffs, nftmatch
+from nflowlevel.doctor.facts import OWN, everywhere
+from nflowlevel.doctor.groups import Finding
+from nflowlevel.errors import KernelError, NotSupported
+from nflowlevel.firewall.ruleset import Unseen
+from nflowlevel.prefilter import pins, pinuse
+from nflowlevel.prefilter.conditions import PrefilterOptions
+from nflowlevel.prefilter.generation import shipped
+from nflowlevel.prefilter.pins import LayoutError
+from nflowlevel.prefilter.prefilter import Prefilter
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A prefilter that is pinned. `empty`: no program stands behind the one that rules ask, so no packet matches."""
+
+    name: str
+    path: str
+    layout: int
+    state: Literal["active", "empty", "other layout"]
+    rules: PrefilterOptions | None = None
+    told: str = ""
+    """Of another layout: what is to be said of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Who uses a prefilter, by namespace (None: our own): rules of iptables, and tables of ours."""
+
+    by_namespace: Mapping[str | None, pinuse.PinUse]
+    unseen: tuple[Unseen, ...]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield each rule and table, with its namespace where that is another."""
+        for netns, use in self.by_namespace.items():
+            for what in (*use.rules, *use.tables):
+                yield f"netns {netns}: {what}" if netns else what
+
+    def rules(self) -> Iterator[str]:
+        """Yield the rules of iptables only: those that need the pin to be there."""
+        for netns, use in self.by_namespace.items():
+            for rule in use.rules:
+                yield f"netns {netns}: {rule}" if netns else rule
+
+    def with_tables(self) -> list[str | None]:
+        """Return the namespaces where tables of ours ask it."""
+        return [netns for netns, use in self.by_namespace.items() if use.tables]
+
+
+def standing(name: str, mount_point: Path = bpffs.MOUNT_POINT) -> Standing:
+    """Return how what is pinned under a name stands; KernelError where nothing is, or it cannot be opened."""
+    path = str(mount_point / pins.DIRECTORY / name / "prog")
+    try:
+        with Prefilter.open(name, bpffs=mount_point) as pre:
+            return Standing(name, path, pins.LAYOUT, "active" if pre.active else "empty", pre.rules)
+    except LayoutError as error:
+        return Standing(name, path, error.found, "other layout", told=str(error))
+
+
+def users(name: str, mount_point: Path = bpffs.MOUNT_POINT) -> Users:
+    """Return who uses what is pinned under a name."""
+    directory = str(mount_point / pins.DIRECTORY / name)
+    found, closed = everywhere(lambda netns: pinuse.uses(name, directory, netns=netns))
+    unseen = {seen: None for use in found.values() for seen in use.unseen}
+    unseen |= {Unseen(f"rules of network namespace {netns}", "run as root"): None for netns in closed}
+    return Users({None if netns == OWN else netns: use for netns, use in found.items()}, tuple(unseen))
+
+
+def owned(name: str, netns: str | None) -> bool:
+    """Tell whether a process that runs has made the table of a prefilter in a namespace, so that only it may remove."""
+    return any(table.prefilter == name and table.owner for table in nftmatch.tables(netns))
+
+
+# -- what is to be said of them ---------------------------------------------------------------------------------------
+
+
+def check(
+    netns: str | None = None, configured: Collection[str] = (), mount_point: Path = bpffs.MOUNT_POINT
+) -> Iterator[Finding]:
+    """Judge what is pinned, what a configuration wants to pin, and rules of a namespace that name pins."""
+    try:
+        pinned = Prefilter.pinned(bpffs=mount_point)
+    except PermissionError:
+        # Who may not look mostly has none; a configuration makes it worth a line.
+        if configured:
+            yield Finding("hint", f"what is pinned beneath {mount_point} cannot be seen", "run as root")
+        return
+    if pinned or configured:
+        yield from _check_machine(mount_point)
+    for name in pinned:
+        yield from _check_one(name, mount_point)
+    for name in sorted({*configured} - {*pinned}):
+        yield Finding("hint", f"prefilter {name} is not loaded", "the daemon does it when it starts")
+    yield from _check_names(netns, mount_point)
+
+
+def _check_machine(mount_point: Path) -> Iterator[Finding]:
+    """Judge what each prefilter needs."""
+    if obstacle := bpf.obstacle():
+        yield Finding("problem", f"no prefilter can be loaded: {obstacle}", "run as root, or with CAP_BPF")
+    if not bpffs.is_mounted(mount_point):
+        text = f"no prefilter can be pinned: no BPF file system at {mount_point}"
+        yield Finding("problem", text, "nflowlevel prefilter mount")
+    try:
+        shipped()
+    except NotSupported as missing:
+        yield Finding("problem", f"no prefilter can be loaded: {missing.found}", missing.needed)
+    if slowness := bpf.slowness():
+        remedy = "sysctl -w net.core.bpf_jit_enable=1, then load them anew" if bpf.jit_is_on() is False else ""
+        yield Finding("hint", f"prefilters are slower than they could be: {slowness}", remedy or "run as root")
+
+
+def _check_one(name: str, mount_point: Path) -> Iterator[Finding]:
+    try:
+        found = standing(name, mount_point)
+    except KernelError as error:
+        yield Finding("problem", str(error))
+        return
+    if found.state == "other layout":
+        text, _, remedy = found.told.partition(" — ")
+        yield Finding("problem", text, remedy)
+    elif found.state == "empty" and (asked := _few(users(name, mount_point))):
+        text = f"prefilter {name} is empty, its process has ended: no packet matches, but {asked} asks it"
+        remedy = "start the daemon that loads it, or remove it and load it with on_exit=keep"
+        yield Finding("problem", text, remedy)
+
+
+def _few(all_users: Users) -> str:
+    """Return one of them, and how many more there are; "" where there is none."""
+    asked = [user.partition(": -A ")[0] for user in all_users]
+    return asked[0] + (f" and {len(asked) - 1} more" if len(asked) > 1 else "") if asked else ""
+
+
+def _check_names(netns: str | None, mount_point: Path) -> Iterator[Finding]:
+    """Find rules that name a pin which is not there, or cannot be seen."""
+    directory = mount_point / pins.DIRECTORY
+    for rule in _rules_naming(directory, netns):
+        place, _, words = rule.partition(": ")
+        path = _pin(words)
+        if os.path.exists(path):
+            continue
+        if bpffs.is_mounted(mount_point):
+            text = (
+                f"{place} names {path}, where nothing is pinned: its table cannot be restored, nor a legacy one changed"
+            )
+            name = Path(path).relative_to(directory).parts[0]
+            yield Finding(
+                "problem", text, f"nflowlevel prefilter load {name}, with its rules; or delete that rule by its number"
+            )
+        else:
+            text = f"{place} names {path}, and no BPF file system shows here whether that is pinned"
+            yield Finding(
+                "hint", text, "where it is mounted `ip netns exec` hides it; else: nflowlevel prefilter mount"
+            )
+
+
+def _rules_naming(directory: Path, netns: str | None) -> tuple[str, ...]:
+    """Return the rules that name a pin of any prefilter; none of a namespace that cannot be entered."""
+    try:
+        # The directory of all prefilters stands for that of one; no table of ours has such a name.
+        return pinuse.uses("-", str(directory), netns=netns).rules
+    except KernelError:
+        return ()
+
+
+def _pin(rule: str) -> str:
+    words = shlex.split(rule)
+    return words[words.index("--object-pinned") + 1]

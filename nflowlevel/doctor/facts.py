@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a network namespace is like for packet logs: rules, readers, switches, rights. Looks and changes nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from nflowlevel.binding import procfs
+from nflowlevel.binding.netns import entered
+from nflowlevel.errors import KernelError
+from nflowlevel.firewall import nf_log
+from nflowlevel.firewall.ruleset import Ruleset, read_rules
+
+Answer = TypeVar("Answer")
+
+#: How `other_namespaces` calls the one this process is in.
+OWN = "(own)"
+_NAMED = "/run/netns"
+_THREAD_NETNS = "/proc/thread-self/ns/net"
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads a group, and how it goes."""
+
+    bound: procfs.BoundGroup
+    holder: procfs.Holder
+    command: str = ""
+    stopped: bool = False
+    port: procfs.PortState | None = None
+
+    def __str__(self) -> str:
+        if not self.holder.pid:
+            return f"netlink port {self.holder.portid}"
+        return f"process {self.holder.pid} ({self.command or self.holder.command}), netlink port {self.holder.portid}"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a network namespace is like for packet logs."""
+
+    ruleset: Ruleset
+    knows_groups: bool = True
+    obstacle: str = ""
+    user_namespace: str = "the initial user namespace"
+    readers: Mapping[int, Reader] | None = None
+    """By group; None where that may not be seen."""
+    suspects: tuple[procfs.Holder, ...] = ()
+    """Where it may not be seen: those who have a socket that could read a group."""
+    families: Mapping[str, nf_log.Family] | None = None
+    log_invalid: str | None = None
+    kernel_log: bool | None = None
+    """Whether rules without a group reach the kernel's log from here; None: not known."""
+
+    @property
+    def groups(self) -> set[int]:
+        """The groups that rules log to or somebody reads."""
+        return self.ruleset.groups | set(self.readers or ())
+
+
+def gather(netns: str | None = None) -> Facts:
+    """Look at a network namespace; KernelError where it cannot be entered."""
+    everywhere = nf_log.all_netns()
+    with entered(netns):
+        may_read = procfs.may_read_groups() or not procfs.knows_groups()
+        return Facts(
+            knows_groups=procfs.knows_groups(),
+            obstacle=procfs.admin_obstacle(),
+            user_namespace=procfs.user_namespace(),
+            readers=_readers() if may_read else None,
+            suspects=() if may_read else tuple(map(procfs.holder_at, procfs.netfilter_ports())),
+            # After the readers: nft has a socket of its own while it runs.
+            ruleset=read_rules(),
+            families=_or_none(nf_log.families),
+            log_invalid=_or_none(nf_log.log_invalid),
+            kernel_log=True if nf_log.is_initial_netns() else everywhere,
+        )
+
+
+def _readers() -> dict[int, Reader]:
+    ports = procfs.netfilter_ports()
+    readers = {}
+    for group, bound in procfs.bound_groups().items():
+        holder = procfs.holder_at(bound.portid)
+        readers[group] = Reader(
+            bound,
+            holder,
+            procfs.command_line(holder.pid) if holder.pid else "",
+            holder.pid > 0 and procfs.is_stopped(holder.pid),
+            ports.get(bound.portid),
+        )
+    return readers
+
+
+def _or_none(question: Callable[[], Answer]) -> Answer | None:
+    try:
+        return question()
+    except KernelError:
+        return None
+
+
+def other_namespaces(netns: str | None) -> tuple[dict[str, Facts], list[str]]:
+    """Look at all namespaces of `ip netns`, and our own, but `netns`; also return those that cannot be entered."""
+    with entered(netns):
+        seen = {_identity(_THREAD_NETNS)}
+    return _look(gather, seen)
+
+
+def everywhere(look: Callable[[str | None], Answer]) -> tuple[dict[str, Answer], list[str]]:
+    """Look at our own namespace and all of `ip netns`, each once; also return those that cannot be entered."""
+    return _look(look, set())
+
+
+def _look(look: Callable[[str | None], Answer], seen: set[tuple[int, int]]) -> tuple[dict[str, Answer], list[str]]:
+    found: dict[str, Answer] = {}
+    closed: list[str] = []
+    for name in (None, *_named_namespaces()):
+        try:
+            identity = _identity(f"{_NAMED}/{name}" if name else _THREAD_NETNS)
+            if identity not in seen:
+                found[name or OWN] = look(name)
+                seen.add(identity)
+        except OSError as error:
+            # One that has just been removed is not missed.
+            if error.errno != errno.ENOENT:
+                closed.append(name or OWN)
+    return found, closed
+
+
+def _named_namespaces() -> list[str]:
+    try:
+        return sorted(os.listdir(_NAMED))
+    except OSError:
+        return []
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Why nothing arrives: what the facts about a network namespace mean for a group.
+
+Nothing is looked up here, so every judgement works on made-up facts too. A finding is a `problem` where it can be the
+reason that packets are missing, a `hint` where it may be worth knowing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Literal, NamedTuple
+
+from nflowlevel.doctor.facts import OWN, Facts, Reader
+from nflowlevel.firewall.rules import LogRule
+
+_NFNETLINK_LOG = "nfnetlink_log"
+#: NFULNL_COPY_* of linux/netfilter/nfnetlink_log.h. `none` still sends what `meta` does.
+_COPY_MODES = {0: "none", 1: "meta", 2: "packet", 3: "disabled"}
+#: IPv6 and TCP without options.
+_HEADER_BYTES = 60
+#: A rule that sends after fewer packets than this costs the reader a wake-up for each few of them.
+_SMALL_THRESHOLD = 32
+#: Tables of ours, in which a prefilter is asked; its name follows (attach.py).
+_OF_PREFILTER = "nflowlevel-"
+#: Nobody wants to read more lines about one group.
+_MOST_RULES = 8
+#: A reader that keeps up never has so much unread, nor one that reads in pieces on purpose.
+_MUCH_UNREAD_BYTES = 8 << 20
+
+
+class Finding(NamedTuple):
+    """One line of a diagnosis: what was found, and what to do about it."""
+
+    status: Literal["ok", "problem", "hint"]
+    text: str
+    remedy: str = ""
+
+
+def check_kernel(facts: Facts) -> Iterator[Finding]:
+    """Judge what all groups need."""
+    if facts.knows_groups:
+        yield Finding("ok", "the kernel has nfnetlink_log")
+    else:
+        remedy = "load it with: modprobe nfnetlink_log (kernel option CONFIG_NETFILTER_NETLINK_LOG)"
+        yield Finding("problem", "the kernel has no nfnetlink_log", remedy)
+    if facts.obstacle:
+        remedy = "run as root, or in namespaces of your own: unshare -Urn"
+        yield Finding("problem", f"{facts.obstacle} (here: {facts.user_namespace})", remedy)
+    else:
+        yield Finding("ok", f"CAP_NET_ADMIN is there, in {facts.user_namespace}")
+
+
+def check_rules(facts: Facts, group: int) -> Iterator[Finding]:
+    """Judge the rules that log to a group."""
+    rules = facts.ruleset.of_group(group)
+    if not rules:
+        yield _no_rule(facts, group)
+        return
+    hit = any(rule.packets for rule in rules)
+    untold = any(rule.packets is None and not rule.idle for rule in rules)
+    for rule in rules[:_MOST_RULES]:
+        yield _rule(rule, hit=hit, untold=untold)
+        yield from _rule_limits(rule)
+    if len(rules) > _MOST_RULES:
+        yield Finding("ok", f"{len(rules) - _MOST_RULES} more rules log to group {group}")
+
+
+def _rule(rule: LogRule, *, hit: bool, untold: bool) -> Finding:
+    """Judge one rule: that it was never hit is a problem if it can be the reason that nothing arrives in its group."""
+    told = f"{rule.where}{f' ({rule.prefix!r})' if rule.prefix else ''}"
+    if rule.packets:
+        return Finding("ok", f"{told} has logged {rule.packets} packets to group {rule.group}")
+    worry: Literal["problem", "hint"] = "hint" if hit or untold else "problem"
+    if rule.idle:
+        remedy = (
+            "wake the table" if "dormant" in rule.idle else "give the chain a hook, or jump to it from one that has"
+        )
+        return Finding(worry, f"{told} logs to group {rule.group}, but {rule.idle}", remedy)
+    if rule.packets is None:
+        text = f"{told} logs to group {rule.group}; no counter tells whether it was ever hit"
+        return Finding("hint", text, "write `counter` before `log`")
+    text = f"{told} logs to group {rule.group}, but was never hit (its counter is 0)"
+    if rule.family == "inet" and rule.table.startswith(_OF_PREFILTER):
+        name = rule.table.removeprefix(_OF_PREFILTER)
+        return Finding(worry, text, f"what its prefilter makes of them says: nflowlevel prefilter counters {name}")
+    return Finding(worry, text, "an earlier rule decides about the packets, or none matches: nft monitor trace")
+
+
+def _rule_limits(rule: LogRule) -> Iterator[Finding]:
+    if rule.snaplen is not None and rule.snaplen < _HEADER_BYTES:
+        text = f"{rule.where} cuts packets to {rule.snaplen} bytes (snaplen): headers are missing"
+        yield Finding("hint", text, f"leave it out, or at least {_HEADER_BYTES}")
+    elif rule.snaplen is not None:
+        yield Finding("hint", f"{rule.where} cuts packets to {rule.snaplen} bytes (snaplen)")
+    if rule.queue_threshold and rule.queue_threshold < _SMALL_THRESHOLD:
+        text = (
+            f"{rule.where} sends after {rule.queue_threshold} packets (queue-threshold), whatever the reader asks for"
+        )
+        yield Finding("hint", text, "leave it out: it costs CPU and, in a flood, packets")
+
+
+def _no_rule(facts: Facts, group: int) -> Finding:
+    others = sorted(facts.ruleset.groups)
+    elsewhere = f"; rules log to {_groups(others)}" if others else ""
+    blind = ", as far as can be seen" if facts.ruleset.unseen else ""
+    if group == 0 and _sends_own_messages(facts):
+        return Finding("ok", f"no rule logs to group 0{blind}, but the kernel's own messages go there")
+    remedy = f"add one, such as: nft add rule inet filter input counter log group {group}"
+    return Finding("problem", f"no rule logs to group {group}{blind}{elsewhere}", remedy)
+
+
+def check_other_rules(facts: Facts, groups: Collection[int]) -> Iterator[Finding]:
+    """Where a group has no rule: tell of rules that log without a group, and of what could not be looked at."""
+    is_missing = not groups or any(not facts.ruleset.of_group(group) for group in groups)
+    if is_missing or 0 in groups:
+        yield from _kernel_log(facts)
+    if is_missing:
+        yield from (Finding("hint", f"cannot be seen: {what}", remedy) for what, remedy in facts.ruleset.unseen)
+
+
+def _kernel_log(facts: Facts) -> Iterator[Finding]:
+    """Judge the rules that log without a group: many expect their packets in group 0."""
+    rules = facts.ruleset.of_group(None)
+    for rule in rules[:_MOST_RULES]:
+        lost = ", which takes nothing from this namespace (nf_log_all_netns is 0)" if facts.kernel_log is False else ""
+        text = f"{rule.where} logs without a group: to the kernel's log{lost}, never to a reader"
+        iptables = not rule.where.startswith("nft ")
+        yield Finding("hint", text, "use -j NFLOG --nflog-group N" if iptables else "write `log group N`")
+    if len(rules) > _MOST_RULES:
+        yield Finding("hint", f"{len(rules) - _MOST_RULES} more rules log without a group")
+
+
+def _sends_own_messages(facts: Facts) -> bool:
+    to_group_0 = any(family.active == _NFNETLINK_LOG for family in (facts.families or {}).values())
+    return to_group_0 and facts.log_invalid not in (None, "off")
+
+
+def check_own_messages(facts: Facts) -> Iterator[Finding]:
+    """Judge whether what the kernel logs unasked (conntrack's invalid packets) comes to group 0."""
+    families = [family for name in ("ipv4", "ipv6") if (family := (facts.families or {}).get(name))]
+    for family in families:
+        if family.active == _NFNETLINK_LOG:
+            yield Finding("ok", f"the kernel's own messages about {family.name} go to group 0 (nf_log)")
+        else:
+            taker = family.active or "nobody"
+            text = f"the kernel's own messages about {family.name} go to {taker}, not to group 0 (nf_log)"
+            remedy = f"nflowlevel nf-log set {family.name} {_NFNETLINK_LOG} (the daemon does, where it reads group 0)"
+            yield Finding("hint", text, remedy)
+    if facts.log_invalid == "off":
+        yield Finding("hint", "conntrack says nothing about invalid packets", "nflowlevel nf-log invalid all")
+    elif facts.log_invalid:
+        yield Finding("ok", f"conntrack logs invalid packets: {facts.log_invalid}")
+
+
+def check_reader(facts: Facts, group: int) -> Iterator[Finding]:
+    """Judge who reads a group, and how."""
+    if facts.readers is None:
+        yield _suspects(facts, group)
+        return
+    reader = facts.readers.get(group)
+    if reader is None:
+        lost = " and what rules log to it is lost" if facts.ruleset.of_group(group) else ""
+        remedy = f"start nflowlevel-daemon, or look at it with: nflowlevel tail --group {group}"
+        yield Finding("problem", f"nobody reads group {group}{lost}", remedy)
+        return
+    waiting = f"{reader.bound.queued} packets wait in the kernel, for {reader.bound.flush_centisecs / 100:g} s at most"
+    yield Finding("ok", f"group {group} is read by {reader}; {waiting}")
+    yield from _copy_mode(reader, group)
+    yield from _pace(reader, group)
+
+
+def _suspects(facts: Facts, group: int) -> Finding:
+    if not facts.suspects:
+        return Finding("problem", f"nobody reads group {group}: no process here has a Netfilter socket")
+    text = f"who reads group {group} may not be seen here; Netfilter sockets are {', '.join(map(str, facts.suspects))}"
+    return Finding("hint", text, "/proc/net/netfilter/nfnetlink_log belongs to root outside: run as that")
+
+
+def _copy_mode(reader: Reader, group: int) -> Iterator[Finding]:
+    mode = _COPY_MODES.get(reader.bound.copy_mode, str(reader.bound.copy_mode))
+    if mode == "disabled":
+        yield Finding(
+            "problem", f"the reader of group {group} has turned it off (copy_mode {mode})", "copy_mode=packet"
+        )
+    elif mode != "packet":
+        text = f"the reader of group {group} asks for no packet data (copy_mode {mode}): no addresses, no ports"
+        yield Finding("hint", text, "copy_mode=packet")
+    elif reader.bound.copy_range < _HEADER_BYTES:
+        text = (
+            f"the reader of group {group} asks for {reader.bound.copy_range} bytes of each packet: headers are missing"
+        )
+        yield Finding("hint", text, f"copy_range=0 (all), or at least {_HEADER_BYTES}")
+
+
+def _pace(reader: Reader, group: int) -> Iterator[Finding]:
+    if reader.stopped:
+        yield Finding("problem", f"{reader} is stopped", f"continue it with: kill -CONT {reader.holder.pid}")
+    port = reader.port
+    if port and port.drops:
+        text = f"the reader of group {group} was too slow: {port.drops} datagrams had no room in its socket buffer"
+        yield Finding("problem", text, "enlarge netlink_socket_buffer_size, netlink_qthreshold and nlbufsiz")
+    if port and port.queued_bytes > _MUCH_UNREAD_BYTES:
+        yield Finding(
+            "hint", f"{port.queued_bytes} bytes wait in the socket of group {group}'s reader: it is behind, or hangs"
+        )
+
+
+def check_elsewhere(facts: Facts, others: Mapping[str, Facts], group: int) -> Iterator[Finding]:
+    """Look for rules and readers of a group in other namespaces, whose groups have nothing to do with ours."""
+    for name, other in others.items():
+        rules, reader = other.ruleset.of_group(group), (other.readers or {}).get(group)
+        if rules and not facts.ruleset.of_group(group):
+            text = f"in {_called(name)} {rules[0].where} logs to group {group}: each namespace has its own groups"
+            yield Finding("hint", text, f"read there: nflowlevel doctor --group {group}{_netns_option(name)}")
+        if reader and facts.readers is not None and group not in facts.readers:
+            yield Finding("hint", f"in {_called(name)} group {group} is read by {reader}, but not here")
+
+
+def _called(name: str) -> str:
+    return "our own namespace" if name == OWN else f"network namespace {name}"
+
+
+def _netns_option(name: str) -> str:
+    return "" if name == OWN else f" --netns {name}"
+
+
+def _groups(numbers: list[int]) -> str:
+    shown = ", ".join(map(str, numbers[:_MOST_RULES])) + (" …" if len(numbers) > _MOST_RULES else "")
+    return f"group{'s' if len(numbers) > 1 else ''} {shown}"
+
+
+def check_no_group(facts: Facts) -> Finding:
+    """Say that no group is in use at all."""
+    blind = ", as far as can be seen" if facts.ruleset.unseen else ""
+    remedy = "add one, such as: nft add rule inet filter input counter log group 2"
+    return Finding("problem", f"no rule logs to any group{blind}, and nobody reads one", remedy)

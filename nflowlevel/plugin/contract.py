@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a plugin is: an input, a filter or an output, with typed options and the keys it reads and publishes.
+
+A plugin is one class in one file. Its docstring is its page in docs/plugins.md, its `Options` the only place where its
+options exist. Built-in plugins are listed in inputs/, filters/ and outputs/; others come by entry point
+(`nflowlevel.plugins`). examples/plugin/ has one of ten lines.
+
+    class BIGTCP(Filter[NoOptions]):
+        '''BIGTCP: adds `tcp.big`, 1 for TCP packets of more than 1000 bytes.'''
+        name = "BIGTCP"
+        consumes = ("raw.pktlen", "tcp.dport")
+        adds = ("tcp.big",)
+
+        def process(self, batch: Batch) -> Batch:
+            rows = batch.rows(*self.consumes)
+            batch.add("tcp.big", [None if port is None else int(length > 1000) for length, port in rows])
+            return batch
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar
+
+from nflowlevel.errors import NflowError, nearest
+from nflowlevel.options import Options
+from nflowlevel.records.keys import Key, published_by
+
+if TYPE_CHECKING:
+    from nflowlevel.prefilter.counters import PrefilterCounters
+    from nflowlevel.records.batch import Batch
+    from nflowlevel.stats import Counters, OutputStats
+
+#: What flows from plugin to plugin: raw packets, decoded packets, flows, sums.
+DataType = Literal["raw", "packet", "flow", "sum"]
+
+#: A key as an output sees it: one of the catalogue, or the name of a column that a filter adds.
+Member: TypeAlias = "tuple[str, Key | str]"
+
+#: `consumes` of an output that takes whatever the plugins before it publish.
+ANY_KEYS = ("*",)
+
+
+class NoOptions(Options, frozen=True, kw_only=True):
+    """For plugins without options: they need no section."""
+
+    section_optional: ClassVar[bool] = True
+
+
+SomeOptions = TypeVar("SomeOptions", bound=Options)
+
+
+class Plugin(ABC, Generic[SomeOptions]):
+    """Base of all plugins. An instance is one place in one stack; `instance` is its id there."""
+
+    name: ClassVar[str]
+    Options: ClassVar[type[Options]] = NoOptions
+    #: Keys it cannot do without. One in square brackets is read where it is there.
+    consumes: ClassVar[tuple[str, ...]] = ()
+    #: Names of columns it adds to a batch, beside the keys that keys.py lists under its name.
+    adds: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, instance: str, options: SomeOptions) -> None:
+        self.instance = instance
+        self.options = options
+        #: The network namespace the stack's packets come from; None is the daemon's own.
+        self.netns: str | None = None
+        #: The input at the head of its stack. A plugin that is used alone has none.
+        self.input: Input[Any] | None = None
+
+    def published(self) -> tuple[Key, ...]:
+        """Return the keys it publishes with its options, in the order of a record's members."""
+        return published_by(self.name)
+
+    @abstractmethod
+    def open(self) -> None:
+        """Start; an NflowError stops this stack and is reported."""
+
+    def reopen(self) -> None:
+        """SIGHUP: open files again, reconnect."""
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Finish what is pending within `timeout` seconds and give everything back; may be called again.
+
+        `open` may follow: a stack whose source cannot be opened is closed, and tried again later.
+        """
+
+    def __repr__(self) -> str:
+        return f"{self.instance}:{self.name}"
+
+
+class Input(Plugin[SomeOptions]):
+    """Beginning of a stack: a source of batches with a descriptor that says when there is one.
+
+    An input may stand at the head of several stacks; each batch goes to all of them.
+    """
+
+    provides: ClassVar[DataType]
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when `receive` has something; -1 where there is only a `deadline`."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When `receive` wants to be called though no descriptor is readable (time.monotonic), or None."""
+        return None
+
+    @abstractmethod
+    def receive(self) -> Batch:
+        """Return what is there without waiting; an empty batch when there is nothing."""
+
+    @abstractmethod
+    def drain(self) -> Iterator[Batch]:
+        """Stop the source and yield all that it still holds."""
+
+    @property
+    def claims(self) -> str:
+        """What only one input can have, such as a group; empty: nothing."""
+        return ""
+
+    @property
+    def more(self) -> bool:
+        """Whether `receive` should be called again at once."""
+        return False
+
+    @property
+    def pause(self) -> float:
+        """Seconds to wait before the next `receive` so that dense traffic comes in larger batches."""
+        return 0.0
+
+    def poll_now(self) -> None:
+        """SIGUSR2: read what is otherwise read at intervals."""
+
+    @property
+    @abstractmethod
+    def stats(self) -> Counters:
+        """What was received and lost."""
+
+
+class Filter(Plugin[SomeOptions]):
+    """Middle of a stack: adds columns to a batch, or lets only some rows pass."""
+
+    accepts: ClassVar[frozenset[DataType]] = frozenset(("packet", "flow"))
+    #: What comes out; None: what went in.
+    provides: ClassVar[DataType | None] = None
+
+    def open(self) -> None:
+        """Nothing to start by default."""
+
+    @abstractmethod
+    def process(self, batch: Batch) -> Batch:
+        """Return the batch, with columns added, or a selection of it."""
+
+
+class Output(Plugin[SomeOptions]):
+    """End of a stack. It takes whole batches, and nothing that its target does may raise or block in `write`."""
+
+    accepts: ClassVar[frozenset[DataType]] = frozenset(("packet", "flow"))
+
+    @abstractmethod
+    def bind(self, members: tuple[Member, ...]) -> None:
+        """Learn, once, what records will carry: the keys of `consumes`, or all before it for ANY_KEYS."""
+
+    @abstractmethod
+    def write(self, batch: Batch) -> None:
+        """Deliver a batch, or keep it and deliver it later; what is dropped is counted with its reason."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When `retry` wants to be called (time.monotonic), or None."""
+        return None
+
+    def retry(self) -> None:
+        """Called by the loop when `deadline` has passed."""
+
+    def watch(self, daemon: DaemonView) -> None:
+        """Learn, once, before `open`, what the daemon can tell of itself; for outputs that report on it."""
+
+    def hand_over(self, uid: int, gid: int) -> None:
+        """The daemon becomes another user: give it the files that were made at `open` and are gone on with later."""
+
+    @property
+    @abstractmethod
+    def stats(self) -> OutputStats:
+        """Records in, written, pending, dropped by reason."""
+
+    @property
+    def state(self) -> str:
+        """One line for people: connected to, waiting for, writing to."""
+        return ""
+
+
+class SourceView(Protocol):
+    """The input at the head of a stack, as an output may look at it."""
+
+    @property
+    def input(self) -> Input[Any]:
+        """The input; stacks may share it."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it receives."""
+
+
+class StackView(Protocol):
+    """A stack of the daemon, as an output may look at it."""
+
+    @property
+    def text(self) -> str:
+        """As it stands in the configuration."""
+
+    @property
+    def source(self) -> SourceView:
+        """Its head."""
+
+    @property
+    def output(self) -> Output[Any]:
+        """Its end."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it runs."""
+
+    @property
+    def dropped(self) -> int:
+        """Records that a fault of a plugin of this stack cost."""
+
+
+class DaemonView(Protocol):
+    """What an output may report on: the daemon's stacks and prefilters."""
+
+    @property
+    def stacks(self) -> Sequence[StackView]:
+        """All stacks, in the order of the configuration."""
+
+    @property
+    def prefilters(self) -> Callable[[], Mapping[str, PrefilterCounters]]:
+        """What the BPF prefilters have counted, by name."""
+
+
+AnyPlugin: TypeAlias = "Input[Options] | Filter[Options] | Output[Options]"
+
+
+def check_plugin(plugin: object) -> None:
+    """Refuse a class that would fail, or do nothing, only when packets come; NflowError says what to mend."""
+    base = next((b for b in (Input, Filter, Output) if isinstance(plugin, type) and issubclass(plugin, b)), None)
+    if base is None or not isinstance(plugin, type):
+        raise NflowError(f"{plugin!r} is no plugin: it must be a class derived from Input, Filter or Output")
+    missing = sorted(getattr(plugin, "__abstractmethods__", ()))
+    own = [name for name in vars(plugin) if not name.startswith("_") and not hasattr(base, name)]
+    for name in own:
+        hook = nearest(name, (*missing, *(n for n in dir(base) if not n.startswith("_"))))
+        if hook and callable(vars(plugin)[name]):
+            raise NflowError(f"plugin {plugin.__name__}: method '{name}' is never called{hook}")
+    if missing:
+        raise NflowError(f"plugin {plugin.__name__} lacks {', '.join(missing)}")
+    if not isinstance(getattr(plugin, "name", None), str):
+        raise NflowError(f"plugin {plugin.__name__} lacks a name")

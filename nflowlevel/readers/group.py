@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Open a group of nfnetlink_log and read its packets: `with nfl.open_group(2) as group: for packet in group: ...`."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Iterator
+from itertools import islice
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from nflowlevel.binding.buffers import ENOUGH_RECORDS, BufferPool
+from nflowlevel.binding.interfaces import Links, NameTable
+from nflowlevel.binding.nflog import COPY_MODES, GroupSocket
+from nflowlevel.errors import nearest
+from nflowlevel.logs import NOTICE, Limited, log
+from nflowlevel.records.batch import Batch
+from nflowlevel.records.packet import Packet
+from nflowlevel.stats import GroupStats
+
+MIB = 1 << 20
+
+
+class Profile(NamedTuple):
+    """Settings of a group that belong together. Of a rule's queue-threshold or snaplen and ours the smaller wins."""
+
+    qthreshold: int
+    """Packets the kernel gathers before it sends them."""
+    qtimeout: int
+    """Longest wait of a packet in the kernel, in 1/100 s."""
+    nlbufsiz: int
+    """Most bytes the kernel sends at once; 0 is its default, about 3.6 KiB."""
+    coalesce_secs: float
+    """Pause between reads while traffic is dense; the socket buffer holds what comes meanwhile."""
+
+
+#: nlbufsiz at the kernel's maximum: with a smaller one the kernel sends before qthreshold is reached.
+PROFILES: dict[str, Profile] = {
+    "default": Profile(qthreshold=256, qtimeout=5, nlbufsiz=131072, coalesce_secs=0.025),
+    "latency": Profile(qthreshold=1, qtimeout=1, nlbufsiz=0, coalesce_secs=0.002),
+    "throughput": Profile(qthreshold=1024, qtimeout=25, nlbufsiz=131072, coalesce_secs=0.050),
+}
+
+#: Traffic is dense when packets come faster than this, measured from read to read.
+_DENSE_PACKETS_PER_SEC = 2000
+#: Below this much socket buffer there is no room to wait with reading.
+_COALESCE_BUFFER_BYTES = 4 * MIB
+
+_BATCHES_BEFORE_UNBIND = 64
+
+
+class Group:
+    """An open group. Iterate it for packets, or `batches()`, or call `receive` when `fileno()` is readable.
+
+    One thread reads; `stop` may be called from any. After `stop` the iteration still gives what the kernel had queued
+    and then ends: nothing is lost. `close` without that throws away what was not read.
+    """
+
+    def __init__(
+        self,
+        group: int,
+        *,
+        profile: str = "default",
+        copy_mode: str = "packet",
+        copy_range: int = 0,
+        qthreshold: int = 0,
+        qtimeout: int = 0,
+        nlbufsiz: int = 0,
+        socket_buffer: int = 64 * MIB,
+        max_socket_buffer: int = 256 * MIB,
+        seq_global: bool = False,
+        attach_conntrack: bool = False,
+        netns: str | None = None,
+        label: int = 0,
+        max_held_bytes: int = 1 << 30,
+    ) -> None:
+        settings = _profile(profile)
+        if not 0 <= group <= 0xFFFF:
+            raise ValueError(f"group {group}: 0 to 65535 allowed")
+        if copy_mode not in COPY_MODES:
+            raise ValueError(f"copy_mode '{copy_mode}': one of {', '.join(COPY_MODES)}")
+        self.group = group
+        self.netns = netns
+        self.coalesce_secs = settings.coalesce_secs
+        self.max_socket_buffer = max(socket_buffer, max_socket_buffer)
+        self._limited = Limited()
+        self._links: Links | None = None
+        self._stopping = self._unbound = False
+        self._last_read = 0.0
+        self._drops_accounted = self._drops_pending = 0
+        self._socket = GroupSocket(group, netns=netns, label=label, pool=BufferPool(max_held_bytes))
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            self.socket_buffer = self._grow(socket_buffer)
+            if self.socket_buffer < socket_buffer:
+                log.warning(
+                    "group %d: the socket buffer has %d bytes instead of %d, so floods lose packets sooner; more needs "
+                    "CAP_NET_ADMIN outside of user namespaces, or a larger net.core.rmem_max",
+                    group,
+                    self.socket_buffer,
+                    socket_buffer,
+                )
+            qthreshold = qthreshold or settings.qthreshold
+            self._socket.bind(
+                copy_mode=COPY_MODES[copy_mode],
+                copy_range=copy_range,
+                qthreshold=qthreshold,
+                qtimeout=qtimeout or settings.qtimeout,
+                # For single packets the kernel would allocate 128 KiB each and shrink it again.
+                nlbufsiz=nlbufsiz or (settings.nlbufsiz if qthreshold > 1 else 0),
+                seq_global=seq_global,
+            )
+            self._seq_global = seq_global
+            if attach_conntrack:
+                self.attach_conntrack()
+        except BaseException:
+            self.close()
+            raise
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when packets wait, for select, epoll and asyncio."""
+        return self._socket.fileno()
+
+    def receive(self) -> Batch:
+        """Return at once what has arrived, an empty batch where nothing has.
+
+        `more` then tells that further packets may wait, `pause` how long it is worth to wait before the next call.
+        Raises KernelError when the socket fails, NflowError when packets that were kept hold too many receive buffers.
+        """
+        received = self._socket.receive()
+        state = self._socket.state
+        if state.overran:
+            self._overrun()
+        elif received and self._drops_pending:
+            # Its sequence number has shown in `gap` what those datagrams held.
+            self._drops_accounted += self._drops_pending
+            self._drops_pending = 0
+        if received is None:
+            self.pause = 0.0
+            return Batch(None, 0, group=self.group)
+        self._pace(received.count)
+        return Batch(
+            received.lease,
+            received.count,
+            group=self.group,
+            valid_any=received.valid_any,
+            valid_all=received.valid_all,
+            find_names=self._find_names,
+        )
+
+    @property
+    def more(self) -> bool:
+        """Whether packets may wait that the last `receive` left behind."""
+        return bool(self._socket.state.more) or self._socket.early
+
+    #: Seconds it is worth to wait before the next `receive`, so that dense traffic is read in larger pieces.
+    pause: float = 0.0
+
+    def _pace(self, count: int) -> None:
+        now = time.monotonic()
+        elapsed, self._last_read = now - self._last_read, now
+        dense = count > elapsed * _DENSE_PACKETS_PER_SEC and not self.more
+        if dense and count > 1 and self.socket_buffer >= _COALESCE_BUFFER_BYTES:
+            # No longer than it takes to fill a batch: larger ones only leave the processor's caches.
+            self.pause = min(self.coalesce_secs, elapsed * ENOUGH_RECORDS / count)
+        else:
+            self.pause = 0.0
+
+    def batches(self, timeout: float | None = None) -> Iterator[Batch]:
+        """Yield batches as they come, until `stop`; with `timeout` (seconds) an empty one when nothing came for that
+        long."""
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        wait = None if timeout is None else timeout * 1000
+        while not self._stopping:
+            if not self.more and not poll.poll(wait):
+                yield Batch(None, 0, group=self.group)
+                continue
+            batch = self.receive()
+            if batch:
+                yield batch
+                if self.pause and not self._stopping:
+                    time.sleep(self.pause)
+        yield from self.drain()
+
+    def __iter__(self) -> Iterator[Packet]:
+        for batch in self.batches():
+            yield from batch
+
+    def drain(self) -> Iterator[Batch]:
+        """Give the group up and yield all that the kernel had queued for it; then the group is empty."""
+        if not self._unbound:
+            # Make room for what the kernel sends at unbind; under a flood the socket may never be seen empty.
+            yield from islice(self._waiting(), _BATCHES_BEFORE_UNBIND)
+            self._unbound = True
+            self._socket.unbind()
+        yield from self._waiting()
+
+    def _waiting(self) -> Iterator[Batch]:
+        while batch := self.receive():
+            yield batch
+
+    def stop(self) -> None:
+        """End the iteration in whatever thread it runs: it yields what the kernel has queued, then ends."""
+        self._stopping = True
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
+
+    # -- loss ----------------------------------------------------------------------------------------------------
+
+    @property
+    def stats(self) -> GroupStats:
+        """What was received and what was lost; exact: received + gap is what the rule counted."""
+        state, stats = self._socket.state, GroupStats()
+        for name in ("received", "gap", "overrun", "truncated", "malformed", "datagrams", "bytes"):
+            setattr(stats, name, getattr(state, name))
+        stats.unresolved = self._drops_pending
+        return stats
+
+    def _overrun(self) -> None:
+        """The kernel could not queue datagrams (ENOBUFS). How many packets is told by the next sequence number."""
+        self._drops_pending = self._socket.socket.drops - self._drops_accounted
+        before = self.socket_buffer
+        if before < self.max_socket_buffer:
+            self.socket_buffer = self._grow(min(before, self.max_socket_buffer))
+        grown = (
+            f"grown from {before} to {self.socket_buffer}"
+            if self.socket_buffer > before
+            else f"is {before}, its ceiling"
+        )
+        self._limited(
+            NOTICE,
+            "overrun",
+            f"group {self.group}: the kernel lost packets, the socket buffer was full ({grown} bytes); "
+            f"received {self._socket.state.received}, gap {self._socket.state.gap} so far",
+        )
+
+    def _grow(self, size: int) -> int:
+        return self._socket.socket.set_receive_buffer(size)
+
+    # -- surroundings --------------------------------------------------------------------------------------------
+
+    def attach_conntrack(self) -> None:
+        """Ask for the packets' conntrack entries (key `ct`); KernelError where the kernel cannot."""
+        self._socket.attach_conntrack(seq_global=self._seq_global)
+
+    def become_logger(self, families: tuple[int, ...], *, unbind_first: bool) -> None:
+        """Make nfnetlink_log the logger of these families (2 IPv4, 10 IPv6, 7 bridge) in the group's namespace."""
+        for family in families:
+            self._socket.become_logger(family, unbind_first=unbind_first)
+
+    def _find_names(self) -> NameTable:
+        if self._links is None:
+            self._links = Links(self.netns)
+        self._links.update()
+        return self._links.table
+
+    def close(self) -> None:
+        """Give the group up; packets that were not read are lost. May be called again."""
+        if self._links:
+            self._links.close()
+        self._socket.close()
+        if self._wake >= 0:
+            os.close(self._wake)
+            self._wake = -1
+
+    def __enter__(self) -> Group:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _profile(name: str) -> Profile:
+    try:
+        return PROFILES[name]
+    except KeyError:
+        raise ValueError(f"profile '{name}'{nearest(name, PROFILES)}; one of {', '.join(PROFILES)}") from None
+
+
+def open_group(group: int, **options: Any) -> Group:
+    """Become the reader of a group; see Group for the options.
+
+    profile: `default` (a lone packet arrives within 0.1 s), `latency` (within 5 ms), `throughput`; what is given as
+    an option of its own wins over the profile. copy_mode: `packet`, `meta` or `none`; copy_range: bytes copied of each
+    packet, 0 all. qthreshold: packets, qtimeout: 1/100 s, nlbufsiz: bytes the kernel gathers. socket_buffer,
+    max_socket_buffer: bytes; it doubles on an overrun. netns: a name or a path. label: becomes `raw.label`.
+    max_held_bytes: most memory that packets, memoryviews and columns which are kept may hold.
+
+    Raises KernelError: it names the reader where the group is taken, or the missing capability.
+    """
+    return Group(group, **options)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The dead-letter file: rows that a database refuses, a JSON object a line, with the reason.
+
+A row is on the disk before the database is told that it was passed over. Should the process die in between, the row is
+refused once more after the restart; its number says that it is here already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nflowlevel.spool.sink import Unavailable
+
+if TYPE_CHECKING:
+    from nflowlevel.spool.rows import Rows
+    from nflowlevel.spool.sink import Refused
+
+#: The last line is looked for in so many bytes at the end; no row is longer.
+_TAIL_BYTES = 1 << 20
+
+
+class DeadLetters:
+    """One file, of one writer. It is made when the first row is refused."""
+
+    def __init__(self, path: Path, writer: str) -> None:
+        self.path = path
+        self._writer = writer
+        self._fd = -1
+        self._last = 0
+
+    def write(self, rows: Rows, error: Refused, into: str) -> None:
+        """Append the rows, each with the reason, and bring them to the disk; what is here already is left out.
+
+        Unavailable: the file cannot be written. Nothing of these rows is in it then.
+        """
+        try:
+            self._open()
+            numbered = enumerate(rows.dicts(), rows.first)
+            lines = [self._line(number, values, error, into) for number, values in numbered if number > self._last]
+            self._append("".join(lines).encode("utf-8", "surrogatepass"))
+        except OSError as problem:
+            self.close()
+            hint = "make room, or set dead_letter_file to another place; the rows wait"
+            raise Unavailable(f"write {self.path}: {problem.strerror} — {hint}") from problem
+        self._last = max(self._last, rows.last)
+
+    def _line(self, number: int, values: dict[str, str], error: Refused, into: str) -> str:
+        entry = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "writer": self._writer,
+            "row": number,
+            "into": into,
+            "code": error.code,
+            "reason": str(error),
+            "values": values,
+        }
+        return json.dumps(entry, ensure_ascii=False) + "\n"
+
+    def _open(self) -> None:
+        if self._fd >= 0:
+            return
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        size = os.fstat(self._fd).st_size
+        tail = os.pread(self._fd, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+        whole, _, torn = tail.rpartition(b"\n")
+        if torn:  # a process that died in the middle of a line
+            os.ftruncate(self._fd, size - len(torn))
+        for line in reversed(whole.split(b"\n")):
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                entry = json.loads(line)
+                if entry["writer"] == self._writer:
+                    self._last = max(self._last, int(entry["row"]))
+                    return
+
+    def _append(self, data: bytes) -> None:
+        size = os.fstat(self._fd).st_size
+        try:
+            written = os.write(self._fd, data)
+            while written < len(data):
+                written += os.write(self._fd, data[written:])
+            os.fdatasync(self._fd)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, size)
+            raise
+
+    def close(self) -> None:
+        """Close the file; it is opened again when it is needed."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Feed: from the receive loop to one database thread: the ring and the spool as one queue, in the order of arrival.
+
+- One thread puts and never waits for the other. One takes; what it took stays in front until it is done, or refused.
+- Rows have ascending numbers, so the oldest row is in front wherever it lies: what memory cannot hold goes to disk, and
+  when the disk is nearly drained and the ring is empty new rows go to the ring again. Whoever has the lower number is
+  taken first.
+- At every moment records == written + pending + sum(dropped): each row is counted where its fate is decided.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import ClassVar, Literal, TypeAlias
+
+from nflowlevel.logs import Limited, log
+from nflowlevel.spool.ring import Ring
+from nflowlevel.spool.rows import Layout, Rows, joined
+from nflowlevel.spool.spool import Spool
+from nflowlevel.stats import OutputStats, counter
+
+#: What to do with a row for which the ring has no room.
+WhenFull: TypeAlias = Literal["spool", "drop_newest", "drop_oldest"]
+
+#: How long a spool that cannot be read for the moment is left alone.
+_PAUSE_SECS = 1.0
+
+_WHY = {
+    "ring_full": "the ring in memory is full",
+    "spool_full": "the ring in memory is full, and the spool reached spool_max_bytes",
+    "spool_error": "the ring in memory is full, and the spool cannot be written",
+}
+
+
+class SQLStats(OutputStats):
+    """What became of the records given to a database output."""
+
+    reasons: ClassVar[Mapping[str, str]] = {
+        "ring_full": "The ring in memory was full, and `when_full` said to drop.",
+        "spool_full": "The ring was full, and the spool had reached `spool_max_bytes`.",
+        "spool_error": "The ring was full and the spool could not be written, or what was in it could not be read.",
+        "refused": "The database refused the row itself; it is in the dead-letter file, with the reason.",
+        "stop": "The row was not in the database before the daemon had to stop, and there was no spool to keep it.",
+    }
+
+    pending = counter("records", "Records waiting for the database, in memory or spooled.", gauge=True, always=True)
+    spooled = counter("records", "Records among them that wait on disk.", gauge=True)
+    spooled_bytes = counter("bytes", "Size of the spool's files.", gauge=True)
+
+
+class Feed:
+    """The queue; see above. `name` is the output's, for messages."""
+
+    def __init__(
+        self, ring: Ring, spool: Spool | None, when_full: WhenFull, stats: SQLStats, *, name: str = "database"
+    ) -> None:
+        self._ring, self._spool, self._when_full, self._stats, self._name = ring, spool, when_full, stats, name
+        self._changed = threading.Condition(stats.lock)
+        self._limited = Limited()
+        self._next = 1
+        self._spilling = False
+        self._woken = False
+        self._closed = False
+        self._lost = 0
+
+    def open(self) -> None:
+        """Open the spool; what an earlier run left in it is pending again."""
+        if not self._spool:
+            return
+        self._spool.open()
+        with self._changed:
+            self._stats.records += self._spool.rows
+            self._stats.pending += self._spool.rows
+            self._gauge()
+
+    # The producer's
+
+    def put(self, layout: Layout, count: int, data: bytes) -> None:
+        """Queue `count` rows, or count them as dropped; never waits for the database."""
+        if not count:
+            return
+        rows = Rows(layout, self._number(count), count, data)
+        with self._changed:
+            self._stats.records += count
+            if self._closed:
+                self._stats.drop("stop", count)
+                return
+            self._stats.pending += count
+            rest = self._keep(rows)
+            self._stats.pending_bytes = self._ring.bytes
+            self._changed.notify()
+        if rest:
+            self._spill(rest)
+
+    def _number(self, count: int) -> int:
+        if self._spool:
+            return self._spool.number(count)
+        first, self._next = self._next, self._next + count
+        return first
+
+    def _keep(self, rows: Rows) -> Rows | None:
+        """Put rows into the ring, or drop some; return those for the spool."""
+        if self._when_full == "drop_oldest":
+            self._refuse("ring_full", self._ring.push(rows))
+            return None
+        self._spilling = self._spilling and not self._may_stop_spilling()
+        rest = rows if self._spilling else self._ring.put(rows)
+        if rest and (self._when_full == "drop_newest" or not self._spool):
+            self._refuse("ring_full", rest.count)
+            return None
+        return rest
+
+    def _may_stop_spilling(self) -> bool:
+        """Tell whether the ring may be used again: a few rows in the spool do not matter, they are taken first.
+
+        To wait until nothing is in the spool would mean, while packets keep coming, to use the disk for ever.
+        """
+        waiting = self._spool.rows if self._spool else 0
+        return not waiting or (not self._ring.rows and waiting <= self._ring.size // 2)
+
+    def _spill(self, rows: Rows) -> None:
+        """Put rows into the spool; if it takes none, into what room the ring has again: the numbers keep the order."""
+        assert self._spool
+        kept = self._spool.append(rows)
+        with self._changed:
+            self._spilling = True
+            if not kept and (rest := self._ring.put(rows)):
+                self._refuse(self._why_not(), rest.count)
+            self._gauge()
+            self._changed.notify()
+
+    def _refuse(self, reason: str, count: int) -> None:
+        """Drop rows for which there is no room."""
+        if count:
+            self._drop(reason, count)
+            self._limited(logging.ERROR, reason, f"{self._name}: {_WHY[reason]}: rows are dropped")
+
+    def _why_not(self) -> str:
+        return "spool_error" if self._spool and self._spool.problem else "spool_full"
+
+    # The consumer's
+
+    def take(self, max_rows: int, max_bytes: int, timeout: float) -> Rows | None:
+        """Return the oldest rows, at least one, neighbours of one layout; the same again until they are done.
+
+        None if nothing came within `timeout` seconds, after `wake`, and after `close`.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._has_news, max(0.0, end - time.monotonic()))
+                if self._woken or self._closed or not self._waits():
+                    self._woken = False
+                    return None
+                parts = [] if self._spool_is_first() else self._ring.take(max_rows, max_bytes)
+            if parts:
+                return joined(parts)
+            if rows := self._take_from_spool(max_rows, max_bytes, end):
+                return rows
+            if time.monotonic() >= end:
+                return None
+
+    def done(self, number: int) -> int:
+        """Count all rows up to `number` as written, wherever they wait; return how many they were."""
+        return self._finish(number, 0)
+
+    def refused(self, number: int, reason: str) -> None:
+        """Count the oldest row, `number`, as refused; it is in the dead-letter file."""
+        self._limited(logging.ERROR, "refused", f"{self._name} refused a row, it is in the dead-letter file: {reason}")
+        self._finish(number, 1)
+
+    def wake(self) -> None:
+        """Have `take` return at once."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify()
+
+    def _waits(self) -> bool:
+        return bool(self._ring.rows or (self._spool and self._spool.rows))
+
+    def _has_news(self) -> bool:
+        return self._woken or self._closed or self._waits()
+
+    def _spool_is_first(self) -> bool:
+        if not self._spool or not self._spool.rows:
+            return False
+        in_ring, in_spool = self._ring.first, self._spool.first
+        return in_spool is not None and (in_ring is None or in_spool < in_ring)
+
+    def _take_from_spool(self, max_rows: int, max_bytes: int, end: float) -> Rows | None:
+        if not self._spool:
+            return None
+        rows = self._spool.take(max_rows, max_bytes)
+        with self._changed:
+            self._gauge()
+            if not rows and self._spool.rows:  # it cannot be read for now: not again and again without a pause
+                pause = min(_PAUSE_SECS, end - time.monotonic())
+                self._changed.wait_for(lambda: self._woken or self._closed, max(0.0, pause))
+        return rows
+
+    def _finish(self, number: int, refused: int) -> int:
+        """Remove the rows up to `number`; all but the last `refused` of them are written."""
+        in_spool, spool_bytes = self._spool.done(number) if self._spool else (0, 0)
+        with self._changed:
+            in_ring, ring_bytes = self._ring.done(number)
+            rows = in_ring + in_spool
+            refused = min(refused, rows)
+            self._drop("refused", refused)
+            self._stats.pending -= rows - refused
+            self._stats.written += rows - refused
+            self._stats.bytes += ring_bytes + spool_bytes
+            self._gauge()
+        return rows
+
+    # Both
+
+    def close(self) -> None:
+        """Move what is in the ring to the spool, or drop it, and close the spool; nothing changes after that."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            parts = self._ring.clear()
+            self._changed.notify()
+        self._save(parts)
+        if self._spool:
+            self._spool.close()
+        with self._changed:
+            self._gauge()
+
+    def _save(self, parts: list[Rows]) -> None:
+        """Put the rows of the ring into the spool: their numbers bring them back in order."""
+        dropped: dict[str, int] = {}
+        for rows in parts:
+            if not self._spool or self._when_full != "spool":
+                dropped["stop"] = dropped.get("stop", 0) + rows.count
+            elif not self._spool.append(rows, at_once=True):
+                dropped[self._why_not()] = dropped.get(self._why_not(), 0) + rows.count
+        with self._changed:
+            for reason, count in dropped.items():
+                self._drop(reason, count)
+        if dropped:
+            log.error("%s: rows that were not written before the stop, dropped: %d", self._name, sum(dropped.values()))
+
+    def _drop(self, reason: str, count: int) -> None:
+        if count:
+            self._stats.pending -= count
+            self._stats.drop(reason, count)
+
+    def _gauge(self) -> None:
+        """Show what is where, and count what the spool lost."""
+        self._stats.pending_bytes = self._ring.bytes
+        if not self._spool:
+            return
+        self._stats.sync_errors = self._spool.sync_errors
+        self._stats.spooled, self._stats.spooled_bytes = self._spool.rows, self._spool.bytes
+        lost, self._lost = self._spool.lost - self._lost, self._spool.lost
+        self._drop("spool_error", lost)

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Compares a table with the stack that fills it: what is not stored, what stays empty, what does not fit.
+
+A database refuses a value that its column cannot hold, and with it the row, which then lies in the dead-letter file: an
+administrator wants to know before. The rules are about what packets can carry, not about the width of a key's type: no
+interface has an index above 2^31, and a rule's prefix has 127 characters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from nflowlevel.records.keys import Key
+from nflowlevel.records.render import AS_NUMBER, TIME
+from nflowlevel.sql.database import INTEGER_BITS, NUMBERS, Column, Members, match
+
+_MOST_BY_TYPE = {"uint8": 0xFF, "uint16": 0xFFFF, "uint32": 0xFFFF_FFFF, "uint64": 0xFFFF_FFFF_FFFF_FFFF, "bool": 1}
+_INT_MAX = 0x7FFF_FFFF
+#: Numbers that never use the whole width of their type.
+_MOST: Mapping[str, int] = {
+    **dict.fromkeys(("oob.ifindex_in", "oob.ifindex_out", "oob.physindev", "oob.physoutdev"), _INT_MAX),
+    **dict.fromkeys(("tcp.res1", "tcp.offset", "tcp.reserved", "ip.ihl"), 15),
+    "tcp.res2": 3,
+    "oob.hook": 8,
+    "oob.family": 12,
+    "oob.time.usec": 999_999,
+    "ip6.flowlabel": 0xFFFFF,
+    "raw.pktcount": 1,
+    "raw.pktlen": 0xFFFF,
+    "raw.mac.addrlen": 8,
+    "vlan.id": 0xFFF,
+    "vlan.priority": 7,
+}
+#: Characters that a text can have. Of a link-layer header it is those of Ethernet; tunnels may have longer ones.
+_LONGEST: Mapping[str, int] = {"addr": 39, "addr4": 15, "mac": 23, "macbytes": 41, "ifname": 15}
+_LONGEST_PREFIX = 127
+#: By the plugin that publishes it: a name of nfacct; family, table and name of nftables with dots between.
+_LONGEST_NAME = {"NFACCT": 31, "NFTCOUNTER": 6 + 1 + 255 + 1 + 255}
+#: Bytes that are stored as bytes.
+_MOST_BYTES: Mapping[str, int] = {"raw.pkt": 0xFFFF, "raw.mac": 14, "raw.l2hdr": 14, "raw.mac.saddr": 8, "ct": 1024}
+_ADDRESS_BYTES, _HARDWARE_BYTES = 16, 6
+
+_ADDRESS_KINDS = frozenset(("addr", "addr4", "addrbin"))
+_BINARY = frozenset(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "bytea"))
+_BOOLEAN = ("boolean", "bool")
+#: Where a column of 64 bits ends no counter gets: 9 exabytes.
+_WIDE = (1 << 63) - 1
+
+
+class Comparison(NamedTuple):
+    """A table beside a stack."""
+
+    stored: list[Column]
+    """The columns that are filled."""
+    without_column: list[str]
+    """Keys that are not stored."""
+    without_key: list[str]
+    """Columns that stay empty: nothing of the stack fills them."""
+    problems: list[str]
+    """What would be refused, or stored as something else."""
+    remarks: list[str]
+    """What one should know, and need not mend."""
+
+
+def compare(columns: Sequence[Column], members: Members) -> Comparison:
+    """Return what becomes of the stack's keys in these columns: of the table, or of a procedure's arguments."""
+    stored = match(columns, members, arguments=False)
+    keys = dict(members)
+    problems, remarks = [], []
+    for column in stored:
+        name = column.item.removesuffix(AS_NUMBER)
+        key = keys.get(name, name)
+        problems += [f"{_described(column)}: {why}" for why in _problems(column, key)]
+        remarks += [f"{_described(column)}: {why}" for why in _remarks(column, key)]
+    filled = {column.name for column in stored}
+    return Comparison(
+        stored,
+        [name for name, key in members if not _is_stored(name, key, stored, keys)],
+        [column.name for column in _own(columns) if column.name not in filled and not column.automatic],
+        problems,
+        remarks,
+    )
+
+
+def _own(columns: Sequence[Column]) -> Sequence[Column]:
+    """Leave out the table's own number."""
+    return columns[1:] if columns and columns[0].name.startswith("_") else columns
+
+
+def _described(column: Column) -> str:
+    size = f"({column.size})" if column.size is not None else ""
+    return f"{column.name} {column.type}{size}"
+
+
+def _is_stored(name: str, key: Key | str, stored: Sequence[Column], keys: Mapping[str, Key | str]) -> bool:
+    """Tell whether a key is in the table: by itself, or an address in another form, or the time as one value."""
+    items = {column.item.removesuffix(AS_NUMBER) for column in stored}
+    if name in items or (TIME in items and name in (f"{TIME}.sec", f"{TIME}.usec")):
+        return True
+    others = (keys[item] for item in items if item in keys)
+    return isinstance(key, Key) and any(
+        isinstance(other, Key) and other.field == key.field and {key.kind, other.kind} <= _ADDRESS_KINDS
+        for other in others
+    )
+
+
+# -- what does not fit ------------------------------------------------------------------------------------------------
+
+
+def _problems(column: Column, key: Key | str) -> Iterator[str]:
+    """Yield what the column cannot hold. Of a column that a plugin of somebody's adds nothing is known."""
+    if column.item == TIME:
+        if column.type in NUMBERS:
+            yield f"{TIME} is a date with a time, no number"
+        return
+    if isinstance(key, str):
+        return
+    most = _most(column, key)
+    if most is None:
+        yield from _problems_of_text(column, key)
+    elif column.type in _BOOLEAN:
+        if most > 1:
+            yield f"{key.name} goes up to {most}"
+    elif column.type in INTEGER_BITS:
+        limit = _limit(column.type)
+        if most > limit and limit < _WIDE:
+            yield f"{key.name} goes up to {most}, the column to {limit}"
+    elif column.size is not None and column.type not in NUMBERS and len(str(most)) > column.size:
+        yield f"{key.name} has up to {len(str(most))} digits"
+
+
+def _problems_of_text(column: Column, key: Key) -> Iterator[str]:
+    if column.type in NUMBERS:
+        yield f"{key.name} is no number"
+    elif column.size is not None:
+        length, unit = _length(column, key)
+        if length > column.size:
+            yield f"{key.name} has up to {length} {unit}"
+
+
+def _remarks(column: Column, key: Key | str) -> Iterator[str]:
+    if not isinstance(key, Key):
+        return
+    if column.item.endswith(AS_NUMBER) and key.kind == "addr":
+        yield f"{key.name} as a number is IPv4 only, of IPv6 packets it is empty"
+    most = _most(column, key)
+    if most is not None and column.type in INTEGER_BITS and most > _limit(column.type) >= _WIDE:
+        yield f"{key.name} above {_limit(column.type)} does not fit; no packets count that far"
+
+
+def _limit(type_: str) -> int:
+    bits, signed = INTEGER_BITS[type_]
+    return (1 << bits - signed) - 1
+
+
+def _most(column: Column, key: Key) -> int | None:
+    """Return the largest number that the key can have; None where it is no number."""
+    if column.item.endswith(AS_NUMBER):
+        return _MOST_BY_TYPE["uint32"]
+    return _MOST.get(key.name, _MOST_BY_TYPE.get(key.type))
+
+
+def _length(column: Column, key: Key) -> tuple[int, str]:
+    """Return how many bytes or characters a text or raw key can have in this column."""
+    if key.type in ("raw", "rawstr"):
+        most = _ADDRESS_BYTES if key.kind == "addrbin" else _MOST_BYTES.get(key.name, _HARDWARE_BYTES)
+        return (most, "bytes") if column.type in _BINARY else (2 + 2 * most, "characters")
+    if column.type in _BINARY and key.type == "ipaddr":
+        return _ADDRESS_BYTES, "bytes"
+    if key.name == "sum.name":
+        return _LONGEST_NAME.get(key.plugin, 0), "characters"
+    return _LONGEST.get(key.kind, _LONGEST_PREFIX), "characters"

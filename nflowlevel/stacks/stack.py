@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Stacks: inputs, filters and outputs wired as the configuration says, keys resolved once.
+
+`build` turns a configuration into stacks without touching kernel or disk, so a check can do it too; every mistake is a
+ConfigError with file and line. `Stack.open` starts one. A stack that fails to start, or whose target is away, takes no
+other stack with it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from nflowlevel.errors import ConfigError, NflowError, nearest
+from nflowlevel.logs import Limited, log
+from nflowlevel.options import ConfigErrors
+from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin, Filter, Input, Member, Output
+from nflowlevel.records.keys import Key
+from nflowlevel.stacks.registry import find_plugin
+
+if TYPE_CHECKING:
+    from nflowlevel.records.batch import Batch
+    from nflowlevel.stacks.config import Config, StackItem, StackLine
+
+
+def told(error: Exception) -> str:
+    """Return an error as part of a message: ours and the system's speak for themselves, the others need their type."""
+    return str(error) if isinstance(error, NflowError | OSError) else f"{type(error).__name__}: {error}"
+
+
+class Source:
+    """An input and the stacks it feeds: each batch goes to the newest stack first, to the oldest last, as in ulogd2."""
+
+    def __init__(self, input_: Input[Any]) -> None:
+        self.input = input_
+        self.stacks: list[Stack] = []
+        self.is_open = False
+
+    def open(self) -> None:
+        """Open the input once, for all its stacks."""
+        if not self.is_open:
+            self.input.open()
+            self.is_open = True
+
+    def receive(self) -> int:
+        """Take in one batch and deliver it; the number of its records."""
+        batch = self.input.receive()
+        if batch:
+            self._deliver(batch)
+        return len(batch)
+
+    def drain(self) -> None:
+        """Stop the input and deliver all that it still holds."""
+        for batch in self.input.drain():
+            self._deliver(batch)
+
+    def _deliver(self, batch: Batch) -> None:
+        for stack in reversed(self.stacks):
+            if stack.is_open:
+                stack.deliver(batch)
+
+    def close(self) -> None:
+        """Close the input; may be called again."""
+        self.is_open = False
+        self.input.close()
+
+
+class Stack:
+    """One line of the configuration: a source, filters, an output."""
+
+    def __init__(self, text: str, source: Source, filters: list[Filter[Any]], output: Output[Any]) -> None:
+        self.text = text
+        self.source = source
+        self.filters = filters
+        self.output = output
+        self.is_open = False
+        #: Records that a fault of a plugin of this stack cost.
+        self.dropped = 0
+        self._adds = any(plugin.adds for plugin in filters)
+        self._limited = Limited()
+
+    def open(self) -> None:
+        """Start output, filters, then the source: nothing is received before it can be delivered.
+
+        What one of them raises is raised here when all is closed again; it may then be called once more.
+        """
+        try:
+            for plugin in (self.output, *self.filters):
+                plugin.open()
+            self.is_open = True
+            self.source.open()
+        except BaseException:
+            # Nothing was received, so there is nothing to wait for.
+            self.close(0.0)
+            raise
+
+    def deliver(self, batch: Batch) -> None:
+        """Send a batch through filters and output.
+
+        A plugin that fails loses this batch, for this stack only: counted, and logged.
+        """
+        plugin: AnyPlugin = self.output
+        try:
+            if self._adds:
+                batch = batch.copy()
+            for plugin in self.filters:
+                chosen = plugin.process(batch)
+                if chosen is None:  # a plugin in Python that forgot its `return` would lose everything in silence
+                    raise TypeError("process() returned None instead of a batch")
+                batch = chosen
+                if not batch:
+                    return
+            plugin = self.output
+            self.output.write(batch)
+        except Exception as error:
+            # What filters had let pass when it happened.
+            self.dropped += len(batch)
+            lost = f"{self.dropped} records of stack {self.text} lost so far"
+            self._limited(logging.ERROR, plugin.instance, f"{plugin}: {told(error)}; {lost}")
+            log.debug("the failure in full", exc_info=True)
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Close output and filters; the source belongs to all its stacks. May be called again."""
+        self.is_open = False
+        for plugin in (*self.filters, self.output):
+            try:
+                plugin.close(timeout)
+            except Exception as error:
+                log.error("close %s of stack %s: %s", plugin, self.text, told(error))
+
+
+def build(config: Config) -> list[Stack]:
+    """Build all stacks of a configuration; ConfigErrors with everything that is wrong in it."""
+    errors: list[ConfigError] = list(config.errors)
+    sources: dict[str, Source] = {}
+    stacks: list[Stack] = []
+    for line in config.stacks:
+        try:
+            stacks.append(_build_stack(config, line, sources))
+        except ConfigErrors as several:
+            errors += [error for error in several.errors if str(error) not in map(str, errors)]
+    errors += _claimed_twice(config, sources.values())
+    if errors:
+        raise ConfigErrors(errors)
+    return stacks
+
+
+def _claimed_twice(config: Config, sources: Iterable[Source]) -> Iterator[ConfigError]:
+    """Yield an error for each input that wants what another has: it could never start."""
+    holders: dict[str, str] = {}
+    for source in sources:
+        instance, claims = source.input.instance, source.input.claims
+        holder = holders.setdefault(claims, instance)
+        if claims and holder != instance:
+            line = config.sections[instance].line if instance in config.sections else 0
+            message = f"[{instance}] {claims} is read by [{holder}] already; let both stacks begin with {holder}"
+            yield ConfigError(message, file=config.file, line=line)
+
+
+def _build_stack(config: Config, line: StackLine, sources: dict[str, Source]) -> Stack:
+    plugins = _plugins(config, line, sources)
+    wrong = [*_misplaced(plugins), *_mismatches(plugins)]
+    if wrong:
+        raise _errors(config, line, wrong)
+    members = _resolve(config, line, plugins)
+    first, *filters, output = plugins
+    assert isinstance(first, Input)
+    assert isinstance(output, Output)
+    output.bind(members)
+    source = sources.setdefault(first.instance, Source(first))
+    stack = Stack(line.text, source, filters, output)  # type: ignore[arg-type]
+    for plugin in (*filters, output):
+        plugin.netns = getattr(first.options, "network_namespace_path", "") or None
+        plugin.input = first
+    source.stacks.append(stack)
+    return stack
+
+
+def _plugins(config: Config, line: StackLine, sources: dict[str, Source]) -> list[AnyPlugin]:
+    """Make the instances of a stack; a source that an earlier stack has is taken from there."""
+    plugins: list[AnyPlugin] = []
+    errors: list[ConfigError] = []
+    for item in line.items:
+        try:
+            plugins.append(_plugin(config, line, item, sources))
+        except ConfigErrors as several:
+            errors += several.errors
+    if errors:
+        raise ConfigErrors(errors)
+    return plugins
+
+
+def _plugin(config: Config, line: StackLine, item: StackItem, sources: dict[str, Source]) -> AnyPlugin:
+    try:
+        plugin = find_plugin(item.plugin)
+    except NflowError as error:
+        raise _errors(config, line, [str(error)]) from None
+    known = sources.get(item.instance)
+    if known and type(known.input) is plugin:
+        return known.input
+    options: Any = config.options(line, item, plugin.Options)
+    return plugin(item.instance, options)
+
+
+def _misplaced(plugins: list[AnyPlugin]) -> Iterator[str]:
+    """Yield what is wrong with the order of a stack: input, filters, output."""
+    if not isinstance(plugins[0], Input):
+        yield f"a stack begins with an input, but {plugins[0]} is none"
+    if not isinstance(plugins[-1], Output):
+        yield f"a stack ends with an output, but {plugins[-1]} is none"
+    for plugin in plugins[1:-1]:
+        if not isinstance(plugin, Filter):
+            yield f"between the first and the last there are filters only, but {plugin} is none"
+
+
+def _mismatches(plugins: list[AnyPlugin]) -> Iterator[str]:
+    """Yield where a plugin gets data of a type it cannot take."""
+    data: str | None = None
+    for plugin in plugins:
+        if data and not isinstance(plugin, Input) and data not in plugin.accepts:
+            remedy = "; put a BASE between" if data == "raw" else ""
+            yield f"{plugin} takes {' or '.join(sorted(plugin.accepts))} but gets {data}{remedy}"
+        if not isinstance(plugin, Output) and plugin.provides:
+            data = plugin.provides
+
+
+def _resolve(config: Config, line: StackLine, plugins: list[AnyPlugin]) -> tuple[Member, ...]:
+    """Bind each key that is read to its nearest publisher; return what the output gets, in the order of members."""
+    nearest_key: dict[str, Key | str] = {}
+    wrong = []
+    for plugin in plugins:
+        if plugin.consumes != ANY_KEYS:
+            for name in plugin.consumes:
+                if not name.startswith("[") and name not in nearest_key:
+                    hint = nearest(name, nearest_key)
+                    wrong.append(f"{plugin} needs the key {name}, which no plugin before it publishes{hint}")
+        # A name published again keeps its first place and takes the newer value.
+        nearest_key.update((key.name, key) for key in plugin.published())
+        nearest_key.update((name, name) for name in plugin.adds)
+    if wrong:
+        raise _errors(config, line, wrong)
+    wanted = plugins[-1].consumes
+    names: Iterable[str] = nearest_key if wanted == ANY_KEYS else (name.strip("[]") for name in wanted)
+    return tuple((name, nearest_key[name]) for name in names if name in nearest_key)
+
+
+def _errors(config: Config, line: StackLine, messages: list[str]) -> ConfigErrors:
+    return ConfigErrors(
+        ConfigError(f"stack={line.text}: {message}", file=config.file, line=line.line) for message in messages
+    )

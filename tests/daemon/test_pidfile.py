@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The pid file, with a second process that holds the lock. What the daemon does with it is in test_daemon.py."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from nflowlevel.daemon.pidfile import PidFile
+from nflowlevel.errors import NflowError
+
+_HOLD = """
+import sys
+from nflowlevel.daemon.pidfile import PidFile
+PidFile(sys.argv[1]).create()
+print("holds", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def held(path: Path) -> Iterator[int]:
+    """Another process has the pid file until the block ends, and then dies without removing it."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdin
+    assert child.stdout
+    try:
+        assert child.stdout.readline() == "holds\n"
+        yield child.pid
+    finally:
+        child.kill()
+        child.wait()
+        child.stdin.close()
+        child.stdout.close()
+
+
+def test_created_and_removed(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    file = PidFile(str(path))
+    file.create()
+    assert path.read_text() == f"{os.getpid()}\n"
+    file.remove()
+    assert not path.exists()
+    file.remove()
+
+
+def test_a_living_holder_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    with held(path) as pid, pytest.raises(NflowError, match=f"pid file {path}: process {pid} runs already"):
+        PidFile(str(path)).create()
+    assert path.read_text() == f"{pid}\n"
+
+
+def test_what_a_dead_holder_left_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    with held(path):
+        pass
+    assert path.exists()
+    file = PidFile(str(path))
+    file.create()
+    assert path.read_text() == f"{os.getpid()}\n"
+    file.remove()
+
+
+@pytest.mark.parametrize("content", ["", "nonsense\n", "1\n", f"{os.getpid()}\n", "9" * 100])
+def test_the_content_decides_nothing(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "pid"
+    path.write_text(content)
+    file = PidFile(str(path))
+    file.create()
+    assert path.read_text() == f"{os.getpid()}\n"
+    file.remove()
+
+
+def test_a_file_removed_by_its_holder_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock of a file without a name guards nothing: the new one is locked instead."""
+    path = tmp_path / "pid"
+    real_open = os.open
+    opened: list[int] = []
+
+    def open_and_lose(*args: object) -> int:
+        opened.append(real_open(*args))  # type: ignore[arg-type]
+        if len(opened) < 3:
+            path.unlink()
+        if len(opened) == 2:
+            path.write_text("another's\n")
+        return opened[-1]
+
+    monkeypatch.setattr(os, "open", open_and_lose)
+    file = PidFile(str(path))
+    file.create()
+    monkeypatch.undo()
+    assert len(opened) == 3
+    assert path.read_text() == f"{os.getpid()}\n"
+    file.remove()
+
+
+def test_a_directory_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(NflowError, match=f"pid file {tmp_path}/missing/pid: No such file or directory"):
+        PidFile(f"{tmp_path}/missing/pid").create()
+
+
+def test_removal_is_tried_only(tmp_path: Path) -> None:
+    """An unprivileged daemon may be unable to remove what root created."""
+    directory = tmp_path / "run"
+    directory.mkdir()
+    file = PidFile(str(directory / "pid"))
+    file.create()
+    directory.rename(tmp_path / "elsewhere")
+    file.remove()
+    assert (tmp_path / "elsewhere/pid").exists()

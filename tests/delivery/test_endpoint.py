@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The endpoint answers whoever asks, whatever other clients do."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from nflowlevel.delivery import endpoint
+from nflowlevel.delivery.endpoint import Answer, Endpoint
+from nflowlevel.errors import OutputError
+from tests.fix_lines import no_descriptor_left, wait_for
+
+Serve = Callable[..., Endpoint]
+
+
+def hello(accept: str) -> tuple[str, bytes]:
+    return "text/plain", f"hello {accept}".encode()
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Return a function that starts endpoints; they leave neither descriptors nor threads."""
+    endpoints: list[Endpoint] = []
+
+    def started(answer: Answer = hello, host: str = "127.0.0.1", port: int = 0) -> Endpoint:
+        endpoints.append(Endpoint(host, port, "/metrics", answer))
+        return endpoints[-1]
+
+    with no_descriptor_left():
+        yield started
+        for each in endpoints:
+            each.close()
+            each.close()
+        assert not [thread.name for thread in threading.enumerate() if "/metrics" in thread.name]
+
+
+def connect(served: Endpoint) -> socket.socket:
+    host, _, port = served.url.split("/")[2].rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), 10)
+
+
+def get(served: Endpoint, path: str = "/metrics", method: str = "GET", **headers: str) -> tuple[int, bytes, str | None]:
+    host, _, port = served.url.split("/")[2].rpartition(":")
+    client = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=10)
+    with contextlib.closing(client):
+        client.request(method, path, headers=headers)
+        with client.getresponse() as response:
+            return response.status, response.read(), response.headers["Content-Type"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_page(serve: Serve, host: str) -> None:
+    served = serve(host=host)
+    with urllib.request.urlopen(served.url, timeout=10) as response:
+        assert (response.read(), response.headers["Server"]) == (b"hello ", "nflowlevel")
+    assert get(served, "/metrics?x=1", Accept="text/x") == (200, b"hello text/x", "text/plain")
+    assert get(served, method="HEAD") == (200, b"", "text/plain")
+
+
+def test_other_paths_and_methods(serve: Serve) -> None:
+    served = serve()
+    status, text, _ = get(served, "/")
+    assert status == 404
+    assert b"see /metrics" in text
+    assert get(served, method="POST")[0] == 501
+
+
+def test_answer_that_fails(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    fails = True
+
+    def answer(accept: str) -> tuple[str, bytes]:
+        if fails:
+            raise ValueError("no counters today")
+        return hello(accept)
+
+    served = serve(answer)
+    assert get(served)[0] == 500
+    assert "no counters today" in caplog.text
+    fails = False
+    assert get(served)[0] == 200
+
+
+def test_silent_clients_give_way_to_new_ones(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = serve()
+    silent = [connect(served) for _ in range(20)]
+    assert get(served)[0] == 200
+    assert [sock.recv(1) for sock in silent[:12]] == [b""] * 12
+    for sock in silent:
+        sock.close()
+
+
+def test_client_that_does_not_read_is_given_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint._Handler, "timeout", 0.2)
+    served = serve(lambda _: ("text/plain", bytes(64 << 20)))
+    with connect(served) as slow:
+        slow.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert len(get(served)[1]) == 64 << 20
+        wait_for(lambda: not served._server._clients)
+
+
+def test_clients_that_break_off(serve: Serve) -> None:
+    served = serve(lambda _: ("text/plain", bytes(1 << 20)))
+    for request in (b"", b"GET /metrics HTTP/1.0\r\n\r\n", b"\xff\n\n", b"GET " + b"x" * 70000 + b" HTTP/1.0\r\n\r\n"):
+        with connect(served) as client, contextlib.suppress(OSError):
+            client.sendall(request)
+    assert get(served)[0] == 200
+
+
+def test_close_cuts_clients_off(serve: Serve) -> None:
+    served = serve()
+    with connect(served) as client:
+        wait_for(lambda: served._server._clients)
+        served.close()
+        assert client.recv(1) == b""
+
+
+def test_address_that_cannot_be_listened_on(serve: Serve) -> None:
+    served = serve()
+    port = int(served.url.split("/")[2].rpartition(":")[2])
+    with pytest.raises(OutputError, match=rf"listen on 127.0.0.1:{port}: Address already in use — choose another port"):
+        Endpoint("127.0.0.1", port, "/metrics", hello)
+    with pytest.raises(OutputError, match=r"listen on 192.0.2.1:1: Cannot assign"):
+        Endpoint("192.0.2.1", 1, "/metrics", hello)
+    with pytest.raises(OutputError, match=r"listen on no host:1"):
+        Endpoint("no host", 1, "/metrics", hello)

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which prefilters are pinned, who uses them, and that the doctor speaks of them only where that matters."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nflowlevel.binding import bpf
+from nflowlevel.doctor import census
+from nflowlevel.doctor.groups import Finding
+from nflowlevel.prefilter import generation, pins
+from nflowlevel.prefilter.prefilter import Prefilter
+from tests.fix_lines import wait_for
+from tests.fix_netns import Netns
+from tests.fix_nobody import run_as_nobody
+from tests.fix_prefilter import needs_bpf
+from tests.fix_program import bpffs
+
+__all__ = ["bpffs"]
+
+pytestmark = [pytest.mark.kernel, needs_bpf]
+
+
+def load(bpffs: Path, name: str = "ssh", **rules: str) -> None:
+    """Load and pin one, and forget it."""
+    with Prefilter(name, bpffs=bpffs, **rules) as pre:
+        pre.pin()
+    if pre.rules.on_exit == "no-match":
+        # The kernel empties it a little later.
+        wait_for(lambda: census.standing(name, bpffs).state == "empty")
+
+
+def ask(netns: Netns, path: str, variant: str = "legacy") -> None:
+    """Put a rule into a namespace that asks what is pinned at `path`."""
+    rule = f"INPUT -m bpf --object-pinned {path} -j NFLOG --nflog-group 7"
+    netns.run(f"iptables-{variant}", "-w", "60", "-A", *rule.split())
+
+
+def check(netns: Netns, bpffs: Path, *configured: str) -> list[Finding]:
+    return list(census.check(netns.name, configured, bpffs))
+
+
+# -- who uses it ------------------------------------------------------------------------------------------------------
+
+
+def test_users_in_all_namespaces(netns: Netns, bpffs: Path) -> None:
+    other = Netns()
+    try:
+        with Prefilter("ssh", bpffs=bpffs) as pre:
+            pre.pin()
+            pre.attach(group=7, netns=other.path)
+            ask(netns, pre.path)
+            found = census.users("ssh", bpffs)
+            assert {line.partition(" -t ")[0].partition(", ")[0] for line in found} == {
+                f"netns {netns.name}: iptables-legacy",
+                f"netns {other.name}: nft table inet nflowlevel-ssh",
+            }
+            assert [line.partition(" -t ")[0] for line in found.rules()] == [f"netns {netns.name}: iptables-legacy"]
+            assert found.with_tables() == [other.name]
+            assert census.owned("ssh", other.name)
+            assert not census.owned("web", other.name)
+            assert list(census.users("web", bpffs)) == []
+    finally:
+        other.close()
+
+
+def test_namespaces_that_cannot_be_entered_are_named(netns: Netns, bpffs: Path) -> None:
+    def look() -> int:
+        print(census.users("ssh", bpffs).unseen)
+        return 0
+
+    status, output = run_as_nobody(look)
+    assert status == 0, output
+    assert f"rules of network namespace {netns.name}" in output
+
+
+# -- how it stands ----------------------------------------------------------------------------------------------------
+
+
+def test_standing(bpffs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(bpffs, on_exit="keep", dports="9")
+    found = census.standing("ssh", bpffs)
+    assert (found.state, found.path, found.layout) == ("active", f"{bpffs}/nflowlevel/ssh/prog", pins.LAYOUT)
+    assert found.rules
+    assert found.rules.dports == "9"
+    load(bpffs, "web")
+    assert census.standing("web", bpffs).state == "empty"
+    layout = pins.LAYOUT
+    monkeypatch.setattr(pins, "LAYOUT", 99)
+    found = census.standing("ssh", bpffs)
+    assert (found.state, found.layout, found.rules) == ("other layout", layout, None)
+
+
+# -- findings ---------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_to_say(netns: Netns, bpffs: Path) -> None:
+    assert check(netns, bpffs) == []
+    load(bpffs, on_exit="keep")
+    load(bpffs, "unused")
+    ask(netns, f"{bpffs}/nflowlevel/ssh/prog")
+    assert check(netns, bpffs) == check(netns, bpffs, "ssh") == []
+
+
+@pytest.mark.parametrize("variant", ["legacy", "nft"])
+def test_empty_and_asked(netns: Netns, bpffs: Path, variant: str) -> None:
+    load(bpffs)
+    for _ in range(3):
+        ask(netns, f"{bpffs}/nflowlevel/ssh/prog", variant)
+    (found,) = check(netns, bpffs)
+    suffix = "-legacy" if variant == "legacy" else ""
+    assert found.status == "problem"
+    assert found.text == (
+        "prefilter ssh is empty, its process has ended: no packet matches, "
+        f"but netns {netns.name}: iptables{suffix} -t filter INPUT rule 1 and 2 more asks it"
+    )
+    assert "on_exit=keep" in found.remedy
+    with Prefilter.take("ssh", bpffs=bpffs):
+        assert check(netns, bpffs) == []
+
+
+def test_another_layout(netns: Netns, bpffs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(bpffs, on_exit="keep")
+    layout = pins.LAYOUT
+    monkeypatch.setattr(pins, "LAYOUT", 99)
+    (found,) = check(netns, bpffs)
+    assert (found.status, found.text) == (
+        "problem",
+        f"prefilter 'ssh' is pinned with layout {layout}, and this version has layout 99",
+    )
+    assert "nflowlevel prefilter remove ssh" in found.remedy
+
+
+@pytest.mark.parametrize("variant", ["legacy", "nft"])
+def test_a_rule_whose_pin_is_gone(netns: Netns, bpffs: Path, variant: str) -> None:
+    load(bpffs, on_exit="keep")
+    path = f"{bpffs}/nflowlevel/ssh/prog"
+    ask(netns, path, variant)
+    Prefilter("ssh", bpffs=bpffs).remove()
+    (found,) = check(netns, bpffs)
+    assert found.status == "problem"
+    assert f"filter INPUT rule 1 names {path}, where nothing is pinned: its table cannot be restored" in found.text
+    assert found.remedy.startswith("nflowlevel prefilter load ssh")
+    # It is as it says.
+    saved = netns.run(f"iptables-{variant}-save").stdout
+    assert netns.run(f"iptables-{variant}-restore", input=saved, check=False).returncode
+    changed = netns.run(f"iptables-{variant}", "-w", "60", "-A", "OUTPUT", check=False)
+    assert (changed.returncode != 0) is (variant == "legacy")
+    load(bpffs, on_exit="keep")
+    netns.run(f"iptables-{variant}", "-w", "60", "-A", "OUTPUT")
+    assert check(netns, bpffs) == []
+
+
+def test_where_no_bpf_file_system_shows_it(netns: Netns, bpffs: Path) -> None:
+    load(bpffs, on_exit="keep")
+    ask(netns, f"{bpffs}/nflowlevel/ssh/prog")
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", bpffs], check=True)
+    try:
+        (found,) = check(netns, bpffs)
+        assert (found.status, "shows here whether that is pinned" in found.text) == ("hint", True)
+        problem, *_ = check(netns, bpffs, "ssh")
+        assert problem == Finding(
+            "problem", f"no prefilter can be pinned: no BPF file system at {bpffs}", "nflowlevel prefilter mount"
+        )
+    finally:
+        subprocess.run(["umount", bpffs], check=True)
+
+
+def test_configured_and_not_loaded(netns: Netns, bpffs: Path) -> None:
+    load(bpffs, on_exit="keep")
+    assert check(netns, bpffs, "web", "ssh") == [
+        Finding("hint", "prefilter web is not loaded", "the daemon does it when it starts")
+    ]
+
+
+def test_what_is_missing_matters_only_where_there_is_one(
+    netns: Netns, bpffs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bpf, "obstacle", lambda: "CAP_BPF is missing")
+    monkeypatch.setattr(bpf, "jit_is_on", lambda: False)
+    monkeypatch.setattr(generation, "OBJECT", Path("/nowhere/prefilter.bpf.o"))
+    assert check(netns, bpffs) == []
+    found = [(each.status, each.text.partition(" (no ")[0], each.remedy) for each in check(netns, bpffs, "ssh")]
+    assert found[:2] == [
+        ("problem", "no prefilter can be loaded: CAP_BPF is missing", "run as root, or with CAP_BPF"),
+        ("problem", "no prefilter can be loaded: an installation made without clang", found[1][2]),
+    ]
+    assert "clang" in found[1][2]
+    assert found[2][0] == "hint"
+    assert found[2][1].startswith("prefilters are slower than they could be: the JIT is off")
+    assert "bpf_jit_enable=1" in found[2][2]
+
+
+def test_who_may_not_look(bpffs: Path) -> None:
+    (bpffs / "nflowlevel").mkdir(mode=0o700)
+
+    def configured(*names: str) -> int:
+        print([finding.text for finding in census.check(None, names, bpffs)])
+        return 0
+
+    for parent in bpffs.parents:
+        parent.chmod(parent.stat().st_mode | 0o011)
+    assert run_as_nobody(configured) == (0, "[]\n")
+    status, output = run_as_nobody(lambda: configured("ssh"))
+    assert (status, output) == (0, f"['what is pinned beneath {bpffs} cannot be seen']\n")

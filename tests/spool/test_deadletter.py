@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The dead-letter file: each refused row once, whatever the process does, and no torn line."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nflowlevel.spool.deadletter import DeadLetters
+from nflowlevel.spool.rows import Rows
+from nflowlevel.spool.sink import Refused, Unavailable
+
+_LAYOUT = ("oob.prefix", "oob.mark", "ip.saddr.str")
+_ERROR = Refused("value too long for type character varying(32)", "22001")
+
+
+def row(number: int, prefix: str = "p", count: int = 1) -> Rows:
+    data = "".join(f"{prefix}\t{number + i}\t\\N\n" for i in range(count)).encode()
+    return Rows(_LAYOUT, number, count, data)
+
+
+def entries(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_an_entry_says_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "refused.jsonl"
+    letters = DeadLetters(path, "me")
+    letters.write(row(7, "tab\\there Ä"), _ERROR, "ulog2")
+    (entry,) = entries(path)
+    assert entry.pop("time")
+    assert entry == {
+        "writer": "me",
+        "row": 7,
+        "into": "ulog2",
+        "code": "22001",
+        "reason": str(_ERROR),
+        "values": {"oob.prefix": "tab\there Ä", "oob.mark": "7"},
+    }
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    letters.close()
+
+
+def test_a_row_that_comes_again_is_there_already(tmp_path: Path) -> None:
+    path = tmp_path / "refused.jsonl"
+    for letters in (DeadLetters(path, "me"), DeadLetters(path, "me")):
+        letters.write(row(7), _ERROR, "t")
+        letters.write(row(8), _ERROR, "t")
+        letters.close()
+    assert [entry["row"] for entry in entries(path)] == [7, 8]
+
+
+def test_the_numbers_of_another_writer_do_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "refused.jsonl"
+    for writer in ("one", "two", "one"):
+        letters = DeadLetters(path, writer)
+        letters.write(row(7), _ERROR, "t")
+        letters.close()
+    assert [entry["writer"] for entry in entries(path)] == ["one", "two"]
+
+
+def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "refused.jsonl"
+    letters = DeadLetters(path, "me")
+    letters.write(row(7), _ERROR, "t")
+    letters.close()
+    with path.open("a") as file:
+        file.write('{"writer": "me", "row": 8')
+    letters.write(row(8), _ERROR, "t")
+    assert [entry["row"] for entry in entries(path)] == [7, 8]
+    letters.close()
+
+
+def test_a_full_disk_leaves_nothing_of_the_row(tmp_path: Path) -> None:
+    path = tmp_path / "refused.jsonl"
+    letters = DeadLetters(path, "me")
+    letters.write(row(7), _ERROR, "t")
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
+    try:
+        with pytest.raises(Unavailable, match=r"write .*refused\.jsonl: File too large — make room"):
+            letters.write(row(8), _ERROR, "t")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    letters.write(row(8), _ERROR, "t")
+    assert [entry["row"] for entry in entries(path)] == [7, 8]
+    letters.close()
+
+
+def test_a_directory_in_its_place(tmp_path: Path) -> None:
+    os.mkdir(tmp_path / "refused.jsonl")
+    with pytest.raises(Unavailable, match="Is a directory"):
+        DeadLetters(tmp_path / "refused.jsonl", "me").write(row(7), _ERROR, "t")

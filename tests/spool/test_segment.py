@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A segment gives back what was written, and what is left of it after a crash or bit rot."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nflowlevel.spool.rows import Rows
+from nflowlevel.spool.segment import Growing, Segment, find, record, records
+from tests.fix_rows import numbers, rows_of
+
+
+def append(growing: Growing, rows: Rows) -> None:
+    growing.append(rows, record(rows))
+
+
+def written(directory: Path, *parts: Rows) -> Segment:
+    """Write a segment and leave it as a kill would."""
+    growing = Growing(str(directory), parts[0].first)
+    for rows in parts:
+        append(growing, rows)
+    os.close(growing.fd)
+    return growing.segment
+
+
+def read(segment: Segment) -> list[int]:
+    return [number for _, rows in records(segment.read(0, segment.size)) for number in numbers(rows)]
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(os.listdir(directory))
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_rows_come_back_with_their_layout(tmp_path: Path) -> None:
+    parts = [rows_of(7, 3), rows_of(10, 2, layout=("a\tb", "é", "oob.time")), rows_of(12, 1)]
+    segment = written(tmp_path, *parts)
+    assert [rows for _, rows in records(segment.read(0, segment.size))] == parts
+    assert (segment.first, segment.last, segment.size) == (7, 12, os.stat(segment.path).st_size)
+    assert os.stat(segment.path).st_mode & 0o777 == 0o600
+
+
+def test_reading_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    growing = Growing(str(tmp_path), 1)
+    append(growing, rows_of(1, 3))
+    size = growing.segment.size
+    append(growing, rows_of(4, 3))
+    data = growing.segment.read(size, growing.segment.size)
+    assert [numbers(rows) for _, rows in records(data)] == [[4, 5, 6]]
+    os.close(growing.fd)
+
+
+def test_a_name_tells_the_numbers(tmp_path: Path) -> None:
+    growing = Growing(str(tmp_path), 255)
+    assert names(tmp_path) == ["00000000000000ff.rows"]
+    append(growing, rows_of(255, 3))
+    growing.complete()
+    os.close(growing.fd)
+    assert names(tmp_path) == ["00000000000000ff-0000000000000101.rows"]
+    found = find(str(tmp_path))
+    assert [(each.first, each.last, each.size) for each in found] == [(255, 257, growing.segment.size)]
+    assert read(found[0]) == [255, 256, 257]
+
+
+def test_segments_are_found_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for first in (4096, 7, 300):
+        written(tmp_path, rows_of(first, 2))
+    (tmp_path / "state").touch()
+    (tmp_path / "0000000000000001.rows.damaged").touch()
+    assert [(each.first, each.last) for each in find(str(tmp_path))] == [(7, 8), (300, 301), (4096, 4097)]
+    assert [each.last for each in find(str(tmp_path))] == [8, 301, 4097]
+
+
+@given(st.data())
+def test_any_torn_end_is_cut_off(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    directory = tmp_path_factory.mktemp("torn")
+    segment = written(directory, rows_of(1, 3), rows_of(4, 3))
+    second = sum(map(len, record(rows_of(4, 3))))
+    missing = data.draw(st.integers(1, second))
+    os.truncate(segment.path, segment.size - missing)
+    if data.draw(st.booleans()):
+        os.truncate(segment.path, segment.size)  # a power failure: the size is there, the data is zeros
+    (found,) = find(str(directory))
+    assert read(found) == [1, 2, 3]
+    assert os.stat(found.path).st_size == found.size == segment.size - second
+
+
+@pytest.mark.parametrize("size", [0, 5, 40, 70])
+def test_a_segment_with_nothing_but_a_torn_record_goes(tmp_path: Path, size: int) -> None:
+    segment = written(tmp_path, rows_of(1, 3))
+    os.truncate(segment.path, size)
+    assert find(str(tmp_path)) == []
+    assert names(tmp_path) == []
+
+
+def test_a_segment_of_another_format_is_set_aside(tmp_path: Path) -> None:
+    segment = written(tmp_path, rows_of(1, 3))
+    Path(segment.path).write_bytes(Path(segment.path).read_bytes().replace(b"NFR1", b"NFR9"))
+    assert find(str(tmp_path)) == []
+    assert names(tmp_path) == ["0000000000000001.rows.damaged"]
+
+
+@given(st.data())
+def test_a_damaged_byte_costs_one_record(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    directory = tmp_path_factory.mktemp("rot")
+    segment = written(directory, rows_of(1, 3), rows_of(4, 3), rows_of(7, 3))
+    whole = bytearray(segment.read(0, segment.size))
+    place = data.draw(st.integers(0, len(whole) - 1))
+    whole[place] ^= data.draw(st.integers(1, 255))
+    hit = place // (len(whole) // 3)
+    expected = [n for n in range(1, 10) if (n - 1) // 3 != hit]
+    assert [n for _, rows in records(bytes(whole)) for n in numbers(rows)] == expected
+
+
+@given(st.binary(max_size=300))
+def test_anything_may_be_in_a_file(data: bytes) -> None:
+    assert list(records(data)) == []
+    good = b"".join(record(rows_of(1, 2)))
+    assert [numbers(rows) for _, rows in records(data + good)] == [[1, 2]]
+
+
+def test_what_the_disk_does_not_take_is_taken_back(tmp_path: Path) -> None:
+    growing = Growing(str(tmp_path), 1)
+    append(growing, rows_of(1, 3))
+    size = growing.segment.size
+    with file_size_limit(size + 30), pytest.raises(OSError, match="too large"):
+        append(growing, rows_of(4, 3))
+    assert os.stat(growing.segment.path).st_size == growing.segment.size == size
+    assert not growing.torn
+    append(growing, rows_of(4, 1))
+    assert read(growing.segment) == [1, 2, 3, 4]
+    os.close(growing.fd)
+
+
+def test_what_cannot_be_taken_back_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    growing = Growing(str(tmp_path), 1)
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "ftruncate", fail)
+    with file_size_limit(30), pytest.raises(OSError, match="too large"):
+        append(growing, rows_of(1, 3))
+    assert growing.torn
+    os.close(growing.fd)
+
+
+def test_a_deleted_segment_takes_nothing(tmp_path: Path) -> None:
+    growing = Growing(str(tmp_path), 1)
+    os.unlink(growing.segment.path)
+    with pytest.raises(FileNotFoundError, match="deleted while in use"):
+        append(growing, rows_of(1, 3))
+    os.close(growing.fd)
+
+
+def test_reading_survives_the_renaming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    growing = Growing(str(tmp_path), 1)
+    append(growing, rows_of(1, 3))
+    real = open
+
+    def open_late(*arguments: object, **options: object) -> object:
+        monkeypatch.undo()
+        growing.complete()
+        return real(*arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr("builtins.open", open_late)
+    assert read(growing.segment) == [1, 2, 3]
+    os.close(growing.fd)
+
+
+def test_a_segment_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    segment = written(tmp_path, rows_of(1, 3))
+    os.unlink(segment.path)
+    with pytest.raises(FileNotFoundError):
+        segment.read(0, segment.size)
+
+
+def test_rows_between() -> None:
+    segment = Segment("", 10, 19, 1)
+    assert [segment.rows_between(*span) for span in ((0, 99), (9, 19), (10, 19), (0, 9), (19, 30), (12, 15))] == [
+        10,
+        10,
+        9,
+        0,
+        0,
+        3,
+    ]

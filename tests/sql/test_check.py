@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A table beside a stack: what the columns of ulogd2's schemas cannot hold, and what columns just can."""
+
+from __future__ import annotations
+
+import pytest
+
+from nflowlevel.records.keys import BY_NAME, CATALOGUE, Key
+from nflowlevel.sql.check import Comparison, compare
+from nflowlevel.sql.database import Column
+
+_PACKETS = tuple((key.name, key) for key in CATALOGUE if key.plugin in ("NFLOG", "BASE", "IFINDEX", "IP2STR", "HWHDR"))
+
+
+def _compared(*columns: Column, names: tuple[str, ...] = ()) -> Comparison:
+    return compare(columns, [(name, BY_NAME[name]) for name in names] if names else _PACKETS)
+
+
+def _problems(column: Column, key: str) -> list[str]:
+    return _compared(column, names=(key,)).problems
+
+
+#: What ulogd2's shipped schemas get wrong (spec, D-SC1 and its kin): type, size, key, and what is said.
+_TOO_NARROW = {
+    "prefix": ("character varying", 32, "oob.prefix", "oob.prefix has up to 127 characters"),
+    "mark": ("integer", None, "oob.mark", "oob.mark goes up to 4294967295, the column to 2147483647"),
+    "SCTP checksum": ("smallint", None, "sctp.csum", "sctp.csum goes up to 4294967295, the column to 32767"),
+    "UDP length": ("smallint", None, "udp.len", "udp.len goes up to 65535, the column to 32767"),
+    "IP length": ("smallint", None, "ip.totlen", "ip.totlen goes up to 65535, the column to 32767"),
+    "EtherType": ("smallint", None, "oob.protocol", "oob.protocol goes up to 65535, the column to 32767"),
+    "redirect": ("integer", None, "icmp.gateway", "icmp.gateway goes up to 4294967295, the column to 2147483647"),
+    "counter": ("integer", None, "sum.pkts", "sum.pkts goes up to 18446744073709551615, the column to 2147483647"),
+    "name": ("varchar", 30, "sum.name", "sum.name has up to 31 characters"),
+    "IPv6": ("varchar", 15, "ip.saddr.str", "ip.saddr.str has up to 39 characters"),
+    "IPv6 in bytes": ("binary", 4, "ip.saddr.bin", "ip.saddr.bin has up to 16 bytes"),
+    "bytes as text": ("varchar", 10, "raw.mac.saddr", "raw.mac.saddr has up to 18 characters"),
+    "interface": ("varchar", 8, "oob.in", "oob.in has up to 15 characters"),
+    "hardware header": ("varchar", 40, "mac.str", "mac.str has up to 41 characters"),
+    "hardware address": ("varchar", 17, "mac.saddr.str", "mac.saddr.str has up to 23 characters"),
+    "text": ("integer", None, "ip.saddr.str", "ip.saddr.str is no number"),
+    "reserved bits": ("boolean", None, "tcp.res1", "tcp.res1 goes up to 15"),
+    "digits": ("varchar", 2, "ip.protocol", "ip.protocol has up to 3 digits"),
+    "ttl": ("tinyint", None, "ip.ttl", "ip.ttl goes up to 255, the column to 127"),
+}
+
+
+@pytest.mark.parametrize("name", _TOO_NARROW)
+def test_what_does_not_fit(name: str) -> None:
+    type_, size, key, said = _TOO_NARROW[name]
+    column = Column(key.replace(".", "_"), type_, size)
+    (problem,) = _problems(column, key)
+    assert problem.endswith(f": {said}")
+    assert problem.startswith(f"{column.name} {type_}")
+
+
+#: The narrowest columns that hold the same.
+_JUST_WIDE_ENOUGH = {
+    "prefix": ("character varying", 127, "oob.prefix"),
+    "mark": ("int unsigned", None, "oob.mark"),
+    "sctp": ("bigint", None, "sctp.csum"),
+    "port": ("smallint unsigned", None, "tcp.dport"),
+    "port, signed": ("mediumint", None, "tcp.dport"),
+    "counter": ("bigint", None, "sum.bytes"),
+    "name": ("varchar", 31, "sum.name"),
+    "text without limit": ("text", None, "oob.prefix"),
+    "IPv6": ("varchar", 39, "ip.saddr.str"),
+    "IPv6 in bytes": ("binary", 16, "ip.saddr.bin"),
+    "address in bytes": ("binary", 16, "ip.saddr"),
+    "redirect": ("bigint", None, "icmp.gateway"),
+    "index": ("integer", None, "oob.ifindex_in"),
+    "flow label": ("mediumint", None, "ip6.flowlabel"),
+    "flag": ("boolean", None, "tcp.syn"),
+    "flag in MySQL": ("tinyint", None, "tcp.res1"),
+    "inet": ("inet", None, "ip.saddr.str"),
+    "digits": ("varchar", 3, "ip.protocol"),
+}
+
+
+@pytest.mark.parametrize("name", _JUST_WIDE_ENOUGH)
+def test_what_just_fits(name: str) -> None:
+    type_, size, key = _JUST_WIDE_ENOUGH[name]
+    assert _problems(Column(key.replace(".", "_"), type_, size), key) == []
+
+
+def test_every_number_fits_where_its_type_does_and_no_limit_is_beyond_it() -> None:
+    wide = {"uint8": "tinyint unsigned", "uint16": "smallint unsigned", "uint32": "int unsigned"}
+    for key in CATALOGUE:
+        if key.type in wide:
+            assert compare([Column("c", wide[key.type])], [("c", key)]).problems == [], key.name
+
+
+def test_a_time_is_no_number() -> None:
+    assert _problems(Column("oob_time", "bigint"), "oob.prefix") == [
+        "oob_time bigint: oob.time is a date with a time, no number"
+    ]
+    assert _problems(Column("oob_time", "timestamp with time zone"), "oob.prefix") == []
+
+
+def test_keys_without_a_column() -> None:
+    columns = [Column("oob_prefix", "text"), Column("OOB_TIME_SEC", "bigint")]
+    compared = _compared(*columns, names=("oob.prefix", "oob.time.sec", "oob.time.usec", "tcp.seq"))
+    assert compared.without_column == ["oob.time.usec", "tcp.seq"]
+    assert [column.item for column in compared.stored] == ["oob.prefix", "oob.time.sec"]
+
+
+def test_the_time_as_one_value_stands_for_both_keys() -> None:
+    assert _compared(Column("oob_time", "text"), names=("oob.time.sec", "oob.time.usec")).without_column == []
+
+
+def test_an_address_in_another_form_is_stored() -> None:
+    names = ("ip.saddr", "ip.daddr", "ip.saddr.str", "ip.daddr.str", "ip.saddr.bin", "ip.daddr.bin")
+    compared = _compared(Column("ip_saddr_str", "inet"), Column("ip_daddr", "binary", 16), names=names)
+    assert compared.without_column == []
+    # The name of an interface does not stand for its index.
+    assert _compared(Column("oob_in", "text"), names=("oob.in", "oob.ifindex_in")).without_column == ["oob.ifindex_in"]
+
+
+def test_columns_without_a_key() -> None:
+    compared = _compared(
+        Column("_id", "bigint", automatic=True),
+        Column("oob_prefix", "text"),
+        Column("site", "text"),
+        Column("stored_at", "timestamp", automatic=True),
+        Column("_note", "text"),
+    )
+    assert compared.without_key == ["site", "_note"]
+
+
+def test_what_a_plugin_of_somebody_adds_is_taken_as_it_is() -> None:
+    compared = compare([Column("tcp_big", "smallint")], [("tcp.big", "tcp.big")])
+    assert (compared.problems, compared.remarks, compared.without_column) == ([], [], [])
+
+
+def test_remarks_are_no_problems() -> None:
+    compared = _compared(Column("ip_saddr", "bigint"), Column("sum_bytes", "bigint"), names=("ip.saddr", "sum.bytes"))
+    assert compared.problems == []
+    assert compared.remarks == [
+        "ip_saddr bigint: ip.saddr as a number is IPv4 only, of IPv6 packets it is empty",
+        "sum_bytes bigint: sum.bytes above 9223372036854775807 does not fit; no packets count that far",
+    ]
+
+
+def test_names_of_nftables_are_longer_than_those_of_nfacct() -> None:
+    nft = next(key for key in CATALOGUE if (key.plugin, key.name) == ("NFTCOUNTER", "sum.name"))
+    assert isinstance(nft, Key)
+    (problem,) = compare([Column("sum_name", "varchar", 128)], [("sum.name", nft)]).problems
+    assert problem == "sum_name varchar(128): sum.name has up to 518 characters"

@@ -1,0 +1,380 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The writer's thread against a database that does what a test tells it to: every fault at every call.
+
+Real servers are met in tests/sql/test_outages.py; here the order of calls is what matters.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nflowlevel.records.keys import BY_NAME
+from nflowlevel.spool.deadletter import DeadLetters
+from nflowlevel.spool.feed import Feed, SQLStats
+from nflowlevel.spool.ring import Ring
+from nflowlevel.spool.sink import Unavailable
+from nflowlevel.spool.spool import Spool
+from nflowlevel.sql.database import Column, SQLOptions
+from nflowlevel.sql.writer import Writer
+from tests.fix_database import ITEMS, Scripted, Server
+
+_MEMBERS = [(name, BY_NAME[name]) for name in ("oob.prefix", "oob.mark")]
+
+
+class Bench:
+    """Feed, writer and server together."""
+
+    def __init__(self, directory: Path, server: Server, **options: Any) -> None:
+        self.directory, self.server = directory, server
+        self.stats = SQLStats()
+        self.spool = Spool(directory / "spool", 1 << 30)
+        self.feed = Feed(Ring(1000, 0), self.spool, "spool", self.stats)
+        self.feed.open()
+        self.first = self.spool.number(0)
+        self.letters = directory / "refused.jsonl"
+        self.writer = Writer(
+            Scripted(server),
+            self.feed,
+            _MEMBERS,
+            SQLOptions(table="t", **options),
+            identity=self.spool.id,
+            numbered_from=self.first,
+            dead_letters=DeadLetters(self.letters, self.spool.id),
+            stats=self.stats,
+        )
+
+    def put(self, *marks: int) -> None:
+        data = "".join(f"{mark}\tp\n" for mark in marks).encode()
+        self.feed.put(ITEMS, len(marks), data)
+
+    def close(self, timeout: float = 5.0) -> None:
+        self.writer.close(timeout)
+        self.feed.close()
+        values = self.stats.as_dict()
+        dropped = values["dropped"]
+        assert isinstance(dropped, dict)
+        assert values["records"] == values["written"] + values["pending"] + sum(dropped.values())  # type: ignore[operator]
+
+    def buried(self) -> list[int]:
+        lines = self.letters.read_text().splitlines() if self.letters.exists() else []
+        return [int(json.loads(line)["values"]["oob.mark"]) for line in lines]
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, server: Server) -> Iterator[Bench]:
+    made = Bench(tmp_path, server)
+    yield made
+    made.writer.close(0.0)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.005)
+
+
+def times(count: int, call: str, error: Exception) -> Callable[[str], None]:
+    """Return what makes the first `count` of these calls fail."""
+    left = [count]
+
+    def before(name: str) -> None:
+        if name == call and left[0]:
+            left[0] -= 1
+            raise error
+
+    return before
+
+
+def test_rows_arrive_in_order(bench: Bench, server: Server) -> None:
+    bench.writer.open()
+    for start in range(0, 900, 30):
+        bench.put(*range(start, start + 30))
+    bench.close()
+    assert server.rows == list(range(900))
+    assert bench.stats.written == 900
+    assert server.calls[:5] == ["connect", "columns", "prepare", "ledger", "tend"]
+    assert server.calls.count("tend") == 1, "the next one is for tomorrow"
+
+
+def test_what_waits_when_it_stops_is_stored_first(bench: Bench, server: Server) -> None:
+    gate = threading.Event()
+    server.before = lambda name: (gate.wait(20), None)[1] if name == "write" else None
+    bench.writer.open()
+    bench.put(1)
+    until(lambda: "write" in server.calls)
+    bench.put(*range(2, 500))
+    threading.Timer(0.1, gate.set).start()
+    bench.close()
+    assert server.rows == list(range(1, 500))
+
+
+@pytest.mark.parametrize("call", ["connect", "columns", "prepare", "ledger", "tend", "write"])
+def test_a_call_that_fails_is_made_again(bench: Bench, server: Server, call: str) -> None:
+    server.before = times(3, call, Unavailable(f"{call}: server closed the connection"))
+    bench.writer.open()
+    bench.put(1, 2, 3)
+    until(lambda: bench.stats.written == 3)
+    assert server.rows == [1, 2, 3]
+    assert (bench.stats.errors, bench.stats.retries) == (3, 3)
+    assert server.calls.count("close") >= 3
+    bench.close()
+
+
+def test_a_fault_of_the_dialect_silences_nothing(bench: Bench, server: Server) -> None:
+    server.before = times(2, "write", ZeroDivisionError("oops"))
+    bench.writer.open()
+    bench.put(1)
+    until(lambda: bench.stats.written == 1)
+    bench.close()
+    assert server.rows == [1]
+
+
+def test_a_commit_whose_answer_was_lost_is_not_repeated(bench: Bench, server: Server) -> None:
+    lost = [Unavailable("connection lost inside COMMIT")]
+
+    def after_commit() -> None:
+        if lost:
+            raise lost.pop()
+
+    server.after_commit = after_commit
+    bench.writer.open()
+    bench.put(1, 2, 3)
+    bench.put(4)
+    until(lambda: bench.stats.written == 4)
+    bench.close()
+    assert server.rows == [1, 2, 3, 4]
+
+
+def test_without_a_ledger_it_is_repeated(bench: Bench, server: Server) -> None:
+    server.has_ledger = False
+    server.after_commit = iter_of(Unavailable("connection lost inside COMMIT"))
+    bench.writer.open()
+    bench.put(1)
+    until(lambda: bench.stats.written == 1)
+    bench.close()
+    assert server.rows == [1, 1]
+
+
+def iter_of(error: Exception) -> Callable[[], None]:
+    errors = [error]
+
+    def call() -> None:
+        if errors:
+            raise errors.pop()
+
+    return call
+
+
+def test_an_earlier_transaction_that_arrives_late_is_seen(bench: Bench, server: Server) -> None:
+    def before(name: str) -> None:
+        if name == "write" and server.calls.count("write") == 1:
+            raise Unavailable("connection lost")
+        # After the ledger was read, before the next transaction begins, the old one commits.
+        if name == "write" and server.calls.count("write") == 2:
+            server.rows += [1, 2]
+            server.ledger[bench.spool.id] = bench.first + 1
+
+    server.before = before
+    bench.writer.open()
+    bench.put(1, 2)
+    until(lambda: bench.stats.written == 2)
+    bench.put(3)
+    until(lambda: bench.stats.written == 3)
+    bench.close()
+    assert server.rows == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "bad", [set(), {0}, {96}, {0, 96}, {5, 6, 7}, {48}, set(range(97))], ids=lambda bad: f"{len(bad)} of 97"
+)
+def test_refused_rows_are_isolated(bench: Bench, server: Server, bad: set[int]) -> None:
+    server.refuses = bad.__contains__
+    bench.put(*range(97))
+    bench.writer.open()
+    until(lambda: not bench.stats.pending)
+    assert server.rows == [mark for mark in range(97) if mark not in bad]
+    assert bench.buried() == sorted(bad)
+    assert bench.stats.dropped["refused"] == len(bad)
+    bench.put(1000)
+    until(lambda: not bench.stats.pending)
+    assert server.rows[-1] == 1000
+    bench.close()
+
+
+def test_refused_without_a_ledger(bench: Bench, server: Server) -> None:
+    server.has_ledger = False
+    server.refuses = {3}.__contains__
+    bench.put(1, 2, 3, 4)
+    bench.writer.open()
+    until(lambda: not bench.stats.pending)
+    assert (server.rows, bench.buried()) == ([1, 2, 4], [3])
+    bench.close()
+
+
+def test_a_row_is_buried_once_though_the_ledger_did_not_hear_of_it(bench: Bench, server: Server) -> None:
+    server.refuses = {2}.__contains__
+    server.before = times(2, "skip", Unavailable("connection lost"))
+    bench.put(1, 2, 3)
+    bench.writer.open()
+    until(lambda: not bench.stats.pending)
+    assert (server.rows, bench.buried()) == ([1, 3], [2])
+    bench.close()
+
+
+def test_no_place_for_refused_rows_loses_none(bench: Bench, server: Server) -> None:
+    bench.letters.mkdir()
+    server.refuses = {2}.__contains__
+    bench.put(1, 2, 3)
+    bench.writer.open()
+    until(lambda: bench.stats.errors >= 2)
+    assert server.rows == [1]
+    assert bench.stats.pending == 2
+    assert "Is a directory" in bench.writer.state
+    bench.letters.rmdir()
+    until(lambda: not bench.stats.pending)
+    assert (server.rows, bench.buried()) == ([1, 3], [2])
+    bench.close()
+
+
+def test_a_restart_goes_on_where_the_ledger_is(tmp_path: Path, server: Server) -> None:
+    server.before = times(10**9, "write", Unavailable("down"))
+    first = Bench(tmp_path, server)
+    first.writer.open()
+    first.put(*range(50))
+    until(lambda: first.stats.errors > 0)
+    first.close(0.2)
+    assert first.stats.pending == 50
+    server.before = lambda name: None
+    second = Bench(tmp_path, server)
+    second.put(50, 51)
+    second.writer.open()
+    until(lambda: not second.stats.pending)
+    second.close()
+    assert server.rows == list(range(52))
+
+
+def test_a_commit_in_doubt_at_the_stop_is_settled_by_the_next_start(tmp_path: Path, server: Server) -> None:
+    server.after_commit = iter_of(Unavailable("connection lost inside COMMIT"))
+    first = Bench(tmp_path, server, reconnect=0)
+    first.writer.open()
+    first.put(*range(50))
+    until(lambda: first.stats.errors > 0)
+    server.before = times(10**9, "connect", Unavailable("down"))
+    first.close(0.2)
+    assert first.stats.pending == 50
+    server.before = lambda name: None
+    second = Bench(tmp_path, server)
+    second.writer.open()
+    until(lambda: not second.stats.pending)
+    second.close()
+    assert server.rows == list(range(50))
+
+
+def test_a_ledger_that_is_ahead_swallows_nothing(bench: Bench, server: Server) -> None:
+    server.ledger[bench.spool.id] = bench.first + 10**6
+    bench.put(1, 2)
+    bench.writer.open()
+    until(lambda: not bench.stats.pending)
+    assert server.rows == [1, 2]
+    bench.close()
+
+
+def test_other_columns_after_a_reconnect(bench: Bench, server: Server) -> None:
+    bench.writer.open()
+    until(lambda: bench.writer.layout == ITEMS)
+    server.columns = [Column("oob_prefix", "text")]
+    bench.writer.reopen()
+    until(lambda: bench.writer.layout == ("oob.prefix",))
+    bench.close()
+
+
+def test_a_table_without_a_column_for_any_key(bench: Bench, server: Server) -> None:
+    server.columns = [Column("id", "bigint")]
+    bench.writer.open()
+    until(lambda: bench.stats.errors > 0)
+    assert "no column for any key" in bench.writer.state
+    server.columns = [Column("oob_mark", "bigint"), Column("oob_prefix", "text")]
+    bench.put(1)
+    until(lambda: bench.stats.written == 1)
+    bench.close()
+
+
+def test_reconnect_0_waits_for_an_order(tmp_path: Path, server: Server) -> None:
+    server.before = times(1, "connect", Unavailable("refused"))
+    bench = Bench(tmp_path, server, reconnect=0)
+    bench.put(1)
+    bench.writer.open()
+    until(lambda: "refused" in bench.writer.state)
+    assert server.calls.count("connect") == 1
+    bench.writer.reopen()
+    until(lambda: bench.stats.written == 1)
+    bench.close()
+
+
+def test_a_hung_call_is_broken_off(bench: Bench, server: Server) -> None:
+    def hangs(name: str) -> None:
+        if name == "write" and not server.aborted.is_set():
+            assert server.aborted.wait(20)
+            raise Unavailable("the connection was shut down")
+
+    server.before = hangs
+    bench.put(*range(100))
+    bench.writer.open()
+    until(lambda: "write" in server.calls)
+    assert bench.writer.hung_at is not None
+    bench.writer.break_hung(bench.writer.hung_at - 1)
+    assert not server.aborted.is_set(), "not yet"
+    bench.writer.break_hung(bench.writer.hung_at)
+    until(lambda: not bench.stats.pending)
+    assert server.rows == list(range(100))
+    assert server.largest == 50, "perhaps it was too much at once"
+    bench.close()
+
+
+def test_stop_while_it_hangs_keeps_everything(bench: Bench, server: Server) -> None:
+    def hangs(name: str) -> None:
+        if name == "write":
+            server.aborted.wait(20)
+            raise Unavailable("the connection was shut down")
+
+    server.before = hangs
+    bench.put(*range(100))
+    bench.writer.open()
+    until(lambda: "write" in server.calls)
+    bench.close(0.2)
+    assert bench.stats.pending == bench.stats.spooled == 100
+
+
+def test_stop_before_the_first_connection(tmp_path: Path, server: Server) -> None:
+    server.before = times(10**9, "connect", Unavailable("refused"))
+    bench = Bench(tmp_path, server)
+    bench.put(1, 2)
+    bench.writer.open()
+    until(lambda: bench.stats.errors > 0)
+    bench.close(1.0)
+    assert bench.stats.spooled == 2
+
+
+def test_a_backlog_goes_in_pieces(tmp_path: Path, server: Server) -> None:
+    server.before = times(1, "connect", Unavailable("refused"))
+    bench = Bench(tmp_path, server, backlog_oneshot_requests=3)
+    for start in range(0, 20_000, 100):
+        bench.put(*range(start, start + 100))
+    bench.writer.open()
+    until(lambda: not bench.stats.pending)
+    assert server.rows == list(range(20_000))
+    assert server.largest <= 3_000
+    bench.close()

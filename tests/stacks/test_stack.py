@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Stacks: what a configuration is built into, what is refused and how it is said, and how batches go through."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from nflowlevel.errors import StackError
+from nflowlevel.inputs.nflog import NFLOG
+from nflowlevel.logs import log
+from nflowlevel.options import ConfigErrors
+from nflowlevel.outputs.json import JSON
+from nflowlevel.plugin import contract as plugin_module
+from nflowlevel.records.keys import Key
+from nflowlevel.stacks.config import parse_text
+from nflowlevel.stacks.stack import Source, build, told
+from tests.fix_plugins import Feed, Memory, Through, batch_of, stack_of, stacks_of
+
+_USUAL = "b:BASE,i:IFINDEX,s:IP2STR,h:HWHDR"
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    monkeypatch.setattr(log, "propagate", True)
+    caplog.set_level(logging.DEBUG, "nflowlevel")
+    return caplog
+
+
+@pytest.fixture
+def third_party(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Plugins that other packages bring: name and class."""
+    known: dict[str, Any] = {"FEED": Feed, "MEMORY": Memory}
+
+    def points() -> dict[str, Any]:
+        return {name: SimpleNamespace(value=name, load=lambda found=found: found) for name, found in known.items()}
+
+    monkeypatch.setattr(plugin_module, "_entry_points", points)
+    return known
+
+
+def refused(text: str) -> list[str]:
+    """Return what is said about a configuration that is wrong."""
+    with pytest.raises(ConfigErrors) as info:
+        build(parse_text(text, "/etc/my.conf"))
+    return str(info.value).split("\n")
+
+
+# -- building ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_source_is_shared_by_its_id() -> None:
+    one, two, other = stacks_of(
+        f"[global]\nstack=g:NFLOG,{_USUAL},j:JSON\nstack=g:NFLOG,{_USUAL},k:JSON\nstack=f:NFLOG,{_USUAL},j:JSON\n"
+        "[g]\ngroup=1\n[f]\ngroup=2\n[j]\n[k]\n"
+    )
+    assert one.source is two.source
+    assert one.source.stacks == [one, two]
+    assert other.source is not one.source
+    # What is no source is never shared, also not under the same id.
+    assert one.output is not other.output
+    assert not {id(each) for each in one.filters} & {id(each) for each in two.filters}
+
+
+def test_an_output_may_have_the_id_of_a_source() -> None:
+    """D-C22: ulogd2 then never starts the source."""
+    one, two = stacks_of(
+        "[global]\nstack=a:NFLOG,b:BASE,x:JSON\nstack=x:NFLOG,b:BASE,j:JSON\n[a]\ngroup=5\n[x]\n[j]\n",
+    )
+    assert isinstance(one.output, JSON)
+    assert isinstance(two.source.input, NFLOG)
+    assert two.source is not one.source
+
+
+def test_members_come_in_the_order_of_the_stack_the_nearest_publisher_wins(third_party: dict[str, Any]) -> None:
+    (stack,) = stacks_of("[global]\nstack=g:NFLOG,b:BASE,h:HWHDR,m:MEMORY\n[g]\n")
+    assert isinstance(stack.output, Memory)
+    members = dict(stack.output.members)
+    names = list(members)
+    assert names.index("oob.family") < names.index("oob.protocol") < names.index("ip.saddr") < names.index("mac.str")
+    assert isinstance(members["oob.protocol"], Key)
+    assert {members[name].plugin for name in ("oob.protocol", "raw.type")} == {"HWHDR"}  # type: ignore[union-attr]
+    assert members["tcp.sport"].plugin == "BASE"  # type: ignore[union-attr]
+    assert "oob.seq.local" not in members
+    assert "ip.saddr.str" not in members
+
+
+def test_members_of_an_output_that_asks_for_some(third_party: dict[str, Any]) -> None:
+    class Few(Memory):
+        name = "FEW"
+        consumes = ("tcp.dport", "[oob.seq.local]", "[oob.prefix]")
+
+    third_party["FEW"] = Few
+    (stack,) = stacks_of("[global]\nstack=g:NFLOG,b:BASE,f:FEW\n[g]\n")
+    assert isinstance(stack.output, Few)
+    assert [name for name, _ in stack.output.members] == ["tcp.dport", "oob.prefix"]
+
+
+def test_a_namespace_reaches_all_plugins_of_a_stack() -> None:
+    (stack,) = stacks_of(f"[global]\nstack=g:NFLOG,{_USUAL},j:JSON\n[g]\nnetwork_namespace_path=blue\n[j]\n")
+    assert {plugin.netns for plugin in (*stack.filters, stack.output)} == {"blue"}
+
+
+def test_an_added_column_is_a_member(third_party: dict[str, Any]) -> None:
+    class Adder(Through):
+        name = "ADDER"
+        adds = ("my.key",)
+
+        def __init__(self, instance: str, options: object) -> None:
+            super().__init__(lambda batch: batch, instance, adds=("my.key",))
+
+    third_party["ADDER"] = Adder
+    (stack,) = stacks_of("[global]\nstack=g:NFLOG,b:BASE,a:ADDER,m:MEMORY\n[g]\n")
+    assert isinstance(stack.output, Memory)
+    assert stack.output.members[-1] == ("my.key", "my.key")
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stack", "said"),
+    [
+        ("g:NFLOG,b:BASE,j:JSOM", "no plugin 'JSOM' — did you mean 'JSON'?"),
+        ("g:NFLOG,b:base,j:JSON", "no plugin 'base' — did you mean 'BASE'?"),
+        ("b:BASE,j:JSON", "a stack begins with an input, but b:BASE is none"),
+        ("g:NFLOG,b:BASE", "a stack ends with an output, but b:BASE is none"),
+        ("g:NFLOG,b:BASE,j:JSON,k:JSON", "between the first and the last there are filters only, but j:JSON is none"),
+        ("g:NFLOG,j:JSON", "j:JSON takes flow or packet or sum but gets raw; put a BASE between"),
+        ("g:NFLOG,h:HWHDR,j:JSON", "h:HWHDR takes packet but gets raw; put a BASE between"),
+        ("g:NFLOG,b:BASE,c:BASE,j:JSON", "c:BASE takes raw but gets packet"),
+    ],
+)
+def test_structure(stack: str, said: str) -> None:
+    messages = refused(f"[global]\nstack={stack}\n[g]\n[j]\n[k]\n")
+    assert f"/etc/my.conf:2: stack={stack}: {said}" in [message.split("; there are ")[0] for message in messages]
+
+
+def test_a_missing_key_is_named(third_party: dict[str, Any]) -> None:
+    class Needs(Memory):
+        name = "NEEDS"
+        consumes = ("tcp.dport", "ip.saddr.st", "[what.ever]")
+
+    third_party["NEEDS"] = Needs
+    assert refused("[global]\nstack=g:NFLOG,b:BASE,n:NEEDS\n[g]\n") == [
+        "/etc/my.conf:2: stack=g:NFLOG,b:BASE,n:NEEDS: n:NEEDS needs the key ip.saddr.st, "
+        "which no plugin before it publishes — did you mean 'ip.saddr'?"
+    ]
+
+
+def test_all_that_is_wrong_is_said_at_once_and_nothing_twice() -> None:
+    messages = refused(
+        "[global]\nstack=g:NFLOG,b:BASE,j:JSON\nstack=g:NFLOG,b:BASE,k:JSON\nstack=g:NFLOG,x:NOPE,j:JSON\n"
+        "[g]\ngruop=1\n[j]\nmode=carrier-pigeon\n[k]\n"
+    )
+    assert messages[0] == "/etc/my.conf:6: [g] NFLOG: unknown option 'gruop' — did you mean 'group'?"
+    assert messages[1].startswith("/etc/my.conf:8: [j] JSON: mode=carrier-pigeon: file, tcp, udp or unix allowed")
+    assert messages[2].startswith("/etc/my.conf:4: stack=g:NFLOG,x:NOPE,j:JSON: no plugin 'NOPE'")
+    assert len(messages) == 3
+
+
+def test_a_missing_section_is_an_error_only_where_it_matters() -> None:
+    assert refused("[global]\nstack=g:NFLOG,b:BASE,m:MARK,j:JSON\n[gg]\n[j]\n") == [
+        "/etc/my.conf:2: [g] NFLOG: there is no such section; add it, even without options — did you mean 'gg'?"
+    ]
+
+
+# -- opening ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stack_that_fails_gives_back_what_it_had() -> None:
+    feed, memory, through = Feed(), Memory(), Through(lambda batch: batch)
+    source = Source(feed)
+    stack = stack_of(source, through, memory)
+
+    def busy() -> None:
+        raise StackError("the group is taken")
+
+    feed.open = busy  # type: ignore[method-assign]
+    with pytest.raises(StackError, match="taken"):
+        stack.open()
+    assert not stack.is_open
+    assert not source.is_open
+    assert memory.calls == ["open", "close"]
+    assert through.calls == ["close"]
+
+
+def test_a_json_stack_writes_after_a_failed_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The group is taken at first: the output is opened, closed, and opened again."""
+    (stack,) = stacks_of(f"[global]\nstack=g:NFLOG,b:BASE,j:JSON\n[g]\n[j]\nfile={tmp_path}/out\n")
+    monkeypatch.setattr(stack.source.input, "open", lambda: _raise(StackError("taken")))
+    for _ in range(2):
+        with pytest.raises(StackError):
+            stack.open()
+    monkeypatch.setattr(stack.source.input, "open", lambda: None)
+    stack.open()
+    stack.deliver(batch_of(count=3))
+    stack.close()
+    assert (tmp_path / "out").read_bytes().count(b"\n") == 3
+    assert str(stack.output.stats).startswith("records 3, written 3, pending 0")
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+# -- delivering -------------------------------------------------------------------------------------------------------
+
+
+def open_stack(*plugins: Through | Memory, source: Source | None = None) -> Any:
+    stack = stack_of(source or Source(Feed()), *plugins)
+    stack.open()
+    return stack
+
+
+def test_the_newest_stack_is_served_first() -> None:
+    order: list[str] = []
+    source = Source(Feed())
+    for name in ("first", "second", "third"):
+        memory = Memory(name)
+        memory.then = lambda name=name: order.append(name)  # type: ignore[misc]
+        open_stack(memory, source=source)
+    source._deliver(batch_of(count=1))
+    assert order == ["third", "second", "first"]
+
+
+def test_a_filter_that_stops_stops_its_own_stack() -> None:
+    source = Source(Feed())
+    none, all_, some = Memory("none"), Memory("all"), Memory("some")
+    open_stack(Through(lambda batch: batch.select([])), none, source=source)
+    open_stack(all_, source=source)
+    open_stack(Through(lambda batch: batch.select([0, 2])), some, source=source)
+    source._deliver(batch_of(count=3))
+    assert (none.got, all_.got, some.got) == ([], [0, 1, 2], [0, 2])
+    assert "write" not in none.calls
+
+
+def test_what_a_filter_adds_stays_in_its_stack() -> None:
+    def add(batch: Any) -> Any:
+        batch.add("my.key", [1] * len(batch))
+        return batch
+
+    source = Source(Feed())
+    without, with_ = Memory("without"), Memory("with")
+    open_stack(without, source=source)
+    open_stack(Through(add, adds=("my.key",)), with_, source=source)
+    source._deliver(batch_of(count=2))
+    assert with_.batches[0].values("my.key") == [1, 1]
+    assert "my.key" not in without.batches[0].added
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        (lambda batch: 1 // 0, "f:THROUGH: ZeroDivisionError: integer division or modulo by zero"),
+        (lambda batch: None, "f:THROUGH: TypeError: process() returned None instead of a batch"),
+        (lambda batch: batch.values("no.key"), "f:THROUGH: KeyError: \"no key 'no.key'"),
+    ],
+)
+def test_a_faulty_filter_costs_its_stack_this_batch(does: Any, said: str, logged: pytest.LogCaptureFixture) -> None:
+    source = Source(Feed())
+    lost, good = Memory("lost"), Memory("good")
+    faulty = Through(does, "f")
+    bad = open_stack(faulty, lost, source=source)
+    open_stack(good, source=source)
+    source._deliver(batch_of(count=3))
+    faulty.does = lambda batch: batch
+    source._deliver(batch_of(count=2))
+    assert good.got == [0, 1, 2, 0, 1]
+    assert lost.got == [0, 1]
+    assert bad.dropped == 3
+    assert said in logged.text
+    assert "3 records of stack stack-of-lost lost so far" in logged.text
+
+
+def test_a_faulty_output_costs_what_filters_let_pass(logged: pytest.LogCaptureFixture) -> None:
+    memory = Memory()
+    memory.faulty, memory.fault = "write", StackError("full")
+    stack = open_stack(Through(lambda batch: batch.select([1, 2])), memory)
+    stack.deliver(batch_of(count=7))
+    assert stack.dropped == 2
+    assert "memory:MEMORY: full; 2 records of stack stack-of-memory lost so far" in logged.text
+
+
+def test_faults_are_logged_once_in_a_while(logged: pytest.LogCaptureFixture) -> None:
+    memory = Memory()
+    memory.faulty = "write"
+    stack = open_stack(memory)
+    for _ in range(1000):
+        stack.deliver(batch_of(count=1))
+    assert stack.dropped == 1000
+    assert sum(record.levelno >= logging.ERROR for record in logged.records) == 1
+
+
+def test_a_stack_that_does_not_run_gets_nothing() -> None:
+    source = Source(Feed())
+    memory = Memory()
+    open_stack(memory, source=source).close()
+    source._deliver(batch_of(count=1))
+    assert memory.got == []
+
+
+def test_closing_goes_on_after_a_fault(logged: pytest.LogCaptureFixture) -> None:
+    memory, through = Memory(), Through(lambda batch: batch)
+    memory.faulty = "close"
+    stack = open_stack(through, memory)
+    stack.close()
+    stack.close()
+    assert through.calls == ["close", "close"]
+    assert memory.calls == ["open", "close", "close"]
+    assert "close memory:MEMORY of stack stack-of-memory: ValueError: a fault of the test's" in logged.text
+
+
+def test_errors_are_told_with_their_type_where_it_is_not_known() -> None:
+    assert told(StackError("no room")) == "no room"
+    assert told(OSError(2, "No such file")) == "[Errno 2] No such file"
+    assert told(ValueError("no number")) == "ValueError: no number"
+
+
+def test_a_group_has_one_input() -> None:
+    """It could never start: ulogd2 finds out by the kernel's refusal, and names itself as the other reader."""
+    with pytest.raises(ConfigErrors) as caught:
+        stacks_of(
+            "[global]\nstack=a:NFLOG,b:BASE,j:JSON\nstack=c:NFLOG,b:BASE,j:JSON\n[a]\ngroup=3\n[c]\ngroup=3\n[j]\n"
+        )
+    (error,) = caught.value.errors
+    assert (error.line, error.message) == (
+        6,
+        "[c] group 3 is read by [a] already; let both stacks begin with a",
+    )
+    stacks_of(
+        "[global]\nstack=a:NFLOG,b:BASE,j:JSON\nstack=c:NFLOG,b:BASE,j:JSON\n"
+        "[a]\ngroup=3\n[c]\ngroup=3\nnetwork_namespace_path=other\n[j]\n"
+    )
