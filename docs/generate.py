@@ -4,6 +4,8 @@
 docs/keys.md              from nflowlevel/keys.py
 docs/plugins.md           from the plugins: docstring, options, keys; and from the counters
 examples/nflowlevel.conf  every option of every plugin, with its default
+nflowlevel/records/attributes.py
+                          an attribute for each name of a packet's keys, from nflowlevel/records/
 docs/from-ulogd2.md       the table between its two marks, from tests/parity_differences.py
 """
 
@@ -25,6 +27,8 @@ from nflowlevel.daemon import prefilters  # noqa: E402
 from nflowlevel.options import OptionDoc, describe  # noqa: E402
 from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin  # noqa: E402
 from nflowlevel.records.keys import CATALOGUE, Key, published_by  # noqa: E402
+from nflowlevel.records.names import Names  # noqa: E402
+from nflowlevel.records.terms import NAMES, TERMS  # noqa: E402
 from nflowlevel.stacks.config import GlobalOptions  # noqa: E402
 from nflowlevel.stacks.describe import page  # noqa: E402
 from nflowlevel.stacks.registry import ULOGD2_NAMES, builtin_names, find_plugin  # noqa: E402
@@ -55,6 +59,27 @@ options. `nflowlevel describe PLUGIN` says the same as this page. Numbers may be
 
 Options of the daemon itself, besides `stack=` and `plugin=`, which may stand there many times. `plugin=` lines are
 accepted for ulogd's sake: every plugin is known by its name."""
+
+_ATTRIBUTES_HEAD = '''\
+# SPDX-License-Identifier: GPL-2.0-or-later
+# mypy: disable-error-code="no-any-return"
+"""Every name of a packet's keys as an attribute with its type. Made by `make docs` from the catalogue of keys; what is
+changed here by hand is lost.
+
+Each looks into the batch's columns first: a call in between would cost half as much as the look itself.
+"""
+
+from __future__ import annotations
+
+from nflowlevel.records.row import Row
+
+
+class PacketAttributes(Row, frozen=True, gc=False, eq=False):
+    """The attributes of a packet."""
+'''
+
+#: What Python makes of a key, by its kind; all others are texts.
+_TYPES = {"u8": "int", "u16": "int", "u32": "int", "fixed": "bytes", "bytes": "memoryview"}
 
 #: A plugin with more keys is not told them one by one.
 _LONGEST_LIST = 12
@@ -126,6 +151,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield ROOT / "docs" / "keys.md", keys_page()
     yield ROOT / "docs" / "plugins.md", plugins_page()
     yield ROOT / "examples" / "nflowlevel.conf", example_config()
+    yield ROOT / "nflowlevel" / "records" / "attributes.py", attributes_module()
     page = ROOT / "docs" / "from-ulogd2.md"
     text = between(page.read_text(), _PLUGINS, plugins_here_and_not())
     yield page, between(text, _DIFFERENCES, differences_table())
@@ -167,6 +193,41 @@ def _key_table(keys: Iterable[Key]) -> str:
         for key in keys
     ]
     return _table(("Key", "Type", "Meaning", "Holds where", "JSON", "IPFIX"), rows)
+
+
+# nflowlevel/records/attributes.py
+
+
+def attributes_module() -> str:
+    """Return the module of a packet's attributes."""
+    in_records = [name for name, key in NAMES.keys.items() if key.kind != "column"]
+    names = [*TERMS, *NAMES.joined, *in_records]
+    return _ATTRIBUTES_HEAD + "".join(_attribute(NAMES, name) for name in names)
+
+
+def _attribute(table: Names, name: str) -> str:
+    """Return the property for one name of a key."""
+    found = table.find(name)
+    keys = [table.keys[key] for key in table.keys_of(name)]
+    types = {_TYPES.get(key.kind, "str") for key in keys}
+    assert len(types) == 1, f"{name}: keys of one name have one type, not {types}"
+    always = all(key.valid == "ALWAYS" for key in keys)
+    if len(keys) == 1:
+        text = f"{keys[0].meaning} Key: `{keys[0].name}`"
+    else:
+        text = f"Whichever holds of {', '.join(key.name for key in keys)}"
+    text += "." if always else "; None where it does not hold."
+    doc = textwrap.indent("\n".join(textwrap.wrap(f'"""{text}', 109)), " " * 8)
+    doc += '"""' if "\n" not in doc else f'\n{" " * 8}"""'
+    return f"""
+    @property
+    def {name.replace(".", "_")}(self) -> {types.pop()}{"" if always else " | None"}:
+{doc}
+        try:
+            return self._batch._cache["{found}"][self._row]
+        except KeyError:
+            return self._batch.values("{found}")[self._row]
+"""
 
 
 # docs/plugins.md

@@ -16,8 +16,20 @@ A counter only grows; a gauge goes up and down. For outputs this holds at every 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
+
+
+def html_table(head: Sequence[object], rows: Iterable[Sequence[object]], *, caption: str = "") -> str:
+    """Return a table for notebooks. Every cell is escaped: what packets and rules say may be hostile."""
+    from html import escape  # only notebooks need it
+
+    def line(cells: Sequence[object], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return f"<table>{title}<thead>{line(head, 'th')}</thead><tbody>{body}</tbody></table>"
 
 
 class Declared(int):
@@ -61,6 +73,15 @@ class Counters:
         values = self.as_dict()
         shown = [f"{name} {values[name]}" for name, about in self.declared.items() if values[name] or about.always]
         return ", ".join(shown)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self}>"
+
+    def _repr_html_(self) -> str:
+        """Return all counters as a table, for notebooks."""
+        values = self.as_dict()
+        rows = [(name, values[name], about.unit, about.meaning) for name, about in self.declared.items()]
+        return html_table(("counter", "value", "unit", "meaning"), rows, caption=repr(self))
 
 
 class GroupStats(Counters):

@@ -107,13 +107,13 @@ def _line(packet: Packet) -> str:
 
 
 def _where(packet: Packet) -> str:
-    hook = _HOOKS.get(packet.hook, "") if packet.family in _IP_FAMILIES else ""
+    hook = _HOOKS.get(packet.hook, "") if packet.hook is not None and packet.family in _IP_FAMILIES else ""
     way = " ".join(f"{word} {name}" for word, name in (("in", packet.indev_name), ("out", packet.outdev_name)) if name)
     return " ".join(filter(None, (hook, way)))
 
 
 def _what(packet: Packet) -> list[str]:
-    if packet.saddr is None:
+    if packet.saddr is None or packet.daddr is None:
         if packet.get("arp.operation") is not None:
             ends = f"{packet.get('arp.saddr')} > {packet.get('arp.daddr')}" if packet.get("arp.saddr") else ""
             return ["ARP", ends, f"operation {packet.get('arp.operation')}"]

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from nflowlevel.binding._lib import ffi
 from nflowlevel.binding.buffers import DATA_BYTES, RECORD_BYTES, Lease
 from nflowlevel.binding.interfaces import NO_NAMES, NameTable
+from nflowlevel.records.arrow import arrow_table
 from nflowlevel.records.fields import (
     CIM,
     FORMATS,
@@ -38,13 +39,21 @@ from nflowlevel.records.fields import (
     row_struct,
     text_column,
 )
-from nflowlevel.records.keys import BY_NAME, Key
+from nflowlevel.records.keys import Key
 from nflowlevel.records.packet import Packet
 from nflowlevel.records.render import Records, offset_of
+from nflowlevel.records.row import shown
+from nflowlevel.records.terms import NAMES
+from nflowlevel.stats import html_table
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+
+#: What a notebook shows of packets, and of how many.
+_NOTEBOOK_KEYS = ("oob.prefix", "oob.in", "oob.out", "ip.saddr", "ip.daddr", "ip.protocol", "tcp.sport", "tcp.dport",
+                  "udp.sport", "udp.dport", "icmp.type", "icmpv6.type", "raw.pktlen")  # fmt: skip
+_NOTEBOOK_ROWS = 20
 
 
 class Column:
@@ -59,7 +68,8 @@ class Column:
 class Batch:
     """Packets received together. `len`, iteration and indexing give packets; see the module for the faster ways.
 
-    Keys are named as in docs/keys.md. An unknown key is a KeyError with the nearest known name.
+    Keys are named as in docs/keys.md (`ip.saddr`), as the attributes of a packet (`saddr`, `tcp_dport`) or as in JSON
+    (`src_ip`). An unknown one is a KeyError with the nearest known name.
     """
 
     __slots__ = (
@@ -69,6 +79,7 @@ class Batch:
         "_find_names",
         "_lease",
         "_names",
+        "_of_packets",
         "_rows",
         "_rows_array",
         "_table",
@@ -99,6 +110,7 @@ class Batch:
         self._rows_array = ffi.NULL
         self._table: Any = None
         self._time: tuple[int, int | None] = (0, None)
+        self._of_packets = True
         self._added: dict[str, Column] = {}
         self._cache: dict[str, list[Any]] = {}
 
@@ -112,7 +124,7 @@ class Batch:
         """
         count = len(next(iter(columns.values()), ()))
         batch = cls(None, count, group=group)
-        batch._time = time
+        batch._time, batch._of_packets = time, False
         for key, values in columns.items():
             batch.add(key, values)
         return batch
@@ -125,11 +137,28 @@ class Batch:
     def __iter__(self) -> Iterator[Packet]:
         return map(Packet, repeat(self, self._count), range(self._count))
 
-    def __getitem__(self, index: int) -> Packet:
+    @overload
+    def __getitem__(self, index: int) -> Packet: ...
+    @overload
+    def __getitem__(self, index: slice) -> Batch: ...
+    def __getitem__(self, index: int | slice) -> Packet | Batch:
+        if isinstance(index, slice):
+            return self.select(range(self._count)[index])
         return Packet(self, range(self._count)[index])
 
     def __repr__(self) -> str:
-        return f"<Batch of {self._count} packets, group {self.group}>"
+        what = "packet" if self._of_packets else "record"
+        return f"<Batch of {self._count} {what}{'' if self._count == 1 else 's'}, group {self.group}>"
+
+    def _repr_html_(self) -> str:
+        """Return the first packets as a table, for notebooks."""
+        names = [name for name in self._all_keys() if name in _NOTEBOOK_KEYS] if self._of_packets else list(self._added)
+        few = self[:_NOTEBOOK_ROWS]
+        columns = [(name, few.values(name)) for name in names]
+        columns = [(name, values) for name, values in columns if any(value is not None for value in values)]
+        rows = [[row, *(shown(values[row]) for _, values in columns)] for row in range(len(few))]
+        more = f", the first {len(few)} of them" if len(few) < self._count else ""
+        return html_table(("", *(name for name, _ in columns)), rows, caption=f"{self!r}{more}")
 
     # -- rows and columns ----------------------------------------------------------------------------------------
 
@@ -137,13 +166,18 @@ class Batch:
         """Return a tuple of these keys for each packet; None where a key does not hold."""
         if not keys:
             return [()] * self._count
-        if self._rows is None and self._lease and self._added.keys().isdisjoint(keys) and CIM.keys().isdisjoint(keys):
-            fast = row_struct(keys)
+        found = tuple(map(self._find, keys)) if self._added else NAMES.find_all(keys)
+        if self._rows is None and self._lease and self._added.keys().isdisjoint(found):
+            fast = row_struct(found)
             if fast and fast[0] & self._valid_all == fast[0] and len(keys) > 1:
                 _, struct, reorder = fast
                 tuples = struct.iter_unpack(self._lease.memory[DATA_BYTES : DATA_BYTES + self._count * RECORD_BYTES])
                 return list(map(reorder, tuples) if reorder else tuples)
-        return list(zip(*map(self.values, keys), strict=True))
+        return list(zip(*map(self.values, found), strict=True))
+
+    def _find(self, name: str) -> str:
+        """Return the key, the shared name or the added column that a name means."""
+        return NAMES.find(name, self._added)
 
     def values(self, key: str) -> list[Any]:
         """Return one key of each packet; None where it does not hold.
@@ -157,7 +191,10 @@ class Batch:
             values = self._cache[key] = self._make_values(key)
             return values
 
-    def _make_values(self, name: str) -> list[Any]:
+    def _make_values(self, key: str) -> list[Any]:
+        name = self._find(key)
+        if name != key:
+            return self.values(name)
         if name in self._added:
             return self._selected(self._added[name].values)
         if name in CIM:
@@ -245,10 +282,11 @@ class Batch:
 
     def _other_column(self, key: str) -> np.ndarray[Any, Any]:
         """`column` of what was not asked for before, of selected packets, of added values."""
-        if self._is_list(key):
-            joined: np.ndarray[Any, Any] = numpy().array(self.values(key))
+        name = self._find(key)
+        if self._is_list(name):
+            joined: np.ndarray[Any, Any] = numpy().array(self.values(name))
             return joined
-        layout = layout_of(key)
+        layout = layout_of(name)
         if layout.key.kind in FORMATS or layout.key.kind == "fixed" or layout.key.type == "ipaddr":
             columns_of_records[key] = layout.key.field
             return self._fields(layout.key.field)
@@ -262,10 +300,11 @@ class Batch:
     def valid(self, key: str) -> np.ndarray[Any, Any]:
         """Return for each packet whether `key` holds: a NumPy array of bool."""
         mask: np.ndarray[Any, Any]
-        if self._is_list(key):
-            mask = numpy().array([value is not None for value in self.values(key)], dtype=bool)
+        name = self._find(key)
+        if self._is_list(name):
+            mask = numpy().array([value is not None for value in self.values(name)], dtype=bool)
         else:
-            mask = (self._fields("valid") & numpy().uint64(layout_of(key).bit)).astype(bool)
+            mask = (self._fields("valid") & numpy().uint64(layout_of(name).bit)).astype(bool)
         return mask
 
     def _is_list(self, key: str) -> bool:
@@ -288,7 +327,7 @@ class Batch:
         return made
 
     def _all_keys(self) -> tuple[str, ...]:
-        return (*(PACKET_KEYS if self._lease else ()), *self._added)
+        return tuple(dict.fromkeys((*(PACKET_KEYS if self._of_packets else ()), *self._added)))
 
     def to_dicts(self, *keys: str) -> list[dict[str, Any]]:
         """Return a dict for each packet, with the keys that hold for it (of `keys`, or of all); nothing in it is
@@ -305,24 +344,12 @@ class Batch:
         ]
 
     def to_arrow(self, *keys: str) -> pa.Table:
-        """Return a pyarrow Table with a column for each of `keys` (or for all); null where a key does not hold."""
-        import pyarrow as pa
+        """Return a pyarrow Table with a column for each of `keys` (or for all); null where a key does not hold.
 
-        names = keys or self._all_keys()
-        return pa.table({name: self._arrow(name) for name in names})
-
-    def _arrow(self, name: str) -> pa.Array:
-        import pyarrow as pa
-
-        if self._is_list(name):
-            wide = name in BY_NAME and BY_NAME[name].type == "uint64"
-            return pa.array(self.values(name), pa.uint64() if wide else None)
-        key = find_key(name)
-        if key.kind in FORMATS:
-            return pa.array(self.column(name), mask=~self.valid(name))
-        if key.kind in TEXT_KINDS:
-            return pa.array(self.values(name), pa.string())
-        return pa.array([None if value is None else bytes(value) for value in self.values(name)], pa.binary())
+        A column has the type that its key declares, whatever the batch holds: tables of the same keys have one schema,
+        those of empty batches too. The type of a column that was added under a name of its own is that of its values.
+        """
+        return arrow_table(self, keys or self._all_keys(), self._added)
 
     # -- for filters and outputs ---------------------------------------------------------------------------------
 
@@ -349,7 +376,7 @@ class Batch:
             valid_all=self._valid_all,
             find_names=self._find_names,
         )
-        twin._time = self._time
+        twin._time, twin._of_packets = self._time, self._of_packets
         twin._rows, twin._rows_array, twin._names = self._rows, self._rows_array, self._names
         twin._added = dict(self._added)
         return twin
@@ -365,7 +392,8 @@ class Batch:
                 spread[row] = value
             values = spread
         self._added[key] = Column(values)
-        self._cache.pop(key, None)
+        # Other names may mean the same column.
+        self._cache.clear()
 
     @property
     def added(self) -> dict[str, Column]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nflowlevel.binding.buffers import DATA_BYTES, RECORD_BYTES
 from nflowlevel.errors import NotSupported, nearest
-from nflowlevel.records.keys import BY_NAME, CATALOGUE, Key
+from nflowlevel.records.keys import BY_NAME, Key
 from nflowlevel.records.render import TextColumn, field_size, offset_of, valid_bit
+from nflowlevel.records.terms import NAMES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,9 +29,7 @@ TEXT_KINDS = frozenset(("text", "mac", "macbytes", "ifname", "addr", "addr4", "a
 VALID_AT = (DATA_BYTES + offset_of("valid")) // 8
 
 #: The names that several keys share in a record, such as src_port.
-CIM: dict[str, tuple[str, ...]] = {
-    cim: tuple(key.name for key in CATALOGUE if key.cim == cim) for cim in {key.cim for key in CATALOGUE if key.cim}
-}
+CIM: dict[str, tuple[str, ...]] = NAMES.joined
 
 #: The keys that a packet's record can hold.
 PACKET_KEYS: dict[str, Key] = {name: key for name, key in BY_NAME.items() if key.kind != "column"}
@@ -75,7 +74,7 @@ def row_struct(names: tuple[str, ...]) -> tuple[int, Struct, Callable[[Any], Any
     """A struct format that reads these keys of a record at once: their masks joined, the format, and what puts them
     into the order asked for; None where some are no plain numbers.
     """
-    if any(find_key(name).kind not in FORMATS for name in names) or len(set(names)) < len(names):
+    if any(name in CIM or find_key(name).kind not in FORMATS for name in names) or len(set(names)) < len(names):
         return None
     layouts = [layout_of(name) for name in names]
     ordered = sorted(layouts, key=lambda layout: offset_of(layout.key.field))

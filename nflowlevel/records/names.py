@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Names of keys: whichever way somebody writes one, it means the same key.
 
-A key answers to its name (`ip.saddr`), to the attribute of a packet (`ip_saddr`, or a term such as `saddr`), and to the
-name that JSON gives it (`src_ip`). A JSON name that several keys share, such as `src_port`, stands for whichever of them
-holds. Every kind of record has a table of its own, so that a name never leads to another kind's field.
+A key answers to its name (`ip.saddr`), to the attribute of a packet (`ip_saddr`, or a term such as `saddr`), and to
+the name that JSON gives it (`src_ip`). A JSON name that several keys share, such as `src_port`, stands for whichever of
+them holds. Every kind of record has a table of its own, so that a name never leads to another kind's field.
 """
 
 from __future__ import annotations

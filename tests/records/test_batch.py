@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import random
 import socket
 import threading
@@ -19,8 +20,9 @@ import pytest
 
 import nflowlevel as nfl
 from nflowlevel.records.batch import Batch
-from nflowlevel.records.fields import PACKET_KEYS, find_key
+from nflowlevel.records.fields import PACKET_KEYS
 from nflowlevel.records.render import offset_of
+from nflowlevel.records.terms import NAMES as KEY_NAMES
 from tests.corpus import by_name
 from tests.fix_decoder import NAMES, decode, expected
 from tests.fix_group import collect, log_udp, packets_in
@@ -250,6 +252,89 @@ def test_rows_from_the_end(samples: Batch) -> None:
     assert samples.select([-1, -2]).to_dicts() == samples.to_dicts()[:-3:-1]
 
 
+def test_a_slice_is_a_batch(samples: Batch) -> None:
+    dicts = samples.to_dicts()
+    for piece in (
+        slice(0, 64),
+        slice(-3, None),
+        slice(500, 9999),
+        slice(None, None, 100),
+        slice(5, 5),
+        slice(9, 3, -2),
+    ):
+        part = samples[piece]
+        assert isinstance(part, Batch)
+        assert part.to_dicts() == dicts[piece], piece
+    assert samples[10:20][2:4].to_dicts() == dicts[12:14]
+    assert samples[0:64].group == samples.group
+
+
+# -- for people --------------------------------------------------------------------------------------------------------
+
+
+def test_repr() -> None:
+    batch = few("udp4", "tcp4-syn")
+    assert repr(batch) == "<Batch of 2 packets, group 0>"
+    assert repr(batch[:1]) == "<Batch of 1 packet, group 0>"
+    assert repr(Batch.of_columns({"sum.name": ["a", "b"]}, time=(5, 6))) == "<Batch of 2 records, group 0>"
+
+
+def test_a_table_for_notebooks() -> None:
+    batch = few(*["tcp4-syn"] * 25, prefix=b"<b>&\x1b]0;x\x07")
+    html = batch._repr_html_()
+    assert html.count("<tr>") == 21
+    assert "<caption>&lt;Batch of 25 packets, group 0&gt;, the first 20 of them</caption>" in html
+    assert "<td>&lt;b&gt;&amp;\\x1b]0;x\\x07</td>" in html
+    assert "<th>tcp.dport</th>" in html
+    assert "udp" not in html, "a column without values says nothing"
+    assert "\x1b" not in html
+    assert "first" not in batch[:20]._repr_html_()
+    assert "<th>sum.name</th>" in Batch.of_columns({"sum.name": ["a"]}, time=(5, 6))._repr_html_()
+    assert "<tbody></tbody>" in Batch(None, 0)._repr_html_()
+
+
+# -- all names ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_name_of_a_key_works_everywhere(samples: Batch) -> None:
+    """Key, attribute, term and JSON's name mean the same, however it is asked for."""
+    for name in KEY_NAMES:
+        (key, *others), values = KEY_NAMES.keys_of(name), samples.values(name)
+        if not others:
+            assert values == samples.values(key), name
+        assert samples.rows(name, "mark") == list(zip(values, samples.values("oob.mark"), strict=True)), name
+        assert samples.valid(name).tolist() == [value is not None for value in values], name
+        kind = KEY_NAMES.keys[key].kind
+        if kind not in ("bytes", "column"):
+            assert samples.column(name).tolist() == samples.column(NAMES.find(name)).tolist(), name
+        some = samples[:30]
+        shown = [bytes(v) if isinstance(v, memoryview) else v for v in some.values(name)]
+        assert [keys.get(name) for keys in some.to_dicts(name)] == shown, name
+        assert [row.get(name) for row in some.to_arrow(name).to_pylist()] == shown, name
+
+
+def test_numbers_by_their_terms_take_the_short_way() -> None:
+    batch = few("udp4", "udp4-empty")
+    assert batch.rows("udp_dport", "mark") == batch.rows("udp.dport", "oob.mark") == [(53, 0), (53, 0)]
+    assert batch.column("udp_dport").base is not None
+    assert batch.column("udp_dport").tolist() == [53, 53]
+
+
+def test_added_columns_by_all_their_names() -> None:
+    batch = few("udp4", "tcp4-syn")
+    assert (batch.values("mark"), batch.values("dport"), batch[0].mark) == ([0, 0], [53, 80], 0)
+    batch.add("oob.mark", [1, 2])
+    batch.add("udp.dport", [54, None])
+    batch.add("my.own", [3, None])
+    for name in ("oob.mark", "mark", "oob_mark"):
+        assert batch.values(name) == batch.column(name).tolist() == [1, 2], name
+        assert batch.rows(name, "tcp_dport") == [(1, None), (2, 80)], name
+    assert (batch.values("dport"), batch[0].mark, batch[0].dport) == ([54, 80], 1, 54)
+    assert batch.values("my_own") == batch.values("my.own") == [3, None]
+    with pytest.raises(KeyError, match=r"no key 'my\.on' — did you mean 'my\.own'"):
+        batch.values("my.on")
+
+
 # -- columns that are added -------------------------------------------------------------------------------------------
 
 
@@ -296,16 +381,16 @@ def test_an_added_column_has_a_value_for_each_packet(samples: Batch) -> None:
 def test_a_copy_is_a_batch_of_its_own() -> None:
     batch = few("udp4", "tcp4-syn")
     batch.add("shared", [1, 2])
-    copy = batch.copy()
-    copy.add("mine", [3, 4])
-    copy.add("shared", [5, 6])
-    assert (copy.values("shared"), batch.values("shared")) == ([5, 6], [1, 2])
-    assert copy.values("mine") == [3, 4]
+    twin = batch.copy()
+    twin.add("mine", [3, 4])
+    twin.add("shared", [5, 6])
+    assert (twin.values("shared"), batch.values("shared")) == ([5, 6], [1, 2])
+    assert twin.values("mine") == [3, 4]
     with pytest.raises(KeyError):
         batch.values("mine")
     batch.add("later", [0, 0])
-    assert "later" not in copy.added
-    assert copy.values("udp.dport") == batch.values("udp.dport")
+    assert "later" not in twin.added
+    assert twin.values("udp.dport") == batch.values("udp.dport")
 
 
 # -- batches without packets ------------------------------------------------------------------------------------------
@@ -330,7 +415,7 @@ def test_a_batch_of_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("tcp.dportt", "'tcp.dport'"), ("tcp_dport", "'tcp.dport'"), ("OOB.PREFIX", "'oob.prefix'")]
+    ("name", "hint"), [("tcp.dportt", "'tcp.dport'"), ("tcp_dprt", "'tcp_dport'"), ("OOB.PREFIX", "'oob.prefix'")]
 )
 def test_unknown_keys(samples: Batch, name: str, hint: str) -> None:
     ways: list[Callable[..., Any]] = [
@@ -340,14 +425,13 @@ def test_unknown_keys(samples: Batch, name: str, hint: str) -> None:
         samples.rows,
         samples.to_dicts,
         samples.to_arrow,
-        find_key,
+        samples[0].get,
+        pickle.loads(pickle.dumps(samples[0])).get,
     ]
     for ask in ways:
         with pytest.raises(KeyError) as caught:
             ask(name)
         assert f"no key '{name}' — did you mean {hint}?; docs/keys.md lists them" in str(caught.value)
-    with pytest.raises(KeyError):
-        samples[0].get(name)
 
 
 # -- what is kept -----------------------------------------------------------------------------------------------------

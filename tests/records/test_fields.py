@@ -7,7 +7,7 @@ import pytest
 
 from nflowlevel.binding.buffers import DATA_BYTES, RECORD_BYTES
 from nflowlevel.records.batch import Batch
-from nflowlevel.records.fields import CIM, PACKET_KEYS, layout_of, record_array, row_struct
+from nflowlevel.records.fields import CIM, PACKET_KEYS, find_key, layout_of, record_array, row_struct
 from nflowlevel.records.render import offset_of
 from tests import oracle
 from tests.corpus import frames
@@ -49,6 +49,14 @@ def test_names_that_keys_share() -> None:
 def test_an_unknown_key_without_a_nearest() -> None:
     with pytest.raises(KeyError, match="no key 'zzzzzzzz'; docs"):
         Batch(None, 0).values("zzzzzzzz")
+
+
+def test_a_key_has_one_name_here() -> None:
+    """Other names are resolved before: what is looked up here is the record."""
+    assert find_key("tcp.dport").field == "tcp_dport"
+    for name in ("tcp.dportt", "tcp_dport", "dport"):
+        with pytest.raises(KeyError, match=f"no key '{name}'.*did you mean 'tcp.dport'|no key 'dport'"):
+            find_key(name)
 
 
 def test_oracle_and_catalogue_know_the_same_keys() -> None:

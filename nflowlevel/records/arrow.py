@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Batches as Arrow tables. The type of a column is what its key declares, never what one batch happens to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nflowlevel.errors import NotSupported
+from nflowlevel.records.fields import FORMATS
+from nflowlevel.records.terms import NAMES
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+#: ulogd2's type of a key → the name of Arrow's. A flag is a number, as in JSON; an address is text.
+_TYPES = {"uint8": "uint8", "bool": "uint8", "uint16": "uint16", "uint32": "uint32", "uint64": "uint64",
+          "ipaddr": "string", "string": "string", "rawstr": "string", "raw": "binary"}  # fmt: skip
+
+
+class Columns(Protocol):
+    """What a table is made of: a batch."""
+
+    def values(self, key: str) -> list[Any]:
+        """Return one key of each row."""
+
+    def column(self, key: str) -> np.ndarray[Any, Any]:
+        """Return one key as NumPy array."""
+
+    def valid(self, key: str) -> np.ndarray[Any, Any]:
+        """Return for each row whether the key holds."""
+
+
+def arrow_table(batch: Columns, names: Sequence[str], added: Mapping[str, object]) -> pa.Table:
+    """Return a table with a column for each name, in this order.
+
+    TypeError where an added column that stands in the place of a key has values that the key's type cannot have.
+    """
+    pa = _arrow()
+    return pa.Table.from_arrays([_column(pa, batch, name, added) for name in names], list(names))
+
+
+def _column(pa: Any, batch: Columns, name: str, added: Mapping[str, object]) -> pa.Array:
+    found = NAMES.find(name, added)
+    if found in added and found not in NAMES.keys:
+        # It has a name of its own, and no declared type.
+        return pa.array(batch.values(found))
+    key = NAMES.keys[NAMES.keys_of(found)[0]]
+    if key.kind in FORMATS and found == key.name and found not in added:
+        return pa.array(batch.column(found), mask=~batch.valid(found))
+    values = batch.values(found)
+    if key.type == "raw":
+        values = [None if value is None else bytes(value) for value in values]
+    try:
+        return pa.array(values, getattr(pa, _TYPES[key.type])())
+    except (pa.ArrowException, TypeError, OverflowError) as error:
+        raise TypeError(f"{name}: the column that was added does not fit the key's type {key.type}: {error}") from None
+
+
+def _arrow() -> Any:
+    """pyarrow, imported when the first table is asked for."""
+    try:
+        import pyarrow
+    except ImportError:
+        needed = "pip install 'nflowlevel[columns]'"
+        raise NotSupported("a batch as Arrow table", found="no pyarrow", needed=needed) from None
+    return pyarrow
