@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple, ParamSpec
 
 from nflowlevel.binding.buffers import ENOUGH_RECORDS, BufferPool
 from nflowlevel.binding.interfaces import Links, NameTable
@@ -18,9 +19,14 @@ from nflowlevel.errors import nearest
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.packet import Packet
-from nflowlevel.stats import GroupStats
+from nflowlevel.stats import GroupStats, html_table
 
 MIB = 1 << 20
+
+ProfileName = Literal["default", "latency", "throughput"]
+CopyMode = Literal["packet", "meta", "none"]
+
+_Options = ParamSpec("_Options")
 
 
 class Profile(NamedTuple):
@@ -52,7 +58,8 @@ _BATCHES_BEFORE_UNBIND = 64
 
 
 class Group:
-    """An open group. Iterate it for packets, or `batches()`, or call `receive` when `fileno()` is readable.
+    """An open group. Iterate it for packets, or `batches()`, or call `receive` when `fileno()` is readable; in asyncio
+    `async for batch in group`.
 
     One thread reads; `stop` may be called from any. After `stop` the iteration still gives what the kernel had queued
     and then ends: nothing is lost. `close` without that throws away what was not read.
@@ -62,8 +69,8 @@ class Group:
         self,
         group: int,
         *,
-        profile: str = "default",
-        copy_mode: str = "packet",
+        profile: ProfileName = "default",
+        copy_mode: CopyMode = "packet",
         copy_range: int = 0,
         qthreshold: int = 0,
         qtimeout: int = 0,
@@ -87,9 +94,11 @@ class Group:
         self.max_socket_buffer = max(socket_buffer, max_socket_buffer)
         self._limited = Limited()
         self._links: Links | None = None
-        self._stopping = self._unbound = False
+        self._stopping = self._unbound = self._closed = False
         self._last_read = 0.0
         self._drops_accounted = self._drops_pending = 0
+        #: Called at the beginning of `close`: what waits in asyncio's loop has to let go of the descriptors first.
+        self._when_closed: Callable[[], None] | None = None
         self._socket = GroupSocket(group, netns=netns, label=label, pool=BufferPool(max_held_bytes))
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
@@ -192,6 +201,12 @@ class Group:
         for batch in self.batches():
             yield from batch
 
+    def __aiter__(self) -> AsyncIterator[Batch]:
+        """Yield batches as they come, until `stop` or `close`, without blocking asyncio's loop."""
+        from nflowlevel.readers.aio import batches  # asyncio costs as much memory as all else: only who uses it pays
+
+        return batches(self)
+
     def drain(self) -> Iterator[Batch]:
         """Give the group up and yield all that the kernel had queued for it; then the group is empty."""
         if not self._unbound:
@@ -210,6 +225,11 @@ class Group:
         self._stopping = True
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
     # -- loss ----------------------------------------------------------------------------------------------------
 
@@ -262,12 +282,26 @@ class Group:
 
     def close(self) -> None:
         """Give the group up; packets that were not read are lost. May be called again."""
+        self._closed = True
+        if self._when_closed:
+            self._when_closed()
         if self._links:
             self._links.close()
         self._socket.close()
         if self._wake >= 0:
             os.close(self._wake)
             self._wake = -1
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "stopping" if self._stopping else "open"
+        where = f" of namespace {self.netns}" if self.netns else ""
+        return f"<Group {self.group}{where}, {state}: {self.stats}>"
+
+    def _repr_html_(self) -> str:
+        """Return the group's counters as a table, for notebooks."""
+        values, declared = self.stats.as_dict(), GroupStats.declared
+        rows = [(name, values[name], about.unit, about.meaning) for name, about in declared.items()]
+        return html_table(("counter", "value", "unit", "meaning"), rows, caption=repr(self))
 
     def __enter__(self) -> Group:
         return self
@@ -285,15 +319,43 @@ def _profile(name: str) -> Profile:
         raise ValueError(f"profile '{name}'{nearest(name, PROFILES)}; one of {', '.join(PROFILES)}") from None
 
 
-def open_group(group: int, **options: Any) -> Group:
-    """Become the reader of a group; see Group for the options.
+def _with_options_of(
+    opened: Callable[_Options, Group],
+) -> Callable[[Callable[..., Group]], Callable[_Options, Group]]:
+    """Give a function the signature of what it opens, for type checkers and for `inspect`: options stand there once."""
 
-    profile: `default` (a lone packet arrives within 0.1 s), `latency` (within 5 ms), `throughput`; what is given as
-    an option of its own wins over the profile. copy_mode: `packet`, `meta` or `none`; copy_range: bytes copied of each
-    packet, 0 all. qthreshold: packets, qtimeout: 1/100 s, nlbufsiz: bytes the kernel gathers. socket_buffer,
-    max_socket_buffer: bytes; it doubles on an overrun. netns: a name or a path. label: becomes `raw.label`.
-    max_held_bytes: most memory that packets, memoryviews and columns which are kept may hold.
+    def signed(function: Callable[..., Group]) -> Callable[_Options, Group]:
+        signature = inspect.signature(opened).replace(return_annotation=Group)
+        function.__signature__ = signature  # type: ignore[attr-defined]
+        return function
 
-    Raises KernelError: it names the reader where the group is taken, or the missing capability.
+    return signed
+
+
+@_with_options_of(Group)
+def open_group(*group: int, **options: object) -> Group:
+    """Become the reader of a group, 0 to 65535.
+
+    profile: `default` (a lone packet arrives within 0.1 s), `latency` (within 5 ms) or `throughput`; an option that is
+        given by itself wins over the profile.
+    copy_mode: `packet`, `meta` (no payload) or `none`: what the kernel copies of a packet.
+    copy_range: bytes copied of each packet; 0: all.
+    qthreshold: packets that the kernel gathers before it sends them; 0: as the profile says.
+    qtimeout: longest wait of a packet in the kernel, in 1/100 s; 0: as the profile says.
+    nlbufsiz: bytes that the kernel gathers before it sends them; 0: as the profile says.
+    socket_buffer: bytes of the socket buffer.
+    max_socket_buffer: bytes up to which the socket buffer doubles when the kernel loses packets.
+    seq_global: whether packets have `oob.seq.global`, their number over all groups that ask for it.
+    attach_conntrack: whether packets have `ct`, their conntrack entry; KernelError where the kernel cannot.
+    netns: network namespace to read in: a name or a path; None: the process's own.
+    label: becomes `raw.label` of each packet, 0 to 255.
+    max_held_bytes: most bytes of receive buffers that packets, memoryviews and columns which are kept may hold.
+
+    Raises KernelError: it names the reader where the group is taken, or the missing capability. TypeError where there
+    is no such option, ValueError where a value is none of those allowed.
     """
-    return Group(group, **options)
+    known = Group.__init__.__kwdefaults__ or {}
+    for name in options:
+        if name not in known and name != "group":
+            raise TypeError(f"open_group has no option '{name}'{nearest(name, known)}; it has {', '.join(known)}")
+    return Group(*group, **options)  # type: ignore[arg-type]

@@ -306,7 +306,7 @@ def test_every_name_of_a_key_works_everywhere(samples: Batch) -> None:
         assert samples.valid(name).tolist() == [value is not None for value in values], name
         kind = KEY_NAMES.keys[key].kind
         if kind not in ("bytes", "column"):
-            assert samples.column(name).tolist() == samples.column(NAMES.find(name)).tolist(), name
+            assert samples.column(name).tolist() == samples.column(KEY_NAMES.find(name)).tolist(), name
         some = samples[:30]
         shown = [bytes(v) if isinstance(v, memoryview) else v for v in some.values(name)]
         assert [keys.get(name) for keys in some.to_dicts(name)] == shown, name
