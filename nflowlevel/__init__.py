@@ -40,3 +40,8 @@ def __getattr__(name: str) -> object:
     from nflowlevel.prefilter import prefilter
 
     return getattr(prefilter, name)
+
+
+def __dir__() -> list[str]:
+    """Name all that can be had, for completion: also what was not imported yet."""
+    return sorted({*globals(), *__all__})

@@ -154,9 +154,9 @@ def test_the_compiled_module_is_imported_in_one_place() -> None:
 def test_the_package_lists_the_public_names_and_no_more() -> None:
     body = modules()[""].body
     kinds = {type(node) for node in body}
-    # The one function imports what few need, and only types need it before.
+    # The functions import what few need, and name it; only types need it before.
     assert kinds <= {ast.Expr, ast.ImportFrom, ast.Assign, ast.If, ast.FunctionDef}
-    assert {node.name for node in body if isinstance(node, ast.FunctionDef)} == {"__getattr__"}
+    assert {node.name for node in body if isinstance(node, ast.FunctionDef)} == {"__dir__", "__getattr__"}
     assigned = {target.id for node in body if isinstance(node, ast.Assign) for target in node.targets}  # type: ignore[attr-defined]
     assert assigned == {"__all__", "__version__"}
 

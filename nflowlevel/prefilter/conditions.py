@@ -11,7 +11,7 @@ import functools
 import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -19,9 +19,6 @@ from msgspec import Meta
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.errors import nearest
 from nflowlevel.options import Options
-
-#: How an option may be given in Python: lists also as sequences, of networks of the standard library too.
-Given: TypeAlias = str | int | float | Iterable[object]
 
 _PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58, "sctp": 132, "udplite": 136, "gre": 47, "esp": 50, "ah": 51}
 _FLAGS = {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32, "ece": 64, "cwr": 128}
@@ -98,8 +95,11 @@ _TEXTS = (*_NETWORKS, "protocols", "sports", "dports", "tcp_flags", "on_exit")
 FIXED = ("sources", "flows", "on_exit")
 
 
-def options_of(given: Mapping[str, Given], base: PrefilterOptions | None = None) -> PrefilterOptions:
-    """Return options as given in Python, the others as in `base`; TypeError for what is none, ValueError for values."""
+def options_of(given: Mapping[str, object], base: PrefilterOptions | None = None) -> PrefilterOptions:
+    """Return options as given in Python (rules.py), the others as in `base`.
+
+    TypeError for what is none, ValueError for values.
+    """
     known = PrefilterOptions.__struct_fields__
     for name in given:
         if name not in known:
@@ -114,7 +114,7 @@ def options_of(given: Mapping[str, Given], base: PrefilterOptions | None = None)
         raise ValueError(f"{place.strip('.`')}: {what}" if place.strip(".`") else what) from None
 
 
-def _as_option(name: str, value: Given) -> object:
+def _as_option(name: str, value: object) -> object:
     """Return a value as the option has it: where that is a text, of a sequence one with commas."""
     if isinstance(value, str) or name not in _TEXTS:
         return value

@@ -24,7 +24,7 @@ import struct
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 import msgspec
 
@@ -35,10 +35,11 @@ from nflowlevel.binding.elf import Code
 from nflowlevel.errors import KernelError
 from nflowlevel.prefilter import pins
 from nflowlevel.prefilter.attach import Attachment, attach
-from nflowlevel.prefilter.conditions import FIXED, Given, PrefilterOptions, options_of
+from nflowlevel.prefilter.conditions import FIXED, PrefilterOptions, options_of
 from nflowlevel.prefilter.counters import PrefilterCounters, Top, counters, top_ports, top_sources
 from nflowlevel.prefilter.generation import SHARED, SLOTS, dispatcher, generation, shared_maps, shipped
 from nflowlevel.prefilter.pins import LayoutError
+from nflowlevel.prefilter.rules import Rules
 
 __all__ = ["LayoutError", "Prefilter", "PrefilterCounters", "Top", "mount_bpffs"]
 
@@ -53,7 +54,7 @@ _BEHIND = struct.pack("=I", lib.NFL_PREFILTER_BEHIND)
 class Prefilter:
     """A prefilter by name. `load()` it, or use it as a context manager, which loads it and at the end closes it."""
 
-    def __init__(self, name: str, *, bpffs: str | os.PathLike[str] = MOUNT_POINT, **rules: Given) -> None:
+    def __init__(self, name: str, *, bpffs: str | os.PathLike[str] = MOUNT_POINT, **rules: Unpack[Rules]) -> None:
         if not _NAME.fullmatch(name):
             raise ValueError(f"a prefilter's name has letters, digits, '_' and '-', at most 64 of them: {name!r}")
         self.name = name
@@ -104,7 +105,7 @@ class Prefilter:
             pins.remove(self.directory)
             raise
 
-    def update(self, **changes: Given) -> None:
+    def update(self, **changes: Unpack[Rules]) -> None:
         """Change rules, all at once: a packet is judged by all old rules or by all new ones.
 
         Without changes, it puts the program back that the end of another process took away.
@@ -211,7 +212,7 @@ class Prefilter:
         return pre
 
     @classmethod
-    def take(cls, name: str, *, bpffs: str | os.PathLike[str] = MOUNT_POINT, **rules: Given) -> Self:
+    def take(cls, name: str, *, bpffs: str | os.PathLike[str] = MOUNT_POINT, **rules: Unpack[Rules]) -> Self:
         """Load and pin a prefilter, or give the one that is pinned under this name these rules: as after a restart.
 
         ValueError where it is pinned with another `on_exit` or other sizes, which cannot change.
@@ -303,7 +304,12 @@ class Prefilter:
 
     @classmethod
     def from_source(
-        cls, predicate: str, *, name: str = "predicate", bpffs: str | os.PathLike[str] = MOUNT_POINT, **rules: Given
+        cls,
+        predicate: str,
+        *,
+        name: str = "predicate",
+        bpffs: str | os.PathLike[str] = MOUNT_POINT,
+        **rules: Unpack[Rules],
     ) -> Self:
         """Compile a condition of your own, such as `tcp.dport == 22 && ip.ttl < 40`, that comes before the rules.
 

@@ -9,7 +9,7 @@ other stack with it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from nflowlevel.errors import ConfigError, NflowError, nearest
@@ -17,6 +17,7 @@ from nflowlevel.logs import Limited, log
 from nflowlevel.options import ConfigErrors
 from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin, Filter, Input, Member, Output
 from nflowlevel.records.keys import Key
+from nflowlevel.records.terms import NAMES
 from nflowlevel.stacks.registry import find_plugin
 
 if TYPE_CHECKING:
@@ -232,8 +233,8 @@ def _resolve(config: Config, line: StackLine, plugins: list[AnyPlugin]) -> tuple
     for plugin in plugins:
         if plugin.consumes != ANY_KEYS:
             for name in plugin.consumes:
-                if not name.startswith("[") and name not in nearest_key:
-                    hint = nearest(name, nearest_key)
+                if not name.startswith("[") and not _meant(name, nearest_key):
+                    hint = nearest(name, [*nearest_key, *(other for other in NAMES if _meant(other, nearest_key))])
                     wrong.append(f"{plugin} needs the key {name}, which no plugin before it publishes{hint}")
         # A name published again keeps its first place and takes the newer value.
         nearest_key.update((key.name, key) for key in plugin.published())
@@ -241,8 +242,19 @@ def _resolve(config: Config, line: StackLine, plugins: list[AnyPlugin]) -> tuple
     if wrong:
         raise _errors(config, line, wrong)
     wanted = plugins[-1].consumes
-    names: Iterable[str] = nearest_key if wanted == ANY_KEYS else (name.strip("[]") for name in wanted)
-    return tuple((name, nearest_key[name]) for name in names if name in nearest_key)
+    if wanted == ANY_KEYS:
+        return tuple(nearest_key.items())
+    names = dict.fromkeys(key for name in wanted for key in _meant(name.strip("[]"), nearest_key))
+    return tuple((name, nearest_key[name]) for name in names)
+
+
+def _meant(name: str, published: Collection[str]) -> list[str]:
+    """Return which of the published keys a name in `consumes` means: several share a JSON name such as `src_port`."""
+    try:
+        found = NAMES.find(name, published)
+    except KeyError:
+        return []
+    return [key for key in NAMES.joined.get(found, (found,)) if key in published]
 
 
 def _errors(config: Config, line: StackLine, messages: list[str]) -> ConfigErrors:

@@ -100,6 +100,47 @@ def test_members_of_an_output_that_asks_for_some(third_party: dict[str, Any]) ->
     assert [name for name, _ in stack.output.members] == ["tcp.dport", "oob.prefix"]
 
 
+def test_an_output_may_use_any_name_of_a_key(third_party: dict[str, Any]) -> None:
+    """As batch.rows() does; a JSON name that several keys share stands for all of them."""
+
+    class Few(Memory):
+        name = "FEW"
+        consumes = ("saddr", "dest_port", "tcp_syn", "[prefix]", "[oob.seq.local]", "tcp.dport", "[my_key]")
+
+    class Adder(Through):
+        name = "ADDER"
+        adds = ("my.key",)
+
+        def __init__(self, instance: str, options: object) -> None:
+            super().__init__(lambda batch: batch, instance, adds=("my.key",))
+
+    third_party.update(FEW=Few, ADDER=Adder)
+    (stack,) = stacks_of("[global]\nstack=g:NFLOG,b:BASE,a:ADDER,f:FEW\n[g]\n")
+    assert isinstance(stack.output, Few)
+    ports = ["tcp.dport", "udp.dport", "sctp.dport"]
+    assert [name for name, _ in stack.output.members] == ["ip.saddr", *ports, "tcp.syn", "oob.prefix", "my.key"]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("src_ip", ""),  # it is IP2STR that publishes it
+        ("daddrr", " — did you mean 'daddr'?"),
+        ("dest_prt", " — did you mean 'dest_port'?"),
+        ("tcp_sny", " — did you mean 'tcp_syn'?"),
+    ],
+)
+def test_a_missing_key_by_another_name(third_party: dict[str, Any], name: str, hint: str) -> None:
+    class Needs(Memory):
+        consumes = (name,)
+
+    Needs.name = "NEEDS"
+    third_party["NEEDS"] = Needs
+    (message,) = refused("[global]\nstack=g:NFLOG,b:BASE,n:NEEDS\n[g]\n")
+    said = f"n:NEEDS needs the key {name}, which no plugin before it publishes"
+    assert message.partition("n:NEEDS: ")[2].startswith(said + hint)
+
+
 def test_a_namespace_reaches_all_plugins_of_a_stack() -> None:
     (stack,) = stacks_of(f"[global]\nstack=g:NFLOG,{_USUAL},j:JSON\n[g]\nnetwork_namespace_path=blue\n[j]\n")
     assert {plugin.netns for plugin in (*stack.filters, stack.output)} == {"blue"}
