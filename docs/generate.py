@@ -2,6 +2,7 @@
 """Make the pages that the code knows best: `make docs`. With `--check`, only say which of them are not fresh.
 
 docs/keys.md              from nflowlevel/keys.py
+docs/library.md           from the public names of the package
 docs/plugins.md           from the plugins: docstring, options, keys; and from the counters
 examples/nflowlevel.conf  every option of every plugin, with its default
 nflowlevel/records/attributes.py
@@ -22,6 +23,7 @@ from typing import Any, get_type_hints
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from docs.library import library_page  # noqa: E402
 from nflowlevel import filters, inputs, outputs  # noqa: E402
 from nflowlevel.daemon import prefilters  # noqa: E402
 from nflowlevel.options import OptionDoc, describe  # noqa: E402
@@ -149,6 +151,7 @@ def main() -> int:
 def pages() -> Iterator[tuple[Path, str]]:
     """Yield each page and what it should say."""
     yield ROOT / "docs" / "keys.md", keys_page()
+    yield ROOT / "docs" / "library.md", library_page(_MADE, _table)
     yield ROOT / "docs" / "plugins.md", plugins_page()
     yield ROOT / "examples" / "nflowlevel.conf", example_config()
     yield ROOT / "nflowlevel" / "records" / "attributes.py", attributes_module()

@@ -22,6 +22,8 @@ from typing import Any
 import pytest
 
 import nflowlevel as nfl
+from nflowlevel.prefilter.rules import Rules
+from nflowlevel.stats import GroupStats
 from tests.corpus import by_name
 from tests.fix_decoder import decode
 from tests.fix_netns import Netns
@@ -78,6 +80,8 @@ def test_every_block_is_typed(tmp_path: Path) -> None:
 
 _WRONG = """\
 import nflowlevel as nfl
+from nflowlevel.prefilter.rules import Rules
+from nflowlevel.stats import GroupStats
 
 nfl.open_group(2, profil="latency")  # E: Unexpected keyword argument "profil"
 nfl.open_group(2, profile="latencie")  # E: expected "Literal['default', 'latency', 'throughput']"
@@ -210,3 +214,40 @@ def test_unknown_options_have_a_hint() -> None:
     options = {"profile": "latencie"}
     with pytest.raises(ValueError, match=r"profile 'latencie' — did you mean 'latency'\?"):
         nfl.open_group(2, **options)
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def sections(page: str) -> dict[str, str]:
+    """Return the parts of a page by their headings of the third and fourth level."""
+    parts = re.split(r"^#{3,4} (.*)$", page, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_the_page_has_all_that_is_public() -> None:
+    """That it is fresh test_docs.py checks; here, that nothing is left out."""
+    found = sections((ROOT / "docs" / "library.md").read_text())
+    assert set(nfl.__all__) <= {heading.partition(" ")[0] for heading in found}
+    for name in nfl.__all__:
+        thing = getattr(nfl, name)
+        text = next(text for heading, text in found.items() if heading.partition(" ")[0] == name)
+        if not isinstance(thing, type) or issubclass(thing, Exception):
+            continue
+        for member, value in inspect.getmembers_static(thing):
+            if member.startswith("_") or type(value).__module__ != "builtins":
+                continue
+            if isinstance(value, property):
+                assert f"| `{member}` |" in text, f"{name}.{member}"
+            elif isinstance(value, classmethod | staticmethod) or inspect.isfunction(value):
+                assert f"{name}.{member}" in found, f"{name}.{member}"
+
+
+def test_the_page_has_every_option_and_counter() -> None:
+    found = sections((ROOT / "docs" / "library.md").read_text())
+    for option in nfl.Group.__init__.__kwdefaults__ or {}:
+        assert re.search(rf"^\| `{option}` \| `[^`]+` \| `[^`]+` \| \S.*\w.* \|$", found["open_group"], re.MULTILINE)
+    for rule in Rules.__annotations__:
+        assert re.search(rf"^\| `{rule}` \| .*\w.* \|$", found["Prefilter"], re.MULTILINE), rule
+    for counter, about in GroupStats.declared.items():
+        assert f"| `{counter}` | {about.unit} | {about.meaning} |" in found["GroupStats"]

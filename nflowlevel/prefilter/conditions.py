@@ -118,7 +118,10 @@ def _as_option(name: str, value: object) -> object:
     """Return a value as the option has it: where that is a text, of a sequence one with commas."""
     if isinstance(value, str) or name not in _TEXTS:
         return value
-    return ",".join(map(str, value)) if isinstance(value, Iterable) else str(value)
+    # A network of the standard library can be iterated too, for all its addresses.
+    if isinstance(value, Iterable) and not hasattr(value, "prefixlen"):
+        return ",".join(map(str, value))
+    return str(value)
 
 
 # -- texts ------------------------------------------------------------------------------------------------------------

@@ -66,7 +66,10 @@ class Column:
 
 
 class Batch:
-    """Packets received together. `len`, iteration and indexing give packets; see the module for the faster ways.
+    """Packets received together. `len`, iteration and indexing give packets, a slice a batch of them.
+
+    `column` and `valid` give a key of all packets as NumPy arrays, `rows` tuples of chosen keys, `values` one key as a
+    list: all faster than packet by packet.
 
     Keys are named as in docs/keys.md (`ip.saddr`), as the attributes of a packet (`saddr`, `tcp_dport`) or as in JSON
     (`src_ip`). An unknown one is a KeyError with the nearest known name.
