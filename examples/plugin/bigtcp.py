@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """BIGTCP: adds `tcp.big`, 1 for TCP packets of more than 1000 bytes and 0 for smaller ones."""
 
-from nflowlevel.plugin.contract import Filter, NoOptions
+from nflowlevel.plugin import Filter, NoOptions
 from nflowlevel.records.batch import Batch
 
 
