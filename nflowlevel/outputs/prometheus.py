@@ -186,7 +186,12 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics; prometheus-client calls this."""
+        from prometheus_client.core import InfoMetricFamily
+
+        from nflowlevel import __version__
+
         yield from self._accounting()
+        yield InfoMetricFamily("nflowlevel", "The daemon.", {"version": __version__})
         if self._daemon:
             yield from self._of_daemon(self._daemon)
 
@@ -210,9 +215,6 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
         """Yield what the daemon counts itself: of its stacks, inputs and outputs."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
-        from nflowlevel import __version__
-
-        yield InfoMetricFamily("nflowlevel", "The daemon.", {"version": __version__})
         up = GaugeMetricFamily("nflowlevel_stack_up", "1 while the stack runs.", None, _STACK)
         faults = CounterMetricFamily(
             "nflowlevel_stack_dropped_records", "Records that a fault of a plugin cost.", None, _STACK, unit="records"

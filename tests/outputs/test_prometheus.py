@@ -211,6 +211,7 @@ def test_counters_of_all_stacks(make: Make) -> None:
     json.stats.records = 7  # type: ignore[attr-defined]
     json.stats.drop("full", 3)  # type: ignore[attr-defined]
     stacks[0].dropped = 5
+    own.watch(SimpleNamespace(stacks=stacks, prefilters=dict))  # type: ignore[arg-type]
     own.write(batch_of(count=4))
     samples = samples_of(own._answer("")[1].decode(), parse_openmetrics)
     labels = {"stack": "l:NFLOG,b:BASE,j:JSON", "output": "j", "plugin": "JSON"}
@@ -238,8 +239,9 @@ def test_dashboard_asks_for_what_is_served() -> None:
     dashboard = json.loads(example.read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
     queries += [variable["query"]["query"] for variable in dashboard["templating"]["list"]]
-    (one, _) = stacks_of("[global]\nstack=l:NFLOG,p:PROMETHEUS\nstack=l:NFLOG,p:PROMETHEUS\n[l]\ngroup=5\n")
+    (one, _) = stacks = stacks_of("[global]\nstack=l:NFLOG,p:PROMETHEUS\nstack=l:NFLOG,p:PROMETHEUS\n[l]\ngroup=5\n")
     assert isinstance(one.output, PROMETHEUS)
+    one.output.watch(SimpleNamespace(stacks=stacks, prefilters=dict))  # type: ignore[arg-type]
     one.output.write(sums({"c": (1, 1), "q": (None, 5)}, limits=[None, 10]))  # type: ignore[dict-item]
     one.source.is_open, one.source.input._group = True, SimpleNamespace(stats=GroupStats())  # type: ignore[attr-defined]
     served = {name for name, _ in samples_of(one.output._answer("")[1].decode(), parse_openmetrics)}
