@@ -101,6 +101,9 @@ def check(
         if configured:
             yield Finding("hint", f"what is pinned beneath {mount_point} cannot be seen", "run as root")
         return
+    except KernelError as error:
+        yield Finding("problem", str(error))
+        return
     if pinned or configured:
         yield from _check_machine(mount_point)
     for name in pinned:
