@@ -255,6 +255,10 @@ def _serve(
         also=prefilters.status if prefilters else tuple,
     )
     try:
+        if options.uid:
+            from nflowlevel.binding.privileges import confine
+
+            confine(options.uid)
         # Before anything is bound: from then on a signal must find its handler.
         loop.install_signals()
         if not loop.start():
