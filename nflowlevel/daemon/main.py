@@ -252,7 +252,7 @@ def _serve(
         notifier=notifier,
         status_secs=status_secs,
         reopen_log=messages.reopen,
-        also=prefilters.status if prefilters else tuple,
+        also=lambda: (*(prefilters.status() if prefilters else ()), *messages.status()),
     )
     try:
         if options.uid:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import grp
@@ -403,6 +404,32 @@ def test_background_without_logfile_writes_to_syslog(netns: Netns, tmp_path: Pat
         wait_for(lambda: not (tmp_path / "pid").exists(), "the daemon ends")
     finally:
         daemon.close()
+
+
+@pytest.mark.parametrize("where", ["stderr", "logfile"])
+def test_a_log_that_nobody_reads_stops_nothing(pair: Pair, tmp_path: Path, out: Path, where: str) -> None:
+    pair.fw.nft(log_rule(2))
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader, writer = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK), os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        with contextlib.suppress(BlockingIOError):
+            while os.write(writer, bytes(4096)):
+                pass
+        text = to_file(out, 2, "", "loglevel=1", *([f"logfile={fifo}"] if where == "logfile" else []))
+        wrapper = ("sh", "-c", f'exec "$@" 2>{fifo}', "sh") if where == "stderr" else ()
+        with Daemon(tmp_path, text, netns=pair.fw, wrapper=wrapper) as daemon:
+            pair.send_udp(23)
+            records(out, 23)
+            for _ in range(5):
+                daemon.send(signal.SIGUSR1)
+                daemon.reload()
+            pair.send_udp(29)
+            records(out, 52)
+            daemon.stop()
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 # -- reload -------------------------------------------------------------------------------------------------------
