@@ -64,50 +64,6 @@ _TRANSPORT = ("tcp", "udp", "udplite", "icmp", "icmpv6", "sctp", "ahesp")
 #: The options that the example sets: what is mandatory, and group 0 would take over the machine's own logging.
 _EXAMPLE_VALUES = {"NFLOG.group": "1", "pollinterval": "10"}
 
-#: When a key holds, by the name of its condition in keys.py.
-_CONDITIONS = {
-    "ALWAYS": "always",
-    "PACKET_HDR": "the kernel says it (packets of rules: always)",
-    "PAYLOAD": "the packet was copied, or a part of it",
-    "PREFIX": "the rule has a prefix",
-    "INDEV": "there is an input interface",
-    "OUTDEV": "there is an output interface",
-    "PHYSINDEV": "it came in by a bridge port",
-    "PHYSOUTDEV": "it leaves by a bridge port",
-    "HWHEADER": "the kernel has a link-layer header",
-    "HWADDR": "the kernel knows the sender's hardware address",
-    "HWTYPE": "a link-layer header or the sender's hardware address is known",
-    "MAC_SADDR": "the sender's hardware address is known",
-    "MAC_DADDR": "there is an Ethernet header",
-    "SEQ": "asked for",
-    "SEQ_GLOBAL": "asked for",
-    "UID": "the kernel knows the sending socket",
-    "GID": "the kernel knows the sending socket",
-    "L2HDR": "bridge and netdev rules",
-    "CT": "asked for, and the packet has a connection",
-    "VLAN": "the frame has a VLAN tag",
-    "IP": "IPv4 or IPv6",
-    "PROTOCOL": "IP, and the protocol's header can be reached",
-    "IP4": "IPv4",
-    "IP6": "IPv6",
-    "IP6_FRAG": "IPv6 fragment",
-    "TCP": "TCP",
-    "TCP_URGP": "TCP with URG",
-    "UDP": "UDP or UDP-Lite",
-    "UDP_LEN": "UDP",
-    "UDPLITE": "UDP-Lite",
-    "ICMP": "ICMP",
-    "ICMP_ECHO": "ICMP echo or echo reply",
-    "ICMP_GATEWAY": "ICMP types 5 and 12",
-    "ICMP_FRAGMTU": "ICMP type 3 code 4",
-    "ICMPV6": "ICMPv6",
-    "ICMPV6_ECHO": "ICMPv6 echo request or reply",
-    "SCTP": "SCTP",
-    "SPI": "AH or ESP",
-    "ARP": "ARP",
-    "ARP_ADDR": "ARP for Ethernet and IPv4",
-}
-
 
 def main() -> int:
     """Write the pages, or check them; the result is the exit status."""
@@ -146,8 +102,10 @@ def between(text: str, marks: tuple[str, str], block: str) -> str:
 def keys_page() -> str:
     """Return the page of keys."""
     parts = ["# Keys", _MADE, _KEYS_INTRODUCTION]
-    for plugin in dict.fromkeys(key.plugin for key in CATALOGUE):
-        parts += [f"## {plugin}", _key_table(published_by(plugin))]
+    named = dict.fromkeys(key.plugin for key in CATALOGUE)
+    adding = {name: find_plugin(name).adds for name in builtin_names()}
+    for plugin in (*named, *(name for name, adds in adding.items() if adds and name not in named)):
+        parts += [f"## {plugin}", _key_table((*published_by(plugin), *adding.get(plugin, ())))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -160,7 +118,7 @@ def _key_table(keys: Iterable[Key]) -> str:
             f"`{key.name}`{'' if key.since == 'ulogd2' else ' †'}",
             key.type,
             key.meaning,
-            _CONDITIONS[key.valid],
+            key.valid.text,
             key.cim,
             ipfix(key),
         )
@@ -215,7 +173,7 @@ def _plugin(plugin: type[AnyPlugin]) -> list[str]:
         needed = _quoted(name for name in plugin.consumes if not name.startswith("["))
         optional = _quoted(name.strip("[]") for name in plugin.consumes if name.startswith("["))
         parts += [f"Needs {needed}."] * bool(needed) + [f"Reads, where it is there, {optional}."] * bool(optional)
-    names = [*(key.name for key in published_by(plugin.name)), *plugin.adds]
+    names = [key.name for key in (*published_by(plugin.name), *plugin.adds)]
     if len(names) > _LONGEST_LIST:
         parts.append(f"Publishes [{len(names)} keys](keys.md#{plugin.name.lower()}).")
     elif names:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from nflowlevel.options import Options
 from nflowlevel.plugin.contract import ANY_KEYS, Filter, Input, Member, NoOptions, Output
 from nflowlevel.records.batch import Batch
+from nflowlevel.records.keys import Key
 from nflowlevel.stacks.config import parse_text
 from nflowlevel.stacks.stack import Source, Stack, build
 from nflowlevel.stats import Counters, GroupStats, OutputStats
@@ -172,7 +173,7 @@ class Through(Filter[Options]):
     name = "THROUGH"
     accepts = frozenset(("raw", "packet", "flow", "sum"))
 
-    def __init__(self, does: Callable[[Batch], Any], instance: str = "through", *, adds: tuple[str, ...] = ()) -> None:
+    def __init__(self, does: Callable[[Batch], Any], instance: str = "through", *, adds: tuple[Key, ...] = ()) -> None:
         super().__init__(instance, NoOptions())
         self.adds = adds  # type: ignore[misc]
         self.does = does

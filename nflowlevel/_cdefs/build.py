@@ -16,14 +16,15 @@ FRAGMENTS = (
     "mnl.h",
     "nflog.h",
     "nfacct.h",
-    "batch.h",
+    "record.h",
+    "packet.h",
+    "counter.h",
     "render.h",
-    "counters.h",
     "linux_bpf.h",
     "bpf.h",
     "../../bpf/prefilter.h",
 )
-SOURCES = ("batch.c", "render.c", "counters.c", "bpf.c")
+SOURCES = ("packet.c", "counter.c", "render.c", "bpf.c")
 
 ffibuilder = FFI()
 for fragment in FRAGMENTS:
@@ -44,9 +45,10 @@ ffibuilder.set_source(
     #include <linux/netfilter/nfnetlink_acct.h>
     #include <libnetfilter_log/libnetfilter_log.h>
     #include <libnetfilter_acct/libnetfilter_acct.h>
-    #include "batch.h"
+    #include "record.h"
+    #include "packet.h"
+    #include "counter.h"
     #include "render.h"
-    #include "counters.h"
     #include "bpf.h"
     #include "bpf/prefilter.h"
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "batch.h"
+#include "record.h"
 #include "render.h"
 
 #define HAS(record, bit) ((record)->valid >> (bit) & 1)
@@ -265,24 +265,31 @@ struct text {
 	bool plain;	/* nothing in it needs escaping */
 };
 
-static struct text text_of(const struct nfl_column *c, const struct nfl_ifname *names, uint32_t name_count,
-			   const struct nfl_record *r, const uint8_t *data, uint32_t row, char *scratch)
+static struct text text_of(const struct nfl_column *c, const struct nfl_batch *b, const struct nfl_any *r, uint32_t row,
+			   char *scratch)
 {
 	const uint8_t *field = (const uint8_t *)r + c->field;
 	struct text made = { scratch, 0, true };
-	uint32_t at, low = 0, high = name_count;
+	uint32_t at, low = 0, high = b->ifname_count;
 	uint16_t length;
 
 	switch (c->kind) {
 	case NFL_BYTES_TEXT:
 		memcpy(&at, field, sizeof(at));
 		memcpy(&length, (const uint8_t *)r + c->field2, sizeof(length));
-		return (struct text){ (const char *)data + at, length, false };
+		return (struct text){ (const char *)b->data + at, length, false };
+	case NFL_CHARS:
+		length = c->width;
+		if (c->field2) {
+			memcpy(&length, (const uint8_t *)r + c->field2, sizeof(length));
+			length = length < c->width ? length : c->width;
+		}
+		return (struct text){ (const char *)field, strnlen((const char *)field, length), false };
 	case NFL_ADDR:
-		made.length = (size_t)((HAS(r, NFL_VALID_IP6) ? put_addr6 : put_addr4)(scratch, field) - scratch);
+		made.length = (size_t)((HAS(r, c->six) ? put_addr6 : put_addr4)(scratch, field) - scratch);
 		return made;
 	case NFL_ADDR_BIN:
-		made.length = (size_t)(put_addr_bin(scratch, field, HAS(r, NFL_VALID_IP6)) - scratch);
+		made.length = (size_t)(put_addr_bin(scratch, field, HAS(r, c->six)) - scratch);
 		return made;
 	case NFL_ADDR4:
 		made.length = (size_t)(put_addr4(scratch, field) - scratch);
@@ -295,9 +302,9 @@ static struct text text_of(const struct nfl_column *c, const struct nfl_ifname *
 		while (low < high) {
 			uint32_t middle = (low + high) / 2;
 
-			if (names[middle].index == at)
-				return (struct text){ names[middle].name, names[middle].length, false };
-			if (names[middle].index < at)
+			if (b->ifnames[middle].index == at)
+				return (struct text){ b->ifnames[middle].name, b->ifnames[middle].length, false };
+			if (b->ifnames[middle].index < at)
 				low = middle + 1;
 			else
 				high = middle;
@@ -314,18 +321,19 @@ static struct text text_of(const struct nfl_column *c, const struct nfl_ifname *
 	return made;
 }
 
-static bool holds(const struct nfl_column *c, const struct nfl_record *r, uint32_t row)
+static bool holds(const struct nfl_column *c, const struct nfl_any *r, uint32_t row)
 {
 	if (c->kind >= NFL_ROW_INT)
-		return !c->present || c->present[row];
+		return c->kind != NFL_ROW_NONE && (!c->present || c->present[row]);
 	return HAS(r, c->valid);
 }
 
-static char *put_number(char *p, const struct nfl_column *c, const struct nfl_record *r, uint32_t row)
+static char *put_number(char *p, const struct nfl_column *c, const struct nfl_any *r, uint32_t row)
 {
 	const uint8_t *field = (const uint8_t *)r + c->field;
 	uint16_t u16;
 	uint32_t u32;
+	uint64_t u64;
 	int64_t n;
 	double f;
 
@@ -338,6 +346,9 @@ static char *put_number(char *p, const struct nfl_column *c, const struct nfl_re
 	case NFL_U32:
 		memcpy(&u32, field, sizeof(u32));
 		return put_u64(p, u32);
+	case NFL_U64:
+		memcpy(&u64, field, sizeof(u64));
+		return put_u64(p, u64);
 	case NFL_ROW_INT:
 		n = ((const int64_t *)c->values)[row];
 		if (n < 0)
@@ -351,50 +362,80 @@ static char *put_number(char *p, const struct nfl_column *c, const struct nfl_re
 	}
 }
 
-static void new_second(struct nfl_json *plan, int64_t second)
+/* When a row was, in seconds since 1970; microseconds that are none mean that only the second is known. */
+static int64_t time_of(const struct nfl_plan *plan, const struct nfl_batch *b, const struct nfl_any *r, uint32_t *usec)
 {
+	const uint8_t *record = (const uint8_t *)r;
+	uint32_t second;
+	uint64_t ns;
+
+	switch (plan->clock) {
+	case NFL_CLOCK_USEC:
+		memcpy(&second, record + plan->time, sizeof(second));
+		memcpy(usec, record + plan->time_usec, sizeof(*usec));
+		return second;
+	case NFL_CLOCK_NS:
+		memcpy(&ns, record + plan->time, sizeof(ns));
+		*usec = (uint32_t)(ns / 1000 % 1000000);
+		return (int64_t)(ns / 1000000000);
+	default:
+		*usec = b->usec;
+		return b->second;
+	}
+}
+
+static char *put_usec(char *p, uint32_t usec)
+{
+	return put2(put2(put2(p, usec / 10000), usec / 100 % 100), usec % 100);
+}
+
+static void new_second(struct nfl_json *json, int64_t second)
+{
+	struct nfl_plan *plan = &json->plan;
 	time_t when = (time_t)second;
 	struct tm local;
 	long minutes;
 
 	localtime_r(&when, &local);
 	minutes = local.tm_gmtoff / 60;
-	plan->clock_length = (uint32_t)strftime(plan->clock, sizeof(plan->clock), "%Y-%m-%dT%H:%M:%S", &local);
-	snprintf(plan->zone, sizeof(plan->zone), "%c%02u%02u", minutes < 0 ? '-' : '+',
+	plan->text_length = (uint32_t)strftime(plan->text, sizeof(plan->text), "%Y-%m-%dT%H:%M:%S", &local);
+	snprintf(json->zone, sizeof(json->zone), "%c%02u%02u", minutes < 0 ? '-' : '+',
 		 (unsigned)(minutes < 0 ? -minutes : minutes) / 60 % 100,
 		 (unsigned)(minutes < 0 ? -minutes : minutes) % 60);
 	plan->second = second;
 }
 
-static char *put_timestamp(char *p, struct nfl_json *plan, int64_t second, uint32_t usec)
+static char *put_timestamp(char *p, struct nfl_json *json, const struct nfl_batch *b, const struct nfl_any *r)
 {
-	if (plan->second != second)
-		new_second(plan, second);
-	p = put(p, plan->clock, plan->clock_length);
-	if (usec > 999999)
-		return put(p, plan->zone, 5);
+	uint32_t usec;
+	int64_t second = time_of(&json->plan, b, r, &usec);
+
+	if (json->plan.second != second)
+		new_second(json, second);
+	p = put(p, json->plan.text, json->plan.text_length);
+	if (json->plan.clock == NFL_CLOCK_BATCH && usec > 999999)
+		return put(p, json->zone, 5);
 	*p++ = '.';
-	p = put2(put2(put2(p, usec / 10000), usec / 100 % 100), usec % 100);
-	return put(p, plan->zone, 5);
+	return put(put_usec(p, usec % 1000000), json->zone, 5);
 }
 
-/* One line at p, which has plan->fixed_size bytes and all up to end; NULL when it does not fit. */
-static char *put_line(char *p, const char *end, struct nfl_json *plan, const struct nfl_record *r,
-		      const uint8_t *data, uint32_t row)
+/* One line at p, which has plan.fixed_size bytes and all up to end; NULL when it does not fit. */
+static char *put_line(char *p, const char *end, struct nfl_json *json, const struct nfl_batch *b, const struct nfl_any *r,
+		      uint32_t row)
 {
+	const struct nfl_plan *plan = &json->plan;
 	char scratch[64];
 
-	p = put(p, plan->head, plan->head_length);
-	if (plan->timestamp)
-		p = r ? put_timestamp(p, plan, r->oob_time_sec, r->oob_time_usec % 1000000)
-		      : put_timestamp(p, plan, plan->batch_second, plan->batch_usec);
-	p = put(p, plan->tail, plan->tail_length);
+	p = put(p, json->head, json->head_length);
+	if (json->timestamp)
+		p = put_timestamp(p, json, b, r);
+	p = put(p, json->tail, json->tail_length);
 	for (const struct nfl_column *c = plan->columns; c < plan->columns + plan->count; c++) {
 		struct text text;
 
 		if (!holds(c, r, row))
 			continue;
-		if (c->kind <= NFL_U32 || (c->kind >= NFL_ROW_INT && c->kind <= NFL_ROW_FLOAT)) {
+		if (c->kind <= NFL_U64 || (c->kind >= NFL_ROW_INT && c->kind <= NFL_ROW_FLOAT)) {
 			p = put_label(p, c->label, c->label_length);
 			p = put_number(p, c, r, row);
 			continue;
@@ -409,11 +450,11 @@ static char *put_line(char *p, const char *end, struct nfl_json *plan, const str
 				return NULL;
 			p = put_label(p, c->label, c->label_length);
 			*p++ = '"';
-			p = put_mac(p, data + at, length);
+			p = put_mac(p, b->data + at, length);
 			*p++ = '"';
 			continue;
 		}
-		text = text_of(c, plan->ifnames, plan->ifname_count, r, data, row, scratch);
+		text = text_of(c, b, r, row, scratch);
 		if ((size_t)(end - p) < plan->fixed_size + 6 * text.length)
 			return NULL;
 		p = put_label(p, c->label, c->label_length);
@@ -428,17 +469,23 @@ static char *put_line(char *p, const char *end, struct nfl_json *plan, const str
 	return put(p, "}\n", 2);
 }
 
-size_t nfl_json_render(struct nfl_json *plan, const struct nfl_record *records, const uint8_t *data,
-		       const uint32_t *rows, uint32_t first, uint32_t count, char *out, size_t size, uint32_t *done)
+/* The record of a row, or NULL. */
+static const struct nfl_any *record_of(const struct nfl_batch *b, uint32_t row)
+{
+	return b->records ? (const void *)((const uint8_t *)b->records + (size_t)row * b->stride) : NULL;
+}
+
+size_t nfl_json_render(struct nfl_json *json, const struct nfl_batch *batch, uint32_t first, char *out, size_t size,
+		       uint32_t *done)
 {
 	char *p = out, *end = out + size, *after;
 
-	for (*done = first; *done < count; (*done)++) {
-		uint32_t row = rows ? rows[*done] : *done;
+	for (*done = first; *done < batch->count; (*done)++) {
+		uint32_t row = batch->rows ? batch->rows[*done] : *done;
 
-		if ((size_t)(end - p) < plan->fixed_size)
+		if ((size_t)(end - p) < json->plan.fixed_size)
 			break;
-		after = put_line(p, end, plan, records ? records + row : NULL, data, row);
+		after = put_line(p, end, json, batch, record_of(batch, row), row);
 		if (!after)
 			break;
 		p = after;
@@ -473,24 +520,25 @@ static char *put_copy_text(char *p, const char *text, size_t length)
 	return p;
 }
 
-static char *put_time(char *p, struct nfl_copy *plan, int64_t second, uint32_t usec)
+static char *put_time(char *p, struct nfl_plan *plan, const struct nfl_batch *b, const struct nfl_any *r)
 {
+	uint32_t usec;
+	int64_t second = time_of(plan, b, r, &usec);
+
 	if (plan->second != second) {
 		time_t when = (time_t)second;
 		struct tm utc;
 
 		gmtime_r(&when, &utc);
-		plan->clock_length = (uint32_t)strftime(plan->clock, sizeof(plan->clock), "%Y-%m-%d %H:%M:%S.", &utc);
+		plan->text_length = (uint32_t)strftime(plan->text, sizeof(plan->text), "%Y-%m-%d %H:%M:%S.", &utc);
 		plan->second = second;
 	}
-	p = put(p, plan->clock, plan->clock_length);
-	usec = usec > 999999 ? 0 : usec;
-	p = put2(put2(put2(p, usec / 10000), usec / 100 % 100), usec % 100);
-	return put(p, "+00", 3);
+	p = put(p, plan->text, plan->text_length);
+	return put(put_usec(p, usec > 999999 ? 0 : usec), "+00", 3);
 }
 
 /* Where the bytes of a column lie that are written as hex digits. */
-static const uint8_t *bytes_of(const struct nfl_column *c, const struct nfl_record *r, const uint8_t *data, size_t *length)
+static const uint8_t *bytes_of(const struct nfl_column *c, const struct nfl_any *r, const uint8_t *data, size_t *length)
 {
 	const uint8_t *record = (const uint8_t *)r;
 	uint16_t narrow = 0;
@@ -512,8 +560,8 @@ static const uint8_t *bytes_of(const struct nfl_column *c, const struct nfl_reco
 }
 
 /* One field at p, which has plan->fixed_size bytes and all up to end; NULL when it does not fit. */
-static char *put_field(char *p, const char *end, struct nfl_copy *plan, const struct nfl_column *c, const struct nfl_record *r,
-		       const uint8_t *data, uint32_t row)
+static char *put_field(char *p, const char *end, struct nfl_plan *plan, const struct nfl_column *c, const struct nfl_batch *b,
+		       const struct nfl_any *r, uint32_t row)
 {
 	char scratch[64];
 	struct text text;
@@ -523,7 +571,7 @@ static char *put_field(char *p, const char *end, struct nfl_copy *plan, const st
 	size_t length;
 
 	switch (c->kind) {
-	case NFL_U8: case NFL_U16: case NFL_U32: case NFL_ROW_INT: case NFL_ROW_UINT:
+	case NFL_U8: case NFL_U16: case NFL_U32: case NFL_U64: case NFL_ROW_INT: case NFL_ROW_UINT:
 		return put_number(p, c, r, row);
 	case NFL_ROW_FLOAT: {
 		double f = ((const double *)c->values)[row];
@@ -532,13 +580,12 @@ static char *put_field(char *p, const char *end, struct nfl_copy *plan, const st
 		return p + snprintf(p, 32, "%.17g", f);
 	}
 	case NFL_TIME:
-		return r ? put_time(p, plan, r->oob_time_sec, r->oob_time_usec)
-			 : put_time(p, plan, plan->batch_second, plan->batch_usec);
+		return put_time(p, plan, b, r);
 	case NFL_ADDR_NUMBER:
 		bytes = (const uint8_t *)r + c->field;
 		return put_u64(p, (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3]);
 	case NFL_BYTES_HEX: case NFL_FIXED_HEX:
-		bytes = bytes_of(c, r, data, &length);
+		bytes = bytes_of(c, r, b->data, &length);
 		if ((size_t)(end - p) < plan->fixed_size + 2 * length)
 			return NULL;
 		return put_hex(put(p, "\\\\x", 3), bytes, length);
@@ -547,30 +594,27 @@ static char *put_field(char *p, const char *end, struct nfl_copy *plan, const st
 		memcpy(&narrow, (const uint8_t *)r + c->field2, sizeof(narrow));
 		if ((size_t)(end - p) < plan->fixed_size + 3u * narrow)
 			return NULL;
-		return put_mac(p, data + at, narrow);
+		return put_mac(p, b->data + at, narrow);
 	}
-	text = text_of(c, plan->ifnames, plan->ifname_count, r, data, row, scratch);
+	text = text_of(c, b, r, row, scratch);
 	if ((size_t)(end - p) < plan->fixed_size + 3 * text.length)
 		return NULL;
 	return text.plain ? put(p, text.at, text.length) : put_copy_text(p, text.at, text.length);
 }
 
-/* Rows that are no packets have no fields but those that Python added, and the time. */
-static bool has_field(const struct nfl_column *c, const struct nfl_record *r, uint32_t row)
+static bool has_field(const struct nfl_column *c, const struct nfl_any *r, uint32_t row)
 {
 	if (c->kind == NFL_TIME)
 		return true;
-	if (!r && c->kind < NFL_ROW_INT)
-		return false;
-	return holds(c, r, row) && !(c->kind == NFL_ADDR_NUMBER && HAS(r, NFL_VALID_IP6));
+	return holds(c, r, row) && !(c->kind == NFL_ADDR_NUMBER && c->width > 4 && HAS(r, c->six));
 }
 
-static char *put_row(char *p, const char *end, struct nfl_copy *plan, const struct nfl_record *r, const uint8_t *data,
+static char *put_row(char *p, const char *end, struct nfl_plan *plan, const struct nfl_batch *b, const struct nfl_any *r,
 		     uint32_t row)
 {
 	for (const struct nfl_column *c = plan->columns; c < plan->columns + plan->count; c++) {
 		if (has_field(c, r, row)) {
-			p = put_field(p, end, plan, c, r, data, row);
+			p = put_field(p, end, plan, c, b, r, row);
 			if (!p)
 				return NULL;
 		} else {
@@ -582,17 +626,17 @@ static char *put_row(char *p, const char *end, struct nfl_copy *plan, const stru
 	return p;
 }
 
-size_t nfl_copy_render(struct nfl_copy *plan, const struct nfl_record *records, const uint8_t *data,
-		       const uint32_t *rows, uint32_t first, uint32_t count, char *out, size_t size, uint32_t *done)
+size_t nfl_copy_render(struct nfl_plan *plan, const struct nfl_batch *batch, uint32_t first, char *out, size_t size,
+		       uint32_t *done)
 {
 	char *p = out, *end = out + size, *after;
 
-	for (*done = first; *done < count; (*done)++) {
-		uint32_t row = rows ? rows[*done] : *done;
+	for (*done = first; *done < batch->count; (*done)++) {
+		uint32_t row = batch->rows ? batch->rows[*done] : *done;
 
 		if ((size_t)(end - p) < plan->fixed_size)
 			break;
-		after = put_row(p, end, plan, records ? records + row : NULL, data, row);
+		after = put_row(p, end, plan, batch, record_of(batch, row), row);
 		if (!after)
 			break;
 		p = after;
@@ -600,15 +644,14 @@ size_t nfl_copy_render(struct nfl_copy *plan, const struct nfl_record *records, 
 	return (size_t)(p - out);
 }
 
-size_t nfl_text_render(const struct nfl_column *column, const struct nfl_ifname *ifnames, uint32_t ifname_count,
-		       const struct nfl_record *records, const uint8_t *data, const uint32_t *rows,
-		       uint32_t first, uint32_t count, char *out, size_t size, uint32_t *done)
+size_t nfl_text_render(const struct nfl_column *column, const struct nfl_batch *batch, uint32_t first, char *out,
+		       size_t size, uint32_t *done)
 {
 	char *p = out, *end = out + size, scratch[64];
 
-	for (*done = first; *done < count; (*done)++) {
-		uint32_t row = rows ? rows[*done] : *done;
-		const struct nfl_record *r = records + row;
+	for (*done = first; *done < batch->count; (*done)++) {
+		uint32_t row = batch->rows ? batch->rows[*done] : *done;
+		const struct nfl_any *r = record_of(batch, row);
 		struct text text = { scratch, 0, true };
 
 		if (holds(column, r, row)) {
@@ -620,9 +663,9 @@ size_t nfl_text_render(const struct nfl_column *column, const struct nfl_ifname 
 				memcpy(&length, (const uint8_t *)r + column->field2, sizeof(length));
 				if ((size_t)(end - p) < 3u * length + 1)
 					break;
-				p = put_mac(p, data + at, length);
+				p = put_mac(p, batch->data + at, length);
 			} else {
-				text = text_of(column, ifnames, ifname_count, r, data, row, scratch);
+				text = text_of(column, batch, r, row, scratch);
 			}
 		}
 		if ((size_t)(end - p) < text.length + 1)

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated
 
 from msgspec import Meta
@@ -145,16 +145,9 @@ class NFACCT(Input[NFACCTOptions]):
             self._stats.errors += 1
             raise
         self._account(table)
-        seconds, usec = now // 10**9, now // 1000 % 10**6
-        columns: dict[str, Sequence[int | str]] = {
-            "sum.name": table.names,
-            "sum.pkts": table.packets.tolist(),
-            "sum.bytes": table.bytes.tolist(),
-        }
-        if self.options.timestamp:
-            columns["oob.time.sec"] = [seconds] * len(table)
-            columns["oob.time.usec"] = [usec] * len(table)
-        return Batch.of_columns(columns, time=(seconds, usec if self.options.timestamp else None))
+        asked = self.options.timestamp
+        time_ = (now // 10**9, now // 1000 % 10**6 if asked else None)
+        return table.batch(time_, stamp=asked)
 
     def _account(self, table: CounterTable) -> None:
         """Count what was read, and say what went wrong."""

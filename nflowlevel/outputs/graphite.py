@@ -108,7 +108,7 @@ class _Sums:
     @classmethod
     def of(cls, batch: Batch) -> _Sums:
         names, pkts, bytes_ = batch.values("sum.name"), batch.values("sum.pkts"), batch.values("sum.bytes")
-        limits = batch.values("sum.limit") if "sum.limit" in batch.added else []
+        limits = batch.values("sum.limit") if batch.has("sum.limit") else []
         if not any(limit is not None for limit in limits):
             return cls(names, None, pkts, bytes_)
         rows = list(zip(pkts, bytes_, limits, strict=True))

@@ -124,10 +124,10 @@ class JSON(Output[JSONOptions]):
             actions=frozenset(("action",)),
         )
 
-    def _label(self, name: str, key: Key | str) -> str:
+    def _label(self, name: str, key: Key) -> str:
         if name == "raw.label" and self.options.boolean_label:
             return "action"
-        return name if isinstance(key, str) else key.cim or name
+        return key.cim or name
 
     def open(self) -> None:
         """Open the file, or start connecting."""
@@ -174,6 +174,6 @@ class JSON(Output[JSONOptions]):
         self._target.close(timeout)
 
 
-def _is_shown(key: Key | str) -> bool:
+def _is_shown(key: Key) -> bool:
     """Whether JSON has a form for it: as in ulogd2, raw bytes and numeric addresses are left out."""
-    return isinstance(key, str) or key.type not in ("raw", "rawstr", "ipaddr")
+    return key.type not in ("raw", "rawstr", "ipaddr")

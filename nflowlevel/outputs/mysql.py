@@ -39,8 +39,7 @@ from msgspec import Meta, field
 from nflowlevel.errors import NotSupported, OutputError
 from nflowlevel.logs import NOTICE, log
 from nflowlevel.plugin.tables import SQLOutput
-from nflowlevel.records.keys import BY_NAME
-from nflowlevel.records.render import TIME
+from nflowlevel.records.keys import BY_NAME, TIME
 from nflowlevel.spool.sink import Moved, Refused, Unavailable
 from nflowlevel.sql.database import Column, Database, SQLOptions, Statement, schema, statement
 

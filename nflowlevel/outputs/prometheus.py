@@ -125,7 +125,7 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
 
     def write(self, batch: Batch) -> None:
         """Take the values of a poll; of packets there is nothing to take."""
-        refused = self._take(batch) if "sum.name" in batch.added else 0
+        refused = self._take(batch) if batch.has("sum.name") else 0
         with self._stats.lock:
             self._stats.records += len(batch)
             self._stats.written += len(batch) - refused
@@ -134,7 +134,7 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
     def _take(self, batch: Batch) -> int:
         """Take the values; return how many objects found no room."""
         names, pkts, bytes_ = batch.values("sum.name"), batch.values("sum.pkts"), batch.values("sum.bytes")
-        limits = batch.values("sum.limit") if "sum.limit" in batch.added else [None] * len(batch)
+        limits = batch.values("sum.limit") if batch.has("sum.limit") else [None] * len(batch)
         deltas = bool(self.input and getattr(self.input.options, "zerocounter", False))
         room = self.options.max_series // _SERIES_PER_OBJECT
         now = time.monotonic()

@@ -35,8 +35,7 @@ from msgspec import Meta
 from nflowlevel.errors import nearest
 from nflowlevel.logs import log
 from nflowlevel.plugin.tables import SQLOutput
-from nflowlevel.records.keys import BY_NAME
-from nflowlevel.records.render import AS_NUMBER, TIME
+from nflowlevel.records.keys import AS_NUMBER, BY_NAME, TIME
 from nflowlevel.spool.sink import Moved, Refused, Unavailable
 from nflowlevel.sql.database import Column, Database, SQLOptions, schema, statement
 

@@ -14,6 +14,7 @@ from nflowlevel.plugin.contract import (
     Plugin,
     check_plugin,
 )
+from nflowlevel.records.keys import added_key
 
 __all__ = [
     "ANY_KEYS",
@@ -26,5 +27,6 @@ __all__ = [
     "NoOptions",
     "Output",
     "Plugin",
+    "added_key",
     "check_plugin",
 ]

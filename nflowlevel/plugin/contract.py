@@ -9,7 +9,7 @@ options exist. Built-in plugins are listed in inputs/, filters/ and outputs/; ot
         '''BIGTCP: adds `tcp.big`, 1 for TCP packets of more than 1000 bytes.'''
         name = "BIGTCP"
         consumes = ("raw.pktlen", "tcp.dport")
-        adds = ("tcp.big",)
+        adds = (added_key("tcp.big", "uint8", "1 for TCP packets of more than 1000 bytes."),)
 
         def process(self, batch: Batch) -> Batch:
             rows = batch.rows(*self.consumes)
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 #: What flows from plugin to plugin: raw packets, decoded packets, flows, sums.
 DataType = Literal["raw", "packet", "flow", "sum"]
 
-#: A key as an output sees it: one of the catalogue, or the name of a column that a filter adds.
-Member: TypeAlias = "tuple[str, Key | str]"
+#: A key as an output sees it, with the name it has in the stack.
+Member: TypeAlias = tuple[str, Key]
 
 #: `consumes` of an output that takes whatever the plugins before it publish.
 ANY_KEYS = ("*",)
@@ -58,8 +58,8 @@ class Plugin(ABC, Generic[SomeOptions]):
     Options: ClassVar[type[Options]] = NoOptions
     #: Keys it cannot do without. One in square brackets is read where it is there.
     consumes: ClassVar[tuple[str, ...]] = ()
-    #: Names of columns it adds to a batch, beside the keys that keys.py lists under its name.
-    adds: ClassVar[tuple[str, ...]] = ()
+    #: Columns it adds to a batch, each made by `added_key`, beside the keys that keys.py lists under its name.
+    adds: ClassVar[tuple[Key, ...]] = ()
 
     def __init__(self, instance: str, options: SomeOptions) -> None:
         self.instance = instance
@@ -258,3 +258,10 @@ def check_plugin(plugin: object) -> None:
         raise NflowError(f"plugin {plugin.__name__} lacks {', '.join(missing)}")
     if not isinstance(getattr(plugin, "name", None), str):
         raise NflowError(f"plugin {plugin.__name__} lacks a name")
+    adds: Any = getattr(plugin, "adds", ())
+    bare = [adds] if isinstance(adds, str | Key) else [key for key in adds if not isinstance(key, Key)]
+    if bare:
+        raise NflowError(
+            f"plugin {plugin.__name__}: adds {bare[0]!r} — `adds` is a tuple of keys with type and meaning; write "
+            "adds = (added_key(NAME, TYPE, MEANING),)"
+        )

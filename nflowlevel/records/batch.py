@@ -20,27 +20,13 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from nflowlevel.binding._lib import ffi
-from nflowlevel.binding.buffers import DATA_BYTES, RECORD_BYTES, Lease
+from nflowlevel.binding.buffers import Lease, RecordArray
 from nflowlevel.binding.interfaces import NO_NAMES, NameTable
-from nflowlevel.records.fields import (
-    CIM,
-    FORMATS,
-    ITEM_BYTES,
-    PACKET_KEYS,
-    TEXT_KINDS,
-    VALID_AT,
-    Layout,
-    columns_of_records,
-    find_key,
-    layout_of,
-    numpy,
-    record_array,
-    row_struct,
-    text_column,
-)
+from nflowlevel.records.fields import FORMATS, TEXT_KINDS, Layout, fields_of, numpy
 from nflowlevel.records.keys import BY_NAME, Key
-from nflowlevel.records.packet import Packet
-from nflowlevel.records.render import Records, offset_of
+from nflowlevel.records.packet import PACKET, Packet
+from nflowlevel.records.render import Records
+from nflowlevel.records.types import RecordType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +45,8 @@ class Column:
 class Batch:
     """Packets received together. `len`, iteration and indexing give packets; see the module for the faster ways.
 
-    Keys are named as in docs/keys.md. An unknown key is a KeyError with the nearest known name.
+    Keys are named as in docs/keys.md. An unknown key is a KeyError with the nearest known name; one that records of
+    another type have is None throughout. With another `type` it is a batch of those records, and its rows are theirs.
     """
 
     __slots__ = (
@@ -67,6 +54,7 @@ class Batch:
         "_cache",
         "_count",
         "_find_names",
+        "_layouts",
         "_lease",
         "_names",
         "_rows",
@@ -76,19 +64,25 @@ class Batch:
         "_valid_all",
         "_valid_any",
         "group",
+        "type",
     )
 
     def __init__(
         self,
-        lease: Lease | None,
+        lease: Lease | RecordArray | None,
         count: int,
         *,
         group: int = 0,
         valid_any: int = 0,
         valid_all: int = 0,
         find_names: Callable[[], NameTable] | None = None,
+        type: RecordType = PACKET,
+        time: tuple[int, int | None] = (0, None),
     ) -> None:
         self.group = group
+        #: What kind of records they are.
+        self.type = type
+        self._layouts = fields_of(type)
         self._lease = lease
         self._count = count
         self._valid_any = valid_any
@@ -98,7 +92,7 @@ class Batch:
         self._rows: list[int] | None = None
         self._rows_array = ffi.NULL
         self._table: Any = None
-        self._time: tuple[int, int | None] = (0, None)
+        self._time = time
         self._added: dict[str, Column] = {}
         self._cache: dict[str, list[Any]] = {}
 
@@ -111,8 +105,7 @@ class Batch:
         `time` is their time: seconds since 1970, and microseconds or None. ValueError where the lengths differ.
         """
         count = len(next(iter(columns.values()), ()))
-        batch = cls(None, count, group=group)
-        batch._time = time
+        batch = cls(None, count, group=group, time=time)
         for key, values in columns.items():
             batch.add(key, values)
         return batch
@@ -123,13 +116,15 @@ class Batch:
         return self._count
 
     def __iter__(self) -> Iterator[Packet]:
-        return map(Packet, repeat(self, self._count), range(self._count))
+        return map(self.type.row, repeat(self, self._count), range(self._count))
 
     def __getitem__(self, index: int) -> Packet:
-        return Packet(self, range(self._count)[index])
+        packet: Packet = self.type.row(self, range(self._count)[index])
+        return packet
 
     def __repr__(self) -> str:
-        return f"<Batch of {self._count} packets, group {self.group}>"
+        group = f", group {self.group}" if self.type is PACKET else ""
+        return f"<Batch of {self._count} {self.type.name}s{group}>"
 
     # -- rows and columns ----------------------------------------------------------------------------------------
 
@@ -137,11 +132,12 @@ class Batch:
         """Return a tuple of these keys for each packet; None where a key does not hold."""
         if not keys:
             return [()] * self._count
-        if self._rows is None and self._lease and self._added.keys().isdisjoint(keys) and CIM.keys().isdisjoint(keys):
-            fast = row_struct(keys)
+        cim = self.type.cim
+        if self._rows is None and self._lease and self._added.keys().isdisjoint(keys) and cim.keys().isdisjoint(keys):
+            fast = self._layouts.row_struct(keys)
             if fast and fast[0] & self._valid_all == fast[0] and len(keys) > 1:
                 _, struct, reorder = fast
-                tuples = struct.iter_unpack(self._lease.memory[DATA_BYTES : DATA_BYTES + self._count * RECORD_BYTES])
+                tuples = struct.iter_unpack(self._lease.cast("B")[: self._count * struct.size])
                 return list(map(reorder, tuples) if reorder else tuples)
         return list(zip(*map(self.values, keys), strict=True))
 
@@ -160,11 +156,11 @@ class Batch:
     def _make_values(self, name: str) -> list[Any]:
         if name in self._added:
             return self._selected(self._added[name].values)
-        if name in CIM:
-            return self._joined(CIM[name])
-        if find_key(name).kind == "column":
+        if name in self.type.cim:
+            return self._joined(self.type.cim[name])
+        if not self._layouts.holds(name):
             return [None] * self._count
-        layout = layout_of(name)
+        layout = self._layouts.layout_of(name)
         if not self._valid_any & layout.bit or self._lease is None:
             return [None] * self._count
         kind = layout.key.kind
@@ -173,7 +169,7 @@ class Batch:
         elif kind in TEXT_KINDS:
             if kind == "ifname":
                 _ = self.names
-            values = text_column(name).render(self.raw)
+            values = self._layouts.text_column(name).render(self.raw)
         elif kind == "fixed":
             values = self._fixed(layout)
         else:
@@ -200,30 +196,30 @@ class Batch:
         numbers = self._lease.cast(format_)[start : start + self._total * step : step].tolist()
         return numbers if self._rows is None else [numbers[row] for row in self._rows]
 
-    def _field(self, format_: str, field: str) -> list[Any]:
-        size = ITEM_BYTES[format_]
-        return self._numbers(format_, (DATA_BYTES + offset_of(field)) // size, RECORD_BYTES // size)
+    def _field(self, field: str) -> list[Any]:
+        return self._numbers(*self._layouts.number_at(field))
 
     def _valid_words(self) -> list[int]:
-        return self._numbers("Q", VALID_AT, RECORD_BYTES // 8)
+        return self._field("valid")
 
     def _selected(self, values: Sequence[Any]) -> list[Any]:
         return list(values) if self._rows is None else [values[row] for row in self._rows]
 
     def _fixed(self, layout: Layout) -> list[bytes]:
         assert self._lease is not None
-        memory, start, step = self._lease.memory, layout.start, layout.step
-        widths = (
-            self._field("H", "raw_mac_addrlen") if layout.key.name == "raw.mac.saddr" else [layout.width] * self._count
-        )
+        records, start, step = self._lease.cast("B"), layout.start, layout.step
+        length = layout.key.length
+        widths = self._field(length) if length else [layout.width] * self._count
         rows = range(self._count) if self._rows is None else self._rows
-        return [bytes(memory[(at := start + row * step) : at + width]) for row, width in zip(rows, widths, strict=True)]
+        return [
+            bytes(records[(at := start + row * step) : at + width]) for row, width in zip(rows, widths, strict=True)
+        ]
 
     def _pieces(self, key: Key) -> list[memoryview]:
         assert self._lease is not None
         memory = self._lease.memory
-        lengths = self._field("I", "raw_pktlen") if key.name == "raw.pkt" else self._field("H", key.field + "_len")
-        return [memory[at : at + length] for at, length in zip(self._field("I", key.field), lengths, strict=True)]
+        places = zip(self._field(key.field), self._field(key.length), strict=True)
+        return [memory[at : at + length] for at, length in places]
 
     def column(self, key: str) -> np.ndarray[Any, Any]:
         """Return one key of all packets as a read-only NumPy array.
@@ -233,13 +229,13 @@ class Batch:
         hold (see `valid`) the value is 0. Texts are an array of objects. A batch that was selected from another copies.
         TypeError: pieces of the buffer such as raw.pkt have no column; take `values`.
         """
-        field = columns_of_records.get(key)
+        field = self._layouts.columns.get(key)
         if field is None or self._rows is not None or self._added or self._lease is None:
             return self._other_column(key)
         # The short way, for what is asked most: every call costs what a packet may.
         if self._table is None:
-            ndarray, dtype = record_array()
-            self._table = ndarray(self._count, dtype, self._lease.memory, DATA_BYTES)
+            ndarray, dtype = self._layouts.record_array
+            self._table = ndarray(self._count, dtype, self._lease.cast("B"))
         column: np.ndarray[Any, Any] = self._table[field]
         return column
 
@@ -248,9 +244,9 @@ class Batch:
         if self._is_list(key):
             joined: np.ndarray[Any, Any] = numpy().array(self.values(key))
             return joined
-        layout = layout_of(key)
+        layout = self._layouts.layout_of(key)
         if layout.key.kind in FORMATS or layout.key.kind == "fixed" or layout.key.type == "ipaddr":
-            columns_of_records[key] = layout.key.field
+            self._layouts.columns[key] = layout.key.field
             return self._fields(layout.key.field)
         if layout.key.kind == "bytes":
             raise TypeError(
@@ -265,12 +261,16 @@ class Batch:
         if self._is_list(key):
             mask = numpy().array([value is not None for value in self.values(key)], dtype=bool)
         else:
-            mask = (self._fields("valid") & numpy().uint64(layout_of(key).bit)).astype(bool)
+            mask = (self._fields("valid") & numpy().uint64(self._layouts.layout_of(key).bit)).astype(bool)
         return mask
 
     def _is_list(self, key: str) -> bool:
         """Whether the key's values are no field of the records."""
-        return key in self._added or key in CIM or find_key(key).kind == "column"
+        return key in self._added or key in self.type.cim or not self._layouts.holds(key)
+
+    def has(self, key: str) -> bool:
+        """Whether records of this batch can have that key: in their memory, or added."""
+        return key in self._added or (self._lease is not None and key in self.type.by_name)
 
     def _fields(self, field: str) -> np.ndarray[Any, Any]:
         """One field of all records as NumPy sees it."""
@@ -278,17 +278,17 @@ class Batch:
         return column if self._rows is None else column[self._rows]
 
     def _make_table(self) -> np.ndarray[Any, Any]:
-        ndarray, dtype = record_array()
+        ndarray, dtype = self._layouts.record_array
         if self._lease is None:
             self._table = numpy().zeros(self._total, dtype)
         else:
-            # Positional: shape, dtype, buffer, offset.
-            self._table = ndarray((self._total,), dtype, self._lease.memory, DATA_BYTES)
+            # Positional: shape, dtype, buffer.
+            self._table = ndarray((self._total,), dtype, self._lease.cast("B"))
         made: np.ndarray[Any, Any] = self._table
         return made
 
     def _all_keys(self) -> tuple[str, ...]:
-        return (*(PACKET_KEYS if self._lease else ()), *self._added)
+        return (*(self.type.by_name if self._lease else ()), *self._added)
 
     def to_dicts(self, *keys: str) -> list[dict[str, Any]]:
         """Return a dict for each packet, with the keys that hold for it (of `keys`, or of all); nothing in it is
@@ -317,7 +317,7 @@ class Batch:
         if self._is_list(name):
             wide = name in BY_NAME and BY_NAME[name].type == "uint64"
             return pa.array(self.values(name), pa.uint64() if wide else None)
-        key = find_key(name)
+        key = self.type.by_name[name]
         if key.kind in FORMATS:
             return pa.array(self.column(name), mask=~self.valid(name))
         if key.kind in TEXT_KINDS:
@@ -348,8 +348,9 @@ class Batch:
             valid_any=self._valid_any,
             valid_all=self._valid_all,
             find_names=self._find_names,
+            type=self.type,
+            time=self._time,
         )
-        twin._time = self._time
         twin._rows, twin._rows_array, twin._names = self._rows, self._rows_array, self._names
         twin._added = dict(self._added)
         return twin
@@ -386,6 +387,7 @@ class Batch:
     @property
     def raw(self) -> Records:
         """What the renderer in C reads; good while the batch is kept."""
-        if self._lease is None:
-            return Records(ffi.NULL, ffi.NULL, self._rows_array, self._count, NO_NAMES, self._time)
-        return Records(self._lease.records, self._lease.data, self._rows_array, self._count, self._names or NO_NAMES)
+        lease, rows, names = self._lease, self._rows_array, self._names or NO_NAMES
+        if lease is None:
+            return Records(None, ffi.NULL, ffi.NULL, rows, self._count, names, self._time)
+        return Records(self.type, lease.records, lease.data, rows, self._count, names, self._time)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Packet: one packet of a batch, every key an attribute."""
+"""Packet: one packet of a batch, every key an attribute; and PACKET, how packets lie in memory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from nflowlevel.records.fields import CIM, PACKET_KEYS
-from nflowlevel.records.keys import BY_NAME
+from nflowlevel.binding._lib import ffi
+from nflowlevel.records.keys import BY_NAME, CATALOGUE, CIM, PACKET_KEYS, PacketCondition
+from nflowlevel.records.types import RecordType
 
 
 class Columns(Protocol):
@@ -103,3 +104,13 @@ class Packet(msgspec.Struct, frozen=True, gc=False, eq=False):
 
 for _name in PACKET_KEYS:
     setattr(Packet, _name.replace(".", "_"), _of_key(_name))
+
+#: Packets, as nfnetlink_log gives them.
+PACKET = RecordType(
+    "packet",
+    struct=ffi.typeof("struct nfl_record"),
+    keys=[key for key in CATALOGUE if isinstance(key.valid, PacketCondition)],
+    row=Packet,
+    six=PacketCondition.IP6,
+    time=("oob_time_sec", "oob_time_usec"),
+)

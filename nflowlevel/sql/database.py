@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 from msgspec import Meta
 
 from nflowlevel.options import Options
-from nflowlevel.records.keys import Key
-from nflowlevel.records.render import AS_NUMBER, TIME
+from nflowlevel.records.keys import AS_NUMBER, TIME, TIME_KEY, Key, added_key
 
 if TYPE_CHECKING:
     from nflowlevel.spool.rows import Layout, Rows
@@ -140,7 +139,7 @@ INTEGER_BITS: Mapping[str, tuple[int, bool]] = {
 #: Types in which an address is stored as a number.
 NUMBERS = frozenset((*INTEGER_BITS, "numeric", "decimal", "real", "double precision", "double", "float"))
 
-Members = Sequence[tuple[str, Key | str]]
+Members = Sequence[tuple[str, Key]]
 
 
 def match(columns: Iterable[Column], members: Members, *, arguments: bool) -> list[Column]:
@@ -161,13 +160,13 @@ def match(columns: Iterable[Column], members: Members, *, arguments: bool) -> li
     return written
 
 
-def _item(column: Column, found: tuple[str, Key | str] | None) -> str:
+def _item(column: Column, found: tuple[str, Key] | None) -> str:
     if column.name.lower() == TIME.replace(".", "_") and not found:
         return TIME
     if not found:
         return ""
     name, key = found
-    if isinstance(key, Key) and key.kind in ("addr", "addr4") and key.type == "ipaddr" and column.type in NUMBERS:
+    if key.kind in ("addr", "addr4") and key.type == "ipaddr" and column.type in NUMBERS:
         return name + AS_NUMBER
     return name
 
@@ -177,15 +176,19 @@ def all_items(members: Members) -> Layout:
     items = [TIME]
     for name, key in members:
         items.append(name)
-        if isinstance(key, Key) and key.kind in ("addr", "addr4") and key.type == "ipaddr":
+        if key.kind in ("addr", "addr4") and key.type == "ipaddr":
             items.append(name + AS_NUMBER)
     return tuple(items)
 
 
-def plan_members(layout: Layout, members: Members) -> list[tuple[str, Key | str]]:
+def plan_members(layout: Layout, members: Members) -> list[tuple[str, Key]]:
     """Return what a renderer needs for the layout: each item with its key. An item no key has is a column of nulls."""
-    keys = dict(members)
-    return [(item, keys.get(item.removesuffix(AS_NUMBER), item)) for item in layout]
+    keys = {TIME: TIME_KEY, **dict(members)}
+    return [(item, keys.get(item.removesuffix(AS_NUMBER)) or _null(item)) for item in layout]
+
+
+def _null(item: str) -> Key:
+    return added_key(item, "string", "Nothing of the stack.")
 
 
 # -- schemas ----------------------------------------------------------------------------------------------------------

@@ -227,7 +227,7 @@ def _mismatches(plugins: list[AnyPlugin]) -> Iterator[str]:
 
 def _resolve(config: Config, line: StackLine, plugins: list[AnyPlugin]) -> tuple[Member, ...]:
     """Bind each key that is read to its nearest publisher; return what the output gets, in the order of members."""
-    nearest_key: dict[str, Key | str] = {}
+    nearest_key: dict[str, Key] = {}
     wrong = []
     for plugin in plugins:
         if plugin.consumes != ANY_KEYS:
@@ -236,8 +236,7 @@ def _resolve(config: Config, line: StackLine, plugins: list[AnyPlugin]) -> tuple
                     hint = nearest(name, nearest_key)
                     wrong.append(f"{plugin} needs the key {name}, which no plugin before it publishes{hint}")
         # A name published again keeps its first place and takes the newer value.
-        nearest_key.update((key.name, key) for key in plugin.published())
-        nearest_key.update((name, name) for name in plugin.adds)
+        nearest_key.update((key.name, key) for key in (*plugin.published(), *plugin.adds))
     if wrong:
         raise _errors(config, line, wrong)
     wanted = plugins[-1].consumes

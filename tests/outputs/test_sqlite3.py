@@ -21,7 +21,7 @@ import pytest
 
 from nflowlevel.errors import ConfigError
 from nflowlevel.outputs.sqlite3 import SQLITE3Options, SQLiteDatabase, affinity, holder, own_tables
-from nflowlevel.records.keys import BY_NAME
+from nflowlevel.records.keys import BY_NAME, added_key
 from nflowlevel.spool.rows import Rows, escape
 from nflowlevel.spool.sink import Moved, Refused, Unavailable
 from nflowlevel.sql.database import match, schema
@@ -57,7 +57,7 @@ class Opened:
 
     def __init__(self, path: Path, *names: str, **options: Any) -> None:
         self.database = SQLiteDatabase(SQLITE3Options(db=str(path), **options))
-        members = [(name, BY_NAME.get(name, name)) for name in names]
+        members = [(name, BY_NAME.get(name) or added_key(name, "string", "A test's.")) for name in names]
         self.database.connect()
         columns = match(self.database.columns(), members, arguments=False)
         self.items = tuple(column.item for column in columns)

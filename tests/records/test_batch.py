@@ -19,8 +19,9 @@ import pytest
 
 import nflowlevel as nfl
 from nflowlevel.records.batch import Batch
-from nflowlevel.records.fields import PACKET_KEYS, find_key
-from nflowlevel.records.render import offset_of
+from nflowlevel.records.fields import find_key
+from nflowlevel.records.keys import PACKET_KEYS
+from nflowlevel.records.packet import PACKET
 from tests.corpus import by_name
 from tests.fix_decoder import NAMES, decode, expected
 from tests.fix_group import collect, log_udp, packets_in
@@ -106,7 +107,7 @@ def test_a_column_copies_nothing_and_cannot_be_written() -> None:
     batch = few("tcp4-syn", "tcp4-ack", "udp4")
     column, other = batch.column("tcp.window"), batch.column("tcp.sport")
     window, sport = (view.__array_interface__["data"][0] for view in (column, other))
-    assert window - sport == offset_of("tcp_window") - offset_of("tcp_sport")
+    assert window - sport == PACKET.offset_of("tcp_window") - PACKET.offset_of("tcp_sport")
     assert column.tolist() == [64240, 64240, 0]
     with pytest.raises(ValueError, match="read-only"):
         column[0] = 1
@@ -340,7 +341,7 @@ def test_unknown_keys(samples: Batch, name: str, hint: str) -> None:
         samples.rows,
         samples.to_dicts,
         samples.to_arrow,
-        find_key,
+        lambda name: find_key(name, PACKET),
     ]
     for ask in ways:
         with pytest.raises(KeyError) as caught:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nflowlevel.records.batch import Batch
-from nflowlevel.records.fields import PACKET_KEYS
+from nflowlevel.records.keys import PACKET_KEYS
 from nflowlevel.records.packet import Packet
 from tests.corpus import by_name
 from tests.fix_decoder import decode

@@ -6,13 +6,14 @@ from __future__ import annotations
 import pytest
 
 from nflowlevel.options import ConfigErrors, Value, convert
-from nflowlevel.records.keys import BY_NAME, Key, published_by
+from nflowlevel.records.keys import BY_NAME, TIME_KEY, Key, added_key, published_by
 from nflowlevel.sql.database import Column, SQLOptions, Statement, all_items, match, plan_members, schema, statement
 
-_MEMBERS: list[tuple[str, Key | str]] = [
+_MEMBERS: list[tuple[str, Key]] = [
     (key.name, key) for plugin in ("NFLOG", "BASE", "IFINDEX", "IP2STR", "IP2BIN") for key in published_by(plugin)
 ]
-_MEMBERS.append(("geo.country_code", "geo.country_code"))
+_GEO = added_key("geo.country_code", "string", "Country of the source address.")
+_MEMBERS.append((_GEO.name, _GEO))
 
 
 def items(*columns: Column | tuple[str, str], arguments: bool = False) -> dict[str, str]:
@@ -92,10 +93,10 @@ def test_all_items_render_whatever_a_table_asks_for() -> None:
 def test_plan_members() -> None:
     layout = ("oob.time", "ip.saddr:number", "geo.country_code", "of.another.run")
     assert plan_members(layout, _MEMBERS) == [
-        ("oob.time", "oob.time"),
+        ("oob.time", TIME_KEY),
         ("ip.saddr:number", BY_NAME["ip.saddr"]),
-        ("geo.country_code", "geo.country_code"),
-        ("of.another.run", "of.another.run"),
+        ("geo.country_code", _GEO),
+        ("of.another.run", added_key("of.another.run", "string", "Nothing of the stack.")),
     ]
 
 

@@ -15,13 +15,14 @@ from nflowlevel.inputs.nflog import NFLOG
 from nflowlevel.logs import log
 from nflowlevel.options import ConfigErrors
 from nflowlevel.outputs.json import JSON
-from nflowlevel.records.keys import Key
+from nflowlevel.records.keys import Key, added_key
 from nflowlevel.stacks import registry
 from nflowlevel.stacks.config import parse_text
 from nflowlevel.stacks.stack import Source, build, told
 from tests.fix_plugins import Feed, Memory, Through, batch_of, stack_of, stacks_of
 
 _USUAL = "b:BASE,i:IFINDEX,s:IP2STR,h:HWHDR"
+_MINE = added_key("my.key", "uint8", "A test's own.")
 
 
 @pytest.fixture
@@ -108,15 +109,15 @@ def test_a_namespace_reaches_all_plugins_of_a_stack() -> None:
 def test_an_added_column_is_a_member(third_party: dict[str, Any]) -> None:
     class Adder(Through):
         name = "ADDER"
-        adds = ("my.key",)
+        adds = (_MINE,)
 
         def __init__(self, instance: str, options: object) -> None:
-            super().__init__(lambda batch: batch, instance, adds=("my.key",))
+            super().__init__(lambda batch: batch, instance, adds=(_MINE,))
 
     third_party["ADDER"] = Adder
     (stack,) = stacks_of("[global]\nstack=g:NFLOG,b:BASE,a:ADDER,m:MEMORY\n[g]\n")
     assert isinstance(stack.output, Memory)
-    assert stack.output.members[-1] == ("my.key", "my.key")
+    assert stack.output.members[-1] == ("my.key", _MINE)
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
@@ -247,7 +248,7 @@ def test_what_a_filter_adds_stays_in_its_stack() -> None:
     source = Source(Feed())
     without, with_ = Memory("without"), Memory("with")
     open_stack(without, source=source)
-    open_stack(Through(add, adds=("my.key",)), with_, source=source)
+    open_stack(Through(add, adds=(_MINE,)), with_, source=source)
     source._deliver(batch_of(count=2))
     assert with_.batches[0].values("my.key") == [1, 1]
     assert "my.key" not in without.batches[0].added

@@ -17,7 +17,7 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_log.h>
 
-#include "batch.h"
+#include "packet.h"
 
 #define BIT(n) (1ULL << NFL_VALID_##n)
 #define NETDEV_EGRESS 1		/* NF_NETDEV_EGRESS, absent from older headers */

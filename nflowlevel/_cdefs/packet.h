@@ -5,7 +5,7 @@
  */
 
 /* Bit numbers of nfl_record.valid: what is known of a packet. One bit stands for all keys that come together
- * (keys.py says which); a field whose bit is not set is zero. */
+ * (keys.py says which, and has the same conditions in the same order); a field whose bit is not set is zero. */
 enum nfl_valid {
 	NFL_VALID_ALWAYS,
 	/* from the NFLOG message */
@@ -22,8 +22,8 @@ enum nfl_valid {
 	NFL_VALID_ICMPV6, NFL_VALID_ICMPV6_ECHO, NFL_VALID_SCTP, NFL_VALID_SPI, NFL_VALID_ARP, NFL_VALID_ARP_ADDR
 };
 
-/* One packet. Numbers are in host order, addresses in network order. A field has the name of its key with '_' for '.';
- * raw_pkt, oob_prefix, raw_mac, raw_l2hdr and ct are offsets into the buffer the message was received into. */
+/* A packet, as a record (record.h). Numbers are in host order, addresses in network order. A field has the name of its key
+ * with '_' for '.'; raw_pkt, oob_prefix, raw_mac, raw_l2hdr and ct are offsets into the buffer the message was received into. */
 struct nfl_record {
 	uint64_t valid;
 	uint32_t raw_pkt, raw_pktlen;
