@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from nflowlevel.records.keys import Key
 from nflowlevel.records.render import AS_NUMBER, TIME
-from nflowlevel.sql.database import INTEGER_BITS, NUMBERS, Column, Members, match
+from nflowlevel.sql.columns import INTEGER_BITS, NUMBERS, Column, Members, match
 
 _MOST_BY_TYPE = {"uint8": 0xFF, "uint16": 0xFFFF, "uint32": 0xFFFF_FFFF, "uint64": 0xFFFF_FFFF_FFFF_FFFF, "bool": 1}
 _INT_MAX = 0x7FFF_FFFF
