@@ -20,8 +20,9 @@ from msgspec import Meta, field
 
 from nflowlevel.plugin.contract import Member
 from nflowlevel.plugin.tables import SQLOutput
-from nflowlevel.spool.feed import SQLStats
-from nflowlevel.sql.database import Database, SQLOptions
+from nflowlevel.spool.feed import SpoolStats
+from nflowlevel.sql.database import Database
+from nflowlevel.sql.options import SQLOptions
 
 if TYPE_CHECKING:
     from nflowlevel.records.batch import Batch
@@ -103,7 +104,7 @@ class DBI(SQLOutput[DBIOptions]):
         self._output.retry()
 
     @property
-    def stats(self) -> SQLStats:
+    def stats(self) -> SpoolStats:
         """Rows in, stored, waiting, dropped."""
         return self._output.stats
 

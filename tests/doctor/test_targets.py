@@ -13,7 +13,7 @@ from nflowlevel.doctor.groups import Finding
 from nflowlevel.doctor.targets import check_target
 from nflowlevel.outputs.json import JSONOptions
 from nflowlevel.plugin.contract import NoOptions
-from nflowlevel.sql.database import SQLOptions
+from nflowlevel.sql.options import SQLOptions
 from tests.fix_nobody import run_as_nobody
 
 

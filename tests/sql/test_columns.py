@@ -7,7 +7,9 @@ import pytest
 
 from nflowlevel.options import ConfigErrors, Value, convert
 from nflowlevel.records.keys import BY_NAME, TIME_KEY, Key, added_key, published_by
-from nflowlevel.sql.database import Column, SQLOptions, Statement, all_items, match, plan_members, schema, statement
+from nflowlevel.sql.columns import Column, all_items, match, plan_members
+from nflowlevel.sql.database import schema
+from nflowlevel.sql.options import SQLOptions, Statement, statement
 
 _MEMBERS: list[tuple[str, Key]] = [
     (key.name, key) for plugin in ("NFLOG", "BASE", "IFINDEX", "IP2STR", "IP2BIN") for key in published_by(plugin)
