@@ -30,7 +30,7 @@ import itertools
 import pickle
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -39,8 +39,8 @@ from msgspec import Meta
 from nflowlevel.delivery.framing import Frames, Lines
 from nflowlevel.delivery.peer import Peer
 from nflowlevel.logs import Limited
-from nflowlevel.options import Options
-from nflowlevel.plugin.contract import Member, Output
+from nflowlevel.options import Options, PortOrNone
+from nflowlevel.plugin.contract import Finding, Member, Output
 from nflowlevel.stats import OutputStats
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ class GRAPHITEOptions(Options, frozen=True, kw_only=True):
     """Options of GRAPHITE; `host`, `port` and `prefix` as in ulogd.conf."""
 
     host: Annotated[str, Meta(min_length=1, description="The receiver: a name or an address.")] = "127.0.0.1"
-    port: Annotated[str, Meta(description=f"Its port; empty: {_PLAINTEXT_PORT}, or {_PICKLE_PORT} for pickle.")] = ""
+    port: Annotated[
+        PortOrNone, Meta(description=f"Its port; empty: {_PLAINTEXT_PORT}, or {_PICKLE_PORT} for pickle.")
+    ] = ""
     prefix: Annotated[str, Meta(max_length=255, description="Put before each name, with a dot between.")] = ""
     protocol: Annotated[Literal["plaintext", "pickle"], Meta(description="Lines, or carbon's pickles (TCP only).")] = (
         "plaintext"
@@ -229,7 +231,7 @@ class GRAPHITE(Output[GRAPHITEOptions]):
         return Peer(
             options.transport,
             host=options.host,
-            port=options.port or (_PICKLE_PORT if pickles else _PLAINTEXT_PORT),
+            port=self._port,
             max_pending_bytes=options.max_pending_bytes,
             most_unread=_MOST_UNREAD,
             framing=Frames(_PICKLE_OBJECTS) if pickles else Lines(per_record=2, datagram_bytes=options.datagram_bytes),
@@ -239,6 +241,17 @@ class GRAPHITE(Output[GRAPHITEOptions]):
 
     def bind(self, members: tuple[Member, ...]) -> None:
         """Nothing to prepare: the keys are always the same."""
+
+    def examine(self) -> Iterator[Finding]:
+        """Look whether the receiver takes connections."""
+        # Late: the daemon examines nothing.
+        from nflowlevel.plugin import reach
+
+        return reach.peer(self.options.transport, self.options.host, self._port)
+
+    @property
+    def _port(self) -> str:
+        return self.options.port or (_PICKLE_PORT if self.options.protocol == "pickle" else _PLAINTEXT_PORT)
 
     def open(self) -> None:
         """Start connecting."""

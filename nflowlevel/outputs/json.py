@@ -21,8 +21,8 @@ from msgspec import Meta
 
 from nflowlevel.delivery.appendfile import AppendFile
 from nflowlevel.logs import Limited
-from nflowlevel.options import Options
-from nflowlevel.plugin.contract import ANY_KEYS, Member, Output
+from nflowlevel.options import Options, Port
+from nflowlevel.plugin.contract import ANY_KEYS, Finding, Member, Output
 from nflowlevel.records.keys import Key
 from nflowlevel.records.render import JSONPlan
 from nflowlevel.stats import OutputStats
@@ -46,7 +46,7 @@ class JSONOptions(Options, frozen=True, kw_only=True):
     host: Annotated[str, Meta(min_length=1, description="Peer of modes tcp and udp: a name or an address.")] = (
         "127.0.0.1"
     )
-    port: Annotated[str, Meta(min_length=1, description="Its port: a number or a service name.")] = "12345"
+    port: Annotated[Port, Meta(description="Its port.")] = "12345"
     sync: Annotated[
         bool,
         Meta(
@@ -62,11 +62,6 @@ class JSONOptions(Options, frozen=True, kw_only=True):
     max_pending_bytes: Annotated[
         int, Meta(ge=0, description="Memory for records that wait while the target is away.")
     ] = 64 << 20
-
-    def __post_init__(self) -> None:
-        """A number that is no port would be tried for ever."""
-        if self.port.isdecimal() and not 0 < int(self.port) < 65536:
-            raise ValueError(f"port={self.port}: 1 to 65535, or the name of a service")
 
 
 class JSON(Output[JSONOptions]):
@@ -128,6 +123,18 @@ class JSON(Output[JSONOptions]):
         if name == "raw.label" and self.options.boolean_label:
             return "action"
         return name if isinstance(key, str) else key.cim or name
+
+    def examine(self) -> Iterator[Finding]:
+        """Look whether the file can be written, or the peer takes connections."""
+        # Late: the daemon examines nothing.
+        from nflowlevel.plugin import reach
+
+        options = self.options
+        if options.mode == "file":
+            return reach.file(options.file)
+        if options.mode == "unix":
+            return reach.unix(options.file)
+        return reach.peer(options.mode, options.host, options.port)
 
     def open(self) -> None:
         """Open the file, or start connecting."""

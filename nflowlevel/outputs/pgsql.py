@@ -40,6 +40,7 @@ from msgspec import Meta, field
 
 from nflowlevel.errors import NotSupported
 from nflowlevel.logs import NOTICE, log
+from nflowlevel.options import PortNumber
 from nflowlevel.plugin.tables import SQLOutput
 from nflowlevel.spool.sink import Moved, Refused, Unavailable
 from nflowlevel.sql.database import Column, Database, SQLOptions, schema, statement
@@ -119,7 +120,7 @@ class PGSQLOptions(SQLOptions, frozen=True, kw_only=True):
     pass_: Annotated[str, Meta(description="Password; better kept in libpq's password file.")] = field(
         name="pass", default=""
     )
-    port: Annotated[int, Meta(ge=0, le=65535, description="Port; 0: libpq's own choice.")] = 0
+    port: Annotated[PortNumber, Meta(description="Port; 0: libpq's own choice.")] = 0
     schema: Annotated[
         str,
         Meta(

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from nflowlevel.errors import NflowError, nearest
 from nflowlevel.options import Options
@@ -40,6 +40,17 @@ Member: TypeAlias = "tuple[str, Key | str]"
 
 #: `consumes` of an output that takes whatever the plugins before it publish.
 ANY_KEYS = ("*",)
+
+
+class Finding(NamedTuple):
+    """One line of a diagnosis: what was found, and what to do about it.
+
+    A `problem` can be the reason that records are missing, a `hint` may be worth knowing.
+    """
+
+    status: Literal["ok", "problem", "hint"]
+    text: str
+    remedy: str = ""
 
 
 class NoOptions(Options, frozen=True, kw_only=True):
@@ -177,6 +188,13 @@ class Output(Plugin[SomeOptions]):
 
     def watch(self, daemon: DaemonView) -> None:
         """Learn, once, before `open`, what the daemon can tell of itself; for outputs that report on it."""
+
+    def examine(self) -> Iterator[Finding]:
+        """Look whether its target can be reached, before `open` and changing nothing, for `nflowlevel doctor`.
+
+        plugin/reach.py has what most ask. An output without a target has nothing to look at.
+        """
+        yield from ()
 
     def hand_over(self, uid: int, gid: int) -> None:
         """The daemon becomes another user: give it the files that were made at `open` and are gone on with later."""

@@ -13,10 +13,11 @@ import os
 import time
 import uuid
 from abc import abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from nflowlevel.plugin.contract import ANY_KEYS, DataType, Member, Output
+from nflowlevel.plugin.contract import ANY_KEYS, DataType, Finding, Member, Output
 from nflowlevel.records.render import CopyPlan
 from nflowlevel.spool.deadletter import DeadLetters
 from nflowlevel.spool.feed import Feed, SQLStats
@@ -136,6 +137,10 @@ class SQLOutput(Output[SomeSQL]):
     def state(self) -> str:
         """Which database, and how it is."""
         return self._writer.state if self._writer else "not opened yet"
+
+    def examine(self) -> Iterator[Finding]:
+        """Databases have a command of their own, which can do more."""
+        yield Finding("hint", "its database is not looked at here", "see: nflowlevel sql check")
 
     def hand_over(self, uid: int, gid: int) -> None:
         """Give the spool's directory, and what is in it, to the user that the daemon becomes."""

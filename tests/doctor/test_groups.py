@@ -11,10 +11,10 @@ import pytest
 from nflowlevel.binding.procfs import BoundGroup, Holder, PortState
 from nflowlevel.doctor import groups as diagnosis
 from nflowlevel.doctor.facts import OWN, Facts, Reader
-from nflowlevel.doctor.groups import Finding
 from nflowlevel.firewall.nf_log import Family
 from nflowlevel.firewall.rules import LogRule
 from nflowlevel.firewall.ruleset import Ruleset, Unseen
+from nflowlevel.plugin.contract import Finding
 
 _RULE = LogRule("inet", "t", "c", "nft inet t c handle 4", 2, packets=0)
 _READER = Reader(
