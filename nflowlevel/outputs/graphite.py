@@ -40,7 +40,8 @@ from nflowlevel.delivery.framing import Frames, Lines
 from nflowlevel.delivery.peer import Peer
 from nflowlevel.logs import Limited
 from nflowlevel.options import Options, PortOrNone
-from nflowlevel.plugin.contract import Finding, Member, Output
+from nflowlevel.plugin.contract import Finding, Member
+from nflowlevel.plugin.lines import TargetOutput
 from nflowlevel.stats import OutputStats
 
 if TYPE_CHECKING:
@@ -206,26 +207,26 @@ class _Pickle:
         return b"".join(len(data).to_bytes(4, "big") + data for data in pickles)
 
 
-class GRAPHITE(Output[GRAPHITEOptions]):
+class GRAPHITE(TargetOutput[GRAPHITEOptions, Peer]):
     """The GRAPHITE plugin; see the module."""
 
     name = "GRAPHITE"
     Options = GRAPHITEOptions
     consumes = ("sum.name", "sum.pkts", "sum.bytes", "[sum.limit]", "[oob.time.sec]")
     accepts = frozenset(("sum",))
+    Stats = GRAPHITEStats
 
     def __init__(self, instance: str, options: GRAPHITEOptions) -> None:
         super().__init__(instance, options)
-        self._stats = GRAPHITEStats()
         metrics = _Metrics(options.prefix)
         self._renderer = _Pickle(metrics) if options.protocol == "pickle" else _Plaintext(metrics)
-        self._peer = self._make_peer()
         self._second = 0
         self._seen: list[Sequence[str]] = []  # what the second has brought
         #: Counted, but not sent for want of room: added to the next poll that finds some.
         self._carried: dict[str, tuple[int, int]] = {}
 
-    def _make_peer(self) -> Peer:
+    def make_target(self) -> Peer:
+        """Return the receiver."""
         options = self.options
         pickles = options.protocol == "pickle"
         return Peer(
@@ -253,12 +254,6 @@ class GRAPHITE(Output[GRAPHITEOptions]):
     def _port(self) -> str:
         return self.options.port or (_PICKLE_PORT if self.options.protocol == "pickle" else _PLAINTEXT_PORT)
 
-    def open(self) -> None:
-        """Start connecting."""
-        # A peer that was closed stays closed; a stack may be opened again.
-        self._peer = self._make_peer()
-        self._peer.open()
-
     def write(self, batch: Batch) -> None:
         """Send the objects of a poll, or keep them; never waits."""
         if not batch:
@@ -267,12 +262,12 @@ class GRAPHITE(Output[GRAPHITEOptions]):
         sums = new.plus(self._carried) if self._carried else new
         data = self._renderer.render(sums, self._later(batch.values("oob.time.sec")[0] or int(time.time()), new.names))
         with self._stats.lock:
-            if self._counts_deltas and not self._peer.has_room(len(data)):
+            if self._counts_deltas and not self._target.has_room(len(data)):
                 self._carried = sums.counters()
                 self._stats.records += len(new.names)
                 self._stats.drop("merged", len(new.names))
             else:
-                self._peer.write(data, len(sums.names))
+                self._target.write(data, len(sums.names))
                 self._carried = {}
 
     @property
@@ -289,20 +284,6 @@ class GRAPHITE(Output[GRAPHITEOptions]):
         self._seen.append(names)
         return self._second
 
-    def reopen(self) -> None:
-        """Connect anew."""
-        self._peer.reopen()
-
-    @property
-    def stats(self) -> GRAPHITEStats:
-        """Objects in, sent, pending, dropped."""
-        return self._stats
-
-    @property
-    def state(self) -> str:
-        """Where points go, and whether they do."""
-        return self._peer.state
-
     def close(self, timeout: float = 1.0) -> None:
         """Send what waits, as far as it goes, and close."""
         if self._carried:
@@ -310,9 +291,9 @@ class GRAPHITE(Output[GRAPHITEOptions]):
             sums = _Sums(names, None, [pkts for pkts, _ in counts], [size for _, size in counts])
             data = self._renderer.render(sums, self._later(int(time.time()), names))
             # There is no next poll that it could be added to.
-            self._peer.write(data, len(names), anyway=True)
+            self._target.write(data, len(names), anyway=True)
             self._carried = {}
-        self._peer.close(timeout)
+        super().close(timeout)
 
 
 def metric_path(name: str) -> str:

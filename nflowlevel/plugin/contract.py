@@ -267,7 +267,9 @@ def check_plugin(plugin: object) -> None:
     if base is None or not isinstance(plugin, type):
         raise NflowError(f"{plugin!r} is no plugin: it must be a class derived from Input, Filter or Output")
     missing = sorted(getattr(plugin, "__abstractmethods__", ()))
-    own = [name for name in vars(plugin) if not name.startswith("_") and not hasattr(base, name)]
+    # What a base between offers is called by that.
+    inherited = {name for parent in plugin.__mro__[1:] for name in vars(parent)}
+    own = [name for name in vars(plugin) if not name.startswith("_") and name not in inherited]
     for name in own:
         hook = nearest(name, (*missing, *(n for n in dir(base) if not n.startswith("_"))))
         if hook and callable(vars(plugin)[name]):
