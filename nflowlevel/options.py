@@ -47,6 +47,8 @@ Port = Annotated[str, Meta(pattern=rf"\A(?:{_PORT})\Z", extra={"allowed": "1 to 
 PortOrNone = Annotated[
     str, Meta(pattern=rf"\A(?:{_PORT})?\Z", extra={"allowed": "1 to 65535, the name of a service or nothing"})
 ]
+#: Where an input reads.
+NetnsPath = Annotated[str, Meta(description="Network namespace to read in: a path or a name; empty: the daemon's own.")]
 #: A port that has to be a number; 0 for the usual one, or any that is free.
 PortNumber = Annotated[int, Meta(ge=0, le=65535)]
 

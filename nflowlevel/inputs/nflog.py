@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from nflowlevel.errors import KernelError
 from nflowlevel.logs import log
-from nflowlevel.options import Options
+from nflowlevel.options import NetnsPath, Options
 from nflowlevel.plugin.contract import Input
 from nflowlevel.readers.group import MIB, Group
 from nflowlevel.records.batch import Batch
@@ -71,9 +71,7 @@ class NFLOGOptions(Options, frozen=True, kw_only=True):
         bool, Meta(description="Become the kernel's packet logger of IPv4, IPv6 and bridge (always for group 0).")
     ] = False
     unbind: Annotated[bool, Meta(description="With `bind` or group 0: first remove the present logger.")] = True
-    network_namespace_path: Annotated[
-        str, Meta(description="Network namespace to read in: a path or a name; empty: the daemon's own.")
-    ] = ""
+    network_namespace_path: NetnsPath = ""
     bufsize: Annotated[
         int, Meta(ge=0, description="Accepted for ulogd's sake; receive buffers always hold what the kernel can send.")
     ] = 0
@@ -86,6 +84,10 @@ class NFLOG(Input[NFLOGOptions]):
     Options = NFLOGOptions
     provides = "raw"
     _group: Group | None = None
+
+    def __init__(self, instance: str, options: NFLOGOptions) -> None:
+        super().__init__(instance, options)
+        self.netns = options.network_namespace_path or None
 
     def published(self) -> tuple[Key, ...]:
         """Keys that were not asked for are not published."""
@@ -104,8 +106,7 @@ class NFLOG(Input[NFLOGOptions]):
     @property
     def claims(self) -> str:
         """The group, in its namespace."""
-        netns = self.options.network_namespace_path
-        return f"group {self.options.group}" + (f" of namespace {netns}" if netns else "")
+        return f"group {self.options.group}" + (f" of namespace {self.netns}" if self.netns else "")
 
     def open(self) -> None:
         """Bind the group."""
@@ -122,7 +123,7 @@ class NFLOG(Input[NFLOGOptions]):
             max_socket_buffer=options.netlink_socket_buffer_maxsize
             or max(options.netlink_socket_buffer_size, _DEFAULT_MAX_SOCKET_BUFFER),
             seq_global=options.seq_global,
-            netns=options.network_namespace_path or None,
+            netns=self.netns,
             label=options.numeric_label,
         )
         try:

@@ -273,7 +273,7 @@ class GRAPHITE(TargetOutput[GRAPHITEOptions, Peer]):
     @property
     def _counts_deltas(self) -> bool:
         """Whether a value is what was counted since the last one."""
-        return bool(self.input and getattr(self.input.options, "zerocounter", False))
+        return self.input is not None and self.input.deltas
 
     def _later(self, second: int, names: Sequence[str]) -> int:
         """Return the second, or the next one where it has brought an object of this name already."""

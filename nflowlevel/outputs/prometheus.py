@@ -142,7 +142,7 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
         """Take the values; return how many objects found no room."""
         names, pkts, bytes_ = batch.values("sum.name"), batch.values("sum.pkts"), batch.values("sum.bytes")
         limits = batch.values("sum.limit") if "sum.limit" in batch.added else [None] * len(batch)
-        deltas = bool(self.input and getattr(self.input.options, "zerocounter", False))
+        deltas = self.input is not None and self.input.deltas
         room = self.options.max_series // _SERIES_PER_OBJECT
         now = time.monotonic()
         refused = 0

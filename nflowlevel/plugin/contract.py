@@ -75,7 +75,8 @@ class Plugin(ABC, Generic[SomeOptions]):
     def __init__(self, instance: str, options: SomeOptions) -> None:
         self.instance = instance
         self.options = options
-        #: The network namespace the stack's packets come from; None is the daemon's own.
+        #: The network namespace the stack's packets come from; None is the daemon's own. An input says it, and the
+        #: other plugins of its stack are told.
         self.netns: str | None = None
         #: The input at the head of its stack. A plugin that is used alone has none.
         self.input: Input[Any] | None = None
@@ -125,6 +126,11 @@ class Input(Plugin[SomeOptions]):
     @abstractmethod
     def drain(self) -> Iterator[Batch]:
         """Stop the source and yield all that it still holds."""
+
+    @property
+    def deltas(self) -> bool:
+        """Whether a record's counts are those since the record before, not totals."""
+        return False
 
     @property
     def claims(self) -> str:

@@ -15,8 +15,8 @@ from nflowlevel.inputs.nflog import NFLOG
 from nflowlevel.logs import log
 from nflowlevel.options import ConfigErrors
 from nflowlevel.outputs.json import JSON
-from nflowlevel.plugin import contract as plugin_module
 from nflowlevel.records.keys import Key
+from nflowlevel.stacks import registry
 from nflowlevel.stacks.config import parse_text
 from nflowlevel.stacks.stack import Source, build, told
 from tests.fix_plugins import Feed, Memory, Through, batch_of, stack_of, stacks_of
@@ -39,7 +39,7 @@ def third_party(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def points() -> dict[str, Any]:
         return {name: SimpleNamespace(value=name, load=lambda found=found: found) for name, found in known.items()}
 
-    monkeypatch.setattr(plugin_module, "_entry_points", points)
+    monkeypatch.setattr(registry, "_entry_points", points)
     return known
 
 
