@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from nflowlevel.binding import bpf, bpffs, nftmatch
-from nflowlevel.doctor.facts import OWN, everywhere
+from nflowlevel.binding.netns import OWN, everywhere
 from nflowlevel.errors import KernelError, NotSupported
 from nflowlevel.firewall.ruleset import Unseen
 from nflowlevel.plugin.contract import Finding

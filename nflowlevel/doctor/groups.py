@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Literal
 
-from nflowlevel.doctor.facts import OWN, Facts, Reader
+from nflowlevel.binding.netns import OWN
+from nflowlevel.doctor.facts import Facts, Reader
 from nflowlevel.firewall.rules import LogRule
 from nflowlevel.plugin.contract import Finding
 

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from nflowlevel.binding.numbers import FAMILIES, some
 from nflowlevel.errors import KernelError
 from nflowlevel.logs import log
 from nflowlevel.options import NetnsPath, Options
@@ -28,8 +29,8 @@ from nflowlevel.stats import GroupStats
 _DEFAULT_SOCKET_BUFFER = 64 * MIB
 _DEFAULT_MAX_SOCKET_BUFFER = 256 * MIB
 
-#: AF_INET, AF_INET6, AF_BRIDGE: the families ulogd's `bind` takes over.
-_BIND_FAMILIES = (2, 10, 7)
+#: The families that ulogd's `bind` takes over.
+_BIND_FAMILIES = tuple(some(FAMILIES, "ipv4", "ipv6", "bridge").values())
 
 
 class NFLOGOptions(Options, frozen=True, kw_only=True):
