@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Literal
 
 from nflowlevel.binding import bpf, bpffs, nftmatch
-from nflowlevel.doctor.facts import OWN, everywhere
-from nflowlevel.doctor.groups import Finding
+from nflowlevel.binding.netns import OWN, everywhere
 from nflowlevel.errors import KernelError, NotSupported
 from nflowlevel.firewall.ruleset import Unseen
+from nflowlevel.plugin.contract import Finding
 from nflowlevel.prefilter import pins, pinuse
 from nflowlevel.prefilter.conditions import PrefilterOptions
 from nflowlevel.prefilter.generation import shipped

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, field
 
+from nflowlevel.options import PortNumber
 from nflowlevel.plugin.tables import SQLOutput
 from nflowlevel.sql.mysql import MySQLDatabase
 from nflowlevel.sql.options import SQLOptions
@@ -44,7 +45,7 @@ class MYSQLOptions(SQLOptions, frozen=True, kw_only=True):
         str,
         Meta(description="Host name, address, or path of a Unix socket; empty: what `option_file` says, or localhost."),
     ] = ""
-    port: Annotated[int, Meta(ge=0, le=65535, description="Port; 0: 3306, and on localhost the Unix socket.")] = 0
+    port: Annotated[PortNumber, Meta(description="Port; 0: 3306, and on localhost the Unix socket.")] = 0
     user: Annotated[str, Meta(description="User; empty: what `option_file` says, or the daemon's own.")] = ""
     pass_: Annotated[str, Meta(description="Password; `option_file` keeps it out of the configuration.")] = field(
         default="", name="pass"

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, field
 
+from nflowlevel.options import PortNumber
 from nflowlevel.plugin.tables import SQLOutput
 from nflowlevel.sql.options import SQLOptions
 from nflowlevel.sql.pgsql import PGDatabase
@@ -50,7 +51,7 @@ class PGSQLOptions(SQLOptions, frozen=True, kw_only=True):
     pass_: Annotated[str, Meta(description="Password; better kept in libpq's password file.")] = field(
         name="pass", default=""
     )
-    port: Annotated[int, Meta(ge=0, le=65535, description="Port; 0: libpq's own choice.")] = 0
+    port: Annotated[PortNumber, Meta(description="Port; 0: libpq's own choice.")] = 0
     schema: Annotated[
         str,
         Meta(

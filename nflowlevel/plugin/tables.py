@@ -7,9 +7,10 @@ A plugin adds its options and its `Database`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
+from nflowlevel.plugin.contract import Finding
 from nflowlevel.plugin.spooled import SpooledOutput
 from nflowlevel.records.render import CopyPlan
 from nflowlevel.sql.columns import plan_members
@@ -52,3 +53,7 @@ class SQLOutput(SpooledOutput[SomeSQL]):
         if plan is None:
             plan = self._plans[layout] = CopyPlan(plan_members(layout, self.members))
         return plan.render(batch.raw, batch.added)
+
+    def examine(self) -> Iterator[Finding]:
+        """Databases have a command of their own, which can do more."""
+        yield Finding("hint", "its database is not looked at here", "see: nflowlevel sql check")

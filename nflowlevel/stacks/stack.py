@@ -171,7 +171,7 @@ def _build_stack(config: Config, line: StackLine, sources: dict[str, Source]) ->
     source = sources.setdefault(first.instance, Source(first))
     stack = Stack(line.text, source, filters, output)  # type: ignore[arg-type]
     for plugin in (*filters, output):
-        plugin.netns = getattr(first.options, "network_namespace_path", "") or None
+        plugin.netns = first.netns
         plugin.input = first
     source.stacks.append(stack)
     return stack
