@@ -68,6 +68,7 @@ _EXAMPLE_VALUES = {"NFLOG.group": "1", "pollinterval": "10"}
 _CONDITIONS = {
     "ALWAYS": "always",
     "PACKET_HDR": "the kernel says it (packets of rules: always)",
+    "HOOK": "a rule logged the packet",
     "PAYLOAD": "the packet was copied, or a part of it",
     "PREFIX": "the rule has a prefix",
     "INDEV": "there is an input interface",

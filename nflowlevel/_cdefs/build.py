@@ -17,13 +17,14 @@ FRAGMENTS = (
     "nflog.h",
     "nfacct.h",
     "batch.h",
+    "capture.h",
     "render.h",
     "counters.h",
     "linux_bpf.h",
     "bpf.h",
     "../../bpf/prefilter.h",
 )
-SOURCES = ("batch.c", "render.c", "counters.c", "bpf.c")
+SOURCES = ("batch.c", "capture.c", "render.c", "counters.c", "bpf.c")
 
 ffibuilder = FFI()
 for fragment in FRAGMENTS:
@@ -45,6 +46,7 @@ ffibuilder.set_source(
     #include <libnetfilter_log/libnetfilter_log.h>
     #include <libnetfilter_acct/libnetfilter_acct.h>
     #include "batch.h"
+    #include "capture.h"
     #include "render.h"
     #include "counters.h"
     #include "bpf.h"

@@ -92,7 +92,7 @@ def _nflog() -> list[Key]:
         key("oob.mark", "uint32", "ALWAYS", "Mark of the packet; 0 without one.", (21373, 4)),
         key("oob.ifindex_in", "uint32", "INDEV", "Index of the interface the packet came in by.", (0, 10)),
         key("oob.ifindex_out", "uint32", "OUTDEV", "Index of the interface it leaves by.", (0, 14)),
-        key("oob.hook", "uint8", "PACKET_HDR", "Netfilter hook (IP: 0 prerouting, 1 input, 2 forward, 3 output, 4 postrouting).",
+        key("oob.hook", "uint8", "HOOK", "Netfilter hook (IP: 0 prerouting, 1 input, 2 forward, 3 output, 4 postrouting).",
             (21373, 5)),
         key("raw.mac_len", "uint16", "HWHEADER", "Bytes in raw.mac."),
         key("oob.seq.local", "uint32", "SEQ", "Sequence number within the group.", (21373, 7)),
