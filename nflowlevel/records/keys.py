@@ -256,6 +256,11 @@ for _published in CATALOGUE:
     BY_NAME.setdefault(_published.name, _published)
 
 
+#: Plugins that publish what another one does.
+_LIKE = {"PCAPFILE": "NFLOG"}
+
+
 def published_by(plugin: str) -> tuple[Key, ...]:
     """Return the keys `plugin` publishes, in the order of a record's members."""
+    plugin = _LIKE.get(plugin, plugin)
     return tuple(key for key in CATALOGUE if key.plugin == plugin)
