@@ -109,6 +109,9 @@ class Input(Plugin[SomeOptions]):
     """
 
     provides: ClassVar[DataType]
+    #: It reads what was recorded earlier. That can wait: it is read only while its stacks run and their outputs have
+    #: delivered what they had. And its batches bring the names of their interfaces with them.
+    recorded: ClassVar[bool] = False
 
     @abstractmethod
     def fileno(self) -> int:
@@ -140,6 +143,11 @@ class Input(Plugin[SomeOptions]):
     @property
     def more(self) -> bool:
         """Whether `receive` should be called again at once."""
+        return False
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will ever come again. The daemon ends when this is so of all inputs."""
         return False
 
     @property
