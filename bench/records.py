@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What does a record cost to render, to JSON and to COPY: a packet, and a record of 25 members that is none (CPU µs)?
+"""What does it cost to render a record, a packet or one of 25 members that is none, to JSON and to COPY (CPU µs)?
 
 The wide record (tests/fix_records.py) has 15 numbers of 64 bits, 6 texts and 4 addresses. Batches of 1,000 records are in
 memory before; each round renders each kind in each form for a while, in turns, in one process. With the path of another

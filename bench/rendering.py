@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The worker of bench/records.py: `python bench/rendering.py CHECKOUT` renders what it is told, with the code of that checkout.
+"""The worker of bench/records.py: `python bench/rendering.py CHECKOUT` renders with the code of that checkout.
 
 A datagram a line on standard input, in hex, then an empty line; then `KIND FORM TIMES` a line, answered by the process
 time in ns that a record took. KIND is packets or wide, FORM json or copy.

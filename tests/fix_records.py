@@ -78,7 +78,7 @@ MEMBERS = tuple(WIDE.by_name.items())
 
 
 def wide_batch(records: Iterable[Mapping[str, Any]]) -> Batch:
-    """Return a batch of these records: values by key; texts are bytes, addresses as ipaddress gives them; `ns` the time.
+    """Return a batch of these records: values by key; texts are bytes, addresses those of ipaddress, `ns` the time.
 
     What is None does not hold. A length that the texts do not have may be given as `KEY_len`.
     """
