@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What does it cost to render a record, a packet or one of 25 members that is none, to JSON and to COPY (CPU µs)?
+"""What does it cost to render a record to JSON and to COPY, a packet or one of 25 members that is none (CPU µs)?
 
-The wide record (tests/fix_records.py) has 15 numbers of 64 bits, 6 texts and 4 addresses. Batches of 1,000 records are in
-memory before; each round renders each kind in each form for a while, in turns, in one process. With the path of another
+The wide record (tests/fix_records.py) has 15 numbers of 64 bits, 6 texts and 4 addresses. Batches of 1,000 records lie
+in memory; each round renders each kind in each form for a while, in turns, in one process. With the path of another
 checkout in NFLOWLEVEL_BEFORE (compiled in place) the same packets are rendered by its code too, in a process that
 takes turns with ours: the ratios are of pairs, one right after the other.
 """
