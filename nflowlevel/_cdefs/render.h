@@ -10,13 +10,13 @@ enum nfl_kind {
 	NFL_BYTES_TEXT,		/* text at field (offset into the buffer), its length at field2 */
 	NFL_CHARS,		/* text in the record, up to its first NUL: at most `width` bytes and, where field2 is not 0, at
 				 * most as many as it says (uint16_t) */
-	NFL_ADDR,		/* 4 address bytes, or 16 where the bit `six` is set */
-	NFL_ADDR4,
-	NFL_MAC,		/* hardware address bytes in the record, their number (uint8_t) at field2 */
-	NFL_MAC_BYTES,		/* bytes at field (offset into the buffer), their number (uint16_t) at field2 */
 	NFL_IFNAME,		/* an interface index: its name in the table, or "" */
 	NFL_ACTION,		/* uint8_t: 0 "blocked", else "allowed" */
+	NFL_ADDR,		/* 4 address bytes, or 16 where the bit `six` is set */
+	NFL_ADDR4,
 	NFL_ADDR_BIN,		/* as NFL_ADDR: "0x" and 32 hex digits, IPv4 mapped into ::ffff:0:0/96 */
+	NFL_MAC,		/* hardware address bytes in the record, their number (uint8_t, at most width) at field2 */
+	NFL_MAC_BYTES,		/* bytes at field (offset into the buffer), their number (uint16_t) at field2 */
 	NFL_ADDR_NUMBER,	/* 4 address bytes as a number; where width is 16, no value if the bit `six` is set */
 	NFL_BYTES_HEX,		/* bytes at field (offset into the buffer), their number at field2: "\\x" and hex digits */
 	NFL_FIXED_HEX,		/* bytes in the record, their number (uint16_t) at field2 or, where that is 0, in width */
@@ -38,7 +38,7 @@ struct nfl_column {
 	uint8_t kind, valid;	/* enum nfl_kind; bit number in nfl_any.valid */
 	uint8_t six;		/* addresses: number of the bit that says IPv6 */
 	uint16_t field, field2;
-	uint16_t width;		/* NFL_CHARS, NFL_FIXED_HEX, NFL_ADDR_NUMBER; NFL_BYTES_HEX: bytes that field2 has, 2 or 4 */
+	uint16_t width;		/* bytes of the field in the record; NFL_BYTES_HEX: those of field2, 2 or 4 */
 	const void *values;	/* kinds NFL_ROW_*: one a row, by row number */
 	const uint8_t *present;	/* kinds NFL_ROW_*: 0 where the row has no value; NULL: all have one */
 	const char *blob;

@@ -386,8 +386,8 @@ static const struct nfl_column all_columns[] = {
 	NUMBER(U32, SPI, ahesp_spi), NUMBER(U16, ARP, arp_operation),
 	TEXT(IFNAME, ALWAYS, oob_ifindex_in, 0), TEXT(IFNAME, PHYSOUTDEV, oob_physoutdev, 0),
 	TEXT(ADDR, IP, ip_saddr, 0), TEXT(ADDR, IP, ip_daddr, 0), TEXT(ADDR4, ARP_ADDR, arp_saddr, 0),
-	TEXT(ADDR4, ICMP_GATEWAY, icmp_gateway, 0), TEXT(MAC, MAC_SADDR, mac_saddr, LENGTH(mac_saddr_len)),
-	TEXT(MAC, MAC_DADDR, mac_daddr, LENGTH(mac_daddr_len)), TEXT(MAC_BYTES, HWHEADER, raw_mac, LENGTH(raw_mac_len)),
+	TEXT(ADDR4, ICMP_GATEWAY, icmp_gateway, 0), WIDE(MAC, MAC_SADDR, mac_saddr, LENGTH(mac_saddr_len), 8),
+	WIDE(MAC, MAC_DADDR, mac_daddr, LENGTH(mac_daddr_len), 6), WIDE(MAC, ALWAYS, raw_mac_saddr, LENGTH(ip_tos), 8), TEXT(MAC_BYTES, HWHEADER, raw_mac, LENGTH(raw_mac_len)),
 	TEXT(ADDR_BIN, IP, ip_daddr, 0),
 	/* No field of a packet is of these kinds: any bytes will do, with a length of up to 65535 behind them. */
 	NUMBER(U64, ALWAYS, ip_saddr), WIDE(CHARS, ALWAYS, ip_saddr, 0, 32), WIDE(CHARS, ALWAYS, raw_mac_saddr, LENGTH(tcp_window), 8),
