@@ -1,15 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What all databases share: which statement `procedure` means, and which column takes which key."""
+"""Which column takes which key, and what rows look like for that."""
 
 from __future__ import annotations
 
-import pytest
-
-from nflowlevel.options import ConfigErrors, Value, convert
 from nflowlevel.records.keys import BY_NAME, TIME_KEY, Key, added_key, published_by
 from nflowlevel.sql.columns import Column, all_items, match, plan_members
-from nflowlevel.sql.database import schema
-from nflowlevel.sql.options import SQLOptions, Statement, statement
 
 _MEMBERS: list[tuple[str, Key]] = [
     (key.name, key) for plugin in ("NFLOG", "BASE", "IFINDEX", "IP2STR", "IP2BIN") for key in published_by(plugin)
@@ -21,25 +16,6 @@ _MEMBERS.append((_GEO.name, _GEO))
 def items(*columns: Column | tuple[str, str], arguments: bool = False) -> dict[str, str]:
     made = [column if isinstance(column, Column) else Column(*column) for column in columns]
     return {column.name: column.item for column in match(made, _MEMBERS, arguments=arguments)}
-
-
-@pytest.mark.parametrize(
-    ("procedure", "meant"),
-    [
-        ("INSERT", ("insert", "t")),
-        ("insert", ("insert", "t")),
-        (" INSERT ", ("insert", "t")),
-        ("INSERT INTO other", ("insert", "other")),
-        ("insert into  s.other ", ("insert", "s.other")),
-        ("INSERT IGNORE INTO other", ("text", "INSERT IGNORE INTO other")),
-        ("CALL add_packet", ("call", "add_packet")),
-        ("call  x.add", ("call", "x.add")),
-        ("INSERT_PACKET_FULL", ("select", "INSERT_PACKET_FULL")),
-        ("CALL", ("select", "CALL")),
-    ],
-)
-def test_statement(procedure: str, meant: tuple[str, str]) -> None:
-    assert statement(procedure, "t") == Statement(*meant)  # type: ignore[arg-type]
 
 
 def test_a_dot_of_a_key_is_an_underscore_of_a_column() -> None:
@@ -100,18 +76,3 @@ def test_plan_members() -> None:
         ("geo.country_code", _GEO),
         ("of.another.run", added_key("of.another.run", "string", "Nothing of the stack.")),
     ]
-
-
-def test_options() -> None:
-    text = {"table": "ulog", "ring_buffer_size": "1000", "backlog_memcap": "1000000", "when_full": "drop_oldest"}
-    values = {name: Value(value, 1) for name, value in text.items()}
-    options = convert(SQLOptions, values, plugin="PGSQL", instance="pgsql1")
-    assert (options.table, options.procedure, options.ring_buffer_size) == ("ulog", "INSERT", 1000)
-    with pytest.raises(ConfigErrors, match=r"when_full.*drop_oldest"):
-        convert(SQLOptions, {**values, "when_full": Value("wait", 1)}, plugin="PGSQL", instance="pgsql1")
-
-
-@pytest.mark.parametrize("database", ["pgsql", "mysql", "sqlite3"])
-def test_schemas_are_part_of_the_package(database: str) -> None:
-    assert "CREATE TABLE" in schema(f"{database}.sql")
-    assert "nflowlevel_ledger" in schema(f"{database}-ledger.sql")

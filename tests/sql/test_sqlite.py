@@ -510,7 +510,7 @@ def test_what_the_killed_process_has_not_committed_is_in_neither(path: Path) -> 
     script = """
         import os, signal, sys
         from pathlib import Path
-        from tests.outputs.test_sqlite3 import Opened
+        from tests.sql.test_sqlite import Opened
         database = Opened(Path(sys.argv[1]), "oob.mark", table="t")
         database.write(("1",), ("2",))
         connection = database.database._open_connection
