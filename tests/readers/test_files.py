@@ -72,11 +72,11 @@ def kernel_message(frame: Frame, **more: Any) -> bytes:
 def in_network_families(frame_list: Sequence[Frame], **more: Any) -> list[dict[str, Any]]:
     """What the group says, `oob.family` being that of the packet."""
     made = group_says([kernel_message(frame, **more) for frame in frame_list])
-    return [{**keys, "oob.family": family_of(frame)} for keys, frame in zip(made, frame_list, strict=True)]
-
-
-def whole(frame: Frame) -> bool:
-    return len(frame.wire()) >= 14
+    for keys, frame in zip(made, frame_list, strict=True):
+        keys["oob.family"] = family_of(frame)
+        if frame.ethertype < 0x600:
+            keys["oob.protocol"] = captures.kernel_protocol(frame)
+    return made
 
 
 @pytest.mark.parametrize("name", FORMATS)
