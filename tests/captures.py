@@ -7,7 +7,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.corpus import Frame
 
@@ -116,15 +116,22 @@ def pcapng(packets: Iterable[Captured], linktype: int, *, order: str = NATIVE, n
 # -- link types -------------------------------------------------------------------------------------------------------
 
 
+def kernel_protocol(frame: Frame) -> int:
+    """Return what the kernel calls a frame's protocol; where it has a length instead, 802.2 or Novell's 802.3."""
+    if frame.ethertype >= 0x600:
+        return frame.ethertype
+    return 1 if frame.payload[:2] == b"\xff\xff" else 4
+
+
 def cooked(frame: Frame) -> bytes:
     """Return a frame as a Linux cooked capture has it: the tags stand where the packet begins."""
-    header = frame.l2header()
+    header = frame.l2header() if frame.tags else replace(frame, ethertype=kernel_protocol(frame)).l2header()
     return struct.pack(">HHH8s", 0, 1, 6, header[6:12] + b"\0\0") + header[12:] + frame.payload
 
 
 def cooked2(frame: Frame, ifindex: int = 2) -> bytes:
     """Return a frame as a Linux cooked capture of version 2 has it."""
-    header = frame.l2header()
+    header = frame.l2header() if frame.tags else replace(frame, ethertype=kernel_protocol(frame)).l2header()
     head = header[12:14] + struct.pack(">HIHBB8s", 0, ifindex, 1, 0, 6, header[6:12] + b"\0\0")
     return head + header[14:] + frame.payload
 

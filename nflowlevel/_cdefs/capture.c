@@ -115,6 +115,14 @@ static void network(struct nfl_record *r, uint16_t ethertype, uint32_t at, uint3
 	r->valid |= BIT(PAYLOAD) | BIT(PACKET_HDR);
 }
 
+/* The kernel's protocol of a frame (eth_type_trans): a length in the place of an EtherType means 802.2, or Novell's 802.3. */
+static uint16_t protocol_of(const uint8_t *ethertype, uint32_t length)
+{
+	if (be16(ethertype) >= ETH_P_802_3_MIN)
+		return be16(ethertype);
+	return length >= 2 && ethertype[2] == 0xff && ethertype[3] == 0xff ? ETH_P_802_3 : ETH_P_802_2;
+}
+
 /* What is behind a link-layer header that says `ethertype`; the outermost VLAN tag is not part of it. */
 static uint32_t untagged(struct nfl_record *r, uint16_t ethertype, const uint8_t *data, uint32_t at, uint32_t length)
 {
@@ -126,7 +134,7 @@ static uint32_t untagged(struct nfl_record *r, uint16_t ethertype, const uint8_t
 	r->vlan_id = be16(data + at) & 0xfff;
 	r->vlan_priority = data[at] >> 5;
 	r->valid |= BIT(VLAN);
-	network(r, be16(data + at + 2), at + 4, length - 4);
+	network(r, protocol_of(data + at + 2, length - 4), at + 4, length - 4);
 	return 4;
 }
 
@@ -135,7 +143,7 @@ static bool ethernet(struct nfl_record *r, uint8_t *data, uint32_t at, uint32_t 
 	if (length < ETH_HLEN)
 		return false;
 	r->raw_mac = at;
-	if (untagged(r, be16(data + at + 12), data, at + ETH_HLEN, length - ETH_HLEN)) {
+	if (untagged(r, protocol_of(data + at + 12, length - ETH_HLEN), data, at + ETH_HLEN, length - ETH_HLEN)) {
 		/* As the kernel does it: the addresses move up to the EtherType of what the tag was around. */
 		memmove(data + at + 4, data + at, 2 * ETH_ALEN);
 		r->raw_mac = at + 4;

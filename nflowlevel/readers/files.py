@@ -266,7 +266,7 @@ class Capture:
         head = self._exactly(4)
         if head[:2] == _GZIP_MAGIC or head == _ZSTD_MAGIC:
             joined = _Joined(head, self._readinto)
-            self._readinto = _Gzip(joined).readinto if head[:2] == _GZIP_MAGIC else _zstd_reader(joined)
+            self._readinto = _gzip_reader(joined) if head[:2] == _GZIP_MAGIC else _zstd_reader(joined)
             self._bytes = 0
             head = self._exactly(4)
         if not head:
@@ -475,48 +475,70 @@ class _Joined(io.RawIOBase):
         return size
 
 
-class _Gzip:
-    """Data compressed by gzip, of one member or several.
+class _Compressed:
+    """Compressed data, of one member or several.
 
-    gzip.GzipFile would do, but where the data is cut it does not give what came before.
+    Libraries have file objects for this. But where the data is cut, gzip's do not give what came before, and
+    zstandard's do not say so.
     """
 
-    def __init__(self, source: io.RawIOBase) -> None:
-        self._source = source
-        self._input = b""
+    def __init__(
+        self, source: io.RawIOBase, begin: Callable[[], Any], error: type[Exception], piece_bytes: int
+    ) -> None:
+        self._source, self._begin, self._error, self._piece_bytes = source, begin, error, piece_bytes
+        self._input = self._output = b""
         self._member: Any = None
 
     def readinto(self, view: memoryview) -> int:
         """Fill a part of the view; 0 at the end; _Cut where the data is cut or damaged."""
-        while True:
+        ended = False
+        while not self._output:
+            if ended:
+                raise _Cut("the compressed data ends too early")
             ended = not self._input and not self._more()
             if ended and self._member is None:
                 return 0
-            if self._member is None:
-                self._member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
             try:
-                data = self._member.decompress(self._input, len(view))
-            except zlib.error as error:
+                self._decode(len(view))
+            except self._error as error:
                 raise _Cut(f"the compressed data is damaged ({error})") from None
-            self._input = self._member.unconsumed_tail
-            if self._member.eof:
-                # Zeros may fill up a medium's last block.
-                self._input = self._member.unused_data.lstrip(b"\0")
-                self._member = None
-            if data:
-                view[: len(data)] = data
-                return len(data)
-            if ended:
-                raise _Cut("the compressed data ends too early")
+        size = min(len(self._output), len(view))
+        view[:size], self._output = self._output[:size], self._output[size:]
+        return size
 
     def _more(self) -> bytes:
-        self._input = self._source.read(_COMPRESSED_BYTES) or b""
+        self._input = self._source.read(self._piece_bytes) or b""
         if self._member is None:
+            # Zeros may fill up a medium's last block.
             self._input = self._input.lstrip(b"\0")
         return self._input
 
+    def _decode(self, size: int) -> None:
+        self._member = self._member or self._begin()
+        self._output = self._member.decompress(self._input, size)
+        self._input = self._member.unconsumed_tail
+        if self._member.eof:
+            self._input = self._member.unused_data.lstrip(b"\0")
+            self._member = None
 
-_COMPRESSED_BYTES = 64 << 10
+
+class _ZstdMember:
+    """A frame of zstd as zlib's objects are; the library knows no limit for what comes out."""
+
+    unconsumed_tail = b""
+
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame
+        self.eof, self.unused_data = False, b""
+
+    def decompress(self, data: bytes, _size: int) -> bytes:
+        made: bytes = self._frame.decompress(data)
+        self.eof, self.unused_data = self._frame.eof, self._frame.unused_data
+        return made
+
+
+def _gzip_reader(source: io.RawIOBase) -> _ReadInto:
+    return _Compressed(source, lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS), zlib.error, 64 << 10).readinto
 
 
 def _zstd_reader(source: io.RawIOBase) -> _ReadInto:
@@ -529,15 +551,9 @@ def _zstd_reader(source: io.RawIOBase) -> _ReadInto:
             found="no Python module zstandard",
             needed="python3-zstandard of the distribution or pip install zstandard; or pipe it: zstd -dc FILE | … -",
         ) from None
-    reader = zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
-
-    def readinto(view: memoryview) -> int:
-        try:
-            return int(reader.readinto(view))
-        except zstandard.ZstdError as error:
-            raise _Cut(f"the compressed data is damaged ({error})") from None
-
-    return readinto
+    decompressor = zstandard.ZstdDecompressor()
+    # So little at a time, as four bytes can become 128 KiB.
+    return _Compressed(source, lambda: _ZstdMember(decompressor.decompressobj()), zstandard.ZstdError, 512).readinto
 
 
 def read_pcap(source: Source, *, strict: bool = True, label: int = 0, max_held_bytes: int = 1 << 30) -> Capture:

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import importlib
 import io
 import itertools
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,11 +76,11 @@ def kernel_message(frame: Frame, **more: Any) -> bytes:
 def in_network_families(frame_list: Sequence[Frame], **more: Any) -> list[dict[str, Any]]:
     """What the group says, `oob.family` being that of the packet."""
     made = group_says([kernel_message(frame, **more) for frame in frame_list])
-    return [{**keys, "oob.family": family_of(frame)} for keys, frame in zip(made, frame_list, strict=True)]
-
-
-def whole(frame: Frame) -> bool:
-    return len(frame.wire()) >= 14
+    for keys, frame in zip(made, frame_list, strict=True):
+        keys["oob.family"] = family_of(frame)
+        if frame.ethertype < 0x600:
+            keys["oob.protocol"] = captures.kernel_protocol(frame)
+    return made
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -517,15 +521,39 @@ def test_zstd_without_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_zstd() -> None:
     zstandard = pytest.importorskip("zstandard")
-    data = pcap(udp_packets(30_000), captures.RAW)
-    made = zstandard.compress(data[:5000]) + zstandard.compress(data[5000:])
+    packets = udp_packets(30_000)
+    data = pcap(packets, captures.RAW)
+    edge = 24 + 84 * 10_000
+    made = zstandard.compress(data[:edge]) + zstandard.compress(data[edge:])
     with read_pcap(io.BytesIO(made)) as opened:
         assert [packet.sport for packet in opened] == [1 + n for n in range(30_000)]
-    broken = bytearray(made)
-    broken[len(made) // 2 : len(made) // 2 + 20] = b"\xff" * 20
-    with read_pcap(io.BytesIO(broken), strict=False) as opened:
-        list(opened)
-        assert opened.error
+    # Also where the end of what can be read is no packet's middle.
+    for broken, what in (
+        (made[:-1], "ends too early"),
+        (made[: made.index(b"\x28\xb5\x2f\xfd", 4) + 9], "ends too early|middle of a packet"),
+        (made[:-1] + bytes([made[-1] ^ 0xFF]) + b"garbage", "is damaged|ends too early|middle of a packet"),
+        (made + b"garbage", "is damaged"),
+    ):
+        with read_pcap(io.BytesIO(broken), strict=False) as opened:
+            assert len(list(opened)) >= 9000
+            assert opened.error
+            assert re.search(what, str(opened.error))
+
+
+def test_what_a_few_compressed_bytes_may_become_is_limited() -> None:
+    """A zero of a megabyte takes a thousand bytes or less."""
+    data = pcap([], captures.RAW) + struct.pack("=IIII", 0, 0, 262144, 262144) + bytes(262144)
+    bomb = data + (struct.pack("=IIII", 0, 0, 262144, 262144) + bytes(262144)) * 400
+    compressed = [gzip.compress(bomb, 9)]
+    with contextlib.suppress(ImportError):
+        compressed.append(importlib.import_module("zstandard").compress(bomb))
+    for made in compressed:
+        assert len(made) < 300_000
+        tracemalloc.start()
+        with read_pcap(io.BytesIO(made)) as opened:
+            assert sum(map(len, opened.batches())) == 401
+        assert tracemalloc.get_traced_memory()[1] < 30 << 20
+        tracemalloc.stop()
 
 
 # -- what is wrong ----------------------------------------------------------------------------------------------------
