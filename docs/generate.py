@@ -28,9 +28,9 @@ from nflowlevel import filters, inputs, outputs  # noqa: E402
 from nflowlevel.daemon import prefilters  # noqa: E402
 from nflowlevel.options import OptionDoc, describe  # noqa: E402
 from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin  # noqa: E402
-from nflowlevel.records.keys import CATALOGUE, Key, published_by  # noqa: E402
+from nflowlevel.records.keys import CATALOGUE, Key, PacketCondition, published_by  # noqa: E402
 from nflowlevel.records.names import Names  # noqa: E402
-from nflowlevel.records.terms import NAMES, TERMS  # noqa: E402
+from nflowlevel.records.packet import PACKET  # noqa: E402
 from nflowlevel.stacks.config import GlobalOptions  # noqa: E402
 from nflowlevel.stacks.describe import page  # noqa: E402
 from nflowlevel.stacks.registry import ULOGD2_NAMES, builtin_names, find_plugin  # noqa: E402
@@ -81,7 +81,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 '''
 
 #: What Python makes of a key, by its kind; all others are texts.
-_TYPES = {"u8": "int", "u16": "int", "u32": "int", "fixed": "bytes", "bytes": "memoryview"}
+_TYPES = {"u8": "int", "u16": "int", "u32": "int", "u64": "int", "fixed": "bytes", "bytes": "memoryview"}
 
 #: A plugin with more keys is not told them one by one.
 _LONGEST_LIST = 12
@@ -90,50 +90,6 @@ _TRANSPORT = ("tcp", "udp", "udplite", "icmp", "icmpv6", "sctp", "ahesp")
 
 #: The options that the example sets: what is mandatory, and group 0 would take over the machine's own logging.
 _EXAMPLE_VALUES = {"NFLOG.group": "1", "pollinterval": "10"}
-
-#: When a key holds, by the name of its condition in keys.py.
-_CONDITIONS = {
-    "ALWAYS": "always",
-    "PACKET_HDR": "the kernel says it (packets of rules: always)",
-    "PAYLOAD": "the packet was copied, or a part of it",
-    "PREFIX": "the rule has a prefix",
-    "INDEV": "there is an input interface",
-    "OUTDEV": "there is an output interface",
-    "PHYSINDEV": "it came in by a bridge port",
-    "PHYSOUTDEV": "it leaves by a bridge port",
-    "HWHEADER": "the kernel has a link-layer header",
-    "HWADDR": "the kernel knows the sender's hardware address",
-    "HWTYPE": "a link-layer header or the sender's hardware address is known",
-    "MAC_SADDR": "the sender's hardware address is known",
-    "MAC_DADDR": "there is an Ethernet header",
-    "SEQ": "asked for",
-    "SEQ_GLOBAL": "asked for",
-    "UID": "the kernel knows the sending socket",
-    "GID": "the kernel knows the sending socket",
-    "L2HDR": "bridge and netdev rules",
-    "CT": "asked for, and the packet has a connection",
-    "VLAN": "the frame has a VLAN tag",
-    "IP": "IPv4 or IPv6",
-    "PROTOCOL": "IP, and the protocol's header can be reached",
-    "IP4": "IPv4",
-    "IP6": "IPv6",
-    "IP6_FRAG": "IPv6 fragment",
-    "TCP": "TCP",
-    "TCP_URGP": "TCP with URG",
-    "UDP": "UDP or UDP-Lite",
-    "UDP_LEN": "UDP",
-    "UDPLITE": "UDP-Lite",
-    "ICMP": "ICMP",
-    "ICMP_ECHO": "ICMP echo or echo reply",
-    "ICMP_GATEWAY": "ICMP types 5 and 12",
-    "ICMP_FRAGMTU": "ICMP type 3 code 4",
-    "ICMPV6": "ICMPv6",
-    "ICMPV6_ECHO": "ICMPv6 echo request or reply",
-    "SCTP": "SCTP",
-    "SPI": "AH or ESP",
-    "ARP": "ARP",
-    "ARP_ADDR": "ARP for Ethernet and IPv4",
-}
 
 
 def main() -> int:
@@ -175,8 +131,10 @@ def between(text: str, marks: tuple[str, str], block: str) -> str:
 def keys_page() -> str:
     """Return the page of keys."""
     parts = ["# Keys", _MADE, _KEYS_INTRODUCTION]
-    for plugin in dict.fromkeys(key.plugin for key in CATALOGUE):
-        parts += [f"## {plugin}", _key_table(published_by(plugin))]
+    named = dict.fromkeys(key.plugin for key in CATALOGUE)
+    adding = {name: find_plugin(name).adds for name in builtin_names()}
+    for plugin in (*named, *(name for name, adds in adding.items() if adds and name not in named)):
+        parts += [f"## {plugin}", _key_table((*published_by(plugin), *adding.get(plugin, ())))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -189,7 +147,7 @@ def _key_table(keys: Iterable[Key]) -> str:
             f"`{key.name}`{'' if key.since == 'ulogd2' else ' †'}",
             key.type,
             key.meaning,
-            _CONDITIONS[key.valid],
+            key.valid.text,
             key.cim,
             ipfix(key),
         )
@@ -203,9 +161,8 @@ def _key_table(keys: Iterable[Key]) -> str:
 
 def attributes_module() -> str:
     """Return the module of a packet's attributes."""
-    in_records = [name for name, key in NAMES.keys.items() if key.kind != "column"]
-    names = [*TERMS, *NAMES.joined, *in_records]
-    return _ATTRIBUTES_HEAD + "".join(_attribute(NAMES, name) for name in names)
+    names = [*PACKET.terms, *PACKET.cim, *PACKET.by_name]
+    return _ATTRIBUTES_HEAD + "".join(_attribute(PACKET.names, name) for name in names)
 
 
 def _attribute(table: Names, name: str) -> str:
@@ -214,7 +171,7 @@ def _attribute(table: Names, name: str) -> str:
     keys = [table.keys[key] for key in table.keys_of(name)]
     types = {_TYPES.get(key.kind, "str") for key in keys}
     assert len(types) == 1, f"{name}: keys of one name have one type, not {types}"
-    always = all(key.valid == "ALWAYS" for key in keys)
+    always = all(key.valid is PacketCondition.ALWAYS for key in keys)
     if len(keys) == 1:
         text = f"{keys[0].meaning} Key: `{keys[0].name}`"
     else:
@@ -279,7 +236,7 @@ def _plugin(plugin: type[AnyPlugin]) -> list[str]:
         needed = _quoted(name for name in plugin.consumes if not name.startswith("["))
         optional = _quoted(name.strip("[]") for name in plugin.consumes if name.startswith("["))
         parts += [f"Needs {needed}."] * bool(needed) + [f"Reads, where it is there, {optional}."] * bool(optional)
-    names = [*(key.name for key in published_by(plugin.name)), *plugin.adds]
+    names = [key.name for key in (*published_by(plugin.name), *plugin.adds)]
     if len(names) > _LONGEST_LIST:
         parts.append(f"Publishes [{len(names)} keys](keys.md#{plugin.name.lower()}).")
     elif names:
@@ -310,8 +267,9 @@ def _counted_by() -> dict[type[Counters], list[str]]:
     found: dict[type[Counters], list[str]] = {}
     for name in (*inputs.NAMES, *outputs.NAMES):
         plugin: Any = find_plugin(name)
-        hints = get_type_hints(plugin.stats.fget)
-        found.setdefault(hints["return"], []).append(name)
+        # The bases of plugin/ make what `Stats` says.
+        counters = getattr(plugin, "Stats", None) or get_type_hints(plugin.stats.fget)["return"]
+        found.setdefault(counters, []).append(name)
     return found
 
 

@@ -22,7 +22,9 @@ from nflowlevel.prefilter.attach import Attachment
 from nflowlevel.prefilter.conditions import PrefilterOptions
 from nflowlevel.prefilter.counters import Count, PrefilterCounters, Top
 from nflowlevel.prefilter.rules import Rules
-from nflowlevel.stats import Counters, GroupStats
+from nflowlevel.records.row import Row
+from nflowlevel.records.sums import Sum
+from nflowlevel.stats import CaptureStats, Counters, GroupStats
 
 _INTRODUCTION = """\
 `import nflowlevel as nfl` gives the names on this page. They are typed (`py.typed`), and `help()` says the same.
@@ -36,11 +38,22 @@ Times are in seconds and sizes in bytes unless the text says otherwise."""
 
 #: Section → what stands in it, in this order. What a method returns has its section although `nfl` does not name it.
 SECTIONS: dict[str, tuple[object, ...]] = {
-    "Packets": (nfl.open_group, nfl.Group, GroupStats, nfl.Batch, nfl.Packet),
+    "Packets": (
+        nfl.open_group,
+        nfl.Group,
+        GroupStats,
+        nfl.read_pcap,
+        nfl.Capture,
+        CaptureStats,
+        nfl.Batch,
+        nfl.Packet,
+        Sum,
+    ),
     "Accounting objects": (nfl.Accounting, nfl.Counter, CounterTable, QuotaEvents),
     "The BPF prefilter": (nfl.Prefilter, Attachment, PrefilterCounters, Count, Top, nfl.mount_bpffs),
     "Errors": (
         nfl.NflowError,
+        nfl.CaptureError,
         nfl.ConfigError,
         nfl.KernelError,
         nfl.LayoutError,
@@ -77,17 +90,18 @@ def _function(function: Any, table: Callable[..., str]) -> list[str]:
     parts = [f"### {function.__name__}", _code(function.__name__, function), first, *([rest] if rest else [])]
     if options:
         signature = inspect.signature(function)
-        types = get_type_hints(nfl.Group.__init__)
+        types = get_type_hints(nfl.Group.__init__ if function is nfl.open_group else function)
         rows = [
             (
                 f"`{name}`",
                 f"`{_literal(types[name])}`",
-                f"`{p.default!r}`",
+                "mandatory" if p.default is p.empty else f"`{p.default!r}`",
                 options[name][:1].upper() + options[name][1:],
             )
             for name, p in signature.parameters.items()
-            if p.kind is p.KEYWORD_ONLY
+            if name in options
         ]
+        assert len(rows) == len(options), f"{function.__name__}: its text has options that it lacks"
         parts.insert(3, table(("Option", "Type", "Default", "Meaning"), rows))
     return parts
 
@@ -114,7 +128,7 @@ def _class(cls: type, table: Callable[..., str]) -> list[str]:
     if issubclass(cls, Counters):
         rows = [(f"`{name}`", c.unit, c.meaning) for name, c in cls.declared.items()]
         parts.append(table(("Counter", "Unit", "Meaning"), rows))
-    if issubclass(cls, msgspec.Struct | tuple) and cls is not nfl.Packet:
+    if issubclass(cls, msgspec.Struct | tuple) and not issubclass(cls, Row):
         hints = get_type_hints(cls)
         said = _field_meanings(cls)
         rows = [(f"`{name}`", f"`{_type(hints[name])}`", said.get(name, "")) for name in _fields(cls)]
@@ -146,7 +160,7 @@ def _class(cls: type, table: Callable[..., str]) -> list[str]:
 
 #: They are not made by calling them.
 _MADE_BY_OTHERS = frozenset(
-    (nfl.Batch, nfl.Packet, GroupStats, Attachment, CounterTable, PrefilterCounters, Top, Count)
+    (nfl.Batch, nfl.Packet, GroupStats, CaptureStats, Sum, Attachment, CounterTable, PrefilterCounters, Top, Count)
 )
 
 

@@ -14,22 +14,25 @@ from typing import Any
 
 import pytest
 
-from nflowlevel.outputs.pgsql import PGDatabase, PGSQLOptions
+from nflowlevel.outputs.pgsql import PGSQLOptions
 from nflowlevel.records.keys import Key, published_by
-from nflowlevel.spool.rows import Rows, escape
-from nflowlevel.sql.database import match, statement
+from nflowlevel.spool.rows import Rows
+from nflowlevel.sql.columns import match
+from nflowlevel.sql.copytext import escape
+from nflowlevel.sql.options import statement
+from nflowlevel.sql.pgsql import PGDatabase
 from tests.fix_postgres import Postgres, PostgresDatabase
 
 WRITER = "tests"
 
 _PLUGINS = ("NFLOG", "BASE", "IFINDEX", "IP2STR", "HWHDR")
-MEMBERS: list[tuple[str, Key | str]] = [(key.name, key) for plugin in _PLUGINS for key in published_by(plugin)]
+MEMBERS: list[tuple[str, Key]] = [(key.name, key) for plugin in _PLUGINS for key in published_by(plugin)]
 
 
 class Session:
     """A connection under test, and what its writer would keep."""
 
-    def __init__(self, options: PGSQLOptions, members: Sequence[tuple[str, Key | str]] = MEMBERS) -> None:
+    def __init__(self, options: PGSQLOptions, members: Sequence[tuple[str, Key]] = MEMBERS) -> None:
         self.database = PGDatabase(options)
         self.options, self.members = options, members
         self.layout: tuple[str, ...] = ()
@@ -68,7 +71,7 @@ def session(postgres_db: PostgresDatabase) -> Iterator[Open]:
     """Make sessions of the test's database; options that are not given are right."""
     opened: list[Session] = []
 
-    def make(*, members: Sequence[tuple[str, Key | str]] = MEMBERS, **options: Any) -> Session:
+    def make(*, members: Sequence[tuple[str, Key]] = MEMBERS, **options: Any) -> Session:
         if not options.get("connstring"):
             right = {"db": postgres_db.name, "user": postgres_db.user, "pass_": postgres_db.password}
             options = {**right, "host": postgres_db.host, "port": postgres_db.port, **options}

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from nflowlevel.options import Options
 from nflowlevel.plugin.contract import ANY_KEYS, Filter, Input, Member, NoOptions, Output
 from nflowlevel.records.batch import Batch
+from nflowlevel.records.keys import Key
 from nflowlevel.stacks.config import parse_text
 from nflowlevel.stacks.stack import Source, Stack, build
 from nflowlevel.stats import Counters, GroupStats, OutputStats
@@ -46,6 +47,8 @@ class Feed(Input[Options]):
         self.held: deque[Batch | Exception] = deque()
         self.late: list[Batch | Exception] = []
         self.waits = 0.0
+        #: Set: nothing comes any more when all that was held is given.
+        self.ends = False
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
         self._stats = GroupStats()
 
@@ -83,6 +86,10 @@ class Feed(Input[Options]):
     @property
     def more(self) -> bool:
         return bool(self.held)
+
+    @property
+    def ended(self) -> bool:
+        return self.ends and not self.held
 
     @property
     def pause(self) -> float:
@@ -172,7 +179,7 @@ class Through(Filter[Options]):
     name = "THROUGH"
     accepts = frozenset(("raw", "packet", "flow", "sum"))
 
-    def __init__(self, does: Callable[[Batch], Any], instance: str = "through", *, adds: tuple[str, ...] = ()) -> None:
+    def __init__(self, does: Callable[[Batch], Any], instance: str = "through", *, adds: tuple[Key, ...] = ()) -> None:
         super().__init__(instance, NoOptions())
         self.adds = adds  # type: ignore[misc]
         self.does = does

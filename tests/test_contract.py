@@ -46,7 +46,7 @@ _OUTPUTS = [plugin for plugin in _PLUGINS.values() if issubclass(plugin, Output)
 
 _KNOWN_KEYS = {key.name for key in CATALOGUE}
 #: What filters of third parties add may be read by other plugins.
-_ADDED = {name for plugin in _PLUGINS.values() for name in plugin.adds}
+_ADDED = {key.name for plugin in _PLUGINS.values() for key in plugin.adds}
 
 #: Outputs that are read at their `host` and `port`, rather than connecting there.
 _LISTENING = {"PROMETHEUS"}
@@ -145,7 +145,8 @@ def test_its_keys_are_known(plugin: Any) -> None:
         assert {name.strip("[]") for name in plugin.consumes} <= _KNOWN_KEYS | _ADDED
         assert all(name.startswith("[") == name.endswith("]") for name in plugin.consumes)
     assert set(made(plugin).published()) <= set(published_by(plugin.name))
-    assert not set(plugin.adds) & _KNOWN_KEYS
+    assert not {key.name for key in plugin.adds} & _KNOWN_KEYS
+    assert all(key.kind == "column" and key.meaning for key in plugin.adds)
 
 
 @each(list(_PLUGINS.values()))
@@ -201,8 +202,8 @@ def test_a_filter_takes_every_batch(plugin: Any, kind: str) -> None:
     passed = instance.process(batch.copy())
     assert isinstance(passed, Batch)
     assert len(passed) <= count
-    for name in plugin.adds:
-        assert len(passed.values(name)) == len(passed)
+    for key in plugin.adds:
+        assert len(passed.values(key.name)) == len(passed)
     assert batch.to_dicts() == before
     instance.close()
 
@@ -359,3 +360,20 @@ def test_a_failing_target_costs_nobody_anything_but_is_counted(plugin: Any, data
         assert instance.stats.pending == 0, what
         assert sum(instance.stats.dropped.values()) == count, what
         check(instance.stats)
+
+
+#: What cannot be seen without writing; databases have a command of their own.
+_UNSEEN = {"full", "no directory", "wrong password", "no such table"}
+
+
+@each(_OUTPUTS)
+def test_the_doctor_sees_whether_a_target_can_be_reached(plugin: Any, targets: Any) -> None:
+    good, bad = targets(plugin)
+    found = list(made(plugin, **good).examine())
+    assert found
+    assert "problem" not in {finding.status for finding in found}
+    for what, options in bad.items():
+        if what not in _UNSEEN:
+            found = list(made(plugin, **options).examine())
+            assert [finding.status for finding in found] == ["problem"], what
+            assert found[0].remedy, what

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The decoder in C (_cdefs/batch.c) against the oracle: the same records and the same keys, whatever the bytes."""
+"""The decoder in C (_cdefs/packet.c) against the oracle: the same records and the same keys, whatever the bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.buffers import RECORD_BYTES, ROOM_RECORDS, Slot
 from nflowlevel.records.keys import BY_NAME, published_by
-from nflowlevel.records.render import valid_bit
 from tests import oracle
 from tests.corpus import by_name, frames
 from tests.fix_decoder import LABEL, NOW, assert_same, chunks, decode
@@ -164,7 +163,7 @@ def test_link_layer_as_hwhdr_publishes_it() -> None:
         assert keys is not None
         wanted = {name: value for name, value in oracle.derive(keys, {}).items() if name.startswith("HWHDR:")}
         record = batch.raw.records[number]
-        valid = [key for key in fields if record.valid >> valid_bit(key) & 1]
+        valid = [key for key in fields if record.valid >> key.valid.value & 1]
         got = {f"HWHDR:{key.name}": getattr(record, key.field) for key in valid}
         assert got == wanted, variants[number]
 
@@ -308,7 +307,7 @@ def test_gaps_across_the_end_of_the_numbers() -> None:
 def test_valid_any_and_valid_all() -> None:
     tcp, udp = (message_of(by_name(name)) for name in ("tcp4-syn", "udp4"))
     state = decode([tcp, udp]).state
-    both, one = valid_bit(BY_NAME["ip.saddr"]), valid_bit(BY_NAME["tcp.sport"])
+    both, one = BY_NAME["ip.saddr"].valid.value, BY_NAME["tcp.sport"].valid.value
     assert state.valid_any >> both & 1
     assert state.valid_all >> both & 1
     assert state.valid_any >> one & 1

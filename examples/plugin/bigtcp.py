@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """BIGTCP: adds `tcp.big`, 1 for TCP packets of more than 1000 bytes and 0 for smaller ones."""
 
-from nflowlevel.plugin.contract import Filter, NoOptions
-from nflowlevel.records.batch import Batch
+from nflowlevel import Batch
+from nflowlevel.plugin import Filter, NoOptions, added_key
 
 
 class BIGTCP(Filter[NoOptions]):
@@ -10,7 +10,7 @@ class BIGTCP(Filter[NoOptions]):
 
     name = "BIGTCP"
     consumes = ("raw.pktlen", "tcp.dport")
-    adds = ("tcp.big",)
+    adds = (added_key("tcp.big", "uint8", "1 for TCP packets of more than 1000 bytes, 0 for smaller ones.", most=1),)
 
     def process(self, batch: Batch) -> Batch:
         """Add the column: None where there is no TCP."""

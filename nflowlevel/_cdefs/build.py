@@ -16,14 +16,16 @@ FRAGMENTS = (
     "mnl.h",
     "nflog.h",
     "nfacct.h",
-    "batch.h",
+    "record.h",
+    "packet.h",
+    "capture.h",
+    "counter.h",
     "render.h",
-    "counters.h",
     "linux_bpf.h",
     "bpf.h",
     "../../bpf/prefilter.h",
 )
-SOURCES = ("batch.c", "render.c", "counters.c", "bpf.c")
+SOURCES = ("packet.c", "capture.c", "counter.c", "render.c", "bpf.c")
 
 ffibuilder = FFI()
 for fragment in FRAGMENTS:
@@ -44,9 +46,11 @@ ffibuilder.set_source(
     #include <linux/netfilter/nfnetlink_acct.h>
     #include <libnetfilter_log/libnetfilter_log.h>
     #include <libnetfilter_acct/libnetfilter_acct.h>
-    #include "batch.h"
+    #include "record.h"
+    #include "packet.h"
+    #include "capture.h"
+    #include "counter.h"
     #include "render.h"
-    #include "counters.h"
     #include "bpf.h"
     #include "bpf/prefilter.h"
 

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Records to text: JSON lines (RFC 8259) in ulogd's layout, with `", "` between members and `": "` after names; rows for a
  * database; single columns. */
+#include <endian.h>
 #include <math.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-#include "batch.h"
+#include "record.h"
 #include "render.h"
 
 #define HAS(record, bit) ((record)->valid >> (bit) & 1)
@@ -39,48 +41,80 @@ static inline char *put2(char *p, uint32_t n)
 	return p + 2;
 }
 
-static inline char *put_u8(char *p, uint8_t n)
+/* A number of up to 3 digits. Writes 4 bytes: the numbers of a record vary in length, and a wrong guess of the processor's
+ * costs more than they do. */
+static inline char *put_u8(char *p, uint32_t n)
 {
-	if (n >= 100) {
-		*p++ = (char)('0' + n / 100);
-		return put2(p, n % 100u);
-	}
-	if (n >= 10)
-		return put2(p, n);
-	*p++ = (char)('0' + n);
-	return p;
+	uint32_t hundreds = n / 100, zeros = (n < 100) + (n < 10), digits;
+	uint16_t rest;
+
+	memcpy(&rest, digits2 + (n - hundreds * 100) * 2, sizeof(rest));
+	digits = htole32(('0' + hundreds + ((uint32_t)le16toh(rest) << 8)) >> 8 * zeros);
+	memcpy(p, &digits, sizeof(digits));
+	return p + 3 - zeros;
 }
 
-static inline char *put_u16(char *p, uint32_t n)
+/* The 8 digits of a number below 10^8, one a byte, the first in the lowest: two halves of 4 digits, each into two of 2. */
+static inline uint64_t digits8(uint32_t n)
 {
-	if (n >= 10000) {
-		*p++ = (char)('0' + n / 10000);
-		n %= 10000;
-		return put2(put2(p, n / 100), n % 100);
-	}
-	if (n >= 1000)
-		return put2(put2(p, n / 100), n % 100);
-	if (n >= 100) {
-		*p++ = (char)('0' + n / 100);
-		return put2(p, n % 100);
-	}
-	return put_u8(p, (uint8_t)n);
+	uint64_t fours = n / 10000 | (uint64_t)(n % 10000) << 32;
+	uint64_t twos = (fours * 10486 >> 20) & 0x7f0000007f;
+	uint64_t ones;
+
+	twos |= (fours - twos * 100) << 16;
+	ones = (twos * 103 >> 10) & 0xf000f000f000f;
+	return ones | (twos - ones * 10) << 8;
 }
 
-static char *put_u64(char *p, uint64_t n)
+static inline char *put_digits8(char *p, uint32_t n)
 {
-	char text[20], *at = text + sizeof(text);
+	uint64_t text = htole64(digits8(n) | 0x3030303030303030);
 
-	if (n <= UINT16_MAX)
-		return put_u16(p, (uint32_t)n);
-	while (n >= 100) {
-		at -= 2;
-		put2(at, n % 100);
-		n /= 100;
-	}
-	at -= n >= 10 ? 2 : 1;
-	put_u8(at, (uint8_t)n);
-	return put(p, at, (size_t)(text + sizeof(text) - at));
+	memcpy(p, &text, sizeof(text));
+	return p + 8;
+}
+
+/* A number below 10^8 without leading zeros. Writes 8 bytes. */
+static inline char *put_below8(char *p, uint32_t n)
+{
+	uint64_t digits = digits8(n), text;
+	unsigned zeros = (unsigned)__builtin_ctzll(digits | 1ULL << 56) / 8;
+
+	text = htole64((digits | 0x3030303030303030) >> 8 * zeros);
+	memcpy(p, &text, sizeof(text));
+	return p + 8 - zeros;
+}
+
+static char *put_long(char *p, uint64_t n)
+{
+	uint64_t high = n / 100000000;
+
+	if (high < 100000000)
+		p = put_below8(p, (uint32_t)high);
+	else
+		p = put_digits8(put_below8(p, (uint32_t)(high / 100000000)), (uint32_t)(high % 100000000));
+	return put_digits8(p, (uint32_t)(n % 100000000));
+}
+
+/* A number below 10,000. Writes 4 bytes. */
+static inline char *put_below4(char *p, uint32_t n)
+{
+	uint32_t high = n / 100, zeros = (n < 1000) + (n < 100) + (n < 10), digits;
+	uint16_t pair[2];
+
+	memcpy(pair, digits2 + high * 2, sizeof(pair[0]));
+	memcpy(pair + 1, digits2 + (n - high * 100) * 2, sizeof(pair[1]));
+	digits = htole32((le16toh(pair[0]) | (uint32_t)le16toh(pair[1]) << 16) >> 8 * zeros);
+	memcpy(p, &digits, sizeof(digits));
+	return p + 4 - zeros;
+}
+
+/* Writes up to 8 bytes more than the number has. */
+static inline char *put_u64(char *p, uint64_t n)
+{
+	if (n < 10000)
+		return put_below4(p, (uint32_t)n);
+	return n < 100000000 ? put_below8(p, (uint32_t)n) : put_long(p, n);
 }
 
 static const char hex[] = "0123456789abcdef";
@@ -92,29 +126,28 @@ static const char hex2[] =
 	"c8c9cacbcccdcecfd0d1d2d3d4d5d6d7d8d9dadbdcdddedfe0e1e2e3e4e5e6e7e8e9eaebecedeeeff0f1f2f3f4f5f6f7f8f9"
 	"fafbfcfdfeff";
 
-static char *put_hex16(char *p, uint16_t n)
+/* Writes 4 bytes. */
+static inline char *put_hex16(char *p, uint32_t n)
 {
-	bool on = false;
+	uint32_t zeros = (n < 0x1000) + (n < 0x100) + (n < 0x10), digits;
+	uint16_t pair[2];
 
-	for (int shift = 12; shift >= 0; shift -= 4) {
-		unsigned digit = n >> shift & 0xf;
-
-		if (digit || on || !shift) {
-			*p++ = hex[digit];
-			on = true;
-		}
-	}
-	return p;
+	memcpy(pair, hex2 + (n >> 8) * 2, 2);
+	memcpy(pair + 1, hex2 + (n & 0xff) * 2, 2);
+	digits = htole32((le16toh(pair[0]) | (uint32_t)le16toh(pair[1]) << 16) >> 8 * zeros);
+	memcpy(p, &digits, sizeof(digits));
+	return p + 4 - zeros;
 }
 
-static char *put_addr4(char *p, const uint8_t *a)
+static inline char *put_addr4(char *p, const uint8_t *a)
 {
-	for (int i = 0; i < 4; i++) {
-		if (i)
-			*p++ = '.';
-		p = put_u8(p, a[i]);
-	}
-	return p;
+	p = put_u8(p, a[0]);
+	*p++ = '.';
+	p = put_u8(p, a[1]);
+	*p++ = '.';
+	p = put_u8(p, a[2]);
+	*p++ = '.';
+	return put_u8(p, a[3]);
 }
 
 /* The text that inet_ntop(3) gives: the longest run of two or more zero groups is "::", IPv4 tails stay dotted. */
@@ -122,9 +155,13 @@ static char *put_addr6(char *p, const uint8_t *a)
 {
 	int best = -1, best_length = 1, run = 0;
 	uint16_t group[8];
+	unsigned zero = 0;
 
 	for (int i = 0; i < 8; i++) {
 		group[i] = (uint16_t)(a[2 * i] << 8 | a[2 * i + 1]);
+		zero |= (unsigned)!group[i] << i;
+	}
+	for (int i = 0; (zero & zero >> 1) && i < 8; i++) {
 		run = group[i] ? 0 : run + 1;
 		if (run > best_length) {
 			best_length = run;
@@ -204,6 +241,14 @@ static int utf8(const uint8_t *p, size_t left)
 	return more + 1;
 }
 
+/* Whether none of 8 bytes is a control character, a quote, a backslash or above 0x7f. */
+static inline bool plain8(uint64_t bytes)
+{
+	const uint64_t each = 0x0101010101010101;
+
+	return !((bytes | (bytes - each * 0x20) | ((bytes ^ each * '"') - each) | ((bytes ^ each * '\\') - each)) & each * 0x80);
+}
+
 /* Text in quotes; what is not UTF-8 becomes U+FFFD, as Python's errors="replace" does. At most 6 bytes a byte, and 2. */
 static char *put_string(char *p, const char *text, size_t length)
 {
@@ -211,6 +256,16 @@ static char *put_string(char *p, const char *text, size_t length)
 
 	*p++ = '"';
 	while (s < end) {
+		uint64_t some;
+
+		if (end - s >= (ptrdiff_t)sizeof(some)) {
+			memcpy(&some, s, sizeof(some));
+			if (plain8(some)) {
+				p = put(p, (const char *)s, sizeof(some));
+				s += sizeof(some);
+				continue;
+			}
+		}
 		if (*s >= 0x80) {
 			int size = utf8(s, (size_t)(end - s));
 
@@ -258,74 +313,105 @@ static char *put_string(char *p, const char *text, size_t length)
 	return p;
 }
 
-/* The value of a column that is text, unquoted: where it lies, or made in scratch. */
+/* An address or hardware address at p, at most ADDRESS_BYTES: nothing in it needs escaping. */
+enum { ADDRESS_BYTES = 64 };
+
+static char *put_address(char *p, const struct nfl_column *c, const struct nfl_any *r)
+{
+	const uint8_t *field = (const uint8_t *)r + c->field;
+	uint8_t length;
+
+	switch (c->kind) {
+	case NFL_ADDR:
+		return HAS(r, c->six) ? put_addr6(p, field) : put_addr4(p, field);
+	case NFL_ADDR4:
+		return put_addr4(p, field);
+	case NFL_ADDR_BIN:
+		return put_addr_bin(p, field, HAS(r, c->six));
+	default:	/* NFL_MAC; its field has at most 20 bytes */
+		length = *((const uint8_t *)r + c->field2);
+		return put_mac(p, field, length < c->width ? length : c->width);
+	}
+}
+
+/* The bytes of a column of kind NFL_MAC_BYTES. */
+static const uint8_t *mac_bytes(const struct nfl_column *c, const struct nfl_batch *b, const struct nfl_any *r, uint16_t *length)
+{
+	uint32_t at;
+
+	memcpy(&at, (const uint8_t *)r + c->field, sizeof(at));
+	memcpy(length, (const uint8_t *)r + c->field2, sizeof(*length));
+	return b->data + at;
+}
+
+/* The value of a column that is text, unquoted. */
 struct text {
 	const char *at;
 	size_t length;
-	bool plain;	/* nothing in it needs escaping */
 };
 
-static struct text text_of(const struct nfl_column *c, const struct nfl_ifname *names, uint32_t name_count,
-			   const struct nfl_record *r, const uint8_t *data, uint32_t row, char *scratch)
+static struct text text_of(const struct nfl_column *c, const struct nfl_batch *b, const struct nfl_any *r, uint32_t row)
 {
 	const uint8_t *field = (const uint8_t *)r + c->field;
-	struct text made = { scratch, 0, true };
-	uint32_t at, low = 0, high = name_count;
+	uint32_t at, low = 0, high = b->ifname_count;
 	uint16_t length;
 
 	switch (c->kind) {
 	case NFL_BYTES_TEXT:
 		memcpy(&at, field, sizeof(at));
 		memcpy(&length, (const uint8_t *)r + c->field2, sizeof(length));
-		return (struct text){ (const char *)data + at, length, false };
-	case NFL_ADDR:
-		made.length = (size_t)((HAS(r, NFL_VALID_IP6) ? put_addr6 : put_addr4)(scratch, field) - scratch);
-		return made;
-	case NFL_ADDR_BIN:
-		made.length = (size_t)(put_addr_bin(scratch, field, HAS(r, NFL_VALID_IP6)) - scratch);
-		return made;
-	case NFL_ADDR4:
-		made.length = (size_t)(put_addr4(scratch, field) - scratch);
-		return made;
-	case NFL_MAC:
-		made.length = (size_t)(put_mac(scratch, field, *((const uint8_t *)r + c->field2)) - scratch);
-		return made;
+		return (struct text){ (const char *)b->data + at, length };
+	case NFL_CHARS:
+		length = c->width;
+		if (c->field2) {
+			memcpy(&length, (const uint8_t *)r + c->field2, sizeof(length));
+			length = length < c->width ? length : c->width;
+		}
+		return (struct text){ (const char *)field, strnlen((const char *)field, length) };
 	case NFL_IFNAME:
 		memcpy(&at, field, sizeof(at));
 		while (low < high) {
 			uint32_t middle = (low + high) / 2;
 
-			if (names[middle].index == at)
-				return (struct text){ names[middle].name, names[middle].length, false };
-			if (names[middle].index < at)
+			if (b->ifnames[middle].index == at)
+				return (struct text){ b->ifnames[middle].name, b->ifnames[middle].length };
+			if (b->ifnames[middle].index < at)
 				low = middle + 1;
 			else
 				high = middle;
 		}
-		return made;
+		break;
 	case NFL_ACTION:
-		return *field ? (struct text){ "allowed", 7, true } : (struct text){ "blocked", 7, true };
+		return (struct text){ *field ? "allowed" : "blocked", 7 };
 	case NFL_ROW_TEXT: {
 		const struct nfl_span *span = (const struct nfl_span *)c->values + row;
 
-		return (struct text){ c->blob + span->at, span->length, false };
+		return (struct text){ c->blob + span->at, span->length };
 	}
 	}
-	return made;
+	return (struct text){ "", 0 };
 }
 
-static bool holds(const struct nfl_column *c, const struct nfl_record *r, uint32_t row)
+/* Whether a row has a value in a column; `valid` is its record's word, or 0. */
+static inline bool holds(const struct nfl_column *c, uint64_t valid, uint32_t row)
 {
-	if (c->kind >= NFL_ROW_INT)
-		return !c->present || c->present[row];
-	return HAS(r, c->valid);
+	if (c->kind < NFL_ROW_INT)
+		return valid >> c->valid & 1;
+	return c->kind != NFL_ROW_NONE && (!c->present || c->present[row]);
 }
 
-static char *put_number(char *p, const struct nfl_column *c, const struct nfl_record *r, uint32_t row)
+static inline uint64_t valid_of(const struct nfl_any *r)
+{
+	return r ? r->valid : 0;
+}
+
+static inline __attribute__((always_inline)) char *put_number(char *p, const struct nfl_column *c, const struct nfl_any *r,
+							      uint32_t row)
 {
 	const uint8_t *field = (const uint8_t *)r + c->field;
 	uint16_t u16;
 	uint32_t u32;
+	uint64_t u64;
 	int64_t n;
 	double f;
 
@@ -334,10 +420,14 @@ static char *put_number(char *p, const struct nfl_column *c, const struct nfl_re
 		return put_u8(p, *field);
 	case NFL_U16:
 		memcpy(&u16, field, sizeof(u16));
-		return put_u16(p, u16);
+		return put_u64(p, u16);
 	case NFL_U32:
 		memcpy(&u32, field, sizeof(u32));
 		return put_u64(p, u32);
+	case NFL_U64:
+		memcpy(&u64, field, sizeof(u64));
+		/* A counter may have any number of digits: one way for all up to 8 is faster than put_u64. */
+		return u64 < 100000000 ? put_below8(p, (uint32_t)u64) : put_long(p, u64);
 	case NFL_ROW_INT:
 		n = ((const int64_t *)c->values)[row];
 		if (n < 0)
@@ -351,94 +441,129 @@ static char *put_number(char *p, const struct nfl_column *c, const struct nfl_re
 	}
 }
 
-static void new_second(struct nfl_json *plan, int64_t second)
+/* When a row was, in seconds since 1970; microseconds that are none mean that only the second is known. */
+static int64_t time_of(const struct nfl_plan *plan, const struct nfl_batch *b, const struct nfl_any *r, uint32_t *usec)
 {
+	const uint8_t *record = (const uint8_t *)r;
+	uint32_t second;
+	uint64_t ns;
+
+	switch (plan->clock) {
+	case NFL_CLOCK_USEC:
+		memcpy(&second, record + plan->time, sizeof(second));
+		memcpy(usec, record + plan->time_usec, sizeof(*usec));
+		return second;
+	case NFL_CLOCK_NS:
+		memcpy(&ns, record + plan->time, sizeof(ns));
+		*usec = (uint32_t)(ns / 1000 % 1000000);
+		return (int64_t)(ns / 1000000000);
+	default:
+		*usec = b->usec;
+		return b->second;
+	}
+}
+
+static char *put_usec(char *p, uint32_t usec)
+{
+	return put2(put2(put2(p, usec / 10000), usec / 100 % 100), usec % 100);
+}
+
+static void new_second(struct nfl_json *json, int64_t second)
+{
+	struct nfl_plan *plan = &json->plan;
 	time_t when = (time_t)second;
 	struct tm local;
 	long minutes;
 
 	localtime_r(&when, &local);
 	minutes = local.tm_gmtoff / 60;
-	plan->clock_length = (uint32_t)strftime(plan->clock, sizeof(plan->clock), "%Y-%m-%dT%H:%M:%S", &local);
-	snprintf(plan->zone, sizeof(plan->zone), "%c%02u%02u", minutes < 0 ? '-' : '+',
+	plan->text_length = (uint32_t)strftime(plan->text, sizeof(plan->text), "%Y-%m-%dT%H:%M:%S", &local);
+	snprintf(json->zone, sizeof(json->zone), "%c%02u%02u", minutes < 0 ? '-' : '+',
 		 (unsigned)(minutes < 0 ? -minutes : minutes) / 60 % 100,
 		 (unsigned)(minutes < 0 ? -minutes : minutes) % 60);
 	plan->second = second;
 }
 
-static char *put_timestamp(char *p, struct nfl_json *plan, int64_t second, uint32_t usec)
+static char *put_timestamp(char *p, struct nfl_json *json, const struct nfl_batch *b, const struct nfl_any *r)
 {
-	if (plan->second != second)
-		new_second(plan, second);
-	p = put(p, plan->clock, plan->clock_length);
-	if (usec > 999999)
-		return put(p, plan->zone, 5);
+	uint32_t usec;
+	int64_t second = time_of(&json->plan, b, r, &usec);
+
+	if (json->plan.second != second)
+		new_second(json, second);
+	p = put(p, json->plan.text, json->plan.text_length);
+	if (json->plan.clock == NFL_CLOCK_BATCH && usec > 999999)
+		return put(p, json->zone, 5);
 	*p++ = '.';
-	p = put2(put2(put2(p, usec / 10000), usec / 100 % 100), usec % 100);
-	return put(p, plan->zone, 5);
+	return put(put_usec(p, usec % 1000000), json->zone, 5);
 }
 
-/* One line at p, which has plan->fixed_size bytes and all up to end; NULL when it does not fit. */
-static char *put_line(char *p, const char *end, struct nfl_json *plan, const struct nfl_record *r,
-		      const uint8_t *data, uint32_t row)
+/* One line at p, which has plan.fixed_size bytes and all up to end; NULL when it does not fit. */
+static char *put_line(char *p, const char *end, struct nfl_json *json, const struct nfl_batch *b, const struct nfl_any *r,
+		      uint32_t row)
 {
-	char scratch[64];
+	const struct nfl_column *c = json->plan.columns, *last = c + json->plan.count;
+	const size_t fixed_size = json->plan.fixed_size;
+	const uint64_t valid = valid_of(r);
 
-	p = put(p, plan->head, plan->head_length);
-	if (plan->timestamp)
-		p = r ? put_timestamp(p, plan, r->oob_time_sec, r->oob_time_usec % 1000000)
-		      : put_timestamp(p, plan, plan->batch_second, plan->batch_usec);
-	p = put(p, plan->tail, plan->tail_length);
-	for (const struct nfl_column *c = plan->columns; c < plan->columns + plan->count; c++) {
+	p = put(p, json->head, json->head_length);
+	if (json->timestamp)
+		p = put_timestamp(p, json, b, r);
+	p = put(p, json->tail, json->tail_length);
+	for (; c < last; c++) {
 		struct text text;
 
-		if (!holds(c, r, row))
+		if (!holds(c, valid, row))
 			continue;
-		if (c->kind <= NFL_U32 || (c->kind >= NFL_ROW_INT && c->kind <= NFL_ROW_FLOAT)) {
+		if (c->kind <= NFL_U64 || (c->kind >= NFL_ROW_INT && c->kind <= NFL_ROW_FLOAT)) {
 			p = put_label(p, c->label, c->label_length);
 			p = put_number(p, c, r, row);
 			continue;
 		}
-		if (c->kind == NFL_MAC_BYTES) {
-			uint32_t at;
-			uint16_t length;
-
-			memcpy(&at, (const uint8_t *)r + c->field, sizeof(at));
-			memcpy(&length, (const uint8_t *)r + c->field2, sizeof(length));
-			if ((size_t)(end - p) < plan->fixed_size + 3u * length)
-				return NULL;
+		if (c->kind >= NFL_ADDR && c->kind <= NFL_MAC) {
 			p = put_label(p, c->label, c->label_length);
 			*p++ = '"';
-			p = put_mac(p, data + at, length);
+			p = put_address(p, c, r);
 			*p++ = '"';
 			continue;
 		}
-		text = text_of(c, plan->ifnames, plan->ifname_count, r, data, row, scratch);
-		if ((size_t)(end - p) < plan->fixed_size + 6 * text.length)
-			return NULL;
-		p = put_label(p, c->label, c->label_length);
-		if (text.plain) {
+		if (c->kind == NFL_MAC_BYTES) {
+			uint16_t length;
+			const uint8_t *bytes = mac_bytes(c, b, r, &length);
+
+			if ((size_t)(end - p) < fixed_size + 3u * length)
+				return NULL;
+			p = put_label(p, c->label, c->label_length);
 			*p++ = '"';
-			p = put(p, text.at, text.length);
+			p = put_mac(p, bytes, length);
 			*p++ = '"';
-		} else {
-			p = put_string(p, text.at, text.length);
+			continue;
 		}
+		text = text_of(c, b, r, row);
+		if ((size_t)(end - p) < fixed_size + 6 * text.length)
+			return NULL;
+		p = put_string(put_label(p, c->label, c->label_length), text.at, text.length);
 	}
 	return put(p, "}\n", 2);
 }
 
-size_t nfl_json_render(struct nfl_json *plan, const struct nfl_record *records, const uint8_t *data,
-		       const uint32_t *rows, uint32_t first, uint32_t count, char *out, size_t size, uint32_t *done)
+/* The record of a row, or NULL. */
+static const struct nfl_any *record_of(const struct nfl_batch *b, uint32_t row)
+{
+	return b->records ? (const void *)((const uint8_t *)b->records + (size_t)row * b->stride) : NULL;
+}
+
+size_t nfl_json_render(struct nfl_json *json, const struct nfl_batch *batch, uint32_t first, char *out, size_t size,
+		       uint32_t *done)
 {
 	char *p = out, *end = out + size, *after;
 
-	for (*done = first; *done < count; (*done)++) {
-		uint32_t row = rows ? rows[*done] : *done;
+	for (*done = first; *done < batch->count; (*done)++) {
+		uint32_t row = batch->rows ? batch->rows[*done] : *done;
 
-		if ((size_t)(end - p) < plan->fixed_size)
+		if ((size_t)(end - p) < json->plan.fixed_size)
 			break;
-		after = put_line(p, end, plan, records ? records + row : NULL, data, row);
+		after = put_line(p, end, json, batch, record_of(batch, row), row);
 		if (!after)
 			break;
 		p = after;
@@ -453,6 +578,16 @@ static char *put_copy_text(char *p, const char *text, size_t length)
 	const uint8_t *s = (const uint8_t *)text, *end = s + length;
 
 	while (s < end) {
+		uint64_t some;
+
+		if (end - s >= (ptrdiff_t)sizeof(some)) {
+			memcpy(&some, s, sizeof(some));
+			if (plain8(some)) {
+				p = put(p, (const char *)s, sizeof(some));
+				s += sizeof(some);
+				continue;
+			}
+		}
 		if (*s > '\r' && *s < 0x80 && *s != '\\') {
 			*p++ = (char)*s++;
 		} else if (*s >= 0x80) {
@@ -473,24 +608,25 @@ static char *put_copy_text(char *p, const char *text, size_t length)
 	return p;
 }
 
-static char *put_time(char *p, struct nfl_copy *plan, int64_t second, uint32_t usec)
+static char *put_time(char *p, struct nfl_plan *plan, const struct nfl_batch *b, const struct nfl_any *r)
 {
+	uint32_t usec;
+	int64_t second = time_of(plan, b, r, &usec);
+
 	if (plan->second != second) {
 		time_t when = (time_t)second;
 		struct tm utc;
 
 		gmtime_r(&when, &utc);
-		plan->clock_length = (uint32_t)strftime(plan->clock, sizeof(plan->clock), "%Y-%m-%d %H:%M:%S.", &utc);
+		plan->text_length = (uint32_t)strftime(plan->text, sizeof(plan->text), "%Y-%m-%d %H:%M:%S.", &utc);
 		plan->second = second;
 	}
-	p = put(p, plan->clock, plan->clock_length);
-	usec = usec > 999999 ? 0 : usec;
-	p = put2(put2(put2(p, usec / 10000), usec / 100 % 100), usec % 100);
-	return put(p, "+00", 3);
+	p = put(p, plan->text, plan->text_length);
+	return put(put_usec(p, usec > 999999 ? 0 : usec), "+00", 3);
 }
 
 /* Where the bytes of a column lie that are written as hex digits. */
-static const uint8_t *bytes_of(const struct nfl_column *c, const struct nfl_record *r, const uint8_t *data, size_t *length)
+static const uint8_t *bytes_of(const struct nfl_column *c, const struct nfl_any *r, const uint8_t *data, size_t *length)
 {
 	const uint8_t *record = (const uint8_t *)r;
 	uint16_t narrow = 0;
@@ -512,18 +648,16 @@ static const uint8_t *bytes_of(const struct nfl_column *c, const struct nfl_reco
 }
 
 /* One field at p, which has plan->fixed_size bytes and all up to end; NULL when it does not fit. */
-static char *put_field(char *p, const char *end, struct nfl_copy *plan, const struct nfl_column *c, const struct nfl_record *r,
-		       const uint8_t *data, uint32_t row)
+static char *put_field(char *p, const char *end, struct nfl_plan *plan, const struct nfl_column *c, const struct nfl_batch *b,
+		       const struct nfl_any *r, uint32_t row)
 {
-	char scratch[64];
 	struct text text;
 	const uint8_t *bytes;
-	uint32_t at;
 	uint16_t narrow;
 	size_t length;
 
 	switch (c->kind) {
-	case NFL_U8: case NFL_U16: case NFL_U32: case NFL_ROW_INT: case NFL_ROW_UINT:
+	case NFL_U8: case NFL_U16: case NFL_U32: case NFL_U64: case NFL_ROW_INT: case NFL_ROW_UINT:
 		return put_number(p, c, r, row);
 	case NFL_ROW_FLOAT: {
 		double f = ((const double *)c->values)[row];
@@ -532,45 +666,45 @@ static char *put_field(char *p, const char *end, struct nfl_copy *plan, const st
 		return p + snprintf(p, 32, "%.17g", f);
 	}
 	case NFL_TIME:
-		return r ? put_time(p, plan, r->oob_time_sec, r->oob_time_usec)
-			 : put_time(p, plan, plan->batch_second, plan->batch_usec);
+		return put_time(p, plan, b, r);
 	case NFL_ADDR_NUMBER:
 		bytes = (const uint8_t *)r + c->field;
 		return put_u64(p, (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3]);
 	case NFL_BYTES_HEX: case NFL_FIXED_HEX:
-		bytes = bytes_of(c, r, data, &length);
+		bytes = bytes_of(c, r, b->data, &length);
 		if ((size_t)(end - p) < plan->fixed_size + 2 * length)
 			return NULL;
 		return put_hex(put(p, "\\\\x", 3), bytes, length);
+	case NFL_ADDR: case NFL_ADDR4: case NFL_ADDR_BIN: case NFL_MAC:
+		return put_address(p, c, r);
 	case NFL_MAC_BYTES:
-		memcpy(&at, (const uint8_t *)r + c->field, sizeof(at));
-		memcpy(&narrow, (const uint8_t *)r + c->field2, sizeof(narrow));
+		bytes = mac_bytes(c, b, r, &narrow);
 		if ((size_t)(end - p) < plan->fixed_size + 3u * narrow)
 			return NULL;
-		return put_mac(p, data + at, narrow);
+		return put_mac(p, bytes, narrow);
 	}
-	text = text_of(c, plan->ifnames, plan->ifname_count, r, data, row, scratch);
+	text = text_of(c, b, r, row);
 	if ((size_t)(end - p) < plan->fixed_size + 3 * text.length)
 		return NULL;
-	return text.plain ? put(p, text.at, text.length) : put_copy_text(p, text.at, text.length);
+	return put_copy_text(p, text.at, text.length);
 }
 
-/* Rows that are no packets have no fields but those that Python added, and the time. */
-static bool has_field(const struct nfl_column *c, const struct nfl_record *r, uint32_t row)
+static inline bool has_field(const struct nfl_column *c, uint64_t valid, uint32_t row)
 {
 	if (c->kind == NFL_TIME)
 		return true;
-	if (!r && c->kind < NFL_ROW_INT)
-		return false;
-	return holds(c, r, row) && !(c->kind == NFL_ADDR_NUMBER && HAS(r, NFL_VALID_IP6));
+	return holds(c, valid, row) && !(c->kind == NFL_ADDR_NUMBER && c->width > 4 && (valid >> c->six & 1));
 }
 
-static char *put_row(char *p, const char *end, struct nfl_copy *plan, const struct nfl_record *r, const uint8_t *data,
+static char *put_row(char *p, const char *end, struct nfl_plan *plan, const struct nfl_batch *b, const struct nfl_any *r,
 		     uint32_t row)
 {
-	for (const struct nfl_column *c = plan->columns; c < plan->columns + plan->count; c++) {
-		if (has_field(c, r, row)) {
-			p = put_field(p, end, plan, c, r, data, row);
+	const struct nfl_column *c = plan->columns, *last = c + plan->count;
+	const uint64_t valid = valid_of(r);
+
+	for (; c < last; c++) {
+		if (has_field(c, valid, row)) {
+			p = put_field(p, end, plan, c, b, r, row);
 			if (!p)
 				return NULL;
 		} else {
@@ -582,17 +716,17 @@ static char *put_row(char *p, const char *end, struct nfl_copy *plan, const stru
 	return p;
 }
 
-size_t nfl_copy_render(struct nfl_copy *plan, const struct nfl_record *records, const uint8_t *data,
-		       const uint32_t *rows, uint32_t first, uint32_t count, char *out, size_t size, uint32_t *done)
+size_t nfl_copy_render(struct nfl_plan *plan, const struct nfl_batch *batch, uint32_t first, char *out, size_t size,
+		       uint32_t *done)
 {
 	char *p = out, *end = out + size, *after;
 
-	for (*done = first; *done < count; (*done)++) {
-		uint32_t row = rows ? rows[*done] : *done;
+	for (*done = first; *done < batch->count; (*done)++) {
+		uint32_t row = batch->rows ? batch->rows[*done] : *done;
 
 		if ((size_t)(end - p) < plan->fixed_size)
 			break;
-		after = put_row(p, end, plan, records ? records + row : NULL, data, row);
+		after = put_row(p, end, plan, batch, record_of(batch, row), row);
 		if (!after)
 			break;
 		p = after;
@@ -600,30 +734,29 @@ size_t nfl_copy_render(struct nfl_copy *plan, const struct nfl_record *records, 
 	return (size_t)(p - out);
 }
 
-size_t nfl_text_render(const struct nfl_column *column, const struct nfl_ifname *ifnames, uint32_t ifname_count,
-		       const struct nfl_record *records, const uint8_t *data, const uint32_t *rows,
-		       uint32_t first, uint32_t count, char *out, size_t size, uint32_t *done)
+size_t nfl_text_render(const struct nfl_column *column, const struct nfl_batch *batch, uint32_t first, char *out,
+		       size_t size, uint32_t *done)
 {
-	char *p = out, *end = out + size, scratch[64];
+	char *p = out, *end = out + size, scratch[ADDRESS_BYTES];
 
-	for (*done = first; *done < count; (*done)++) {
-		uint32_t row = rows ? rows[*done] : *done;
-		const struct nfl_record *r = records + row;
-		struct text text = { scratch, 0, true };
+	for (*done = first; *done < batch->count; (*done)++) {
+		uint32_t row = batch->rows ? batch->rows[*done] : *done;
+		const struct nfl_any *r = record_of(batch, row);
+		struct text text = { scratch, 0 };
 
-		if (holds(column, r, row)) {
-			if (column->kind == NFL_MAC_BYTES) {
-				uint32_t at;
-				uint16_t length;
+		if (!holds(column, valid_of(r), row)) {
+			;	/* an empty text */
+		} else if (column->kind == NFL_MAC_BYTES) {
+			uint16_t length;
+			const uint8_t *bytes = mac_bytes(column, batch, r, &length);
 
-				memcpy(&at, (const uint8_t *)r + column->field, sizeof(at));
-				memcpy(&length, (const uint8_t *)r + column->field2, sizeof(length));
-				if ((size_t)(end - p) < 3u * length + 1)
-					break;
-				p = put_mac(p, data + at, length);
-			} else {
-				text = text_of(column, ifnames, ifname_count, r, data, row, scratch);
-			}
+			if ((size_t)(end - p) < 3u * length + 1)
+				break;
+			p = put_mac(p, bytes, length);
+		} else if (column->kind >= NFL_ADDR && column->kind <= NFL_MAC) {
+			text.length = (size_t)(put_address(scratch, column, r) - scratch);
+		} else {
+			text = text_of(column, batch, r, row);
 		}
 		if ((size_t)(end - p) < text.length + 1)
 			break;

@@ -30,6 +30,7 @@ from typing import overload
 
 import msgspec
 
+from nflowlevel.binding.buffers import RecordArray
 from nflowlevel.binding.nfacct import (
     BYTE_QUOTA,
     NAME_BYTES,
@@ -42,6 +43,9 @@ from nflowlevel.binding.nfacct import (
     plan,
 )
 from nflowlevel.errors import KernelError, NflowError, nearest
+from nflowlevel.records.batch import Batch
+from nflowlevel.records.keys import SumCondition
+from nflowlevel.records.sums import SUM
 
 #: What a list can be limited to: the kernel's filter, (flags & mask) == value.
 FILTERS: dict[str, tuple[int, int]] = {
@@ -128,6 +132,19 @@ class CounterTable(Sequence[Counter]):
     def uses(self) -> memoryview:
         """References in the kernel: 1, and 1 more for each rule."""
         return self._counters.column("uses")
+
+    def batch(self, time: tuple[int, int | None], *, stamp: bool) -> Batch:
+        """Return the counters as a batch of records, over the same memory: `sum.name`, `sum.pkts`, `sum.bytes`.
+
+        `time` is that of the reading: seconds since 1970, and microseconds or None. With `stamp` each record
+        says it too.
+        """
+        counters = self._counters
+        if stamp:
+            counters.stamp(time[0], time[1] or 0)
+        valid = (1 << SumCondition.ALWAYS.value) | (stamp << SumCondition.TIME.value)
+        array = RecordArray(counters.records, counters.count)
+        return Batch(array, counters.count, type=SUM, valid_any=valid, valid_all=valid, time=time)
 
     def __len__(self) -> int:
         return self._counters.count

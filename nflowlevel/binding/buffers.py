@@ -61,11 +61,37 @@ class Lease:
         self._casts: dict[str, memoryview] = {}
 
     def cast(self, format_: str) -> memoryview:
-        """Return the memory as an array of numbers: `B`, `H`, `I` or `Q` of the struct module."""
+        """Return all from the first record on as numbers: `B`, `H`, `I` or `Q` of the struct module."""
         try:
             return self._casts[format_]
         except KeyError:
-            made = self._casts[format_] = self.memory.cast(format_)  # type: ignore[call-overload]
+            made = self._casts[format_] = self.memory[DATA_BYTES:].cast(format_)  # type: ignore[call-overload]
+            return made  # type: ignore[no-any-return]
+
+
+class RecordArray:
+    """Records in memory of their own, which a batch reads as it reads a Lease: `count` structs at `records`.
+
+    `data` is what offsets in the records point into, if any do. All that is made of `cast` and `memory` keeps the
+    memory, as `records` does, which owns it.
+    """
+
+    __slots__ = ("_casts", "_table", "data", "memory", "records")
+
+    def __init__(self, records: CData, count: int, data: bytes = b"") -> None:
+        self.records = records
+        self.data: CData = ffi.from_buffer("uint8_t[]", data)
+        self.memory = memoryview(data)
+        size = count * ffi.sizeof(ffi.typeof(records).item)
+        self._table = memoryview(ffi.buffer(records, size)).toreadonly()
+        self._casts: dict[str, memoryview] = {}
+
+    def cast(self, format_: str) -> memoryview:
+        """Return the records as an array of numbers: `B`, `H`, `I` or `Q` of the struct module."""
+        try:
+            return self._casts[format_]
+        except KeyError:
+            made = self._casts[format_] = self._table.cast(format_)  # type: ignore[call-overload]
             return made  # type: ignore[no-any-return]
 
 

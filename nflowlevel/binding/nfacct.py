@@ -91,6 +91,10 @@ class CounterArray:
         """Return one name as it is."""
         return bytes(ffi.string(self.records[index].name))
 
+    def stamp(self, second: int, usec: int) -> None:
+        """Note in all counters when they were read."""
+        lib.nfl_counters_stamp(self.records, self.count, second, usec)
+
     def append(self, record: CData) -> None:
         """Add a copy of a counter."""
         self.make_room(1)

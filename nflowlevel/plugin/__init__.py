@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a plugin is, and the bases that most are made from."""
+"""What a plugin is, and the bases of most plugins."""
 
 from nflowlevel.plugin.contract import (
     ANY_KEYS,
@@ -7,6 +7,7 @@ from nflowlevel.plugin.contract import (
     DaemonView,
     DataType,
     Filter,
+    Finding,
     Input,
     Member,
     NoOptions,
@@ -14,6 +15,7 @@ from nflowlevel.plugin.contract import (
     Plugin,
     check_plugin,
 )
+from nflowlevel.records.keys import added_key
 
 __all__ = [
     "ANY_KEYS",
@@ -21,10 +23,12 @@ __all__ = [
     "DaemonView",
     "DataType",
     "Filter",
+    "Finding",
     "Input",
     "Member",
     "NoOptions",
     "Output",
     "Plugin",
+    "added_key",
     "check_plugin",
 ]

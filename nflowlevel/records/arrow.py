@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from nflowlevel.errors import NotSupported
 from nflowlevel.records.fields import FORMATS
-from nflowlevel.records.terms import NAMES
+from nflowlevel.records.keys import Key
+from nflowlevel.records.types import RecordType
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,11 +17,20 @@ if TYPE_CHECKING:
 
 #: ulogd2's type of a key → the name of Arrow's. A flag is a number, as in JSON; an address is text.
 _TYPES = {"uint8": "uint8", "bool": "uint8", "uint16": "uint16", "uint32": "uint32", "uint64": "uint64",
+          "int8": "int8", "int16": "int16", "int32": "int32", "int64": "int64", "double": "float64",
           "ipaddr": "string", "string": "string", "rawstr": "string", "raw": "binary"}  # fmt: skip
+
+
+class Added(Protocol):
+    """A column that was added."""
+
+    key: Key | None
 
 
 class Columns(Protocol):
     """What a table is made of: a batch."""
+
+    type: RecordType
 
     def values(self, key: str) -> list[Any]:
         """Return one key of each row."""
@@ -32,7 +42,7 @@ class Columns(Protocol):
         """Return for each row whether the key holds."""
 
 
-def arrow_table(batch: Columns, names: Sequence[str], added: Mapping[str, object]) -> pa.Table:
+def arrow_table(batch: Columns, names: Sequence[str], added: Mapping[str, Added]) -> pa.Table:
     """Return a table with a column for each name, in this order.
 
     TypeError where an added column that stands in the place of a key has values that the key's type cannot have.
@@ -41,17 +51,24 @@ def arrow_table(batch: Columns, names: Sequence[str], added: Mapping[str, object
     return pa.Table.from_arrays([_column(pa, batch, name, added) for name in names], list(names))
 
 
-def _column(pa: Any, batch: Columns, name: str, added: Mapping[str, object]) -> pa.Array:
-    found = NAMES.find(name, added)
-    if found in added and found not in NAMES.keys:
-        # It has a name of its own, and no declared type.
+def _column(pa: Any, batch: Columns, name: str, added: Mapping[str, Added]) -> pa.Array:
+    names = batch.type.names
+    found = names.find(name, added)
+    key = added[found].key if found in added else names.keys[names.keys_of(found)[0]]
+    key = key or names.keys.get(found)
+    if key is None:
+        # It was added under a name of its own, without a type.
         return pa.array(batch.values(found))
-    key = NAMES.keys[NAMES.keys_of(found)[0]]
-    if key.kind in FORMATS and found == key.name and found not in added:
+    if key.kind in FORMATS and key is batch.type.by_name.get(found) and found not in added:
         return pa.array(batch.column(found), mask=~batch.valid(found))
     values = batch.values(found)
     if key.type == "raw":
         values = [None if value is None else bytes(value) for value in values]
+    elif _TYPES[key.type] == "string":
+        # Names of the kernel's are bytes; those that are no UTF-8 are surrogates in Python, which Arrow refuses.
+        values = [
+            v.encode("utf-8", "replace").decode() if isinstance(v, str) and not v.isascii() else v for v in values
+        ]
     try:
         return pa.array(values, getattr(pa, _TYPES[key.type])())
     except (pa.ArrowException, TypeError, OverflowError) as error:

@@ -20,30 +20,15 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, overload
 
 from nflowlevel.binding._lib import ffi
-from nflowlevel.binding.buffers import DATA_BYTES, RECORD_BYTES, Lease
+from nflowlevel.binding.buffers import Lease, RecordArray
 from nflowlevel.binding.interfaces import NO_NAMES, NameTable
 from nflowlevel.records.arrow import arrow_table
-from nflowlevel.records.fields import (
-    CIM,
-    FORMATS,
-    ITEM_BYTES,
-    PACKET_KEYS,
-    TEXT_KINDS,
-    VALID_AT,
-    Layout,
-    columns_of_records,
-    find_key,
-    layout_of,
-    numpy,
-    record_array,
-    row_struct,
-    text_column,
-)
+from nflowlevel.records.fields import FORMATS, TEXT_KINDS, Layout, fields_of, numpy
 from nflowlevel.records.keys import Key
-from nflowlevel.records.packet import Packet
-from nflowlevel.records.render import Records, offset_of
+from nflowlevel.records.packet import PACKET, Packet
+from nflowlevel.records.render import Records
 from nflowlevel.records.row import shown
-from nflowlevel.records.terms import NAMES
+from nflowlevel.records.types import RecordType
 from nflowlevel.stats import html_table
 
 if TYPE_CHECKING:
@@ -57,12 +42,13 @@ _NOTEBOOK_ROWS = 20
 
 
 class Column:
-    """A column that Python adds to a batch: a value or None for each of its records."""
+    """A column that Python adds to a batch: a value or None for each of its records, and its key if known."""
 
-    __slots__ = ("values",)
+    __slots__ = ("key", "values")
 
-    def __init__(self, values: Sequence[int | float | str | None]) -> None:
+    def __init__(self, values: Sequence[int | float | str | None], key: Key | None = None) -> None:
         self.values = values
+        self.key = key
 
 
 class Batch:
@@ -72,7 +58,8 @@ class Batch:
     list: all faster than packet by packet.
 
     Keys are named as in docs/keys.md (`ip.saddr`), as the attributes of a packet (`saddr`, `tcp_dport`) or as in JSON
-    (`src_ip`). An unknown one is a KeyError with the nearest known name.
+    (`src_ip`). An unknown one is a KeyError with the nearest known name; one that records of another type have is None
+    throughout. With another `type` it is a batch of those records, and its rows are theirs.
     """
 
     __slots__ = (
@@ -80,9 +67,10 @@ class Batch:
         "_cache",
         "_count",
         "_find_names",
+        "_layouts",
         "_lease",
         "_names",
-        "_of_packets",
+        "_of_columns",
         "_rows",
         "_rows_array",
         "_table",
@@ -90,19 +78,25 @@ class Batch:
         "_valid_all",
         "_valid_any",
         "group",
+        "type",
     )
 
     def __init__(
         self,
-        lease: Lease | None,
+        lease: Lease | RecordArray | None,
         count: int,
         *,
         group: int = 0,
         valid_any: int = 0,
         valid_all: int = 0,
         find_names: Callable[[], NameTable] | None = None,
+        type: RecordType = PACKET,
+        time: tuple[int, int | None] = (0, None),
     ) -> None:
         self.group = group
+        #: What kind of records they are.
+        self.type = type
+        self._layouts = fields_of(type)
         self._lease = lease
         self._count = count
         self._valid_any = valid_any
@@ -112,8 +106,8 @@ class Batch:
         self._rows: list[int] | None = None
         self._rows_array = ffi.NULL
         self._table: Any = None
-        self._time: tuple[int, int | None] = (0, None)
-        self._of_packets = True
+        self._time = time
+        self._of_columns = False
         self._added: dict[str, Column] = {}
         self._cache: dict[str, list[Any]] = {}
 
@@ -126,8 +120,8 @@ class Batch:
         `time` is their time: seconds since 1970, and microseconds or None. ValueError where the lengths differ.
         """
         count = len(next(iter(columns.values()), ()))
-        batch = cls(None, count, group=group)
-        batch._time, batch._of_packets = time, False
+        batch = cls(None, count, group=group, time=time)
+        batch._of_columns = True
         for key, values in columns.items():
             batch.add(key, values)
         return batch
@@ -138,7 +132,7 @@ class Batch:
         return self._count
 
     def __iter__(self) -> Iterator[Packet]:
-        return map(Packet, repeat(self, self._count), range(self._count))
+        return map(self.type.row, repeat(self, self._count), range(self._count))
 
     @overload
     def __getitem__(self, index: int) -> Packet: ...
@@ -147,15 +141,19 @@ class Batch:
     def __getitem__(self, index: int | slice) -> Packet | Batch:
         if isinstance(index, slice):
             return self.select(range(self._count)[index])
-        return Packet(self, range(self._count)[index])
+        packet: Packet = self.type.row(self, range(self._count)[index])
+        return packet
 
     def __repr__(self) -> str:
-        what = "packet" if self._of_packets else "record"
-        return f"<Batch of {self._count} {what}{'' if self._count == 1 else 's'}, group {self.group}>"
+        what = "record" if self._of_columns else self.type.name
+        group = f", group {self.group}" if self.type is PACKET else ""
+        return f"<Batch of {self._count} {what}{'' if self._count == 1 else 's'}{group}>"
 
     def _repr_html_(self) -> str:
         """Return the first packets as a table, for notebooks."""
-        names = [name for name in self._all_keys() if name in _NOTEBOOK_KEYS] if self._of_packets else list(self._added)
+        names = self._all_keys()
+        if self.type is PACKET and not self._of_columns:
+            names = tuple(name for name in names if name in _NOTEBOOK_KEYS or name in self._added)
         few = self[:_NOTEBOOK_ROWS]
         columns = [(name, few.values(name)) for name in names]
         columns = [(name, values) for name, values in columns if any(value is not None for value in values)]
@@ -169,18 +167,18 @@ class Batch:
         """Return a tuple of these keys for each packet; None where a key does not hold."""
         if not keys:
             return [()] * self._count
-        found = tuple(map(self._find, keys)) if self._added else NAMES.find_all(keys)
+        found = tuple(map(self._find, keys)) if self._added else self.type.names.find_all(keys)
         if self._rows is None and self._lease and self._added.keys().isdisjoint(found):
-            fast = row_struct(found)
+            fast = self._layouts.row_struct(found)
             if fast and fast[0] & self._valid_all == fast[0] and len(keys) > 1:
                 _, struct, reorder = fast
-                tuples = struct.iter_unpack(self._lease.memory[DATA_BYTES : DATA_BYTES + self._count * RECORD_BYTES])
+                tuples = struct.iter_unpack(self._lease.cast("B")[: self._count * struct.size])
                 return list(map(reorder, tuples) if reorder else tuples)
         return list(zip(*map(self.values, found), strict=True))
 
     def _find(self, name: str) -> str:
         """Return the key, the shared name or the added column that a name means."""
-        return NAMES.find(name, self._added)
+        return self.type.names.find(name, self._added)
 
     def values(self, key: str) -> list[Any]:
         """Return one key of each packet; None where it does not hold.
@@ -200,11 +198,11 @@ class Batch:
             return self.values(name)
         if name in self._added:
             return self._selected(self._added[name].values)
-        if name in CIM:
-            return self._joined(CIM[name])
-        if find_key(name).kind == "column":
+        if name in self.type.cim:
+            return self._joined(self.type.cim[name])
+        if not self._layouts.holds(name):
             return [None] * self._count
-        layout = layout_of(name)
+        layout = self._layouts.layout_of(name)
         if not self._valid_any & layout.bit or self._lease is None:
             return [None] * self._count
         kind = layout.key.kind
@@ -213,7 +211,7 @@ class Batch:
         elif kind in TEXT_KINDS:
             if kind == "ifname":
                 _ = self.names
-            values = text_column(name).render(self.raw)
+            values = self._layouts.text_column(name).render(self.raw)
         elif kind == "fixed":
             values = self._fixed(layout)
         else:
@@ -240,30 +238,30 @@ class Batch:
         numbers = self._lease.cast(format_)[start : start + self._total * step : step].tolist()
         return numbers if self._rows is None else [numbers[row] for row in self._rows]
 
-    def _field(self, format_: str, field: str) -> list[Any]:
-        size = ITEM_BYTES[format_]
-        return self._numbers(format_, (DATA_BYTES + offset_of(field)) // size, RECORD_BYTES // size)
+    def _field(self, field: str) -> list[Any]:
+        return self._numbers(*self._layouts.number_at(field))
 
     def _valid_words(self) -> list[int]:
-        return self._numbers("Q", VALID_AT, RECORD_BYTES // 8)
+        return self._field("valid")
 
     def _selected(self, values: Sequence[Any]) -> list[Any]:
         return list(values) if self._rows is None else [values[row] for row in self._rows]
 
     def _fixed(self, layout: Layout) -> list[bytes]:
         assert self._lease is not None
-        memory, start, step = self._lease.memory, layout.start, layout.step
-        widths = (
-            self._field("H", "raw_mac_addrlen") if layout.key.name == "raw.mac.saddr" else [layout.width] * self._count
-        )
+        records, start, step = self._lease.cast("B"), layout.start, layout.step
+        length = layout.key.length
+        widths = self._field(length) if length else [layout.width] * self._count
         rows = range(self._count) if self._rows is None else self._rows
-        return [bytes(memory[(at := start + row * step) : at + width]) for row, width in zip(rows, widths, strict=True)]
+        return [
+            bytes(records[(at := start + row * step) : at + width]) for row, width in zip(rows, widths, strict=True)
+        ]
 
     def _pieces(self, key: Key) -> list[memoryview]:
         assert self._lease is not None
         memory = self._lease.memory
-        lengths = self._field("I", "raw_pktlen") if key.name == "raw.pkt" else self._field("H", key.field + "_len")
-        return [memory[at : at + length] for at, length in zip(self._field("I", key.field), lengths, strict=True)]
+        places = zip(self._field(key.field), self._field(key.length), strict=True)
+        return [memory[at : at + length] for at, length in places]
 
     def column(self, key: str) -> np.ndarray[Any, Any]:
         """Return one key of all packets as a read-only NumPy array.
@@ -273,13 +271,13 @@ class Batch:
         hold (see `valid`) the value is 0. Texts are an array of objects. A batch that was selected from another copies.
         TypeError: pieces of the buffer such as raw.pkt have no column; take `values`.
         """
-        field = columns_of_records.get(key)
+        field = self._layouts.columns.get(key)
         if field is None or self._rows is not None or self._added or self._lease is None:
             return self._other_column(key)
         # The short way, for what is asked most: every call costs what a packet may.
         if self._table is None:
-            ndarray, dtype = record_array()
-            self._table = ndarray(self._count, dtype, self._lease.memory, DATA_BYTES)
+            ndarray, dtype = self._layouts.record_array
+            self._table = ndarray(self._count, dtype, self._lease.cast("B"))
         column: np.ndarray[Any, Any] = self._table[field]
         return column
 
@@ -289,9 +287,9 @@ class Batch:
         if self._is_list(name):
             joined: np.ndarray[Any, Any] = numpy().array(self.values(name))
             return joined
-        layout = layout_of(name)
+        layout = self._layouts.layout_of(name)
         if layout.key.kind in FORMATS or layout.key.kind == "fixed" or layout.key.type == "ipaddr":
-            columns_of_records[key] = layout.key.field
+            self._layouts.columns[key] = layout.key.field
             return self._fields(layout.key.field)
         if layout.key.kind == "bytes":
             raise TypeError(
@@ -307,12 +305,16 @@ class Batch:
         if self._is_list(name):
             mask = numpy().array([value is not None for value in self.values(name)], dtype=bool)
         else:
-            mask = (self._fields("valid") & numpy().uint64(layout_of(name).bit)).astype(bool)
+            mask = (self._fields("valid") & numpy().uint64(self._layouts.layout_of(name).bit)).astype(bool)
         return mask
 
     def _is_list(self, key: str) -> bool:
         """Whether the key's values are no field of the records."""
-        return key in self._added or key in CIM or find_key(key).kind == "column"
+        return key in self._added or key in self.type.cim or not self._layouts.holds(key)
+
+    def has(self, key: str) -> bool:
+        """Whether records of this batch can have that key: in their memory, or added."""
+        return key in self._added or (self._lease is not None and key in self.type.by_name)
 
     def _fields(self, field: str) -> np.ndarray[Any, Any]:
         """One field of all records as NumPy sees it."""
@@ -320,17 +322,17 @@ class Batch:
         return column if self._rows is None else column[self._rows]
 
     def _make_table(self) -> np.ndarray[Any, Any]:
-        ndarray, dtype = record_array()
+        ndarray, dtype = self._layouts.record_array
         if self._lease is None:
             self._table = numpy().zeros(self._total, dtype)
         else:
-            # Positional: shape, dtype, buffer, offset.
-            self._table = ndarray((self._total,), dtype, self._lease.memory, DATA_BYTES)
+            # Positional: shape, dtype, buffer.
+            self._table = ndarray((self._total,), dtype, self._lease.cast("B"))
         made: np.ndarray[Any, Any] = self._table
         return made
 
     def _all_keys(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*(PACKET_KEYS if self._of_packets else ()), *self._added)))
+        return tuple(dict.fromkeys((*(() if self._of_columns else self.type.by_name), *self._added)))
 
     def to_dicts(self, *keys: str) -> list[dict[str, Any]]:
         """Return a dict for each packet, with the keys that hold for it (of `keys`, or of all); nothing in it is
@@ -350,7 +352,7 @@ class Batch:
         """Return a pyarrow Table with a column for each of `keys` (or for all); null where a key does not hold.
 
         A column has the type that its key declares, whatever the batch holds: tables of the same keys have one schema,
-        those of empty batches too. The type of a column that was added under a name of its own is that of its values.
+        those of empty batches too. A column that was added by a name alone has the type of its values.
         """
         return arrow_table(self, keys or self._all_keys(), self._added)
 
@@ -378,23 +380,30 @@ class Batch:
             valid_any=self._valid_any,
             valid_all=self._valid_all,
             find_names=self._find_names,
+            type=self.type,
+            time=self._time,
         )
-        twin._time, twin._of_packets = self._time, self._of_packets
+        twin._of_columns = self._of_columns
         twin._rows, twin._rows_array, twin._names = self._rows, self._rows_array, self._names
         twin._added = dict(self._added)
         return twin
 
-    def add(self, key: str, values: Sequence[int | float | str | None]) -> None:
-        """Add a column, or put it in the place of one of the same name: a value or None for each packet."""
+    def add(self, key: str | Key, values: Sequence[int | float | str | None]) -> None:
+        """Add a column, or put it in the place of one of the same name: a value or None for each packet.
+
+        A name alone leaves the type of a new column open; the key that a filter declares in `adds` fixes it, so that
+        Arrow tables have one schema. ValueError where there are more or fewer values than packets.
+        """
+        name, declared = (key, None) if isinstance(key, str) else (key.name, key)
         if len(values) != self._count:
-            raise ValueError(f"add {key}: {len(values)} values for {self._count} packets")
+            raise ValueError(f"add {name}: {len(values)} values for {self._count} packets")
         if self._rows is not None:
             # Outputs find an added value by its record's number.
             spread: list[int | float | str | None] = [None] * self._total
             for row, value in zip(self._rows, values, strict=True):
                 spread[row] = value
             values = spread
-        self._added[key] = Column(values)
+        self._added[name] = Column(values, declared)
         # Other names may mean the same column.
         self._cache.clear()
 
@@ -417,6 +426,7 @@ class Batch:
     @property
     def raw(self) -> Records:
         """What the renderer in C reads; good while the batch is kept."""
-        if self._lease is None:
-            return Records(ffi.NULL, ffi.NULL, self._rows_array, self._count, NO_NAMES, self._time)
-        return Records(self._lease.records, self._lease.data, self._rows_array, self._count, self._names or NO_NAMES)
+        lease, rows, names = self._lease, self._rows_array, self._names or NO_NAMES
+        if lease is None:
+            return Records(None, ffi.NULL, ffi.NULL, rows, self._count, names, self._time)
+        return Records(self.type, lease.records, lease.data, rows, self._count, names, self._time)

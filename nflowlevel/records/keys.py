@@ -2,8 +2,9 @@
 """The catalogue of keys: every named value a record can carry, declared once.
 
 A key has ulogd2's name and type, the plugin that publishes it, the CIM name JSON uses for it, its IPFIX element, where it
-lies in the C record (`field`), and the condition under which it holds (`valid`, a name of `enum nfl_valid` in
-`_cdefs/batch.h`). Decode layout, stacks, JSON, columns and docs/keys.md all read this table.
+lies in the C record (`field`, and `length` where its length is another field), the condition under which it holds
+(`valid`), and how large its value gets (`most`, `longest`). Record types, stacks, JSON, columns, `sql check` and
+docs/keys.md all read this table.
 
 The same name may be published by several plugins (`oob.protocol` by NFLOG, BASE and HWHDR): in a stack the nearest one
 before the reader counts. The order within a plugin is the order of members in a record; keys ulogd2 does not have stand
@@ -12,7 +13,88 @@ after its own.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import NamedTuple
+
+
+class Condition(Enum):
+    """When keys hold. Each kind of record has its own; `value` is the number of the bit in `valid` of its C record.
+
+    So the order is that of the C enum, and a new condition stands in both; tests/records/test_keys.py compares them.
+    """
+
+    text: str
+    """For people: completes "holds where …"."""
+
+    def __new__(cls, text: str) -> Condition:
+        """Number the conditions of a kind, in their order."""
+        made = object.__new__(cls)
+        made._value_ = len(cls.__members__)
+        made.text = text
+        return made
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PacketCondition(Condition):
+    """When the keys of a packet hold: `enum nfl_valid` of _cdefs/packet.h."""
+
+    ALWAYS = "always"
+    PACKET_HDR = "the kernel says it (packets of rules: always)"
+    HOOK = "a rule logged the packet"
+    PAYLOAD = "the packet was copied, or a part of it"
+    PREFIX = "the rule has a prefix"
+    INDEV = "there is an input interface"
+    OUTDEV = "there is an output interface"
+    PHYSINDEV = "it came in by a bridge port"
+    PHYSOUTDEV = "it leaves by a bridge port"
+    HWHEADER = "the kernel has a link-layer header"
+    HWADDR = "the kernel knows the sender's hardware address"
+    SEQ = "asked for"
+    SEQ_GLOBAL = "asked for"
+    UID = "the kernel knows the sending socket"
+    GID = "the kernel knows the sending socket"
+    L2HDR = "bridge and netdev rules"
+    CT = "asked for, and the packet has a connection"
+    VLAN = "the frame has a VLAN tag"
+    KERNEL_TIME = "the kernel stamped the packet"
+    HWTYPE = "a link-layer header or the sender's hardware address is known"
+    MAC_SADDR = "the sender's hardware address is known"
+    MAC_DADDR = "there is an Ethernet header"
+    IP = "IPv4 or IPv6"
+    PROTOCOL = "IP, and the protocol's header can be reached"
+    IP4 = "IPv4"
+    IP6 = "IPv6"
+    IP6_FRAG = "IPv6 fragment"
+    TCP = "TCP"
+    TCP_URGP = "TCP with URG"
+    UDP = "UDP or UDP-Lite"
+    UDP_LEN = "UDP"
+    UDPLITE = "UDP-Lite"
+    ICMP = "ICMP"
+    ICMP_ECHO = "ICMP echo or echo reply"
+    ICMP_GATEWAY = "ICMP types 5 and 12"
+    ICMP_FRAGMTU = "ICMP type 3 code 4"
+    ICMPV6 = "ICMPv6"
+    ICMPV6_ECHO = "ICMPv6 echo request or reply"
+    SCTP = "SCTP"
+    SPI = "AH or ESP"
+    ARP = "ARP"
+    ARP_ADDR = "ARP for Ethernet and IPv4"
+
+
+class SumCondition(Condition):
+    """When the keys of an accounting sum hold: `enum nfl_counter_valid` of _cdefs/counter.h."""
+
+    ALWAYS = "always"
+    TIME = "the option `timestamp` is on"
+
+
+class AddedCondition(Condition):
+    """When the keys hold that a plugin adds to a batch: there is no record that says so."""
+
+    GIVEN = "always"
 
 
 class Key(NamedTuple):
@@ -21,25 +103,51 @@ class Key(NamedTuple):
     name: str
     plugin: str
     type: str
-    """ulogd2's type: uint8, uint16, uint32, uint64, bool (a number), ipaddr, string, rawstr (a number of many digits) or raw (bytes)."""
+    """ulogd2's type: uint8, uint16, uint32, uint64, bool (a number), ipaddr, string, rawstr (a number of many digits) or raw (bytes).
+    Columns that plugins add may be int8 to int64 and double as well."""
     kind: str
-    """How it lies in the record: u8 u16 u32, addr addr4, fixed (bytes in the record), bytes or text (offset and length
-    into the receive buffer), mac (hardware address in the record), macbytes (bytes as hardware address), ifname (an
-    ifindex to look up), addrbin (an address in hex digits); column: not in the record of a packet, the plugin adds it to the batch."""
+    """How it lies in the record: u8 u16 u32 u64, addr addr4, fixed (bytes in the record), bytes or text (offset and length
+    into the receive buffer), chars (text in the record), mac (hardware address in the record), macbytes (bytes as
+    hardware address), ifname (an ifindex to look up), addrbin (an address in hex digits); column: in no record, the plugin
+    adds it to the batch."""
     field: str
-    valid: str
+    valid: Condition
     meaning: str
     cim: str = ""
     ipfix: tuple[int, int] | None = None
     """(vendor, element); vendor 0 is IETF, 21373 Netfilter."""
     since: str = "ulogd2"
     """`ulogd2` for its own keys, `nflowlevel` for those it lacks."""
+    length: str = ""
+    """The field of the record that has its length; empty: it has none of its own."""
+    most: int | None = None
+    """Of a number: the largest there is; None: it is no whole number."""
+    longest: int | None = None
+    """Of a text: its most characters; of raw: its most bytes; None: not known."""
 
+
+#: The largest value of each type of whole numbers. A bool of ulogd2's may be a small number: such keys say so.
+MOST: dict[str, int] = {f"uint{bits}": (1 << bits) - 1 for bits in (8, 16, 32, 64)}
+MOST |= {f"int{bits}": (1 << bits - 1) - 1 for bits in (8, 16, 32, 64)}
+MOST["bool"] = 1
+
+#: The name under which the time of a record is asked for: seconds and microseconds together.
+TIME = "oob.time"
+#: What stands behind the name of a key whose address is wanted as a number.
+AS_NUMBER = ":number"
+
+#: What the length of a text or of bytes is called in the record, behind the name of the field.
+_LENGTH = "_len"
+_WITH_LENGTH = frozenset(("bytes", "text", "mac", "macbytes"))
+#: Characters of a text by how it lies in the record. Of a link-layer header it is those of Ethernet; tunnels may have
+#: longer ones. Bytes of an address that is hex digits.
+_LONGEST = {"addr": 39, "addr4": 15, "mac": 23, "macbytes": 41, "ifname": 15, "addrbin": 16}
 
 _KIND = {
     "uint8": "u8",
     "uint16": "u16",
     "uint32": "u32",
+    "uint64": "u64",
     "bool": "u8",
     "ipaddr": "addr",
     "raw": "bytes",
@@ -59,10 +167,55 @@ def _key(
     cim: str = "",
     ipfix: tuple[int, int] | None = None,
     new: bool = False,
+    length: str = "",
+    most: int | None = None,
+    longest: int | None = None,
+    conditions: type[Condition] = PacketCondition,
 ) -> Key:
     field = field or name.replace(".", "_")
-    since = "nflowlevel" if new else "ulogd2"
-    return Key(name, plugin, type_, kind or _KIND[type_], field, valid, meaning, cim, ipfix, since)
+    kind = kind or _KIND[type_]
+    if kind in _WITH_LENGTH:
+        length = length or field + _LENGTH
+    return Key(
+        name,
+        plugin,
+        type_,
+        kind,
+        field,
+        conditions[valid],
+        meaning,
+        cim,
+        ipfix,
+        "nflowlevel" if new else "ulogd2",
+        length,
+        MOST.get(type_) if most is None else most,
+        _LONGEST.get(kind) if longest is None else longest,
+    )
+
+
+def added_key(name: str, type_: str, meaning: str, *, most: int | None = None, longest: int | None = None) -> Key:
+    """Return the key of a column that a filter adds to its batches: for `adds` of a plugin.
+
+    `type_` is uint8, uint16, uint32, uint64, int8 to int64, bool, double or string. `most` is its largest number where
+    that is below what the type can hold, `longest` the most characters of a text; `nflowlevel sql check` compares both
+    with the table. ValueError: a type that no column can have, or a text without a meaning.
+    """
+    if type_ not in MOST and type_ not in ("double", "string"):
+        raise ValueError(
+            f"added_key {name}: unknown type '{type_}'; available: {', '.join((*MOST, 'double', 'string'))}"
+        )
+    if not name or not meaning:
+        raise ValueError(f"added_key {name}: a key has a name and a meaning")
+    most = MOST.get(type_) if most is None else most
+    return Key(name, "", type_, "column", "", AddedCondition.GIVEN, meaning, "", None, "nflowlevel", "", most, longest)
+
+
+#: What a record's time as one value is asked for with, under the name TIME.
+TIME_KEY = Key(TIME, "", "time", "column", "", AddedCondition.GIVEN, "Time of the record.", since="nflowlevel")
+
+
+#: No interface has a larger index.
+_MOST_IFINDEX = 0x7FFF_FFFF
 
 
 def _nflog() -> list[Key]:
@@ -74,44 +227,50 @@ def _nflog() -> list[Key]:
         ipfix: tuple[int, int] | None = None,
         *,
         kind: str = "",
-        field: str = "",
+        length: str = "",
+        most: int | None = None,
+        longest: int | None = None,
     ) -> Key:
-        return _key("NFLOG", name, type_, valid, meaning, kind=kind, field=field, ipfix=ipfix)
+        return _key(
+            "NFLOG", name, type_, valid, meaning, kind=kind, ipfix=ipfix, length=length, most=most, longest=longest
+        )
 
-    def new(name: str, type_: str, valid: str, meaning: str) -> Key:
-        return _key("NFLOG", name, type_, valid, meaning, new=True)
+    def new(
+        name: str, type_: str, valid: str, meaning: str, *, most: int | None = None, longest: int | None = None
+    ) -> Key:
+        return _key("NFLOG", name, type_, valid, meaning, new=True, most=most, longest=longest)
 
     return [
-        key("raw.mac", "raw", "HWHEADER", "Link-layer header; only where the kernel has one (input side)."),
-        key("raw.pkt", "raw", "PAYLOAD", "The packet from its network header on, up to copy_range or snaplen.", (21373, 1)),
-        key("raw.pktlen", "uint32", "PAYLOAD", "Bytes of the packet that were captured.", (21373, 2)),
-        key("raw.pktcount", "uint32", "ALWAYS", "Packets this record stands for: 1.", (0, 2)),
-        key("oob.prefix", "string", "PREFIX", "Prefix of the rule that logged the packet; nft sends an empty one for a rule without.", (21373, 3)),
+        key("raw.mac", "raw", "HWHEADER", "Link-layer header; only where the kernel has one (input side).", longest=14),
+        key("raw.pkt", "raw", "PAYLOAD", "The packet from its network header on, up to copy_range or snaplen.", (21373, 1), length="raw_pktlen", longest=0xFFFF),
+        key("raw.pktlen", "uint32", "PAYLOAD", "Bytes of the packet that were captured.", (21373, 2), most=0xFFFF),
+        key("raw.pktcount", "uint32", "ALWAYS", "Packets this record stands for: 1.", (0, 2), most=1),
+        key("oob.prefix", "string", "PREFIX", "Prefix of the rule that logged the packet; nft sends an empty one for a rule without.", (21373, 3), longest=127),
         key("oob.time.sec", "uint32", "ALWAYS", "Seconds since 1970: the kernel's stamp, else the time of reception.", (0, 150)),
-        key("oob.time.usec", "uint32", "ALWAYS", "Microseconds of the same.", (0, 154)),
+        key("oob.time.usec", "uint32", "ALWAYS", "Microseconds of the same.", (0, 154), most=999_999),
         key("oob.mark", "uint32", "ALWAYS", "Mark of the packet; 0 without one.", (21373, 4)),
-        key("oob.ifindex_in", "uint32", "INDEV", "Index of the interface the packet came in by.", (0, 10)),
-        key("oob.ifindex_out", "uint32", "OUTDEV", "Index of the interface it leaves by.", (0, 14)),
-        key("oob.hook", "uint8", "PACKET_HDR", "Netfilter hook (IP: 0 prerouting, 1 input, 2 forward, 3 output, 4 postrouting).",
-            (21373, 5)),
+        key("oob.ifindex_in", "uint32", "INDEV", "Index of the interface the packet came in by.", (0, 10), most=_MOST_IFINDEX),
+        key("oob.ifindex_out", "uint32", "OUTDEV", "Index of the interface it leaves by.", (0, 14), most=_MOST_IFINDEX),
+        key("oob.hook", "uint8", "HOOK", "Netfilter hook (IP: 0 prerouting, 1 input, 2 forward, 3 output, 4 postrouting).",
+            (21373, 5), most=8),
         key("raw.mac_len", "uint16", "HWHEADER", "Bytes in raw.mac."),
         key("oob.seq.local", "uint32", "SEQ", "Sequence number within the group.", (21373, 7)),
         key("oob.seq.global", "uint32", "SEQ_GLOBAL", "Sequence number over all groups that ask for it.", (21373, 8)),
-        key("oob.family", "uint8", "ALWAYS", "Family of the rule: 2 IPv4, 10 IPv6, 7 bridge, 3 ARP, 5 netdev."),
+        key("oob.family", "uint8", "ALWAYS", "Family of the rule: 2 IPv4, 10 IPv6, 7 bridge, 3 ARP, 5 netdev.", most=12),
         key("oob.protocol", "uint16", "PACKET_HDR", "EtherType of the packet."),
         key("oob.uid", "uint32", "UID", "User that owns the sending socket, where the kernel knows."),
         key("oob.gid", "uint32", "GID", "Group of the same."),
         key("raw.label", "uint8", "ALWAYS", "`numeric_label` of the input: by convention 0 blocked, else allowed."),
         key("raw.type", "uint16", "HWHEADER", "Link type (ARPHRD_*; 1 is Ethernet)."),
-        key("raw.mac.saddr", "raw", "HWADDR", "Hardware address of the sender.", (0, 56), kind="fixed", field="raw_mac_saddr"),
-        key("raw.mac.addrlen", "uint16", "HWADDR", "Bytes in raw.mac.saddr.", field="raw_mac_addrlen"),
-        key("ct", "raw", "CT", "Conntrack entry as the kernel attached it; only with attach_conntrack."),
-        new("oob.physindev", "uint32", "PHYSINDEV", "Index of the bridge port the packet came in by."),
-        new("oob.physoutdev", "uint32", "PHYSOUTDEV", "Index of the bridge port it leaves by."),
-        new("vlan.id", "uint16", "VLAN", "VLAN of the outermost 802.1Q or 802.1ad tag."),
-        new("vlan.priority", "uint8", "VLAN", "Its priority code point."),
+        key("raw.mac.saddr", "raw", "HWADDR", "Hardware address of the sender.", (0, 56), kind="fixed", length="raw_mac_addrlen", longest=8),
+        key("raw.mac.addrlen", "uint16", "HWADDR", "Bytes in raw.mac.saddr.", most=8),
+        key("ct", "raw", "CT", "Conntrack entry as the kernel attached it; only with attach_conntrack.", longest=1024),
+        new("oob.physindev", "uint32", "PHYSINDEV", "Index of the bridge port the packet came in by.", most=_MOST_IFINDEX),
+        new("oob.physoutdev", "uint32", "PHYSOUTDEV", "Index of the bridge port it leaves by.", most=_MOST_IFINDEX),
+        new("vlan.id", "uint16", "VLAN", "VLAN of the outermost 802.1Q or 802.1ad tag.", most=0xFFF),
+        new("vlan.priority", "uint8", "VLAN", "Its priority code point.", most=7),
         new("vlan.protocol", "uint16", "VLAN", "EtherType of the tag: 0x8100 or 0x88a8."),
-        new("raw.l2hdr", "raw", "L2HDR", "Link-layer header of a bridged packet, tags included (NFULA_L2HDR)."),
+        new("raw.l2hdr", "raw", "L2HDR", "Link-layer header of a bridged packet, tags included (NFULA_L2HDR).", longest=14),
     ]  # fmt: skip
 
 
@@ -125,8 +284,10 @@ def _base() -> list[Key]:
         *,
         kind: str = "",
         cim: str = "",
+        most: int | None = None,
+        longest: int | None = None,
     ) -> Key:
-        return _key("BASE", name, type_, valid, meaning, kind=kind, cim=cim, ipfix=ipfix)
+        return _key("BASE", name, type_, valid, meaning, kind=kind, cim=cim, ipfix=ipfix, most=most, longest=longest)
 
     return [
         key("ip.saddr", "ipaddr", "IP", "Source address, IPv4 or IPv6.", (0, 8)),
@@ -135,13 +296,13 @@ def _base() -> list[Key]:
         key("ip.tos", "uint8", "IP4", "IPv4 type of service (DSCP and ECN).", (0, 5)),
         key("ip.ttl", "uint8", "IP4", "IPv4 time to live.", (0, 192)),
         key("ip.totlen", "uint16", "IP4", "Length the IPv4 header states.", (0, 190)),
-        key("ip.ihl", "uint8", "IP4", "IPv4 header length in 32-bit words.", (0, 207)),
+        key("ip.ihl", "uint8", "IP4", "IPv4 header length in 32-bit words.", (0, 207), most=15),
         key("ip.csum", "uint16", "IP4", "IPv4 header checksum."),
         key("ip.id", "uint16", "IP4", "IPv4 identification.", (0, 54)),
         key("ip.fragoff", "uint16", "IP4", "IPv4 flags and fragment offset, the whole field.", (0, 88)),
         key("ip6.payloadlen", "uint16", "IP6", "Length the IPv6 header states, itself not counted.", (0, 191)),
         key("ip6.priority", "uint8", "IP6", "IPv6 traffic class."),
-        key("ip6.flowlabel", "uint32", "IP6", "IPv6 flow label.", (0, 31)),
+        key("ip6.flowlabel", "uint32", "IP6", "IPv6 flow label.", (0, 31), most=0xFFFFF),
         key("ip6.hoplimit", "uint8", "IP6", "IPv6 hop limit."),
         key("ip6.nexthdr", "uint8", "IP6", "Number of the last IPv6 header that could be reached.", (0, 193)),
         key("ip6.fragoff", "uint16", "IP6_FRAG", "Offset of an IPv6 fragment in bytes."),
@@ -151,8 +312,8 @@ def _base() -> list[Key]:
         key("tcp.seq", "uint32", "TCP", "TCP sequence number.", (0, 184)),
         key("tcp.ackseq", "uint32", "TCP", "TCP acknowledgement number.", (0, 185)),
         key("tcp.window", "uint16", "TCP", "TCP window, not scaled.", (0, 186)),
-        key("tcp.offset", "uint8", "TCP", "TCP header length in 32-bit words."),
-        key("tcp.reserved", "uint8", "TCP", "The four reserved bits (RFC 9293)."),
+        key("tcp.offset", "uint8", "TCP", "TCP header length in 32-bit words.", most=15),
+        key("tcp.reserved", "uint8", "TCP", "The four reserved bits (RFC 9293).", most=15),
         key("tcp.urg", "bool", "TCP", "URG flag."),
         key("tcp.urgp", "uint16", "TCP_URGP", "Urgent pointer; only with URG.", (0, 187)),
         key("tcp.ack", "bool", "TCP", "ACK flag."),
@@ -160,8 +321,8 @@ def _base() -> list[Key]:
         key("tcp.rst", "bool", "TCP", "RST flag."),
         key("tcp.syn", "bool", "TCP", "SYN flag."),
         key("tcp.fin", "bool", "TCP", "FIN flag."),
-        key("tcp.res1", "bool", "TCP", "The four reserved bits as a number, as ulogd2 gives them."),
-        key("tcp.res2", "bool", "TCP", "CWR and ECE as a number: 1 ECE, 2 CWR."),
+        key("tcp.res1", "bool", "TCP", "The four reserved bits as a number, as ulogd2 gives them.", most=15),
+        key("tcp.res2", "bool", "TCP", "CWR and ECE as a number: 1 ECE, 2 CWR.", most=3),
         key("tcp.csum", "uint16", "TCP", "TCP checksum."),
         key("udp.sport", "uint16", "UDP", "UDP or UDP-Lite source port.", (0, 180), cim="src_port"),
         key("udp.dport", "uint16", "UDP", "UDP or UDP-Lite destination port.", (0, 181), cim="dest_port"),
@@ -184,9 +345,9 @@ def _base() -> list[Key]:
         key("arp.hwtype", "uint16", "ARP", "ARP hardware type."),
         key("arp.protocoltype", "uint16", "ARP", "ARP protocol type (0x0800: IPv4)."),
         key("arp.operation", "uint16", "ARP", "1 request, 2 reply."),
-        key("arp.shwaddr", "raw", "ARP_ADDR", "Sender's hardware address, 6 bytes.", kind="fixed"),
+        key("arp.shwaddr", "raw", "ARP_ADDR", "Sender's hardware address, 6 bytes.", kind="fixed", longest=6),
         key("arp.saddr", "ipaddr", "ARP_ADDR", "Sender's IPv4 address.", kind="addr4"),
-        key("arp.dhwaddr", "raw", "ARP_ADDR", "Target's hardware address, 6 bytes.", kind="fixed"),
+        key("arp.dhwaddr", "raw", "ARP_ADDR", "Target's hardware address, 6 bytes.", kind="fixed", longest=6),
         key("arp.daddr", "ipaddr", "ARP_ADDR", "Target's IPv4 address.", kind="addr4"),
         key("sctp.sport", "uint16", "SCTP", "SCTP source port.", cim="src_port"),
         key("sctp.dport", "uint16", "SCTP", "SCTP destination port.", cim="dest_port"),
@@ -221,29 +382,51 @@ def _filters() -> list[Key]:
 
 
 def _nfacct() -> list[Key]:
-    def key(name: str, type_: str, meaning: str) -> Key:
-        return _key("NFACCT", name, type_, "ALWAYS", meaning, kind="column")
+    def key(
+        name: str,
+        type_: str,
+        field: str,
+        meaning: str,
+        *,
+        valid: str = "ALWAYS",
+        kind: str = "",
+        most: int | None = None,
+        longest: int | None = None,
+    ) -> Key:
+        return _key(
+            "NFACCT",
+            name,
+            type_,
+            valid,
+            meaning,
+            kind=kind,
+            field=field,
+            most=most,
+            longest=longest,
+            conditions=SumCondition,
+        )
 
     return [
-        key("sum.name", "string", "Name of the accounting object."),
-        key("sum.pkts", "uint64", "Packets it counted."),
-        key("sum.bytes", "uint64", "Bytes it counted."),
-        key("oob.time.sec", "uint32", "Time of the poll, seconds since 1970; only with `timestamp`."),
-        key("oob.time.usec", "uint32", "Microseconds of the same."),
-    ]
+        key("sum.name", "string", "name", "Name of the accounting object.", kind="chars", longest=31),
+        key("sum.pkts", "uint64", "packets", "Packets it counted."),
+        key("sum.bytes", "uint64", "bytes", "Bytes it counted."),
+        key("oob.time.sec", "uint32", "time_sec", "Time of the poll, seconds since 1970; only with `timestamp`.", valid="TIME"),
+        key("oob.time.usec", "uint32", "time_usec", "Microseconds of the same.", valid="TIME", most=999_999),
+    ]  # fmt: skip
 
 
 def _nftcounter() -> list[Key]:
-    def key(name: str, type_: str, meaning: str) -> Key:
-        return _key("NFTCOUNTER", name, type_, "ALWAYS", meaning, kind="column", new=True)
+    def key(name: str, type_: str, meaning: str, *, most: int | None = None, longest: int | None = None) -> Key:
+        made = added_key(name, type_, meaning, most=most, longest=longest)
+        return made._replace(plugin="NFTCOUNTER")
 
     return [
-        key("sum.name", "string", "`family.table.name` of the counter or quota."),
+        key("sum.name", "string", "`family.table.name` of the counter or quota.", longest=6 + 1 + 255 + 1 + 255),
         key("sum.pkts", "uint64", "Packets it counted; a quota has none."),
         key("sum.bytes", "uint64", "Bytes it counted, or that were used of the quota."),
         key("sum.limit", "uint64", "Bytes that the quota allows; a counter has none."),
         key("oob.time.sec", "uint32", "Time of the poll, seconds since 1970; only with `timestamp`."),
-        key("oob.time.usec", "uint32", "Microseconds of the same."),
+        key("oob.time.usec", "uint32", "Microseconds of the same.", most=999_999),
     ]
 
 
@@ -256,6 +439,23 @@ for _published in CATALOGUE:
     BY_NAME.setdefault(_published.name, _published)
 
 
+#: Plugins that publish what another one does.
+_LIKE = {"PCAPFILE": "NFLOG"}
+
+
 def published_by(plugin: str) -> tuple[Key, ...]:
     """Return the keys `plugin` publishes, in the order of a record's members."""
+    plugin = _LIKE.get(plugin, plugin)
     return tuple(key for key in CATALOGUE if key.plugin == plugin)
+
+
+#: The keys of a packet's record, by name: of a name that several plugins publish, the first.
+PACKET_KEYS: dict[str, Key] = {}
+for _published in CATALOGUE:
+    if isinstance(_published.valid, PacketCondition):
+        PACKET_KEYS.setdefault(_published.name, _published)
+
+#: The names that several keys share in a record, such as src_port.
+CIM: dict[str, tuple[str, ...]] = {
+    cim: tuple(key.name for key in CATALOGUE if key.cim == cim) for cim in {key.cim for key in CATALOGUE if key.cim}
+}

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Packet: one packet of a batch, every key an attribute."""
+"""Packet: one packet of a batch, every key an attribute; and PACKET, how packets lie in memory."""
 
 from __future__ import annotations
 
+from nflowlevel.binding._lib import ffi
 from nflowlevel.records.attributes import PacketAttributes
+from nflowlevel.records.keys import CATALOGUE, PacketCondition
+from nflowlevel.records.terms import TERMS
+from nflowlevel.records.types import RecordType
 
 
 class Packet(PacketAttributes, frozen=True, gc=False, eq=False):
@@ -34,3 +38,15 @@ class Packet(PacketAttributes, frozen=True, gc=False, eq=False):
         return (
             f"<Packet {' > '.join(ends) or 'family ' + str(self.family)} caplen {self.caplen} prefix {self.prefix!r}>"
         )
+
+
+#: Packets, as nfnetlink_log gives them.
+PACKET = RecordType(
+    "packet",
+    struct=ffi.typeof("struct nfl_record"),
+    keys=[key for key in CATALOGUE if isinstance(key.valid, PacketCondition)],
+    row=Packet,
+    six=PacketCondition.IP6,
+    time=("oob_time_sec", "oob_time_usec"),
+    terms=TERMS,
+)

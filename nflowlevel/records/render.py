@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Render records by a plan: lines of JSON, rows for a database, one column as text. The loops are in _cdefs/render.c.
 
-A plan is made once per stack; only columns that Python added change from batch to batch.
+A plan is made once per stack. What C follows is made of it when the first batch of a record type comes; from then on
+only columns that Python added change from batch to batch.
 """
 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -14,16 +16,16 @@ from typing import Protocol
 
 from nflowlevel.binding._lib import CData, ffi, lib
 from nflowlevel.binding.interfaces import NameTable
-from nflowlevel.records.keys import Key
-
-_RECORD_FIELDS: dict[str, CData] = dict(ffi.typeof("struct nfl_record").fields)
-_OFFSETS: dict[str, int] = {name: field.offset for name, field in _RECORD_FIELDS.items()}
+from nflowlevel.records.keys import AS_NUMBER, TIME, Key
+from nflowlevel.records.types import RecordType
 
 _KINDS: dict[str, int] = {
     "u8": lib.NFL_U8,
     "u16": lib.NFL_U16,
     "u32": lib.NFL_U32,
+    "u64": lib.NFL_U64,
     "text": lib.NFL_BYTES_TEXT,
+    "chars": lib.NFL_CHARS,
     "addr": lib.NFL_ADDR,
     "addr4": lib.NFL_ADDR4,
     "mac": lib.NFL_MAC,
@@ -52,21 +54,6 @@ _NO_FRACTION = 0xFFFFFFFF
 _uninitialised = ffi.new_allocator(should_clear_after_alloc=False)
 
 
-def offset_of(field: str) -> int:
-    """Return where a field lies in `struct nfl_record`, in bytes."""
-    return _OFFSETS[field]
-
-
-def field_size(field: str) -> int:
-    """Return how many bytes of `struct nfl_record` a field takes."""
-    return int(ffi.sizeof(_RECORD_FIELDS[field].type))
-
-
-def valid_bit(key: Key) -> int:
-    """Return the number of the bit in nfl_record.valid that says `key` holds."""
-    return int(getattr(lib, f"NFL_VALID_{key.valid}"))
-
-
 class AddedColumn(Protocol):
     """A column that Python computed: a value or None for each record of the batch, by record number."""
 
@@ -79,10 +66,11 @@ class AddedColumn(Protocol):
 class Records:
     """What is rendered: `count` rows of `records`, those named in `rows` (uint32_t *) or the first ones.
 
-    Where `records` is NULL all columns are added ones, and `time` is the time of all rows: seconds, and microseconds or
-    None.
+    Where `type` is None there are no records: all columns are added ones. `time` is the time of all rows that have none
+    of their own: seconds, and microseconds or None.
     """
 
+    type: RecordType | None
     records: CData
     data: CData
     rows: CData
@@ -90,82 +78,134 @@ class Records:
     names: NameTable
     time: tuple[int, int | None] = (0, None)
 
+    def source(self) -> CData:
+        """Return it as `struct nfl_batch *`; good while this and the batch are kept."""
+        stride = self.type.stride if self.type else 0
+        second, usec = self.time
+        usec = _NO_FRACTION if usec is None else usec
+        names = self.names
+        values = (self.records, stride, self.count, self.rows, self.data, names.array, len(names), usec, second)
+        return ffi.new("struct nfl_batch *", values)
 
-def _column(key: Key, kind: int, label_length: int = 0) -> dict[str, object]:
-    column: dict[str, object] = {
-        "label": ffi.NULL,
-        "label_length": label_length,
+
+def _column(key: Key, type_: RecordType, kind: int) -> dict[str, object]:
+    """Return a column that lies in the record."""
+    return {
         "kind": kind,
-        "valid": valid_bit(key),
-        "field": _OFFSETS[key.field],
+        "valid": key.valid.value,
+        "six": type_.six.value if type_.six else 0,
+        "field": type_.offset_of(key.field),
+        "field2": type_.offset_of(key.length) if key.length else 0,
+        "width": type_.field_size(key.length if key.kind == "bytes" else key.field),
     }
-    if key.kind in ("text", "mac", "macbytes"):
-        column["field2"] = _OFFSETS[key.field + "_len"]
-    elif key.kind == "bytes":
-        length = "raw_pktlen" if key.field == "raw_pkt" else key.field + "_len"
-        column["field2"], column["width"] = _OFFSETS[length], field_size(length)
-    elif key.kind == "fixed":
-        # The hardware address of a netlink attribute has a length of its own; those of ARP are always whole.
-        column["field2"] = _OFFSETS["raw_mac_addrlen"] if key.field == "raw_mac_saddr" else 0
-        column["width"] = field_size(key.field)
-    return column
 
 
-class JSONPlan:
+class _Form:
+    """A plan for one record type: what C follows, and the columns in it that Python fills for each batch."""
+
+    __slots__ = ("_columns", "_filled", "_keep", "plan")
+
+    def __init__(self, columns: CData, filled: list[tuple[int, str, bool]], plan: CData, keep: object) -> None:
+        self.plan = plan
+        self._columns = columns
+        #: Number of the column, its name, and whether a batch without it is an error.
+        self._filled = filled
+        self._keep = keep
+
+    def fill(self, added: Mapping[str, AddedColumn]) -> list[object]:
+        """Point the columns at what Python added; the result has to live until the rendering is over."""
+        kept = []
+        for number, name, needed in self._filled:
+            if needed or name in added:
+                kept.append(_fill(self._columns[number], added[name]))
+            else:
+                self._columns[number].kind = lib.NFL_ROW_NONE
+        return kept
+
+
+class _Plan(ABC):
+    """Members, and the forms that were made of them, by record type; None is for rows without records."""
+
+    def __init__(self, members: Sequence[tuple[str, Key]]) -> None:
+        self._members = tuple(members)
+        self._forms: dict[RecordType | None, _Form] = {}
+        self._done = ffi.new("uint32_t *")
+
+    def form(self, type_: RecordType | None) -> _Form:
+        """Return what C follows for records of that type."""
+        try:
+            return self._forms[type_]
+        except KeyError:
+            form = self._forms[type_] = self._make_form(type_)
+            return form
+
+    @abstractmethod
+    def _make_form(self, type_: RecordType | None) -> _Form:
+        """Make it."""
+
+    def _filled(self, type_: RecordType | None, *, needed: bool) -> list[tuple[int, str, bool]]:
+        """Return the columns that are in no record of that type; `needed`: those that are in no record at all must be
+        in the batch."""
+        return [
+            (number, key.name, needed and key.kind == "column")
+            for number, (name, key) in enumerate(self._members)
+            if name != TIME and (type_ is None or key not in type_)
+        ]
+
+
+def _head(columns: CData, fixed: int, type_: RecordType | None) -> dict[str, object]:
+    """Return the fields of `struct nfl_plan`."""
+    plan: dict[str, object] = {"columns": columns, "count": len(columns), "fixed_size": fixed, "second": -1}
+    if type_ and type_.time:
+        plan["clock"] = lib.NFL_CLOCK_USEC if len(type_.time) > 1 else lib.NFL_CLOCK_NS
+        plan["time"], plan["time_usec"] = type_.offset_of(type_.time[0]), type_.offset_of(type_.time[-1])
+    return plan
+
+
+class JSONPlan(_Plan):
     """Lines of JSON with these members, in this order.
 
-    `members` are (name, key); a key given as a text is a column that Python adds to the batch under that name. Members
+    `members` are (name, key); a key of kind `column` is one that Python adds to the batch under the key's name. Members
     named in `actions` say "blocked" for 0 and "allowed" for anything else. `head` and `tail` are the constant text
     before and after the timestamp.
     """
 
     def __init__(
         self,
-        members: Sequence[tuple[str, Key | str]],
+        members: Sequence[tuple[str, Key]],
         *,
         head: str,
         tail: str,
         timestamp: bool,
         actions: frozenset[str],
     ) -> None:
-        self._keep: list[object] = []
-        self._added: list[tuple[int, str]] = []
-        columns = []
-        fixed = _TIMESTAMP_BYTES + _LINE_END_BYTES + len(head.encode()) + len(tail.encode())
-        for number, (name, key) in enumerate(members):
-            label = f", {json.dumps(name, ensure_ascii=False)}: ".encode()
-            if isinstance(key, str) or key.kind == "column":
-                column: dict[str, object] = {"label_length": len(label), "kind": lib.NFL_ROW_INT}
-                self._added.append((number, key if isinstance(key, str) else key.name))
-            else:
-                column = _column(key, _KINDS[key.kind], len(label))
-                if name in actions:
-                    column["kind"] = lib.NFL_ACTION
-            column["label"] = self._text(label.ljust(lib.NFL_LABEL_BYTES))
-            columns.append(column)
-            fixed += len(label) + _VALUE_BYTES
-        self._columns = ffi.new("struct nfl_column[]", columns)
-        self._plan = ffi.new(
-            "struct nfl_json *",
-            {
-                "head": self._text(head.encode()),
-                "head_length": len(head.encode()),
-                "timestamp": timestamp,
-                "tail": self._text(tail.encode()),
-                "tail_length": len(tail.encode()),
-                "columns": self._columns,
-                "count": len(columns),
-                "fixed_size": fixed,
-                "second": -1,
-            },
-        )
-        self._done = ffi.new("uint32_t *")
+        super().__init__(members)
+        self._head, self._tail, self._timestamp, self._actions = head.encode(), tail.encode(), timestamp, actions
         self._grow(_FIRST_OUT_BYTES)
 
-    def _text(self, text: bytes) -> CData:
-        made = ffi.new("char[]", text)
-        self._keep.append(made)
-        return made
+    def _make_form(self, type_: RecordType | None) -> _Form:
+        fixed = _TIMESTAMP_BYTES + _LINE_END_BYTES + len(self._head) + len(self._tail)
+        keep = [head := ffi.new("char[]", self._head), tail := ffi.new("char[]", self._tail)]
+        made = []
+        for name, key in self._members:
+            label = f", {json.dumps(name, ensure_ascii=False)}: ".encode()
+            text = ffi.new("char[]", label.ljust(lib.NFL_LABEL_BYTES))
+            keep.append(text)
+            column: dict[str, object] = {"kind": lib.NFL_ROW_NONE}
+            if type_ and key in type_:
+                column = _column(key, type_, lib.NFL_ACTION if name in self._actions else _KINDS[key.kind])
+            made.append({"label": text, "label_length": len(label), **column})
+            fixed += len(label) + _VALUE_BYTES
+        columns = ffi.new("struct nfl_column[]", made)
+        plan = {
+            "plan": _head(columns, fixed, type_),
+            "head": head,
+            "head_length": len(self._head),
+            "timestamp": self._timestamp,
+            "tail": tail,
+            "tail_length": len(self._tail),
+        }
+        return _Form(columns, self._filled(type_, needed=True), ffi.new("struct nfl_json *", plan), keep)
 
     def _grow(self, size: int) -> None:
         self._size = size
@@ -175,18 +215,12 @@ class JSONPlan:
     def render(self, batch: Records, added: Mapping[str, AddedColumn]) -> Iterator[tuple[memoryview, int]]:
         """Yield (lines, number of lines); usually once. A memoryview is good until the next is asked for.
 
-        KeyError: a column that Python adds is missing from `added`.
+        A key of another record type is left out. KeyError: a column that Python adds is missing from `added`.
         """
-        plan = self._plan
-        plan.ifnames, plan.ifname_count = batch.names.array, len(batch.names)
-        second, usec = batch.time
-        plan.batch_second, plan.batch_usec = second, _NO_FRACTION if usec is None else usec
-        kept = [_fill(self._columns[number], added[name]) for number, name in self._added]
-        first = 0
+        form, source = self.form(batch.type), batch.source()
+        kept, first = form.fill(added), 0
         while first < batch.count:
-            size = lib.nfl_json_render(
-                plan, batch.records, batch.data, batch.rows, first, batch.count, self._out, self._size, self._done
-            )
+            size = lib.nfl_json_render(form.plan, source, first, self._out, self._size, self._done)
             done = self._done[0]
             if (done < batch.count and self._size < _MOST_OUT_BYTES) or not size:
                 # Most batches are alike: a buffer that holds this one whole will hold the next ones too.
@@ -197,53 +231,39 @@ class JSONPlan:
         del kept
 
 
-#: The name under which a row's time of reception is asked for: oob.time.sec and oob.time.usec together.
-TIME = "oob.time"
-#: What stands behind the name of a key whose address is wanted as a number.
-AS_NUMBER = ":number"
-
-
-class CopyPlan:
+class CopyPlan(_Plan):
     """Rows in the text format of PostgreSQL's COPY, with these fields in this order: at least one.
 
-    `members` are (name, key). A key given as a text is a column that Python adds to the batch under that name; a record
-    without it has no value. The name `oob.time` stands for the time, whatever the key; a name that ends in `:number`
-    asks for an IPv4 address as a number in host order.
+    `members` are (name, key). A key of kind `column` is one that Python adds to the batch under the key's name. A
+    record without it has no value there, as it has none of another record type's keys. The name `oob.time` stands for
+    the time, whatever the key; a name that ends in `:number` asks for an IPv4 address as a number in host order.
     """
 
-    def __init__(self, members: Sequence[tuple[str, Key | str]]) -> None:
-        self._added: list[tuple[int, str]] = []
-        columns = []
-        for number, (name, key) in enumerate(members):
-            if name == TIME:
-                columns.append({"kind": lib.NFL_TIME})
-            elif isinstance(key, str) or key.kind == "column":
-                columns.append({"kind": lib.NFL_ROW_INT})
-                self._added.append((number, key if isinstance(key, str) else key.name))
-            else:
-                columns.append(_column(key, _copy_kind(name, key)))
-        self._columns = ffi.new("struct nfl_column[]", columns)
-        fixed = len(columns) * (_VALUE_BYTES + 1)
-        self._plan = ffi.new(
-            "struct nfl_copy *",
-            {"columns": self._columns, "count": len(columns), "fixed_size": fixed, "second": -1},
-        )
-        self._done = ffi.new("uint32_t *")
-        self._size = max(_FIRST_OUT_BYTES, 2 * fixed)
+    def __init__(self, members: Sequence[tuple[str, Key]]) -> None:
+        super().__init__(members)
+        self._fixed = len(self._members) * (_VALUE_BYTES + 1)
+        self._size = max(_FIRST_OUT_BYTES, 2 * self._fixed)
         self._out: CData = _uninitialised("char[]", self._size)
+
+    def _make_form(self, type_: RecordType | None) -> _Form:
+        made: list[dict[str, object]] = []
+        for name, key in self._members:
+            if name == TIME:
+                made.append({"kind": lib.NFL_TIME})
+            elif type_ and key in type_:
+                made.append(_column(key, type_, _copy_kind(name, key)))
+            else:
+                made.append({"kind": lib.NFL_ROW_NONE})
+        columns = ffi.new("struct nfl_column[]", made)
+        plan = ffi.new("struct nfl_plan *", _head(columns, self._fixed, type_))
+        return _Form(columns, self._filled(type_, needed=False), plan, None)
 
     def render(self, batch: Records, added: Mapping[str, AddedColumn]) -> Iterator[tuple[bytes, int]]:
         """Yield (rows, number of rows); usually once. The bytes are the caller's to keep."""
-        plan = self._plan
-        plan.ifnames, plan.ifname_count = batch.names.array, len(batch.names)
-        second, usec = batch.time
-        plan.batch_second, plan.batch_usec = second, usec or 0
-        kept = [_fill(self._columns[number], added.get(name, _Nothing(batch))) for number, name in self._added]
-        first = 0
+        form, source = self.form(batch.type), batch.source()
+        kept, first = form.fill(added), 0
         while first < batch.count:
-            size = lib.nfl_copy_render(
-                plan, batch.records, batch.data, batch.rows, first, batch.count, self._out, self._size, self._done
-            )
+            size = lib.nfl_copy_render(form.plan, source, first, self._out, self._size, self._done)
             done = self._done[0]
             if (done < batch.count and self._size < _MOST_OUT_BYTES) or not size:
                 self._size *= 2
@@ -260,14 +280,6 @@ def _copy_kind(name: str, key: Key) -> int:
     if name.endswith(AS_NUMBER) and key.kind in _ADDRESS_KINDS:
         return int(lib.NFL_ADDR_NUMBER)
     return _KINDS[key.kind]
-
-
-class _Nothing:
-    """The column of a batch that lacks it."""
-
-    def __init__(self, batch: Records) -> None:
-        rows = batch.count if batch.rows == ffi.NULL else 1 + max(batch.rows[i] for i in range(batch.count))
-        self.values: Sequence[None] = [None] * rows
 
 
 def _fill(column: CData, added: AddedColumn) -> object:
@@ -301,32 +313,22 @@ def _encoded(text: str) -> bytes:
 
 
 class TextColumn:
-    """One key as text: addresses, hardware addresses, names, prefixes. Never changed: threads may share it."""
+    """One key of a record type as text: an address, a name, a prefix. Never changed: threads may share it."""
 
-    def __init__(self, key: Key) -> None:
-        self._column = ffi.new("struct nfl_column *", _column(key, _KINDS[key.kind]))
+    def __init__(self, key: Key, type_: RecordType) -> None:
+        self._column = ffi.new("struct nfl_column *", _column(key, type_, _KINDS[key.kind]))
+        # Names in a record are given back to the kernel as they are; what came from outside need not be text.
+        self._errors = "surrogateescape" if key.kind == "chars" else "replace"
 
     def render(self, batch: Records) -> list[str]:
         """Return a text for each row; empty where the key does not hold."""
-        names, done = batch.names, ffi.new("uint32_t *")
+        source, done = batch.source(), ffi.new("uint32_t *")
         first, size = 0, max(_LEAST_TEXT_BYTES, _TEXT_BYTES_PER_ROW * batch.count)
         out, texts = _uninitialised("char[]", size), list[str]()
         while first < batch.count:
-            used = lib.nfl_text_render(
-                self._column,
-                names.array,
-                len(names),
-                batch.records,
-                batch.data,
-                batch.rows,
-                first,
-                batch.count,
-                out,
-                size,
-                done,
-            )
+            used = lib.nfl_text_render(self._column, source, first, out, size, done)
             if used:
-                texts += bytes(ffi.buffer(out, used - 1)).decode("utf-8", "replace").split("\0")
+                texts += bytes(ffi.buffer(out, used - 1)).decode("utf-8", self._errors).split("\0")
                 first = done[0]
             else:
                 size *= 2

@@ -2,8 +2,8 @@
 """Compares a table with the stack that fills it: what is not stored, what stays empty, what does not fit.
 
 A database refuses a value that its column cannot hold, and with it the row, which then lies in the dead-letter file: an
-administrator wants to know before. The rules are about what packets can carry, not about the width of a key's type: no
-interface has an index above 2^31, and a rule's prefix has 127 characters.
+administrator wants to know before. The rules are about what packets can carry (`Key.most` and `Key.longest`), not about
+the width of a key's type: no interface has an index above 2^31, and a rule's prefix has 127 characters.
 """
 
 from __future__ import annotations
@@ -11,35 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from nflowlevel.records.keys import Key
-from nflowlevel.records.render import AS_NUMBER, TIME
-from nflowlevel.sql.database import INTEGER_BITS, NUMBERS, Column, Members, match
+from nflowlevel.records.keys import AS_NUMBER, MOST, TIME, TIME_KEY, Key
+from nflowlevel.sql.columns import INTEGER_BITS, NUMBERS, Column, Members, match
 
-_MOST_BY_TYPE = {"uint8": 0xFF, "uint16": 0xFFFF, "uint32": 0xFFFF_FFFF, "uint64": 0xFFFF_FFFF_FFFF_FFFF, "bool": 1}
-_INT_MAX = 0x7FFF_FFFF
-#: Numbers that never use the whole width of their type.
-_MOST: Mapping[str, int] = {
-    **dict.fromkeys(("oob.ifindex_in", "oob.ifindex_out", "oob.physindev", "oob.physoutdev"), _INT_MAX),
-    **dict.fromkeys(("tcp.res1", "tcp.offset", "tcp.reserved", "ip.ihl"), 15),
-    "tcp.res2": 3,
-    "oob.hook": 8,
-    "oob.family": 12,
-    "oob.time.usec": 999_999,
-    "ip6.flowlabel": 0xFFFFF,
-    "raw.pktcount": 1,
-    "raw.pktlen": 0xFFFF,
-    "raw.mac.addrlen": 8,
-    "vlan.id": 0xFFF,
-    "vlan.priority": 7,
-}
-#: Characters that a text can have. Of a link-layer header it is those of Ethernet; tunnels may have longer ones.
-_LONGEST: Mapping[str, int] = {"addr": 39, "addr4": 15, "mac": 23, "macbytes": 41, "ifname": 15}
-_LONGEST_PREFIX = 127
-#: By the plugin that publishes it: a name of nfacct; family, table and name of nftables with dots between.
-_LONGEST_NAME = {"NFACCT": 31, "NFTCOUNTER": 6 + 1 + 255 + 1 + 255}
-#: Bytes that are stored as bytes.
-_MOST_BYTES: Mapping[str, int] = {"raw.pkt": 0xFFFF, "raw.mac": 14, "raw.l2hdr": 14, "raw.mac.saddr": 8, "ct": 1024}
-_ADDRESS_BYTES, _HARDWARE_BYTES = 16, 6
+_ADDRESS_BYTES = 16
+_MOST_ADDRESS = MOST["uint32"]
 
 _ADDRESS_KINDS = frozenset(("addr", "addr4", "addrbin"))
 _BINARY = frozenset(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "bytea"))
@@ -66,11 +42,10 @@ class Comparison(NamedTuple):
 def compare(columns: Sequence[Column], members: Members) -> Comparison:
     """Return what becomes of the stack's keys in these columns: of the table, or of a procedure's arguments."""
     stored = match(columns, members, arguments=False)
-    keys = dict(members)
+    keys = {TIME: TIME_KEY, **dict(members)}
     problems, remarks = [], []
     for column in stored:
-        name = column.item.removesuffix(AS_NUMBER)
-        key = keys.get(name, name)
+        key = keys[column.item.removesuffix(AS_NUMBER)]
         problems += [f"{_described(column)}: {why}" for why in _problems(column, key)]
         remarks += [f"{_described(column)}: {why}" for why in _remarks(column, key)]
     filled = {column.name for column in stored}
@@ -93,28 +68,27 @@ def _described(column: Column) -> str:
     return f"{column.name} {column.type}{size}"
 
 
-def _is_stored(name: str, key: Key | str, stored: Sequence[Column], keys: Mapping[str, Key | str]) -> bool:
+def _is_stored(name: str, key: Key, stored: Sequence[Column], keys: Mapping[str, Key]) -> bool:
     """Tell whether a key is in the table: by itself, or an address in another form, or the time as one value."""
     items = {column.item.removesuffix(AS_NUMBER) for column in stored}
     if name in items or (TIME in items and name in (f"{TIME}.sec", f"{TIME}.usec")):
         return True
-    others = (keys[item] for item in items if item in keys)
-    return isinstance(key, Key) and any(
-        isinstance(other, Key) and other.field == key.field and {key.kind, other.kind} <= _ADDRESS_KINDS
-        for other in others
-    )
+    others = (keys[item] for item in items)
+    return any(other.field == key.field and {key.kind, other.kind} <= _ADDRESS_KINDS for other in others)
 
 
 # -- what does not fit ------------------------------------------------------------------------------------------------
 
 
-def _problems(column: Column, key: Key | str) -> Iterator[str]:
-    """Yield what the column cannot hold. Of a column that a plugin of somebody's adds nothing is known."""
+def _problems(column: Column, key: Key) -> Iterator[str]:
+    """Yield what the column cannot hold."""
     if column.item == TIME:
         if column.type in NUMBERS:
             yield f"{TIME} is a date with a time, no number"
         return
-    if isinstance(key, str):
+    if key.type == "double":
+        if column.type in INTEGER_BITS or column.type in _BOOLEAN:
+            yield f"{key.name} is a number with a fraction"
         return
     most = _most(column, key)
     if most is None:
@@ -135,13 +109,11 @@ def _problems_of_text(column: Column, key: Key) -> Iterator[str]:
         yield f"{key.name} is no number"
     elif column.size is not None:
         length, unit = _length(column, key)
-        if length > column.size:
+        if length is not None and length > column.size:
             yield f"{key.name} has up to {length} {unit}"
 
 
-def _remarks(column: Column, key: Key | str) -> Iterator[str]:
-    if not isinstance(key, Key):
-        return
+def _remarks(column: Column, key: Key) -> Iterator[str]:
     if column.item.endswith(AS_NUMBER) and key.kind == "addr":
         yield f"{key.name} as a number is IPv4 only, of IPv6 packets it is empty"
     most = _most(column, key)
@@ -156,18 +128,15 @@ def _limit(type_: str) -> int:
 
 def _most(column: Column, key: Key) -> int | None:
     """Return the largest number that the key can have; None where it is no number."""
-    if column.item.endswith(AS_NUMBER):
-        return _MOST_BY_TYPE["uint32"]
-    return _MOST.get(key.name, _MOST_BY_TYPE.get(key.type))
+    return _MOST_ADDRESS if column.item.endswith(AS_NUMBER) else key.most
 
 
-def _length(column: Column, key: Key) -> tuple[int, str]:
-    """Return how many bytes or characters a text or raw key can have in this column."""
+def _length(column: Column, key: Key) -> tuple[int | None, str]:
+    """Return how many bytes or characters a text or raw key can have in this column, as far as that is known."""
     if key.type in ("raw", "rawstr"):
-        most = _ADDRESS_BYTES if key.kind == "addrbin" else _MOST_BYTES.get(key.name, _HARDWARE_BYTES)
-        return (most, "bytes") if column.type in _BINARY else (2 + 2 * most, "characters")
+        if column.type in _BINARY or key.longest is None:
+            return key.longest, "bytes"
+        return 2 + 2 * key.longest, "characters"
     if column.type in _BINARY and key.type == "ipaddr":
         return _ADDRESS_BYTES, "bytes"
-    if key.name == "sum.name":
-        return _LONGEST_NAME.get(key.plugin, 0), "characters"
-    return _LONGEST.get(key.kind, _LONGEST_PREFIX), "characters"
+    return key.longest, "characters"

@@ -41,6 +41,6 @@ def _keys(plugin: type[AnyPlugin]) -> list[str]:
     from nflowlevel.records.keys import published_by
 
     taken = [f"  {name.strip('[]')}{' (optional)' if name.startswith('[') else ''}" for name in plugin.consumes]
-    given = [f"  {key.name} ({key.type}): {key.meaning}" for key in published_by(plugin.name)]
-    given += [f"  {name}" for name in plugin.adds]
+    keys = (*published_by(plugin.name), *plugin.adds)
+    given = [f"  {key.name} ({key.type}): {key.meaning}" for key in keys]
     return ["Input keys:", *(taken or ["  none"]), "Output keys:", *(given or ["  none"])]

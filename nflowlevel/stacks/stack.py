@@ -44,6 +44,11 @@ class Source:
             self.input.open()
             self.is_open = True
 
+    @property
+    def must_wait(self) -> bool:
+        """Whether not to receive now: what was recorded waits until all stacks run and hold nothing that is pending."""
+        return self.input.recorded and any(not stack.is_open or stack.output.stats.pending for stack in self.stacks)
+
     def receive(self) -> int:
         """Take in one batch and deliver it; the number of its records."""
         batch = self.input.receive()
@@ -172,7 +177,7 @@ def _build_stack(config: Config, line: StackLine, sources: dict[str, Source]) ->
     source = sources.setdefault(first.instance, Source(first))
     stack = Stack(line.text, source, filters, output)  # type: ignore[arg-type]
     for plugin in (*filters, output):
-        plugin.netns = getattr(first.options, "network_namespace_path", "") or None
+        plugin.netns = first.netns
         plugin.input = first
     source.stacks.append(stack)
     return stack
@@ -228,7 +233,7 @@ def _mismatches(plugins: list[AnyPlugin]) -> Iterator[str]:
 
 def _resolve(config: Config, line: StackLine, plugins: list[AnyPlugin]) -> tuple[Member, ...]:
     """Bind each key that is read to its nearest publisher; return what the output gets, in the order of members."""
-    nearest_key: dict[str, Key | str] = {}
+    nearest_key: dict[str, Key] = {}
     wrong = []
     for plugin in plugins:
         if plugin.consumes != ANY_KEYS:
@@ -237,8 +242,7 @@ def _resolve(config: Config, line: StackLine, plugins: list[AnyPlugin]) -> tuple
                     hint = nearest(name, [*nearest_key, *(other for other in NAMES if _meant(other, nearest_key))])
                     wrong.append(f"{plugin} needs the key {name}, which no plugin before it publishes{hint}")
         # A name published again keeps its first place and takes the newer value.
-        nearest_key.update((key.name, key) for key in plugin.published())
-        nearest_key.update((name, name) for name in plugin.adds)
+        nearest_key.update((key.name, key) for key in (*plugin.published(), *plugin.adds))
     if wrong:
         raise _errors(config, line, wrong)
     wanted = plugins[-1].consumes

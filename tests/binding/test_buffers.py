@@ -34,7 +34,7 @@ def address_of(leased: Lease) -> int:
 
 
 def test_there_is_room_for_one_more_datagram() -> None:
-    """What nfl_receive asks of its caller (batch.h)."""
+    """What nfl_receive asks of its caller (packet.h)."""
     assert DATA_BYTES >= lib.NFL_DATAGRAM_MAX
     assert ROOM_RECORDS >= ENOUGH_RECORDS + lib.NFL_DATAGRAM_MAX // lib.NFL_MESSAGE_MIN
     assert SLOT_BYTES == DATA_BYTES + ROOM_RECORDS * RECORD_BYTES

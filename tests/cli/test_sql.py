@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from nflowlevel import cli
-from nflowlevel.outputs.sqlite3 import own_tables
 from nflowlevel.sql.database import schema
+from nflowlevel.sql.sqlite import own_tables
 from tests.fix_mariadb import MariaDBDatabase, mariadb, mariadb_db
 from tests.fix_nobody import run_as_nobody
 from tests.fix_postgres import PostgresDatabase, postgres, postgres_db

@@ -15,7 +15,8 @@
 #include <linux/netlink.h>
 #include <sanitizer/common_interface_defs.h>
 
-#include "batch.h"
+#include "record.h"
+#include "packet.h"
 #include "render.h"
 
 #define ARRAY(a) (sizeof(a) / sizeof(*(a)))
@@ -363,15 +364,17 @@ static void check_lines(const uint8_t *p, size_t size, uint32_t lines)
 
 /* -- rendering ------------------------------------------------------------------------------------------------------------ */
 
-#define NUMBER(type, bit, name) { ", \"" #name "\": ", 0, NFL_##type, NFL_VALID_##bit, offsetof(struct nfl_record, name), 0, 0, 0, 0, 0 }
+#define NUMBER(type, bit, name) { ", \"" #name "\": ", 0, NFL_##type, NFL_VALID_##bit, NFL_VALID_IP6, offsetof(struct nfl_record, name), 0, 0, 0, 0, 0 }
 #define TEXT(kind, bit, name, length) \
-	{ ", \"" #name "\": ", 0, NFL_##kind, NFL_VALID_##bit, offsetof(struct nfl_record, name), length, 0, 0, 0, 0 }
+	{ ", \"" #name "\": ", 0, NFL_##kind, NFL_VALID_##bit, NFL_VALID_IP6, offsetof(struct nfl_record, name), length, 0, 0, 0, 0 }
 #define LENGTH(name) offsetof(struct nfl_record, name)
+#define WIDE(kind, bit, name, length, width) \
+	{ ", \"" #name "\": ", 0, NFL_##kind, NFL_VALID_##bit, NFL_VALID_IP6, offsetof(struct nfl_record, name), length, width, 0, 0, 0 }
 
 static const struct nfl_column all_columns[] = {
 	NUMBER(U32, PAYLOAD, raw_pktlen), NUMBER(U32, ALWAYS, raw_pktcount), TEXT(BYTES_TEXT, PREFIX, oob_prefix, LENGTH(oob_prefix_len)),
 	NUMBER(U32, ALWAYS, oob_time_sec), NUMBER(U32, ALWAYS, oob_time_usec), NUMBER(U32, ALWAYS, oob_mark),
-	NUMBER(U32, INDEV, oob_ifindex_in), NUMBER(U8, PACKET_HDR, oob_hook), NUMBER(U16, HWHEADER, raw_mac_len),
+	NUMBER(U32, INDEV, oob_ifindex_in), NUMBER(U8, HOOK, oob_hook), NUMBER(U16, HWHEADER, raw_mac_len),
 	NUMBER(U32, SEQ, oob_seq_local), NUMBER(U8, ALWAYS, oob_family), NUMBER(U16, PACKET_HDR, hwhdr_protocol),
 	NUMBER(U32, UID, oob_uid), NUMBER(ACTION, ALWAYS, raw_label), NUMBER(U16, HWTYPE, hwhdr_type),
 	NUMBER(U16, HWADDR, raw_mac_addrlen), NUMBER(U16, VLAN, vlan_id), NUMBER(U8, VLAN, vlan_priority),
@@ -383,36 +386,50 @@ static const struct nfl_column all_columns[] = {
 	NUMBER(U32, SPI, ahesp_spi), NUMBER(U16, ARP, arp_operation),
 	TEXT(IFNAME, ALWAYS, oob_ifindex_in, 0), TEXT(IFNAME, PHYSOUTDEV, oob_physoutdev, 0),
 	TEXT(ADDR, IP, ip_saddr, 0), TEXT(ADDR, IP, ip_daddr, 0), TEXT(ADDR4, ARP_ADDR, arp_saddr, 0),
-	TEXT(ADDR4, ICMP_GATEWAY, icmp_gateway, 0), TEXT(MAC, MAC_SADDR, mac_saddr, LENGTH(mac_saddr_len)),
-	TEXT(MAC, MAC_DADDR, mac_daddr, LENGTH(mac_daddr_len)), TEXT(MAC_BYTES, HWHEADER, raw_mac, LENGTH(raw_mac_len)),
+	TEXT(ADDR4, ICMP_GATEWAY, icmp_gateway, 0), WIDE(MAC, MAC_SADDR, mac_saddr, LENGTH(mac_saddr_len), 8),
+	WIDE(MAC, MAC_DADDR, mac_daddr, LENGTH(mac_daddr_len), 6), WIDE(MAC, ALWAYS, raw_mac_saddr, LENGTH(ip_tos), 8), TEXT(MAC_BYTES, HWHEADER, raw_mac, LENGTH(raw_mac_len)),
 	TEXT(ADDR_BIN, IP, ip_daddr, 0),
+	/* No field of a packet is of these kinds: any bytes will do, with a length of up to 65535 behind them. */
+	NUMBER(U64, ALWAYS, ip_saddr), WIDE(CHARS, ALWAYS, ip_saddr, 0, 32), WIDE(CHARS, ALWAYS, raw_mac_saddr, LENGTH(tcp_window), 8),
 	NUMBER(ROW_INT, ALWAYS, valid), NUMBER(ROW_UINT, ALWAYS, valid), NUMBER(ROW_FLOAT, ALWAYS, valid),
-	NUMBER(ROW_TEXT, ALWAYS, valid),
+	NUMBER(ROW_TEXT, ALWAYS, valid), NUMBER(ROW_NONE, ALWAYS, valid),
 };
 
 #define COLUMNS ARRAY(all_columns)
-#define ADDED 4		/* the last ones, which Python adds to a batch */
+#define ADDED 5		/* the last ones, which Python adds to a batch */
 static struct nfl_column columns[COLUMNS], *const added = columns + COLUMNS - ADDED;
 
 /* What only rows for a database have. */
-#define HEX(kind, bit, name, length, width) \
-	{ "", 0, NFL_##kind, NFL_VALID_##bit, offsetof(struct nfl_record, name), length, width, 0, 0, 0 }
 static const struct nfl_column row_columns[] = {
-	NUMBER(TIME, ALWAYS, valid), NUMBER(ADDR_NUMBER, IP, ip_saddr), NUMBER(ADDR_NUMBER, ARP_ADDR, arp_daddr),
-	HEX(BYTES_HEX, PAYLOAD, raw_pkt, LENGTH(raw_pktlen), 4), HEX(BYTES_HEX, CT, ct, LENGTH(ct_len), 2),
-	HEX(FIXED_HEX, HWADDR, raw_mac_saddr, LENGTH(raw_mac_addrlen), 8), HEX(FIXED_HEX, ARP_ADDR, arp_shwaddr, 0, 6),
+	NUMBER(TIME, ALWAYS, valid), WIDE(ADDR_NUMBER, IP, ip_saddr, 0, 16), WIDE(ADDR_NUMBER, ARP_ADDR, arp_daddr, 0, 4),
+	WIDE(BYTES_HEX, PAYLOAD, raw_pkt, LENGTH(raw_pktlen), 4), WIDE(BYTES_HEX, CT, ct, LENGTH(ct_len), 2),
+	WIDE(FIXED_HEX, HWADDR, raw_mac_saddr, LENGTH(raw_mac_addrlen), 8), WIDE(FIXED_HEX, ARP_ADDR, arp_shwaddr, 0, 6),
 };
 
 #define ROW_COLUMNS (ARRAY(row_columns) + COLUMNS)
 static struct nfl_column copied[ROW_COLUMNS];
-static struct nfl_copy rows_plan = { .columns = copied, .count = ROW_COLUMNS, .second = -1 };
+static struct nfl_plan rows_plan = { .columns = copied, .count = ROW_COLUMNS, .second = -1 };
 
 static const char head[] = "{\"timestamp\": \"", tail[] = "\", \"dvc\": \"fuzz\"";
 
 static struct nfl_json plan = {
 	.head = head, .head_length = sizeof(head) - 1, .timestamp = 1, .tail = tail, .tail_length = sizeof(tail) - 1,
-	.columns = columns, .count = COLUMNS, .second = -1,
+	.plan = { .columns = columns, .count = COLUMNS, .second = -1 },
 };
+
+/* What is rendered: the records of a datagram. */
+static struct nfl_batch batch = { .stride = sizeof(struct nfl_record) };
+
+/* Where a record says its time, in any of the ways there are; there is no other without records. */
+static void set_clock(struct nfl_plan *of)
+{
+	of->clock = batch.records ? (uint8_t)below(3) : NFL_CLOCK_BATCH;
+	of->time = offsetof(struct nfl_record, oob_time_sec);
+	of->time_usec = offsetof(struct nfl_record, oob_time_usec);
+	of->second = -1;
+	batch.second = any();
+	batch.usec = one_in(2) ? below(1000000) : any();
+}
 
 static void *exactly(size_t size, const void *from)
 {
@@ -424,10 +441,10 @@ static void *exactly(size_t size, const void *from)
 	return made;
 }
 
-/* The plan as binding/render.py makes it: fixed_size there is what is asked for here. */
+/* The plan as records/render.py makes it: fixed_size there is what is asked for here. */
 static void make_plan(void)
 {
-	plan.fixed_size = 40 + 2 + plan.head_length + plan.tail_length;
+	plan.plan.fixed_size = 40 + 2 + plan.head_length + plan.tail_length;
 	for (uint32_t i = 0; i < COLUMNS; i++) {
 		char *label = exactly(NFL_LABEL_BYTES, NULL);
 
@@ -437,7 +454,7 @@ static void make_plan(void)
 		memset(label, ' ', NFL_LABEL_BYTES);
 		memcpy(label, columns[i].label, columns[i].label_length);
 		columns[i].label = label;
-		plan.fixed_size += columns[i].label_length + 6 * 32 + 2;
+		plan.plan.fixed_size += columns[i].label_length + 6 * 32 + 2;
 	}
 	rows_plan.fixed_size = ROW_COLUMNS * (6 * 32 + 2);
 }
@@ -502,26 +519,26 @@ static void remove_rows(void)
 
 static uint64_t rendered_bytes;
 
-static void render_lines(const struct nfl_record *records, const uint8_t *data, const uint32_t *rows, uint32_t count)
+static void render_lines(void)
 {
-	size_t size = one_in(2) ? below(2 * plan.fixed_size) : 4u * plan.fixed_size, used;
 	struct nfl_json whole = plan;
+	size_t size = one_in(2) ? below(2 * plan.plan.fixed_size) : 4u * plan.plan.fixed_size, used;
 	uint32_t done;
 
-	if (!records) {		/* a batch that consists of added columns */
-		whole.columns = added;
-		whole.count = ADDED;
-		whole.batch_second = any();
-		whole.batch_usec = one_in(2) ? below(1000000) : any();
+	if (!batch.records) {	/* a batch that consists of added columns */
+		whole.plan.columns = added;
+		whole.plan.count = ADDED;
 	}
-	for (uint32_t first = 0; first < count; first = done) {
+	set_clock(&whole.plan);
+	for (uint32_t first = 0; first < batch.count; first = done) {
 		char *out = exactly(size, NULL);
 
-		used = nfl_json_render(&whole, records, data, rows, first, count, out, size, &done);
-		check(used <= size && done >= first && done <= count && !used == (done == first), "lines and bytes do not agree");
+		used = nfl_json_render(&whole, &batch, first, out, size, &done);
+		check(used <= size && done >= first && done <= batch.count && !used == (done == first),
+		      "lines and bytes do not agree");
 		check_lines((uint8_t *)out, used, done - first);
 		rendered_bytes += used;
-		size = done < count ? size * 2 + 1 : size;
+		size = done < batch.count ? size * 2 + 1 : size;
 		free(out);
 	}
 }
@@ -550,30 +567,33 @@ static void check_rows(const uint8_t *p, size_t size, uint32_t rows, uint32_t fi
 	check(!rows && (!size || p[size - 1] == '\n'), "the last row is not whole");
 }
 
-static void render_rows(const struct nfl_record *records, const uint8_t *data, const uint32_t *rows, uint32_t count)
+static void render_rows(void)
 {
 	size_t size = one_in(2) ? below(2 * rows_plan.fixed_size) : 4u * rows_plan.fixed_size, used;
+	struct nfl_plan whole = rows_plan;
 	uint32_t done;
 
 	/* The columns that were added are other ones each time. */
 	memcpy(copied, row_columns, sizeof(row_columns));
 	memcpy(copied + ARRAY(row_columns), columns, sizeof(columns));
-	rows_plan.ifnames = plan.ifnames;
-	rows_plan.ifname_count = plan.ifname_count;
-	rows_plan.batch_second = any();
-	rows_plan.batch_usec = any();
-	for (uint32_t first = 0; first < count; first = done) {
+	if (!batch.records) {
+		whole.columns = copied + ROW_COLUMNS - ADDED;
+		whole.count = ADDED;
+	}
+	set_clock(&whole);
+	for (uint32_t first = 0; first < batch.count; first = done) {
 		char *out = exactly(size, NULL);
 
-		used = nfl_copy_render(&rows_plan, records, data, rows, first, count, out, size, &done);
-		check(used <= size && done >= first && done <= count && !used == (done == first), "rows and bytes do not agree");
-		check_rows((uint8_t *)out, used, done - first, ROW_COLUMNS);
-		size = done < count ? size * 2 + 1 : size;
+		used = nfl_copy_render(&whole, &batch, first, out, size, &done);
+		check(used <= size && done >= first && done <= batch.count && !used == (done == first),
+		      "rows and bytes do not agree");
+		check_rows((uint8_t *)out, used, done - first, whole.count);
+		size = done < batch.count ? size * 2 + 1 : size;
 		free(out);
 	}
 }
 
-static void render_texts(const struct nfl_record *records, const uint8_t *data, const uint32_t *rows, uint32_t count)
+static void render_texts(void)
 {
 	size_t used;
 	uint32_t done;
@@ -581,13 +601,14 @@ static void render_texts(const struct nfl_record *records, const uint8_t *data, 
 	for (const struct nfl_column *c = columns; c < added; c++) {
 		size_t size = below(300);
 
-		if (c->kind <= NFL_U32)
+		if (c->kind <= NFL_U64)
 			continue;
-		for (uint32_t first = 0; first < count; first = done, size = size * 2 + 1) {
+		for (uint32_t first = 0; first < batch.count; first = done, size = size * 2 + 1) {
 			char *out = exactly(size, NULL);
 
-			used = nfl_text_render(c, plan.ifnames, plan.ifname_count, records, data, rows, first, count, out, size, &done);
-			check(used <= size && (!used || !out[used - 1]) && done >= first && done <= count, "texts and bytes do not agree");
+			used = nfl_text_render(c, &batch, first, out, size, &done);
+			check(used <= size && (!used || !out[used - 1]) && done >= first && done <= batch.count,
+			      "texts and bytes do not agree");
 			free(out);
 		}
 	}
@@ -601,9 +622,15 @@ static void render(const struct nfl_record *records, const uint8_t *data, uint32
 
 	for (uint32_t i = 0; rows && i < count; i++)
 		rows[i] = below(total);
-	render_lines(one_in(8) ? NULL : records, data, rows, count);
-	render_texts(records, data, rows, count);
-	render_rows(one_in(8) ? NULL : records, data, rows, count);
+	batch.data = data;
+	batch.rows = rows;
+	batch.count = count;
+	batch.records = one_in(8) ? NULL : records;
+	render_lines();
+	batch.records = records;
+	render_texts();
+	batch.records = one_in(8) ? NULL : records;
+	render_rows();
 	free(rows);
 }
 
@@ -626,11 +653,11 @@ static void decode(const uint8_t *data, uint32_t at)
 	}
 	records_total += count;
 	if (count) {
-		plan.ifnames = some_names(&plan.ifname_count);
+		batch.ifnames = some_names(&batch.ifname_count);
 		add_rows(count);
 		render(records, data, count);
 		remove_rows();
-		free((void *)plan.ifnames);
+		free((void *)batch.ifnames);
 	}
 	free(records);
 }

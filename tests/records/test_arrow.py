@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nflowlevel.records.batch import Batch
-from nflowlevel.records.fields import PACKET_KEYS
+from nflowlevel.records.keys import PACKET_KEYS, added_key
 from nflowlevel.records.terms import NAMES, TERMS
 from tests.corpus import by_name
 from tests.fix_decoder import decode
@@ -97,6 +97,29 @@ def test_a_column_of_its_own_name_has_its_values_type() -> None:
     table = batch.to_arrow("my_text", "label", "raw.label")
     assert table.schema.types == [pa.string(), pa.string(), pa.uint8()]
     assert table.to_pylist()[0] == {"my_text": "a", "label": "blocked", "raw.label": 7}
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "wanted"),
+    [
+        ("uint16", 3, pa.uint16()),
+        ("uint64", 2**64 - 1, pa.uint64()),
+        ("int8", -3, pa.int8()),
+        ("int64", -(2**63), pa.int64()),
+        ("bool", 1, pa.uint8()),
+        ("double", 2.5, pa.float64()),
+        ("string", "a", pa.string()),
+    ],
+)
+def test_a_column_with_a_key_has_the_keys_type(type_: str, value: Any, wanted: pa.DataType) -> None:
+    key = added_key("my.own", type_, "A test's own.")
+    for values in ([value, None], [None, None]):
+        batch = few("udp4", "tcp4-syn")
+        batch.add(key, values)
+        for part in (batch, batch[:1], batch[:0], batch.copy()):
+            table = part.to_arrow("my_own")
+            assert table.schema.types == [wanted]
+            assert table.column(0).to_pylist() == part.values("my.own")
 
 
 def test_without_pyarrow_it_says_what_to_install() -> None:

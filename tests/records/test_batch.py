@@ -20,8 +20,8 @@ import pytest
 
 import nflowlevel as nfl
 from nflowlevel.records.batch import Batch
-from nflowlevel.records.fields import PACKET_KEYS
-from nflowlevel.records.render import offset_of
+from nflowlevel.records.keys import PACKET_KEYS
+from nflowlevel.records.packet import PACKET
 from nflowlevel.records.terms import NAMES as KEY_NAMES
 from tests.corpus import by_name
 from tests.fix_decoder import NAMES, decode, expected
@@ -108,7 +108,7 @@ def test_a_column_copies_nothing_and_cannot_be_written() -> None:
     batch = few("tcp4-syn", "tcp4-ack", "udp4")
     column, other = batch.column("tcp.window"), batch.column("tcp.sport")
     window, sport = (view.__array_interface__["data"][0] for view in (column, other))
-    assert window - sport == offset_of("tcp_window") - offset_of("tcp_sport")
+    assert window - sport == PACKET.offset_of("tcp_window") - PACKET.offset_of("tcp_sport")
     assert column.tolist() == [64240, 64240, 0]
     with pytest.raises(ValueError, match="read-only"):
         column[0] = 1

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from nflowlevel.binding._lib import lib
-from nflowlevel.records.keys import BY_NAME, CATALOGUE, Key, published_by
+from nflowlevel.records.keys import BY_NAME, CATALOGUE, Key, PacketCondition, SumCondition, published_by
 
 #: What ulogd2 publishes: key, type, CIM name, IPFIX vendor and element; in the order of a record's members. Databases,
 #: dashboards and collectors were made for these: a change here breaks somebody's.
@@ -159,12 +159,12 @@ def test_every_key_is_of_a_known_kind() -> None:
         "uint8": {"u8"},
         "uint16": {"u16"},
         "uint32": {"u32"},
-        "uint64": set[str](),
+        "uint64": {"u64"},
         "bool": {"u8"},
         "ipaddr": {"addr", "addr4"},
         "raw": {"bytes", "fixed"},
         "rawstr": {"addrbin"},
-        "string": {"text", "addr", "addr4", "mac", "macbytes", "ifname"},
+        "string": {"text", "chars", "addr", "addr4", "mac", "macbytes", "ifname"},
     }
     for key in CATALOGUE:
         assert key.kind in kinds[key.type] | {"column"}, key
@@ -175,7 +175,9 @@ def test_every_key_is_complete() -> None:
         assert re.fullmatch(r"[a-z0-9]+([._][a-z0-9]+)*", key.name), key
         assert key.meaning.endswith("."), key
         assert key.since in ("ulogd2", "nflowlevel"), key
-        assert hasattr(lib, f"NFL_VALID_{key.valid}"), key
+        assert key.valid.text, key
+        prefix = {PacketCondition: "NFL_VALID_", SumCondition: "NFL_COUNTER_"}.get(type(key.valid))
+        assert hasattr(lib, f"{prefix}{key.valid}") if prefix else key.kind == "column", key
 
 
 def test_a_plugin_publishes_a_key_once() -> None:

@@ -20,8 +20,19 @@ from hypothesis import strategies as st
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.interfaces import NameTable
 from nflowlevel.records.batch import Batch
-from nflowlevel.records.keys import BY_NAME, CATALOGUE, Key, published_by
-from nflowlevel.records.render import CopyPlan, JSONPlan, TextColumn, field_size, offset_of, valid_bit
+from nflowlevel.records.keys import (
+    BY_NAME,
+    CATALOGUE,
+    TIME_KEY,
+    Key,
+    PacketCondition,
+    SumCondition,
+    added_key,
+    published_by,
+)
+from nflowlevel.records.packet import PACKET
+from nflowlevel.records.render import CopyPlan, JSONPlan, TextColumn
+from nflowlevel.records.sums import SUM
 from tests import oracle
 from tests.corpus import by_name, frames, ipv6
 from tests.fix_decoder import LABEL, NAMES, NOW, chunks, decode
@@ -34,8 +45,10 @@ for _plugin in ("NFLOG", "BASE", "IFINDEX", "IP2STR", "HWHDR"):
     _STACK |= {key.name: key for key in published_by(_plugin)}
 MEMBERS = [(key.cim or name, key) for name, key in _STACK.items() if key.type not in ("raw", "ipaddr")]
 
+MINE = added_key("mine", "string", "Whatever a test adds.")
 
-def plan(members: Sequence[tuple[str, Key | str]] = MEMBERS, *, timestamp: bool = True) -> JSONPlan:
+
+def plan(members: Sequence[tuple[str, Key]] = MEMBERS, *, timestamp: bool = True) -> JSONPlan:
     head = '{"timestamp": "' if timestamp else '{"dvc": "Netfilter"'
     tail = '", "dvc": "Netfilter"' if timestamp else ""
     return JSONPlan(members, head=head, tail=tail, timestamp=timestamp, actions=frozenset(("action",)))
@@ -134,7 +147,7 @@ def test_action(label: int, action: str) -> None:
 def test_empty_batch() -> None:
     batch = Batch(None, 0)
     assert lines_of(plan(), batch) == []
-    assert TextColumn(BY_NAME["oob.prefix"]).render(batch.raw) == []
+    assert TextColumn(BY_NAME["oob.prefix"], PACKET).render(batch.raw) == []
 
 
 # -- texts ------------------------------------------------------------------------------------------------------------
@@ -145,7 +158,7 @@ _BYTE_CLASSES = bytes.fromhex("01 09 0a 1f 22 5c 61 7f 80 8f 90 9f a0 bf c0 c2 d
 
 def assert_texts(texts: Iterator[bytes] | Sequence[bytes]) -> None:
     """Render texts as prefixes, as JSON and as a column; they must come out as Python decodes and escapes them."""
-    made, column = plan([("p", BY_NAME["oob.prefix"])], timestamp=False), TextColumn(BY_NAME["oob.prefix"])
+    made, column = plan([("p", BY_NAME["oob.prefix"])], timestamp=False), TextColumn(BY_NAME["oob.prefix"], PACKET)
     for piece in chunks(texts, 5000):
         batch = decode([build_message(None, protocol=None, prefix=text) for text in piece]).batch
         wanted = [text.partition(b"\0")[0].decode("utf-8", "replace") for text in piece]
@@ -327,7 +340,7 @@ def test_selected_rows(rows: list[int]) -> None:
 def test_added_columns(values: list[Any]) -> None:
     batch = decode([build_message(b"")] * len(values)).batch
     batch.add("mine", values)
-    lines = lines_of(plan([("mine", "mine"), ("oob.mark", BY_NAME["oob.mark"])], timestamp=False), batch)
+    lines = lines_of(plan([("mine", MINE), ("oob.mark", BY_NAME["oob.mark"])], timestamp=False), batch)
     texts = any(isinstance(value, str) for value in values)
     for line, value in zip(lines, values, strict=True):
         if isinstance(value, str):
@@ -341,7 +354,7 @@ def test_added_fractions() -> None:
     values = [0.5, -1.25, 0.1, 1e300, -5e-324, 1 / 3, 3.0, -0.0, 7, None, math.nan, math.inf, -math.inf]
     batch = decode([build_message(b"")] * len(values)).batch
     batch.add("mine", values)
-    lines = lines_of(plan([("mine", "mine")], timestamp=False), batch)
+    lines = lines_of(plan([("mine", MINE)], timestamp=False), batch)
     for line, value in zip(lines, values, strict=True):
         shown = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
         if value is None:
@@ -354,7 +367,7 @@ def test_an_added_text_that_is_no_text() -> None:
     """Surrogates that stand for no byte come from JSON, for example."""
     batch = decode([build_message(b"")] * 2).batch
     batch.add("mine", ["a\ud800\udcffz", "☂"])
-    lines = lines_of(plan([("mine", "mine")], timestamp=False), batch)
+    lines = lines_of(plan([("mine", MINE)], timestamp=False), batch)
     assert [json.loads(line)["mine"] for line in lines] == ["a\ufffd\ufffdz", "☂"]
 
 
@@ -364,7 +377,13 @@ def test_an_added_column_follows_its_rows() -> None:
     some = batch.select([2, 3, 7])
     some.add("after", [20, None, 70])
     few = some.select([0, 2])
-    made = plan([("mark", BY_NAME["oob.mark"]), ("before", "before"), ("after", "after")], timestamp=False)
+    made = plan(
+        [
+            ("mark", BY_NAME["oob.mark"]),
+            *((name, added_key(name, "string", "A test's.")) for name in ("before", "after")),
+        ],
+        timestamp=False,
+    )
     records = [json.loads(line) for line in lines_of(made, some)]
     shown = [(record["mark"], record["before"], record.get("after")) for record in records]
     assert shown == [(2, "b2", 20), (3, "b3", None), (7, "b7", 70)]
@@ -373,7 +392,7 @@ def test_an_added_column_follows_its_rows() -> None:
 
 def test_a_plan_serves_batches_of_any_kind() -> None:
     """The kind of an added column may change from batch to batch."""
-    made = plan([("mine", "mine")], timestamp=False)
+    made = plan([("mine", MINE)], timestamp=False)
     for value in (1, "text", 0.5, None, -1):
         batch = decode([build_message(b"")]).batch
         batch.add("mine", [value])
@@ -382,7 +401,7 @@ def test_a_plan_serves_batches_of_any_kind() -> None:
 
 def test_a_column_that_was_not_added() -> None:
     with pytest.raises(KeyError, match="mine"):
-        lines_of(plan([("mine", "mine")]), decode([build_message(b"")]).batch)
+        lines_of(plan([("mine", MINE)]), decode([build_message(b"")]).batch)
 
 
 # -- room -------------------------------------------------------------------------------------------------------------
@@ -407,12 +426,12 @@ def test_every_size_of_buffer() -> None:
     raw, done = batch.raw, ffi.new("uint32_t *")
     whole = "".join(line + "\n" for line in lines_of(made, batch)).encode()
     first_fit = 0
-    for size in range(0, made._plan.fixed_size * 6, 97):
+    form, source = made.form(PACKET).plan, raw.source()
+    for size in range(0, form.plan.fixed_size * 6, 97):
         out = ffi.new("char[]", b"\xa5" * (size + 64))
-        made._plan.ifnames, made._plan.ifname_count = raw.names.array, len(raw.names)
         text, first = b"", 0
         while first < raw.count:
-            used = lib.nfl_json_render(made._plan, raw.records, raw.data, raw.rows, first, raw.count, out, size, done)
+            used = lib.nfl_json_render(form, source, first, out, size, done)
             assert used <= size
             assert bytes(ffi.buffer(out + size, 64)) == b"\xa5" * 64
             if done[0] == first:
@@ -432,12 +451,11 @@ def test_every_size_of_buffer_for_texts() -> None:
     batch = decode([message_of(by_name(name), **FULL) for name in ("tcp4-all", "arp-reply", "udp6")]).batch
     raw, done = batch.raw, ffi.new("uint32_t *")
     for name in ("oob.prefix", "ip.saddr.str", "mac.str", "mac.saddr.str", "oob.in", "arp.saddr.str"):
-        column = TextColumn(BY_NAME[name])
+        column = TextColumn(BY_NAME[name], PACKET)
         whole = b"".join(text.encode() + b"\0" for text in column.render(raw))
         for size in range(len(whole) + 2):
             out = ffi.new("char[]", b"\xa5" * (size + 64))
-            names, source = (raw.names.array, len(raw.names)), (raw.records, raw.data, raw.rows)
-            used = lib.nfl_text_render(column._column, *names, *source, 0, raw.count, out, size, done)
+            used = lib.nfl_text_render(column._column, raw.source(), 0, out, size, done)
             assert bytes(ffi.buffer(out + size, 64)) == b"\xa5" * 64
             assert whole[:size].startswith(bytes(ffi.buffer(out, used)))
             assert bytes(ffi.buffer(out, used)).count(b"\0") == done[0]
@@ -450,15 +468,26 @@ def test_every_size_of_buffer_for_texts() -> None:
 def test_every_key_lies_in_the_record() -> None:
     sizes = {"u8": 1, "u16": 2, "u32": 4, "addr": 16, "addr4": 4, "bytes": 4, "text": 4, "macbytes": 4, "ifname": 4}
     for key in (key for key in CATALOGUE if key.kind != "column"):
-        assert field_size(key.field) == sizes.get(key.kind, field_size(key.field)), key
-        assert 0 <= offset_of(key.field) < ffi.sizeof("struct nfl_record"), key
-        assert 0 <= valid_bit(key) < 64, key
+        (type_,) = [type_ for type_ in (PACKET, SUM) if key in type_]
+        assert type_.field_size(key.field) == sizes.get(key.kind, type_.field_size(key.field)), key
+        assert 0 <= type_.offset_of(key.field) < ffi.sizeof("struct nfl_record"), key
+        assert 0 <= key.valid.value < 64, key
 
 
 def test_there_is_a_bit_for_every_condition() -> None:
     named = {name for name in dir(lib) if name.startswith("NFL_VALID_")}
     assert len({getattr(lib, name) for name in named}) == len(named) <= 64
-    assert named - {f"NFL_VALID_{key.valid}" for key in CATALOGUE} == {"NFL_VALID_KERNEL_TIME"}
+    assert named - {f"NFL_VALID_{key.valid}" for key in CATALOGUE if key in PACKET} == {"NFL_VALID_KERNEL_TIME"}
+
+
+def test_conditions_are_the_bits_of_c() -> None:
+    for conditions, prefix in ((PacketCondition, "NFL_VALID_"), (SumCondition, "NFL_COUNTER_")):
+        declared = {
+            name.removeprefix(prefix): getattr(lib, name)
+            for name in dir(lib)
+            if name.startswith(prefix) and name.removeprefix(prefix) not in ("MESSAGE_MIN", "MESSAGE_MAX")
+        }
+        assert {condition.name: condition.value for condition in conditions} == declared
 
 
 # -- rows for a database ----------------------------------------------------------------------------------------------
@@ -466,7 +495,7 @@ def test_there_is_a_bit_for_every_condition() -> None:
 _ESCAPES = {"\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\v": "\\v", "\f": "\\f", "\r": "\\r", "\0": "\ufffd"}
 
 #: All that a record holds, as a stack whose table is not known yet wants it; addresses as numbers too.
-_COPIED: list[tuple[str, Key | str]] = [("oob.time", "oob.time"), *_STACK.items()]
+_COPIED: list[tuple[str, Key]] = [("oob.time", TIME_KEY), *_STACK.items()]
 _COPIED += [(key.name, key) for key in published_by("IP2BIN")]
 _COPIED += [(f"{name}:number", BY_NAME[name]) for name in ("ip.saddr", "ip.daddr", "arp.saddr", "icmp.gateway")]
 
@@ -540,8 +569,10 @@ def test_rows_of_added_columns() -> None:
     batch.add("a.text", ["tab\there", None, "nul\0", "\\N"])
     batch.add("a.number", [-1, None, 2**63 - 1, 0])
     batch.add("a.float", [0.5, math.inf, None, math.nan])
-    members: list[tuple[str, Key | str]] = [("oob.mark", BY_NAME["oob.mark"])]
-    members += [(name, name) for name in ("a.text", "a.number", "a.float", "a.missing")]
+    members: list[tuple[str, Key]] = [("oob.mark", BY_NAME["oob.mark"])]
+    members += [
+        (name, added_key(name, "string", "A test's.")) for name in ("a.text", "a.number", "a.float", "a.missing")
+    ]
     assert rows_of(CopyPlan(members), batch) == [
         ["0", "tab\\there", "-1", "0.5", "\\N"],
         ["1", "\\N", "\\N", "inf", "\\N"],
@@ -555,7 +586,7 @@ def test_rows_of_added_columns() -> None:
 def test_rows_that_are_no_packets() -> None:
     sums = {"sum.name": ["a", "b"], "sum.pkts": [1, 2**64 - 1]}
     batch = Batch.of_columns(sums, time=(1_795_460_084, 7))
-    members: list[tuple[str, Key | str]] = [("oob.time", "oob.time"), ("oob.mark", BY_NAME["oob.mark"])]
+    members: list[tuple[str, Key]] = [("oob.time", TIME_KEY), ("oob.mark", BY_NAME["oob.mark"])]
     members += [(name, BY_NAME[name]) for name in sums]
     when = "2026-11-23 18:54:44.000007+00"
     assert rows_of(CopyPlan(members), batch) == [[when, "\\N", "a", "1"], [when, "\\N", "b", str(2**64 - 1)]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from nflowlevel.records.keys import BY_NAME, CATALOGUE, Key
+from nflowlevel.records.keys import BY_NAME, CATALOGUE, Key, added_key
 from nflowlevel.sql.check import Comparison, compare
-from nflowlevel.sql.database import Column
+from nflowlevel.sql.columns import Column
 
 _PACKETS = tuple((key.name, key) for key in CATALOGUE if key.plugin in ("NFLOG", "BASE", "IFINDEX", "IP2STR", "HWHDR"))
 
@@ -126,9 +126,23 @@ def test_columns_without_a_key() -> None:
     assert compared.without_key == ["site", "_note"]
 
 
-def test_what_a_plugin_of_somebody_adds_is_taken_as_it_is() -> None:
-    compared = compare([Column("tcp_big", "smallint")], [("tcp.big", "tcp.big")])
-    assert (compared.problems, compared.remarks, compared.without_column) == ([], [], [])
+def test_what_a_plugin_of_somebody_adds_is_compared_by_its_type() -> None:
+    def compared(type_: str, column: str, size: int | None = None, **more: int) -> list[str]:
+        key = added_key("my.key", type_, "A test's.", **more)
+        made = compare([Column("my_key", column, size)], [("my.key", key)])
+        assert (made.remarks, made.without_column) == ([], [])
+        return [problem.partition(": ")[2] for problem in made.problems]
+
+    assert compared("uint8", "smallint") == []
+    assert compared("uint16", "smallint") == ["my.key goes up to 65535, the column to 32767"]
+    assert compared("uint16", "smallint", most=1000) == []
+    assert compared("int16", "smallint") == []
+    assert compared("bool", "boolean") == []
+    assert compared("string", "integer") == ["my.key is no number"]
+    assert compared("string", "varchar", 10) == [], "nobody knows how long it gets"
+    assert compared("string", "varchar", 1, longest=2) == ["my.key has up to 2 characters"]
+    assert compared("double", "integer") == ["my.key is a number with a fraction"]
+    assert compared("double", "double precision") == compared("double", "text") == []
 
 
 def test_remarks_are_no_problems() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from nflowlevel.records.keys import Key
+from nflowlevel.records.keys import Key, added_key
 from nflowlevel.spool.sink import Refused, Unavailable
-from nflowlevel.sql.database import Column, match
+from nflowlevel.sql.columns import Column, match
 from tests.fix_pgsql import MEMBERS, Open, forbid_temporary, session
 from tests.fix_postgres import Postgres, PostgresDatabase, postgres, postgres_db
 
@@ -246,7 +246,7 @@ _FLOW_NAMES = (
     *("reply.l4.sport", "reply.l4.dport", "reply.raw.pktlen", "reply.raw.pktcount", "icmp.code", "icmp.type"),
     *("ct.mark", "flow.start.sec", "flow.start.usec", "flow.end.sec", "flow.end.usec", "ct.event"),
 )
-_FLOW_MEMBERS: list[tuple[str, Key | str]] = [(name, name) for name in _FLOW_NAMES]
+_FLOW_MEMBERS: list[tuple[str, Key]] = [(name, added_key(name, "string", "Of a flow.")) for name in _FLOW_NAMES]
 _FLOW = {
     "oob.family": "2",
     "orig.ip.saddr.str": "10.0.0.1",

@@ -15,13 +15,14 @@ from nflowlevel.inputs.nflog import NFLOG
 from nflowlevel.logs import log
 from nflowlevel.options import ConfigErrors
 from nflowlevel.outputs.json import JSON
-from nflowlevel.plugin import contract as plugin_module
-from nflowlevel.records.keys import Key
+from nflowlevel.records.keys import Key, added_key
+from nflowlevel.stacks import registry
 from nflowlevel.stacks.config import parse_text
 from nflowlevel.stacks.stack import Source, build, told
 from tests.fix_plugins import Feed, Memory, Through, batch_of, stack_of, stacks_of
 
 _USUAL = "b:BASE,i:IFINDEX,s:IP2STR,h:HWHDR"
+_MINE = added_key("my.key", "uint8", "A test's own.")
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def third_party(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def points() -> dict[str, Any]:
         return {name: SimpleNamespace(value=name, load=lambda found=found: found) for name, found in known.items()}
 
-    monkeypatch.setattr(plugin_module, "_entry_points", points)
+    monkeypatch.setattr(registry, "_entry_points", points)
     return known
 
 
@@ -109,10 +110,10 @@ def test_an_output_may_use_any_name_of_a_key(third_party: dict[str, Any]) -> Non
 
     class Adder(Through):
         name = "ADDER"
-        adds = ("my.key",)
+        adds = (_MINE,)
 
         def __init__(self, instance: str, options: object) -> None:
-            super().__init__(lambda batch: batch, instance, adds=("my.key",))
+            super().__init__(lambda batch: batch, instance, adds=(_MINE,))
 
     third_party.update(FEW=Few, ADDER=Adder)
     (stack,) = stacks_of("[global]\nstack=g:NFLOG,b:BASE,a:ADDER,f:FEW\n[g]\n")
@@ -149,15 +150,15 @@ def test_a_namespace_reaches_all_plugins_of_a_stack() -> None:
 def test_an_added_column_is_a_member(third_party: dict[str, Any]) -> None:
     class Adder(Through):
         name = "ADDER"
-        adds = ("my.key",)
+        adds = (_MINE,)
 
         def __init__(self, instance: str, options: object) -> None:
-            super().__init__(lambda batch: batch, instance, adds=("my.key",))
+            super().__init__(lambda batch: batch, instance, adds=(_MINE,))
 
     third_party["ADDER"] = Adder
     (stack,) = stacks_of("[global]\nstack=g:NFLOG,b:BASE,a:ADDER,m:MEMORY\n[g]\n")
     assert isinstance(stack.output, Memory)
-    assert stack.output.members[-1] == ("my.key", "my.key")
+    assert stack.output.members[-1] == ("my.key", _MINE)
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------
@@ -288,7 +289,7 @@ def test_what_a_filter_adds_stays_in_its_stack() -> None:
     source = Source(Feed())
     without, with_ = Memory("without"), Memory("with")
     open_stack(without, source=source)
-    open_stack(Through(add, adds=("my.key",)), with_, source=source)
+    open_stack(Through(add, adds=(_MINE,)), with_, source=source)
     source._deliver(batch_of(count=2))
     assert with_.batches[0].values("my.key") == [1, 1]
     assert "my.key" not in without.batches[0].added

@@ -12,7 +12,7 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_acct.h>
 
-#include "counters.h"
+#include "counter.h"
 
 #define COUNTER_MESSAGE (NFNL_SUBSYS_ACCT << 8 | NFNL_MSG_ACCT_NEW)
 
@@ -55,6 +55,7 @@ static bool counter(struct nfl_counter *c, const uint8_t *message, uint32_t leng
 	if (length < NFL_COUNTER_MESSAGE_MIN)
 		return false;
 	memset(c, 0, sizeof(*c));
+	c->valid = 1ULL << NFL_COUNTER_ALWAYS;
 	c->length = (uint16_t)NLMSG_ALIGN(length);
 	while (length - at >= NLA_HDRLEN) {
 		const uint8_t *value = message + at + NLA_HDRLEN;
@@ -185,4 +186,13 @@ uint32_t nfl_counters_names(const struct nfl_counter *counters, uint32_t count, 
 		*end++ = '\0';
 	}
 	return (uint32_t)(end - out);
+}
+
+void nfl_counters_stamp(struct nfl_counter *counters, uint32_t count, uint32_t sec, uint32_t usec)
+{
+	for (struct nfl_counter *c = counters; c < counters + count; c++) {
+		c->time_sec = sec;
+		c->time_usec = usec;
+		c->valid |= 1ULL << NFL_COUNTER_TIME;
+	}
 }

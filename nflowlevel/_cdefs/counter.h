@@ -4,13 +4,18 @@
  * This file is read twice: by the C compiler and by cffi, which takes no preprocessor lines.
  */
 
-/* One accounting object. Numbers are in host order. */
+/* Bit numbers of nfl_counter.valid; keys.py has the same conditions in the same order. */
+enum nfl_counter_valid { NFL_COUNTER_ALWAYS, NFL_COUNTER_TIME };
+
+/* An accounting object, as a record (record.h). Numbers are in host order. */
 struct nfl_counter {
+	uint64_t valid;
 	uint64_t packets, bytes, quota;
 	uint32_t flags;			/* NFACCT_F_*; 0 without a quota */
 	uint32_t uses;			/* 1, and 1 more for each rule that counts into it */
 	uint16_t length;		/* of its message */
 	uint16_t head;			/* of the message up to the end of the name: see nfl_counters_room */
+	uint32_t time_sec, time_usec;	/* of the poll, where nfl_counters_stamp was told it */
 	char name[32];			/* NUL-padded; NFACCT_NAME_MAX */
 };
 
@@ -45,6 +50,9 @@ int nfl_counters_receive(struct nfl_answer *a, int fd, uint8_t *buffer, uint32_t
  * (nfnetlink_acct.c, nfnl_acct_fill_info). *next is the first object that does not fit. 0 when there is no such length. */
 uint32_t nfl_counters_room(const struct nfl_counter *counters, uint32_t first, uint32_t count, uint32_t least, uint32_t most,
 			   uint32_t *next);
+
+/* Say of all counters that they were read at this time. */
+void nfl_counters_stamp(struct nfl_counter *counters, uint32_t count, uint32_t sec, uint32_t usec);
 
 /* Write the names, each with a NUL behind it, to out[0, size); size >= count * sizeof(name). Returns the bytes written. */
 uint32_t nfl_counters_names(const struct nfl_counter *counters, uint32_t count, char *out);

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sum: one accounting object of a batch, every key an attribute; and SUM, how they lie in memory."""
+
+from __future__ import annotations
+
+from nflowlevel.binding._lib import ffi
+from nflowlevel.records.keys import CATALOGUE, SumCondition
+from nflowlevel.records.row import Row
+from nflowlevel.records.types import RecordType
+
+
+class Sum(Row, frozen=True, gc=False, eq=False):
+    """What one accounting object counted. What does not hold is None."""
+
+    @property
+    def name(self) -> str:
+        """Name of the accounting object (`sum.name`); bytes that are not UTF-8 are Python's surrogates."""
+        return str(self.get("sum.name"))
+
+    @property
+    def packets(self) -> int:
+        """Packets it counted (`sum.pkts`)."""
+        return int(self.get("sum.pkts"))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes it counted (`sum.bytes`)."""
+        return int(self.get("sum.bytes"))
+
+    @property
+    def timestamp(self) -> float | None:
+        """Time of the poll, seconds since 1970, with the microseconds as fraction; None where it was not asked for."""
+        second, usec = self.get("oob.time.sec"), self.get("oob.time.usec")
+        return None if second is None else float(second + usec / 1e6)
+
+    def __repr__(self) -> str:
+        return f"<Sum {self.name!r} packets {self.packets} bytes {self.bytes}>"
+
+
+#: Accounting objects, as nfnetlink_acct gives them. They have the time of their batch: that of the poll.
+SUM = RecordType(
+    "sum",
+    struct=ffi.typeof("struct nfl_counter"),
+    keys=[key for key in CATALOGUE if isinstance(key.valid, SumCondition)],
+    row=Sum,
+    terms={"name": "sum.name", "packets": "sum.pkts", "bytes": "sum.bytes"},
+)
