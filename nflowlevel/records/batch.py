@@ -57,6 +57,7 @@ class Batch:
         "_layouts",
         "_lease",
         "_names",
+        "_raw",
         "_rows",
         "_rows_array",
         "_table",
@@ -92,6 +93,7 @@ class Batch:
         self._rows: list[int] | None = None
         self._rows_array = ffi.NULL
         self._table: Any = None
+        self._raw: Records | None = None
         self._time = time
         self._added: dict[str, Column] = {}
         self._cache: dict[str, list[Any]] = {}
@@ -388,6 +390,9 @@ class Batch:
     def raw(self) -> Records:
         """What the renderer in C reads; good while the batch is kept."""
         lease, rows, names = self._lease, self._rows_array, self._names or NO_NAMES
-        if lease is None:
-            return Records(None, ffi.NULL, ffi.NULL, rows, self._count, names, self._time)
-        return Records(self.type, lease.records, lease.data, rows, self._count, names, self._time)
+        if self._raw is None or self._raw.names is not names:
+            if lease is None:
+                self._raw = Records(None, ffi.NULL, ffi.NULL, rows, self._count, names, self._time)
+            else:
+                self._raw = Records(self.type, lease.records, lease.data, rows, self._count, names, self._time)
+        return self._raw
