@@ -210,8 +210,8 @@ class Batch:
     def _fixed(self, layout: Layout) -> list[bytes]:
         assert self._lease is not None
         records, start, step = self._lease.cast("B"), layout.start, layout.step
-        length = layout.key.length
-        widths = self._field(length) if length else [layout.width] * self._count
+        length, most = layout.key.length, layout.width
+        widths = [min(width, most) for width in self._field(length)] if length else [most] * self._count
         rows = range(self._count) if self._rows is None else self._rows
         return [
             bytes(records[(at := start + row * step) : at + width]) for row, width in zip(rows, widths, strict=True)
