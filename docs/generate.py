@@ -204,8 +204,9 @@ def _counted_by() -> dict[type[Counters], list[str]]:
     found: dict[type[Counters], list[str]] = {}
     for name in (*inputs.NAMES, *outputs.NAMES):
         plugin: Any = find_plugin(name)
-        hints = get_type_hints(plugin.stats.fget)
-        found.setdefault(hints["return"], []).append(name)
+        # The bases of plugin/ make what `Stats` says.
+        counters = getattr(plugin, "Stats", None) or get_type_hints(plugin.stats.fget)["return"]
+        found.setdefault(counters, []).append(name)
     return found
 
 

@@ -3,6 +3,7 @@
 
     NflowError
     ├── ConfigError      a configuration file or an option is wrong (file, line)
+    ├── CaptureError     a capture file is cut or is none (file, at which byte, packets before it)
     ├── KernelError      the kernel refused a request (also an OSError: has errno)
     ├── NotSupported     this machine lacks a feature (what was found, what is needed)
     ├── StackError       a stack cannot be built or started
@@ -30,6 +31,18 @@ class ConfigError(NflowError):
         self.message, self.file, self.line = message, file, line
         where = f"{file}:{line}: " if file and line else f"{file}: " if file else ""
         super().__init__(where + message)
+
+
+class CaptureError(NflowError):
+    """A capture file is none, is cut or is damaged.
+
+    `file` is its name, `at` the byte from which on it cannot be read (of the uncompressed data), `packets` how many
+    came before that.
+    """
+
+    def __init__(self, message: str, *, file: str = "", at: int = 0, packets: int = 0) -> None:
+        self.file, self.at, self.packets = file, at, packets
+        super().__init__(f"read {file}: {message}" if file else message)
 
 
 class KernelError(NflowError, OSError):

@@ -15,10 +15,10 @@ import functools
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import msgspec
-from msgspec import inspect
+from msgspec import Meta, inspect
 
 from nflowlevel.errors import ConfigError, nearest
 
@@ -35,6 +35,22 @@ class Value(NamedTuple):
 
     text: str
     line: int
+
+
+_PORT = (
+    "0*(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])|[!-~]*[A-Za-z][!-~]*"
+)
+#: The port of a peer: a number, or the name of a service in /etc/services. A number that is no port would be tried for
+#: ever.
+Port = Annotated[str, Meta(pattern=rf"\A(?:{_PORT})\Z", extra={"allowed": "1 to 65535 or the name of a service"})]
+#: The same, or "" for the usual one.
+PortOrNone = Annotated[
+    str, Meta(pattern=rf"\A(?:{_PORT})?\Z", extra={"allowed": "1 to 65535, the name of a service or nothing"})
+]
+#: Where an input reads.
+NetnsPath = Annotated[str, Meta(description="Network namespace to read in: a path or a name; empty: the daemon's own.")]
+#: A port that has to be a number; 0 for the usual one, or any that is free.
+PortNumber = Annotated[int, Meta(ge=0, le=65535)]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -157,10 +173,12 @@ class _Field(NamedTuple):
     mandatory: bool
     default: object
     description: str
+    told: str
 
     @property
     def allowed(self) -> str:
-        return _either(filter(None, (_KINDS[type(kind)].allows(kind) for kind in self.kinds)))
+        """What may be given; a type that says it itself (`Meta(extra={"allowed": …})`) says it better."""
+        return self.told or _either(filter(None, (_KINDS[type(kind)].allows(kind) for kind in self.kinds)))
 
     def read(self, text: str) -> object:
         """Return the value of `text` in the first of the option's types that takes it; msgspec checks the limits."""
@@ -190,7 +208,8 @@ def _fields(options_type: type[Options]) -> dict[str, _Field]:
         if info.default_factory is not msgspec.NODEFAULT:
             default = info.default_factory()
         description = next(_descriptions(declared), "")
-        fields[info.encode_name] = _Field(info.name, info.type, kinds, info.required, default, description)
+        told = next(_told(declared), "")
+        fields[info.encode_name] = _Field(info.name, info.type, kinds, info.required, default, description, told)
     return fields
 
 
@@ -213,6 +232,13 @@ def _descriptions(kind: inspect.Type) -> Iterator[str]:
     elif isinstance(kind, inspect.UnionType):
         for member in kind.types:
             yield from _descriptions(member)
+
+
+def _told(kind: inspect.Type) -> Iterator[str]:
+    if isinstance(kind, inspect.Metadata):
+        if kind.extra and "allowed" in kind.extra:
+            yield kind.extra["allowed"]
+        yield from _told(kind.type)
 
 
 def _unknown(name: str, known: list[str]) -> str:

@@ -78,6 +78,19 @@ class GroupStats(Counters):
     )
 
 
+class CaptureStats(Counters):
+    """What was read from a capture file, and what could not be."""
+
+    received = counter("packets", "Packets read and decoded.", always=True)
+    malformed = counter(
+        "packets", "Packets left out: their link-layer header or their block is not whole, or is wrong."
+    )
+    foreign = counter("packets", "Packets left out: the link type of their interface is not supported.")
+    snapped = counter("packets", "Packets of which the file has only the beginning (snaplen); they are in `received`.")
+    broken = counter("files", "Files that end in the middle of a packet, or are damaged: what comes after is not read.")
+    bytes = counter("bytes", "Bytes read of the file, after decompression.")
+
+
 class OutputStats(Counters):
     """What became of the records given to one output."""
 

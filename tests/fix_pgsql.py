@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 
-from nflowlevel.outputs.pgsql import PGDatabase, PGSQLOptions
+from nflowlevel.outputs.pgsql import PGSQLOptions
 from nflowlevel.records.keys import Key, published_by
-from nflowlevel.spool.rows import Rows, escape
-from nflowlevel.sql.database import match, statement
+from nflowlevel.spool.rows import Rows
+from nflowlevel.sql.columns import match
+from nflowlevel.sql.copytext import escape
+from nflowlevel.sql.options import statement
+from nflowlevel.sql.pgsql import PGDatabase
 from tests.fix_postgres import Postgres, PostgresDatabase
 
 WRITER = "tests"

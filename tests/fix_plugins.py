@@ -47,6 +47,8 @@ class Feed(Input[Options]):
         self.held: deque[Batch | Exception] = deque()
         self.late: list[Batch | Exception] = []
         self.waits = 0.0
+        #: Set: nothing comes any more when all that was held is given.
+        self.ends = False
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
         self._stats = GroupStats()
 
@@ -84,6 +86,10 @@ class Feed(Input[Options]):
     @property
     def more(self) -> bool:
         return bool(self.held)
+
+    @property
+    def ended(self) -> bool:
+        return self.ends and not self.held
 
     @property
     def pause(self) -> float:

@@ -360,3 +360,20 @@ def test_a_failing_target_costs_nobody_anything_but_is_counted(plugin: Any, data
         assert instance.stats.pending == 0, what
         assert sum(instance.stats.dropped.values()) == count, what
         check(instance.stats)
+
+
+#: What cannot be seen without writing; databases have a command of their own.
+_UNSEEN = {"full", "no directory", "wrong password", "no such table"}
+
+
+@each(_OUTPUTS)
+def test_the_doctor_sees_whether_a_target_can_be_reached(plugin: Any, targets: Any) -> None:
+    good, bad = targets(plugin)
+    found = list(made(plugin, **good).examine())
+    assert found
+    assert "problem" not in {finding.status for finding in found}
+    for what, options in bad.items():
+        if what not in _UNSEEN:
+            found = list(made(plugin, **options).examine())
+            assert [finding.status for finding in found] == ["problem"], what
+            assert found[0].remedy, what

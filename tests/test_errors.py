@@ -14,7 +14,7 @@ from nflowlevel.errors import ConfigError, KernelError, NflowError, NotSupported
 def test_one_tree() -> None:
     classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
     assert {cls.__name__ for cls in classes} == {
-        "NflowError", "ConfigError", "KernelError", "NotSupported", "StackError", "OutputError",
+        "NflowError", "CaptureError", "ConfigError", "KernelError", "NotSupported", "StackError", "OutputError",
     }  # fmt: skip
     assert all(issubclass(cls, NflowError) for cls in classes)
     for cls in classes:

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
+import os
 import re
+import socket
 import sys
 import syslog
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -148,26 +150,144 @@ def test_bytes_that_are_no_text_are_escaped(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text().endswith("stack J\\udce4rn ü\n")
 
 
-def test_syslog(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[tuple[int, str]] = []
-    opened: list[Any] = []
-    monkeypatch.setattr(syslog, "openlog", lambda *args: opened.append(args))
-    monkeypatch.setattr(syslog, "syslog", lambda priority, text: sent.append((priority, text)))
+@pytest.fixture
+def system_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[socket.socket]:
+    """The socket that a syslog daemon would read."""
+    monkeypatch.setattr(logs, "SYSLOG", str(tmp_path / "dev-log"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(logs.SYSLOG)
+        sock.settimeout(10)
+        yield sock
+
+
+def priority_and_text(datagram: bytes) -> tuple[int, str]:
+    found = re.fullmatch(r"<(\d+)>\w{3} [ \d]\d \d\d:\d\d:\d\d nflowlevel\[(\d+)\]: (.*)", datagram.decode(), re.DOTALL)
+    assert found, datagram
+    assert int(found[2]) == os.getpid()
+    return int(found[1]), found[3]
+
+
+def test_syslog(system_log: socket.socket) -> None:
     Messages("syslog", logging.DEBUG, verbose=True).started()
     for number, level in LEVELS.items():
         log.log(level, "message %d", number)
     log.warning("between")
     log.error("J\udce4rn \0")
-    assert opened == [("nflowlevel", syslog.LOG_PID, syslog.LOG_DAEMON)]
-    assert sent == [
-        (syslog.LOG_DEBUG, "message 1"),
-        (syslog.LOG_INFO, "message 3"),
-        (syslog.LOG_NOTICE, "message 5"),
-        (syslog.LOG_ERR, "message 7"),
-        (syslog.LOG_CRIT, "message 8"),
-        (syslog.LOG_WARNING, "between"),
-        (syslog.LOG_ERR, "J\\udce4rn \\0"),
+    assert [priority_and_text(system_log.recv(4096)) for _ in range(7)] == [
+        (syslog.LOG_DAEMON | syslog.LOG_DEBUG, "message 1"),
+        (syslog.LOG_DAEMON | syslog.LOG_INFO, "message 3"),
+        (syslog.LOG_DAEMON | syslog.LOG_NOTICE, "message 5"),
+        (syslog.LOG_DAEMON | syslog.LOG_ERR, "message 7"),
+        (syslog.LOG_DAEMON | syslog.LOG_CRIT, "message 8"),
+        (syslog.LOG_DAEMON | syslog.LOG_WARNING, "between"),
+        (syslog.LOG_DAEMON | syslog.LOG_ERR, "J\\udce4rn \\0"),
     ]
+
+
+# -- a log that nobody reads ------------------------------------------------------------------------------------------
+
+#: More than any buffer of the kernel holds, in messages of the size that `fill` writes.
+_MANY = 5000
+
+
+def fill(messages: Messages) -> int:
+    """Log more than finds room; it must not wait. Returns how many were dropped."""
+    for number in range(_MANY):
+        log.error("message %d %s", number, "x" * 400)
+    assert 0 < messages.dropped < _MANY
+    return messages.dropped
+
+
+def told(text: str, dropped: int) -> None:
+    """Before what gets through again, the log says how much was dropped; together that is all."""
+    assert sum(map(int, re.findall(r"messages that the log did not take, dropped: (\d+)", text))) == dropped
+    assert re.search(r"dropped: \d+\n.* after\n$", text)
+
+
+def drained(sock: socket.socket) -> list[bytes]:
+    """Return all datagrams, or pieces of the stream, that wait."""
+    sock.setblocking(False)
+    found = []
+    with contextlib.suppress(BlockingIOError):
+        while piece := sock.recv(1 << 20):
+            found.append(piece)
+    return found
+
+
+def test_a_pipe_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as stream, open(read, "rb", buffering=0) as reader:
+        monkeypatch.setattr(sys, "stderr", stream)
+        messages = Messages("", NOTICE)
+        dropped = fill(messages)
+        assert [*messages.status()] == [f"messages that the log did not take, dropped: {dropped}"]
+        assert os.get_blocking(write), "others have this open file, too"
+        text = reader.read(1 << 20)
+        log.error("after")
+        told((text + reader.read(1 << 20)).decode(), dropped)
+        assert messages.dropped == dropped
+
+
+def test_a_socket_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd's journal is one."""
+    ours, theirs = socket.socketpair()
+    with os.fdopen(ours.detach(), "w") as stream, theirs:
+        monkeypatch.setattr(sys, "stderr", stream)
+        messages = Messages("", NOTICE)
+        dropped = fill(messages)
+        text = b"".join(drained(theirs))
+        log.error("after")
+        told((text + theirs.recv(1 << 20)).decode(), dropped)
+
+
+def test_a_fifo_without_a_reader(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log")
+    messages = Messages(str(tmp_path / "log"), NOTICE)
+    log.error("to nobody")
+    assert messages.dropped == 1
+    messages._file._next_try = 0.0  # type: ignore[union-attr]
+    with open(os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        log.error("after")
+        told(reader.read().decode(), 1)
+
+
+def test_a_fifo_in_the_place_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    messages = Messages(str(path), NOTICE)
+    path.rename(tmp_path / "old")
+    os.mkfifo(path)
+    messages.reopen()
+    assert f"reopen log file {path}: " in (tmp_path / "old").read_text()
+
+
+def test_a_system_log_that_is_full_or_away(system_log: socket.socket) -> None:
+    messages = Messages("syslog", NOTICE)
+    messages.started()
+    dropped = fill(messages)
+    drained(system_log)
+    log.error("after")
+    texts = [priority_and_text(system_log.recv(4096))[1] for _ in range(2)]
+    assert texts == [f"messages that the log did not take, dropped: {dropped}", "after"]
+    os.unlink(logs.SYSLOG)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as again:
+        again.bind(logs.SYSLOG)
+        system_log.close()
+        log.error("to the new one")
+        assert priority_and_text(again.recv(4096))[1] == "to the new one"
+    os.unlink(logs.SYSLOG)
+    log.error("to nobody")
+    assert messages.dropped == dropped + 1
+
+
+def test_a_system_log_that_takes_streams(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(logs, "SYSLOG", str(tmp_path / "dev-log"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(logs.SYSLOG)
+        listener.listen()
+        Messages("syslog", NOTICE).started()
+        log.error("text")
+        with listener.accept()[0] as connection:
+            assert connection.recv(4096).endswith(b": text\0")
 
 
 # -- rotation ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from nflowlevel.errors import ConfigError
-from nflowlevel.options import ConfigErrors, OptionDoc, Options, Value, as_text, convert, describe, printable
+from nflowlevel.options import (
+    ConfigErrors,
+    OptionDoc,
+    Options,
+    Port,
+    PortNumber,
+    PortOrNone,
+    Value,
+    as_text,
+    convert,
+    describe,
+    printable,
+)
 
 
 class Sample(Options, frozen=True, kw_only=True):
@@ -170,6 +182,32 @@ def test_several_types_are_tried_narrowest_first():
 def test_each_limit_is_checked_and_named(annotation: Any, text: str, allowed: str):
     assert refused(only(annotation), x=text) == [f"u.conf:11: [log1] NFLOG: x={text}: {allowed} allowed"]
     assert describe(only(annotation))[0].allowed == allowed
+
+
+class Ports(Options, frozen=True, kw_only=True):
+    peer: Annotated[Port, Meta(description="Where to.")] = "80"
+    usual: PortOrNone = ""
+    own: PortNumber = 0
+
+
+@pytest.mark.parametrize("text", ["1", "80", "0080", "59999", "64999", "65499", "65529", "65535", "http", "x11-1"])
+def test_ports(text: str):
+    ports = read(Ports, peer=text, usual=text, own="0")
+    assert (ports.peer, ports.usual, ports.own) == (text, text, 0)
+    assert read(Ports, usual="").usual == ""
+
+
+@pytest.mark.parametrize("text", ["0", "00", "65536", "65540", "65600", "70000", "99999", "-1", "8.0", "a b", "٣"])
+def test_what_is_no_port_is_refused(text: str):
+    assert refused(Ports, peer=text, usual=text) == [
+        f"u.conf:11: [log1] NFLOG: peer={text}: 1 to 65535 or the name of a service allowed",
+        f"u.conf:12: [log1] NFLOG: usual={text}: 1 to 65535, the name of a service or nothing allowed",
+    ]
+
+
+def test_a_port_that_has_to_be_there():
+    assert refused(Ports, peer="")
+    assert refused(Ports, own="http") == ["u.conf:11: [log1] NFLOG: own=http: not a whole number; 0 to 65535 allowed"]
 
 
 def test_names_that_python_reserves():

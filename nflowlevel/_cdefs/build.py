@@ -18,13 +18,14 @@ FRAGMENTS = (
     "nfacct.h",
     "record.h",
     "packet.h",
+    "capture.h",
     "counter.h",
     "render.h",
     "linux_bpf.h",
     "bpf.h",
     "../../bpf/prefilter.h",
 )
-SOURCES = ("packet.c", "counter.c", "render.c", "bpf.c")
+SOURCES = ("packet.c", "capture.c", "counter.c", "render.c", "bpf.c")
 
 ffibuilder = FFI()
 for fragment in FRAGMENTS:
@@ -47,6 +48,7 @@ ffibuilder.set_source(
     #include <libnetfilter_acct/libnetfilter_acct.h>
     #include "record.h"
     #include "packet.h"
+    #include "capture.h"
     #include "counter.h"
     #include "render.h"
     #include "bpf.h"

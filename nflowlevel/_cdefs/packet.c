@@ -459,7 +459,7 @@ static void attribute(struct nfl_record *r, const struct attribute *a, const uin
 			break;
 		r->oob_protocol = be16(a->value);
 		r->oob_hook = a->value[2];
-		r->valid |= BIT(PACKET_HDR);
+		r->valid |= BIT(PACKET_HDR) | BIT(HOOK);
 		break;
 	case NFULA_PAYLOAD:
 		r->raw_pkt = at;
@@ -539,22 +539,25 @@ static void attribute(struct nfl_record *r, const struct attribute *a, const uin
 	}
 }
 
-/* One packet message of `length` bytes (nlmsghdr and nfgenmsg included); false when it is malformed. */
-static bool packet(struct nfl_record *r, uint8_t label, const uint8_t *data, const uint8_t *message, uint32_t length)
+void nfl_record_begin(struct nfl_record *r, uint8_t label, uint8_t family)
 {
-	struct attributes all = { .p = message + NFL_MESSAGE_MIN, .left = length - NFL_MESSAGE_MIN };
+	memset(r, 0, sizeof(*r));
+	r->valid = BIT(ALWAYS);
+	r->oob_family = family;
+	r->raw_label = label;
+	r->raw_pktcount = 1;
+}
+
+int nfl_record_attributes(struct nfl_record *r, const uint8_t *data, const uint8_t *attributes, uint32_t length)
+{
+	struct attributes all = { .p = attributes, .left = length };
 	struct attribute a;
 	uint16_t hwlen = 0;
 
-	memset(r, 0, sizeof(*r));
-	r->valid = BIT(ALWAYS);
-	r->oob_family = message[NLMSG_HDRLEN];
-	r->raw_label = label;
-	r->raw_pktcount = 1;
 	while (next(&all, &a))
 		attribute(r, &a, data, &hwlen);
 	if (all.broken)
-		return false;
+		return 0;
 
 	if (r->raw_mac_len > hwlen)
 		r->raw_mac_len = hwlen;
@@ -562,9 +565,23 @@ static bool packet(struct nfl_record *r, uint8_t label, const uint8_t *data, con
 		r->valid |= BIT(HWHEADER);
 	else
 		r->raw_mac = r->raw_type = 0;
+	return 1;
+}
+
+void nfl_record_headers(struct nfl_record *r, const uint8_t *data)
+{
 	link_layer(r, data);
 	if (r->valid & BIT(PAYLOAD))
 		payload(r, data + r->raw_pkt);
+}
+
+/* One packet message of `length` bytes (nlmsghdr and nfgenmsg included); false when it is malformed. */
+static bool packet(struct nfl_record *r, uint8_t label, const uint8_t *data, const uint8_t *message, uint32_t length)
+{
+	nfl_record_begin(r, label, message[NLMSG_HDRLEN]);
+	if (!nfl_record_attributes(r, data, message + NFL_MESSAGE_MIN, length - NFL_MESSAGE_MIN))
+		return false;
+	nfl_record_headers(r, data);
 	return true;
 }
 

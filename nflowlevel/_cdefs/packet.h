@@ -9,7 +9,7 @@
 enum nfl_valid {
 	NFL_VALID_ALWAYS,
 	/* from the NFLOG message */
-	NFL_VALID_PACKET_HDR, NFL_VALID_PAYLOAD, NFL_VALID_PREFIX, NFL_VALID_INDEV, NFL_VALID_OUTDEV,
+	NFL_VALID_PACKET_HDR, NFL_VALID_HOOK, NFL_VALID_PAYLOAD, NFL_VALID_PREFIX, NFL_VALID_INDEV, NFL_VALID_OUTDEV,
 	NFL_VALID_PHYSINDEV, NFL_VALID_PHYSOUTDEV, NFL_VALID_HWHEADER, NFL_VALID_HWADDR, NFL_VALID_SEQ,
 	NFL_VALID_SEQ_GLOBAL, NFL_VALID_UID, NFL_VALID_GID, NFL_VALID_L2HDR, NFL_VALID_CT, NFL_VALID_VLAN,
 	NFL_VALID_KERNEL_TIME,
@@ -80,6 +80,12 @@ struct nfl_receiver {
 	uint64_t valid_any, valid_all;	/* nfl_record.valid of the last receive's records, joined by or and by and */
 	uint64_t received, gap, overrun, truncated, malformed, foreign, datagrams, bytes;
 };
+
+/* The parts of that, for sources other than the kernel: begin a record; take in attributes (0 when one does not fit), which
+ * may be left out; then read the headers of what was filled in: link layer, and the packet at data + raw_pkt by oob_family. */
+void nfl_record_begin(struct nfl_record *r, uint8_t label, uint8_t family);
+int nfl_record_attributes(struct nfl_record *r, const uint8_t *data, const uint8_t *attributes, uint32_t length);
+void nfl_record_headers(struct nfl_record *r, const uint8_t *data);
 
 /* Decode the netlink datagram data[at, at + length) into at most `room` records; the number of records.
  * `now_sec`, `now_usec`: time of packets the kernel did not stamp. */

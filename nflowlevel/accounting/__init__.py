@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The kernel's accounting objects."""
+"""The kernel's accounting objects: read, change and save them."""

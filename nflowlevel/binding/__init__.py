@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Objects that own kernel handles: netlink sockets, receive buffers, namespaces. Nothing here is policy."""
+"""Objects that own kernel handles and receive buffers: sockets, namespaces, maps. No policy."""

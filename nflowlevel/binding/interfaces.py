@@ -2,7 +2,7 @@
 """Names of network interfaces by index, following renames and removals; rtnetlink(7).
 
 A dump at the start, then RTM_NEWLINK and RTM_DELLINK as they happen; when the kernel could not deliver them (ENOBUFS),
-a new dump. It reads the two fields it needs itself, through libmnl: importing pyroute2 for them costs more memory than
+a new dump. It reads the two fields it needs itself: importing pyroute2 for them costs more memory than
 the whole daemon is allowed (docs/architecture.md, "Interface names").
 """
 
@@ -13,19 +13,19 @@ import os
 import select
 import struct
 
+from nflowlevel.binding import messages
 from nflowlevel.binding._lib import CData, ffi, lib
+from nflowlevel.binding.messages import attributes, message
 from nflowlevel.binding.netlink import NetlinkSocket
+from nflowlevel.binding.numbers import FAMILIES
 from nflowlevel.errors import KernelError
 
-# linux/rtnetlink.h, linux/if_link.h, linux/netlink.h
+# linux/rtnetlink.h, linux/if_link.h
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTMGRP_LINK = 1
 _IFLA_IFNAME = 3
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_AF_BRIDGE = 7
-_HEADER = struct.Struct("=IHHII")
+#: `struct ifinfomsg`: family, type, index, flags, change mask.
 _IFINFO = struct.Struct("=BxHiII")
-_ATTRIBUTE = struct.Struct("=HH")
 
 _ANSWER_SECS = 2.0
 _BUFFER_BYTES = 1 << 16
@@ -84,14 +84,10 @@ class Links:
 
     def _dump(self) -> None:
         self._sequence += 1
-        request = lib.mnl_nlmsg_put_header(self._buffer)
-        request.nlmsg_type = _RTM_GETLINK
-        request.nlmsg_flags = lib.NLM_F_REQUEST | lib.NLM_F_DUMP
-        request.nlmsg_seq = self._sequence
-        lib.mnl_nlmsg_put_extra_header(request, _IFINFO.size)
+        request = message(_RTM_GETLINK, messages.REQUEST | messages.DUMP, self._sequence, bytes(_IFINFO.size))
         self._names = {}
         self._lost = False
-        self._socket.send(request)
+        self._socket.write(request, "list the network interfaces")
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         done = False
@@ -116,33 +112,22 @@ class Links:
 
     def _apply(self, data: bytes) -> bool:
         """Take in the messages of a datagram; True when it ends the running dump."""
-        done, at = False, 0
-        while len(data) - at >= _HEADER.size:
-            length, kind, _, sequence, _ = _HEADER.unpack_from(data, at)
-            if not _HEADER.size <= length <= len(data) - at:
-                break
-            if kind in (_NLMSG_DONE, _NLMSG_ERROR):
+        done = False
+        for kind, _, sequence, body in messages.read(data):
+            if kind in (messages.DONE, messages.ERROR):
                 done |= sequence == self._sequence
             elif kind in (_RTM_NEWLINK, _RTM_DELLINK):
-                self._link(kind, data[at + _HEADER.size : at + length])
-            at += (length + 3) & ~3
+                self._link(kind, body)
         return done
 
-    def _link(self, kind: int, message: bytes) -> None:
-        family, _, index, _, _ = _IFINFO.unpack_from(message)
+    def _link(self, kind: int, body: bytes) -> None:
+        family, _, index, _, _ = _IFINFO.unpack_from(body)
         if kind == _RTM_DELLINK:
             # The bridge says "deleted" of a port that only leaves it (AF_BRIDGE); the interface lives on.
-            if family != _AF_BRIDGE:
+            if family != FAMILIES["bridge"]:
                 self._names.pop(index, None)
-            return
-        at = _IFINFO.size
-        while len(message) - at >= _ATTRIBUTE.size:
-            length, attribute = _ATTRIBUTE.unpack_from(message, at)
-            if not _ATTRIBUTE.size <= length <= len(message) - at:
-                return
-            if attribute == _IFLA_IFNAME:
-                self._names[index] = os.fsdecode(message[at + _ATTRIBUTE.size : at + length].rstrip(b"\0"))
-            at += (length + 3) & ~3
+        elif name := attributes(body, _IFINFO.size).get(_IFLA_IFNAME):
+            self._names[index] = os.fsdecode(name.rstrip(b"\0"))
 
     def close(self) -> None:
         """Close the socket; may be called again."""

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
+from collections.abc import Iterator
 from types import TracebackType
 
 from nflowlevel.binding._lib import CData, ffi, lib
+from nflowlevel.binding.messages import Message, read
 from nflowlevel.binding.netns import entered
 from nflowlevel.errors import KernelError
 
@@ -16,6 +19,8 @@ _SO_RCVBUFFORCE = 33
 _SO_MEMINFO = 55
 _MEMINFO_WORDS = 9
 _SK_MEMINFO_DROPS = 8
+#: What one read takes; the kernel fills it by at most 32 KiB a datagram of a dump.
+_READ_BYTES = 64 << 10
 
 
 class NetlinkSocket:
@@ -59,6 +64,24 @@ class NetlinkSocket:
         """Send one netlink message (`struct nlmsghdr *`)."""
         if lib.mnl_socket_sendto(self.handle, message, message.nlmsg_len) < 0:
             raise KernelError("send a netlink request", ffi.errno)
+
+    def write(self, requests: bytes, tried: str) -> None:
+        """Send messages made by messages.py; KernelError says what was tried."""
+        try:
+            os.write(self.fileno(), requests)
+        except OSError as error:
+            raise KernelError(tried, error.errno or 0) from None
+
+    def answers(self, tried: str) -> Iterator[Message]:
+        """Yield the messages that wait; the answers of netfilter are there when a send returns."""
+        while True:
+            try:
+                datagram = os.read(self.fileno(), _READ_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise KernelError(tried, error.errno or 0) from None
+            yield from read(datagram)
 
     @property
     def receive_buffer(self) -> int:

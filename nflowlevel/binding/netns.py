@@ -1,19 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Network namespaces: run a few calls of this thread in another one (setns(2), ip-netns(8))."""
+"""Network namespaces: run a few calls of this thread in another one, or in each (setns(2), ip-netns(8))."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.errors import KernelError
 
+Answer = TypeVar("Answer")
+
+#: How `everywhere` and `elsewhere` call the namespace this process is in.
+OWN = "(own)"
+_NAMED = "/run/netns"
+_OF_THREAD = "/proc/thread-self/ns/net"
+
 
 def path_of(netns: str) -> str:
     """Return the path of a namespace given by name (`ip netns add NAME`) or by path (`/proc/PID/ns/net`)."""
-    return netns if "/" in netns else f"/run/netns/{netns}"
+    return netns if "/" in netns else f"{_NAMED}/{netns}"
 
 
 @contextmanager
@@ -32,7 +41,7 @@ def entered(netns: str | None) -> Iterator[None]:
         raise KernelError(
             f"enter network namespace {netns} ({path})", error.errno or 0, "list them with: ip netns"
         ) from None
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    home = os.open(_OF_THREAD, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _setns(target, f"enter network namespace {netns}")
         try:
@@ -47,3 +56,43 @@ def entered(netns: str | None) -> Iterator[None]:
 def _setns(fd: int, tried: str) -> None:
     if lib.setns(fd, lib.CLONE_NEWNET):
         raise KernelError(tried, ffi.errno, "needs CAP_SYS_ADMIN")
+
+
+def everywhere(look: Callable[[str | None], Answer]) -> tuple[dict[str, Answer], list[str]]:
+    """Look at our own namespace and all of `ip netns`, each once; also return those that cannot be entered."""
+    return _look(look, set())
+
+
+def elsewhere(look: Callable[[str | None], Answer], netns: str | None) -> tuple[dict[str, Answer], list[str]]:
+    """Look everywhere but at `netns`."""
+    with entered(netns):
+        seen = {_identity(_OF_THREAD)}
+    return _look(look, seen)
+
+
+def _look(look: Callable[[str | None], Answer], seen: set[tuple[int, int]]) -> tuple[dict[str, Answer], list[str]]:
+    found: dict[str, Answer] = {}
+    closed: list[str] = []
+    for name in (None, *_named()):
+        try:
+            identity = _identity(path_of(name) if name else _OF_THREAD)
+            if identity not in seen:
+                found[name or OWN] = look(name)
+                seen.add(identity)
+        except OSError as error:
+            # One that has just been removed is not missed.
+            if error.errno != errno.ENOENT:
+                closed.append(name or OWN)
+    return found, closed
+
+
+def _named() -> list[str]:
+    try:
+        return sorted(os.listdir(_NAMED))
+    except OSError:
+        return []
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino

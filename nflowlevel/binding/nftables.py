@@ -12,13 +12,23 @@ of its own, which always has room.
 from __future__ import annotations
 
 import errno
-import os
-import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from nflowlevel.binding import messages
 from nflowlevel.binding._lib import lib
+from nflowlevel.binding.messages import (
+    GENERAL_BYTES,
+    Message,
+    attribute,
+    attributes,
+    errno_of,
+    general,
+    message,
+    number,
+)
 from nflowlevel.binding.netlink import NetlinkSocket
+from nflowlevel.binding.numbers import NFT_FAMILIES
 from nflowlevel.errors import KernelError, NotSupported
 
 # linux/netfilter/nfnetlink.h and linux/netfilter/nf_tables.h.
@@ -28,25 +38,12 @@ _OBJ_TABLE, _OBJ_NAME, _OBJ_TYPE, _OBJ_DATA = 1, 2, 3, 4
 _COUNTER, _QUOTA = 1, 2
 _COUNTER_BYTES, _COUNTER_PACKETS = 1, 2
 _QUOTA_BYTES, _QUOTA_CONSUMED = 1, 4
-# linux/netlink.h
-_ERROR, _DONE = 2, 3
-_DUMP_INTERRUPTED = 0x10
-_TYPE_MASK = 0x3FFF
 
-_HEADER = struct.Struct("=IHHII")
-_FAMILY = struct.Struct("=BBH")
-_ATTRIBUTE = struct.Struct("=HH")
-
-#: What one read takes; the kernel fills it by at most 32 KiB a datagram of a dump.
-_READ_BYTES = 64 << 10
 #: Objects zeroed by one send. The socket has to have room for all their answers: one that finds none is lost.
 _WINDOW = 64
 _SOCKET_BUFFER = 1 << 20
 #: A dump that the kernel calls inconsistent, because rules changed meanwhile, is made again.
 _ATTEMPTS = 5
-
-#: NFPROTO_*, as nft writes them.
-FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 
 
 class Identity(NamedTuple):
@@ -70,7 +67,7 @@ class NamedObject(NamedTuple):
     def path(self) -> str:
         """`family.table.name`; what is not UTF-8 in it becomes surrogates."""
         family, table, name, _ = self.identity
-        return f"{FAMILIES.get(family, family)}.{_text(table)}.{_text(name)}"
+        return f"{NFT_FAMILIES.get(family, family)}.{_text(table)}.{_text(name)}"
 
 
 class NamedObjects:
@@ -80,7 +77,6 @@ class NamedObjects:
         self._socket = NetlinkSocket(lib.NETLINK_NETFILTER, netns=netns)
         self._socket.connect_to_kernel()
         self._socket.set_receive_buffer(_SOCKET_BUFFER)
-        self._buffer = bytearray(_READ_BYTES)
         self._sequence = 0
         #: Zeroed in the kernel and not handed out yet: kept when a later request fails.
         self._taken: dict[Identity, tuple[int, int]] = {}
@@ -124,17 +120,17 @@ class NamedObjects:
 
     def _dump(self) -> tuple[list[NamedObject], bool]:
         """Return all objects, and whether nothing changed while they were listed."""
-        self._send([self._request(_GETOBJ, lib.NLM_F_REQUEST | lib.NLM_F_DUMP, 0)])
+        self._send([self._request(_GETOBJ, messages.DUMP, 0)])
         objects: list[NamedObject] = []
         consistent = True
         for type_, flags, sequence, body in self._messages():
             if sequence != self._sequence:
                 continue
-            consistent = consistent and not flags & _DUMP_INTERRUPTED
-            if type_ == _DONE:
+            consistent = consistent and not flags & messages.DUMP_INTERRUPTED
+            if type_ == messages.DONE:
                 return objects, consistent
-            if type_ == _ERROR:
-                _raise(_code(body))
+            if type_ == messages.ERROR:
+                _raise(errno_of(body))
             if found := _parse(body):
                 objects.append(found)
         raise KernelError("list nftables objects", errno.EIO, "the kernel's answer has no end")
@@ -145,18 +141,18 @@ class NamedObjects:
         asked: dict[int, NamedObject] = {}
         for each in objects:
             family, table, name, object_type = each.identity
-            attributes = _attribute(_OBJ_TABLE, table + b"\0") + _attribute(_OBJ_NAME, name + b"\0")
-            attributes += _attribute(_OBJ_TYPE, object_type.to_bytes(4, "big"))
-            requests.append(self._request(_GETOBJ_RESET, lib.NLM_F_REQUEST, family, attributes))
+            wanted = attribute(_OBJ_TABLE, table + b"\0") + attribute(_OBJ_NAME, name + b"\0")
+            wanted += number(_OBJ_TYPE, object_type)
+            requests.append(self._request(_GETOBJ_RESET, 0, family, wanted))
             asked[self._sequence] = each
         self._send(requests)
         for type_, _, sequence, body in self._messages():
             if sequence not in asked:
                 continue
-            if type_ == _ERROR and _code(body) != errno.ENOENT:
-                _raise(_code(body))
+            if type_ == messages.ERROR and errno_of(body) != errno.ENOENT:
+                _raise(errno_of(body))
             known = asked.pop(sequence)
-            self._keep(known if type_ == _ERROR else _parse(body) or known)
+            self._keep(known if type_ == messages.ERROR else _parse(body) or known)
             if not asked:
                 return
         raise KernelError("reset nftables counters", errno.ENOBUFS, f"{len(asked)} answers found no room")
@@ -165,60 +161,29 @@ class NamedObjects:
         packets, size = self._taken.get(counter.identity, (0, 0))
         self._taken[counter.identity] = packets + (counter.packets or 0), size + counter.bytes
 
-    def _request(self, type_: int, flags: int, family: int, attributes: bytes = b"") -> bytes:
+    def _request(self, type_: int, flags: int, family: int, wanted: bytes = b"") -> bytes:
         self._sequence += 1
-        length = _HEADER.size + _FAMILY.size + len(attributes)
-        header = _HEADER.pack(length, _SUBSYSTEM << 8 | type_, flags, self._sequence, 0)
-        return header + _FAMILY.pack(family, 0, 0) + attributes
+        body = general(family) + wanted
+        return message(_SUBSYSTEM << 8 | type_, messages.REQUEST | flags, self._sequence, body)
 
     def _send(self, requests: Iterable[bytes]) -> None:
-        try:
-            os.write(self._socket.fileno(), b"".join(requests))
-        except OSError as error:
-            raise KernelError("ask for nftables objects", error.errno or 0) from None
+        self._socket.write(b"".join(requests), "ask for nftables objects")
 
-    def _messages(self) -> Iterator[tuple[int, int, int, bytes]]:
-        """Yield (type, flags, sequence number, body) of the kernel's answers; they are there when a send returns."""
-        while True:
-            try:
-                size = os.readv(self._socket.fileno(), [self._buffer])
-            except BlockingIOError:
-                return
-            except OSError as error:
-                raise KernelError("read nftables objects", error.errno or 0) from None
-            datagram, at = bytes(memoryview(self._buffer)[:size]), 0
-            while at + _HEADER.size <= size:
-                length, type_, flags, sequence, _ = _HEADER.unpack_from(datagram, at)
-                yield type_, flags, sequence, datagram[at + _HEADER.size : at + length]
-                at += max(length + 3 & ~3, _HEADER.size)
+    def _messages(self) -> Iterator[Message]:
+        return self._socket.answers("read nftables objects")
 
 
 def _parse(body: bytes) -> NamedObject | None:
     """Return the object of a message; None where it is neither counter nor quota."""
-    attributes = _attributes(body, _FAMILY.size)
-    type_ = _number(attributes.get(_OBJ_TYPE, b""))
-    data = _attributes(attributes.get(_OBJ_DATA, b""))
-    identity = Identity(body[0], attributes[_OBJ_TABLE][:-1], attributes[_OBJ_NAME][:-1], type_)
+    about = attributes(body, GENERAL_BYTES)
+    type_ = _number(about.get(_OBJ_TYPE, b""))
+    data = attributes(about.get(_OBJ_DATA, b""))
+    identity = Identity(body[0], about[_OBJ_TABLE][:-1], about[_OBJ_NAME][:-1], type_)
     if type_ == _COUNTER:
         return NamedObject(identity, _number(data[_COUNTER_PACKETS]), _number(data[_COUNTER_BYTES]), None)
     if type_ == _QUOTA:
         return NamedObject(identity, None, _number(data[_QUOTA_CONSUMED]), _number(data[_QUOTA_BYTES]))
     return None
-
-
-def _attributes(data: bytes, at: int = 0) -> dict[int, bytes]:
-    found = {}
-    end = len(data) - 3
-    unpack = _ATTRIBUTE.unpack_from
-    while at < end:
-        length, type_ = unpack(data, at)
-        found[type_ & _TYPE_MASK] = data[at + 4 : at + length]
-        at += (length + 3 & ~3) or 4
-    return found
-
-
-def _attribute(type_: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(4 + len(value), type_) + value + bytes(-len(value) % 4)
 
 
 def _number(value: bytes) -> int:
@@ -227,11 +192,6 @@ def _number(value: bytes) -> int:
 
 def _text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
-
-
-def _code(body: bytes) -> int:
-    """Return the errno of an error message."""
-    return -int.from_bytes(body[:4], "little" if struct.pack("=H", 1)[0] else "big", signed=True)
 
 
 def _raise(code: int) -> None:

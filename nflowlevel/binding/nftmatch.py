@@ -13,16 +13,27 @@ a table without an owner, which anybody may change and flush (net/netfilter/nf_t
 from __future__ import annotations
 
 import errno
-import os
 import platform
 import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from nflowlevel.binding import procfs
+from nflowlevel.binding import messages, numbers, procfs
 from nflowlevel.binding._lib import lib
+from nflowlevel.binding.messages import (
+    GENERAL_BYTES,
+    attribute,
+    attributes,
+    errno_of,
+    general,
+    message,
+    nested,
+    number,
+    text,
+)
 from nflowlevel.binding.netlink import NetlinkSocket
 from nflowlevel.binding.netns import entered
+from nflowlevel.binding.numbers import FAMILIES, some
 from nflowlevel.errors import KernelError, NotSupported
 
 # linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h, linux/netfilter/nf_tables_compat.h.
@@ -40,28 +51,20 @@ _META_DREG, _META_KEY, _META_SREG, _META_MARK = 1, 2, 3, 3
 _BITWISE_SREG, _BITWISE_DREG, _BITWISE_LENGTH, _BITWISE_MASK, _BITWISE_XOR = 1, 2, 3, 4, 5
 _DATA_VALUE, _REGISTER = 1, 1
 _OWNER, _PERSIST = 0x2, 0x4
-# linux/netlink.h
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_REQUEST, _ACK, _EXCLUSIVE, _CREATE, _APPEND, _DUMP = 0x1, 0x4, 0x200, 0x400, 0x800, 0x300
-_TYPE_MASK = 0x3FFF
-_NESTED = 0x8000
+_NEW = messages.CREATE | messages.EXCLUSIVE
 
 #: `struct xt_bpf_info_v1`: mode, number of instructions, descriptor, 512 bytes of instructions or path, a pointer.
 _BPF_INFO = struct.Struct("=HHi512x8x")
 _BPF_BY_DESCRIPTOR = 2
 _MATCH = b"bpf"
 
-_HEADER = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
-#: `struct nfgenmsg`: family, version, and what the message is about; a batch names its subsystem there.
-_OF_INET = bytes((1, 0, 0, 0))
-_OF_NFTABLES = bytes((0, 0, 0, _SUBSYSTEM))
-_READ_BYTES = 64 << 10
+_OF_INET = general(FAMILIES["inet"])
+_OF_NFTABLES = general(FAMILIES["unspec"], _SUBSYSTEM)
 #: How nft and iptables keep a comment: type 0, length, text with its final zero (libnftnl/udata.h).
 _COMMENT_BYTES = 250
 
-#: Netfilter's numbers of the hooks (linux/netfilter.h); also the names of the chains.
-HOOKS = {"input": 1, "forward": 2, "output": 3}
+#: Where a packet may be asked about; also the names of the chains.
+HOOKS = some(numbers.HOOKS, "input", "forward", "output")
 #: Our tables are known by the comment they carry; the prefilter's name follows.
 COMMENT = "nflowlevel prefilter "
 
@@ -131,7 +134,7 @@ class MatchTable:
             raise KernelError(f"make nftables table inet {self.name}", errno.EEXIST, hint)
         return self._channel.is_free(old, "make")
 
-    def _create(self, prefilter: str, parts: list[_Message], *, replace: bool, flags: Iterable[int]) -> None:
+    def _create(self, prefilter: str, parts: list[_Part], *, replace: bool, flags: Iterable[int]) -> None:
         """Make the table with the first of these flags that the kernel knows."""
         removal = [_delete(self.name)] if replace else []
         for each in flags:
@@ -199,7 +202,7 @@ def remove(name: str, netns: str | None = None) -> bool:
 # -- messages ---------------------------------------------------------------------------------------------------------
 
 
-class _Message(NamedTuple):
+class _Part(NamedTuple):
     """A part of a batch, and what it is for."""
 
     purpose: str
@@ -217,78 +220,64 @@ class _Refused(Exception):
         self.purpose, self.part, self.errno = purpose, part, errno
 
 
-def _table(name: str, prefilter: str, flags: int) -> _Message:
-    attributes = _text(_TABLE_NAME, name) + _number(_TABLE_FLAGS, flags)
-    attributes += _attribute(_TABLE_USERDATA, _comment(COMMENT + prefilter))
-    return _Message(f"make nftables table inet {name}", _NEWTABLE, _CREATE | _EXCLUSIVE, attributes)
+def _table(name: str, prefilter: str, flags: int) -> _Part:
+    attributes = text(_TABLE_NAME, name) + number(_TABLE_FLAGS, flags)
+    attributes += attribute(_TABLE_USERDATA, _comment(COMMENT + prefilter))
+    return _Part(f"make nftables table inet {name}", _NEWTABLE, _NEW, attributes)
 
 
-def _delete(name: str) -> _Message:
-    return _Message(f"remove nftables table inet {name}", _DELTABLE, attributes=_text(_TABLE_NAME, name))
+def _delete(name: str) -> _Part:
+    return _Part(f"remove nftables table inet {name}", _DELTABLE, attributes=text(_TABLE_NAME, name))
 
 
-def _chain(table: str, hook: str, priority: int) -> _Message:
-    place = _number(_HOOK_NUMBER, HOOKS[hook]) + _number(_HOOK_PRIORITY, priority & 0xFFFFFFFF)
-    attributes = _text(_CHAIN_TABLE, table) + _text(_CHAIN_NAME, hook)
-    attributes += _nested(_CHAIN_HOOK, place) + _text(_CHAIN_TYPE, "filter")
-    return _Message(f"hook nftables table inet {table} into {hook}", _NEWCHAIN, _CREATE | _EXCLUSIVE, attributes)
+def _chain(table: str, hook: str, priority: int) -> _Part:
+    place = number(_HOOK_NUMBER, HOOKS[hook]) + number(_HOOK_PRIORITY, priority & 0xFFFFFFFF)
+    attributes = text(_CHAIN_TABLE, table) + text(_CHAIN_NAME, hook)
+    attributes += nested(_CHAIN_HOOK, place) + text(_CHAIN_TYPE, "filter")
+    return _Part(f"hook nftables table inet {table} into {hook}", _NEWCHAIN, _NEW, attributes)
 
 
-def _rule(table: str, chain: str, program: int, then: Log | Mark) -> _Message:
+def _rule(table: str, chain: str, program: int, then: Log | Mark) -> _Part:
     info = _BPF_INFO.pack(_BPF_BY_DESCRIPTOR, 0, program)
-    match = _attribute(_MATCH_NAME, _MATCH + b"\0") + _number(_MATCH_REVISION, 1) + _attribute(_MATCH_INFO, info)
+    match = attribute(_MATCH_NAME, _MATCH + b"\0") + number(_MATCH_REVISION, 1) + attribute(_MATCH_INFO, info)
     expressions = [_expression("match", match), _expression("counter", b"")]
     expressions += [_log(then)] if isinstance(then, Log) else _set_mark(then)
-    attributes = _text(_RULE_TABLE, table) + _text(_RULE_CHAIN, chain)
-    attributes += _nested(_RULE_EXPRESSIONS, b"".join(expressions))
-    return _Message(f"put the rule into chain {chain} of nftables table inet {table}", _NEWRULE, _CREATE, attributes)
+    attributes = text(_RULE_TABLE, table) + text(_RULE_CHAIN, chain)
+    attributes += nested(_RULE_EXPRESSIONS, b"".join(expressions))
+    return _Part(
+        f"put the rule into chain {chain} of nftables table inet {table}", _NEWRULE, messages.CREATE, attributes
+    )
 
 
 def _log(log: Log) -> bytes:
-    data = _attribute(_LOG_GROUP, log.group.to_bytes(2, "big"))
+    data = attribute(_LOG_GROUP, log.group.to_bytes(2, "big"))
     if log.prefix:
-        data += _text(_LOG_PREFIX, log.prefix)
+        data += text(_LOG_PREFIX, log.prefix)
     if log.snaplen:
-        data += _number(_LOG_SNAPLEN, log.snaplen)
+        data += number(_LOG_SNAPLEN, log.snaplen)
     if log.queue_threshold:
-        data += _attribute(_LOG_QTHRESHOLD, log.queue_threshold.to_bytes(2, "big"))
+        data += attribute(_LOG_QTHRESHOLD, log.queue_threshold.to_bytes(2, "big"))
     return _expression("log", data)
 
 
 def _set_mark(mark: Mark) -> list[bytes]:
     """mark = (mark & ~mask) ^ bits; the registers hold it in the machine's byte order."""
     keep, bits = (struct.pack("=I", value & 0xFFFFFFFF) for value in (~mark.mask, mark.mark))
-    load = _number(_META_KEY, _META_MARK) + _number(_META_DREG, _REGISTER)
-    change = _number(_BITWISE_SREG, _REGISTER) + _number(_BITWISE_DREG, _REGISTER) + _number(_BITWISE_LENGTH, 4)
-    change += _nested(_BITWISE_MASK, _attribute(_DATA_VALUE, keep))
-    change += _nested(_BITWISE_XOR, _attribute(_DATA_VALUE, bits))
-    store = _number(_META_KEY, _META_MARK) + _number(_META_SREG, _REGISTER)
+    load = number(_META_KEY, _META_MARK) + number(_META_DREG, _REGISTER)
+    change = number(_BITWISE_SREG, _REGISTER) + number(_BITWISE_DREG, _REGISTER) + number(_BITWISE_LENGTH, 4)
+    change += nested(_BITWISE_MASK, attribute(_DATA_VALUE, keep))
+    change += nested(_BITWISE_XOR, attribute(_DATA_VALUE, bits))
+    store = number(_META_KEY, _META_MARK) + number(_META_SREG, _REGISTER)
     return [_expression("meta", load), _expression("bitwise", change), _expression("meta", store)]
 
 
 def _expression(name: str, data: bytes) -> bytes:
-    return _nested(_LIST_ELEMENT, _text(_EXPRESSION_NAME, name) + _nested(_EXPRESSION_DATA, data))
+    return nested(_LIST_ELEMENT, text(_EXPRESSION_NAME, name) + nested(_EXPRESSION_DATA, data))
 
 
 def _comment(text: str) -> bytes:
     data = text.encode()[:_COMMENT_BYTES] + b"\0"
     return bytes((0, len(data))) + data
-
-
-def _attribute(type_: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(4 + len(value), type_) + value + bytes(-len(value) % 4)
-
-
-def _nested(type_: int, value: bytes) -> bytes:
-    return _attribute(type_ | _NESTED, value)
-
-
-def _text(type_: int, value: str) -> bytes:
-    return _attribute(type_, value.encode() + b"\0")
-
-
-def _number(type_: int, value: int) -> bytes:
-    return _attribute(type_, value.to_bytes(4, "big"))
 
 
 # -- the kernel's answers ---------------------------------------------------------------------------------------------
@@ -304,45 +293,45 @@ class _Channel:
         self._sequence = 0
         self.closed = False
 
-    def commit(self, messages: list[_Message]) -> None:
+    def commit(self, parts: list[_Part]) -> None:
         """Send a batch; _Refused tells the first thing the kernel did not want, and then nothing of it is done."""
-        begin, end = (_Message("change nftables", type_, resource=_OF_NFTABLES) for type_ in (_BATCH_BEGIN, _BATCH_END))
-        batch = [begin, *messages[:-1], messages[-1]._replace(flags=messages[-1].flags | _ACK), end]
+        begin, end = (_Part("change nftables", type_, resource=_OF_NFTABLES) for type_ in (_BATCH_BEGIN, _BATCH_END))
+        batch = [begin, *parts[:-1], parts[-1]._replace(flags=parts[-1].flags | messages.ACK), end]
         first = self._sequence + 1
         self._send(b"".join(map(self._packed, batch)))
         answered = False
-        for type_, sequence, body in self._answers():
-            if type_ == _NLMSG_ERROR and 0 <= sequence - first < len(batch):
+        for type_, _, sequence, body in self._answers():
+            if type_ == messages.ERROR and 0 <= sequence - first < len(batch):
                 part = batch[sequence - first]
                 answered = True
-                if code := _code(body):
+                if code := errno_of(body):
                     raise _Refused(part.purpose, part.type, code)
         if not answered:
-            raise KernelError(messages[-1].purpose, errno.EIO, "the kernel did not answer")
+            raise KernelError(parts[-1].purpose, errno.EIO, "the kernel did not answer")
 
     def find(self, name: str) -> tuple[Table | None, bool]:
         """Return a table of the inet family, and whether it is ours."""
-        self._ask(0, _text(_TABLE_NAME, name))
-        for type_, sequence, body in self._answers():
+        self._ask(0, text(_TABLE_NAME, name))
+        for type_, _, sequence, body in self._answers():
             if sequence != self._sequence:
                 continue
-            if type_ != _NLMSG_ERROR:
+            if type_ != messages.ERROR:
                 return _parse(body)
-            if _code(body) not in (0, errno.ENOENT):
-                raise self.explained(_Refused(f"look nftables table inet {name} up", _GETTABLE, _code(body)))
+            if errno_of(body) not in (0, errno.ENOENT):
+                raise self.explained(_Refused(f"look nftables table inet {name} up", _GETTABLE, errno_of(body)))
         return None, False
 
     def tables(self) -> list[Table]:
         """Return those of ours."""
-        self._ask(_DUMP, b"")
+        self._ask(messages.DUMP, b"")
         found = []
-        for type_, sequence, body in self._answers():
+        for type_, _, sequence, body in self._answers():
             if sequence != self._sequence:
                 continue
-            if type_ == _NLMSG_DONE:
+            if type_ == messages.DONE:
                 break
-            if type_ == _NLMSG_ERROR:
-                raise self.explained(_Refused("list nftables tables", _GETTABLE, _code(body)))
+            if type_ == messages.ERROR:
+                raise self.explained(_Refused("list nftables tables", _GETTABLE, errno_of(body)))
             table, ours = _parse(body)
             found += [table] if ours else []
         return found
@@ -385,54 +374,24 @@ class _Channel:
         self.close()
 
     def _ask(self, flags: int, attributes: bytes) -> None:
-        self._send(self._packed(_Message("look nftables tables up", _GETTABLE, flags, attributes)))
+        self._send(self._packed(_Part("look nftables tables up", _GETTABLE, flags, attributes)))
 
-    def _packed(self, message: _Message) -> bytes:
+    def _packed(self, part: _Part) -> bytes:
         self._sequence += 1
-        body = message.resource + message.attributes
-        flags = message.flags | _REQUEST
-        return _HEADER.pack(_HEADER.size + len(body), message.type, flags, self._sequence, 0) + body
+        body = part.resource + part.attributes
+        return message(part.type, part.flags | messages.REQUEST, self._sequence, body)
 
     def _send(self, data: bytes) -> None:
-        try:
-            os.write(self._socket.fileno(), data)
-        except OSError as error:
-            raise KernelError("send to nftables", error.errno or 0) from None
+        self._socket.write(data, "send to nftables")
 
-    def _answers(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield (type, sequence number, body) of the kernel's answers; they are there when a send returns."""
-        while True:
-            try:
-                data = os.read(self._socket.fileno(), _READ_BYTES)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                raise KernelError("read the answer of nftables", error.errno or 0) from None
-            at = 0
-            while at + _HEADER.size <= len(data):
-                length, type_, _, sequence, _ = _HEADER.unpack_from(data, at)
-                yield type_, sequence, data[at + _HEADER.size : at + length]
-                at += max(length + 3 & ~3, _HEADER.size)
+    def _answers(self) -> Iterator[messages.Message]:
+        return self._socket.answers("read the answer of nftables")
 
 
 def _parse(body: bytes) -> tuple[Table, bool]:
     """Return the table of a message, and whether its comment says that it is ours."""
-    found = _attributes(body[len(_OF_INET) :])
+    found = attributes(body, GENERAL_BYTES)
     owner = int.from_bytes(found.get(_TABLE_OWNER, b""), "big")
     name = found[_TABLE_NAME][:-1].decode("utf-8", "surrogateescape")
     comment = found.get(_TABLE_USERDATA, b"")[2:-1].decode("utf-8", "surrogateescape")
     return Table(name, comment.removeprefix(COMMENT), owner), comment.startswith(COMMENT)
-
-
-def _attributes(data: bytes) -> dict[int, bytes]:
-    found, at = {}, 0
-    while at + 4 <= len(data):
-        length, type_ = _ATTRIBUTE.unpack_from(data, at)
-        found[type_ & _TYPE_MASK] = data[at + 4 : at + length]
-        at += max(length + 3 & ~3, 4)
-    return found
-
-
-def _code(body: bytes) -> int:
-    """Return the errno of an error message; 0 is the kernel's yes."""
-    return -int(struct.unpack_from("=i", body)[0])

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Become an ordinary user and keep the one capability a reader of groups needs; capabilities(7)."""
+"""Become an ordinary user and keep the one capability that a reader of groups needs; capabilities(7).
+
+Capabilities belong to threads, not to processes. So a daemon that will drop its privileges calls `confine` before it
+starts any thread, and the threads that it starts are `Worker`s, which keep nothing.
+"""
 
 from __future__ import annotations
 
 import os
 import pwd
+import threading
+from collections.abc import Callable
 
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.errors import KernelError
@@ -14,7 +20,7 @@ def drop_to(user: pwd.struct_passwd) -> None:
     """Take the user's uid, gid and groups for good and keep CAP_NET_ADMIN, and nothing else.
 
     It is needed for larger socket buffers, for giving a group up in order, and for taking it again. Only the calling
-    thread keeps it. KernelError where the kernel refuses.
+    thread keeps it; a `Worker` that it starts later gives it up. KernelError where the kernel refuses.
     """
     try:
         _call(lib.prctl(lib.PR_SET_KEEPCAPS, 1, 0, 0, 0))
@@ -25,6 +31,37 @@ def drop_to(user: pwd.struct_passwd) -> None:
         _call(lib.prctl(lib.PR_SET_KEEPCAPS, 0, 0, 0, 0))
     except OSError as error:
         raise KernelError(f"become user {user.pw_name}", error.errno or 0, "start as root, or as that user") from None
+
+
+def confine(user: pwd.struct_passwd) -> None:
+    """Make sure that no program that this process executes can gain privileges: no capability and no other user.
+
+    This holds for the calling thread and for the threads that it starts afterwards. `user` is who
+    `drop_to` is to make of it. KernelError where the kernel refuses.
+    """
+    try:
+        _call(lib.prctl(lib.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        capability = 0
+        # EINVAL: the kernel knows no capability of that number, nor any above it.
+        while (held := lib.prctl(lib.PR_CAPBSET_READ, capability, 0, 0, 0)) >= 0:
+            if held:
+                _call(lib.prctl(lib.PR_CAPBSET_DROP, capability, 0, 0, 0))
+            capability += 1
+    except OSError as error:
+        raise KernelError(f"become user {user.pw_name}", error.errno or 0, "start as root, or as that user") from None
+
+
+class Worker(threading.Thread):
+    """A daemon thread without capabilities, unless it is root's: it talks to files and peers, and needs none."""
+
+    def __init__(self, target: Callable[..., object], name: str | None = None, args: tuple[object, ...] = ()) -> None:
+        super().__init__(target=target, name=name, args=args, daemon=True)
+
+    def run(self) -> None:
+        """Give up what the thread inherited, then do its work."""
+        if os.geteuid():
+            _keep(0)
+        super().run()
 
 
 def _keep(capabilities: int) -> None:

@@ -16,11 +16,10 @@ from nflowlevel.daemon.prefilters import wanted
 from nflowlevel.doctor import census
 from nflowlevel.doctor import groups as diagnosis
 from nflowlevel.doctor.facts import Facts, gather, other_namespaces
-from nflowlevel.doctor.groups import Finding
-from nflowlevel.doctor.targets import check_target
 from nflowlevel.errors import ConfigError, KernelError
 from nflowlevel.inputs.nflog import NFLOGOptions
 from nflowlevel.options import ConfigErrors
+from nflowlevel.plugin.contract import Finding
 from nflowlevel.stacks.config import parse
 from nflowlevel.stacks.stack import Stack, build
 
@@ -76,7 +75,7 @@ def _examine(group: int | None, config: str | None, netns: str | None) -> Iterat
         yield Finding("problem", f"{config}: no stack reads group {group}", f"set group={group} in a section of NFLOG")
     outputs = {stack.output.instance: stack.output for stack in stacks}
     for instance, output in outputs.items():
-        yield from check_target(instance, output.options)
+        yield from (finding._replace(text=f"[{instance}] {finding.text}") for finding in output.examine())
     yield from census.check(netns, prefilters)
 
 

@@ -7,6 +7,7 @@ import argparse
 import json
 from collections.abc import Callable
 
+from nflowlevel.binding.numbers import FAMILIES
 from nflowlevel.errors import KernelError, NflowError
 from nflowlevel.firewall import nf_log
 
@@ -20,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="action", metavar="ACTION")
     _add(commands, "list", _list, "show families, back ends and switches (the default)")
     setting = _add(commands, "set", _set, "choose the back end of a family")
-    setting.add_argument("family", help=f"{', '.join(nf_log.FAMILIES)}, or a number")
+    setting.add_argument("family", help=f"{', '.join(FAMILIES)}, or a number")
     setting.add_argument("backend", help="nfnetlink_log (group 0), nf_log_ipv4 and its like (kernel log), or NONE")
     invalid = _add(commands, "invalid", _invalid, "show or set whose invalid packets conntrack logs")
     invalid.add_argument("protocol", nargs="?", help=f"off, all, {', '.join(nf_log.PROTOCOLS)}, or a number")

@@ -21,7 +21,9 @@ from nflowlevel.plugin.tables import SQLOutput
 from nflowlevel.records.keys import CATALOGUE
 from nflowlevel.spool.sink import Moved, Refused, Unavailable
 from nflowlevel.sql.check import Comparison, compare, statements
-from nflowlevel.sql.database import Column, Database, Members, match, schema, statement
+from nflowlevel.sql.columns import Column, Members, match
+from nflowlevel.sql.database import Database, schema
+from nflowlevel.sql.options import statement
 from nflowlevel.stacks.config import parse
 from nflowlevel.stacks.registry import find_plugin
 from nflowlevel.stacks.stack import build

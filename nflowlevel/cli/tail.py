@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from nflowlevel.binding.numbers import FAMILIES, HOOKS, PROTOCOLS
 from nflowlevel.outputs.json import JSON
 from nflowlevel.readers.group import Group, open_group
 from nflowlevel.records.batch import Batch
@@ -17,13 +18,12 @@ from nflowlevel.records.packet import Packet
 from nflowlevel.stacks.config import parse_text
 from nflowlevel.stacks.stack import build
 
-_HOOKS = {0: "prerouting", 1: "input", 2: "forward", 3: "output", 4: "postrouting"}
-_PROTOCOLS = {
-    1: "ICMP", 2: "IGMP", 6: "TCP", 17: "UDP", 47: "GRE",
-    50: "ESP", 51: "AH", 58: "ICMPv6", 132: "SCTP", 136: "UDPLite",
-}  # fmt: skip
+_HOOKS = {number: name for name, number in HOOKS.items()}
+#: Those that are not just written in capitals.
+_SPELT = {"icmpv6": "ICMPv6", "udplite": "UDPLite"}
+_PROTOCOLS = {number: _SPELT.get(name, name.upper()) for name, number in PROTOCOLS.items()}
 _FLAGS = ("syn", "ack", "fin", "rst", "psh", "urg")
-_IP_FAMILIES = (2, 10)
+_IP_FAMILIES = (FAMILIES["ipv4"], FAMILIES["ipv6"])
 
 _JSON_STACK = """
 [global]

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The daemon in ulogd's place."""
+"""The daemon that replaces ulogd: start, receive loop, signals, service manager."""

@@ -3,7 +3,8 @@
 
 Nothing in it waits for a target: the kernel cannot wait. A source whose traffic is dense is read at intervals rather
 than at each datagram (its socket buffer holds what comes), so that a wake-up costs little per packet; the others are
-not held up by that, as its descriptor just keeps silent meanwhile. What a plugin raises is reported and harms no other.
+not held up by that, as its descriptor just keeps silent meanwhile. What was recorded earlier, such as a file, can wait:
+it is read no faster than it is delivered. What a plugin raises is reported and harms no other.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ _ROUNDS = 8
 
 #: A source that fails is not asked again at once, or it would take the whole processor.
 _FAULT_PAUSE_SECS = 0.5
+
+#: While something waits for outputs they are looked at this often.
+_LOOK_SECS = 0.01
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
 
@@ -143,16 +147,25 @@ class Loop:
                 else:
                     self._read(self._readers[fd])
             self._on_deadlines(time.monotonic())
+            if self._inputs_ended() and not any(stack.output.stats.pending for stack in self.stacks):
+                log.log(NOTICE, "all inputs have come to their end: stopping")
+                break
         self._finish()
+
+    def _inputs_ended(self) -> bool:
+        """Whether nothing will ever come again, to any stack."""
+        return bool(self._readers) and not self._restart_at and all(source.input.ended for source in self._sources())
 
     def _read(self, reader: _Reader) -> None:
         source = reader.source
         input_ = source.input
         try:
             for _ in range(_ROUNDS):
-                if not source.receive() or not input_.more:
+                if source.must_wait or not source.receive() or not input_.more:
                     break
             pause, again = input_.pause, input_.more
+            if again and source.must_wait:
+                pause = _LOOK_SECS
         except Exception as error:
             self._failed(input_, error)
             pause, again = _FAULT_PAUSE_SECS, True
@@ -169,6 +182,8 @@ class Loop:
         deadlines = [*self._due, *self._restart_at.values()]
         deadlines += [at for stack in self.stacks if stack.is_open and (at := stack.output.deadline) is not None]
         deadlines += [at for reader in self._readers.values() if (at := reader.due) is not None]
+        if self._inputs_ended():
+            deadlines.append(time.monotonic() + _LOOK_SECS)
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def _on_deadlines(self, now: float) -> None:

@@ -252,9 +252,13 @@ def _serve(
         notifier=notifier,
         status_secs=status_secs,
         reopen_log=messages.reopen,
-        also=prefilters.status if prefilters else tuple,
+        also=lambda: (*(prefilters.status() if prefilters else ()), *messages.status()),
     )
     try:
+        if options.uid:
+            from nflowlevel.binding.privileges import confine
+
+            confine(options.uid)
         # Before anything is bound: from then on a signal must find its handler.
         loop.install_signals()
         if not loop.start():

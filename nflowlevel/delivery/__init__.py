@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where bytes go: files, peers, an HTTP page."""
+"""Bytes on their way out: to files, sockets and HTTP clients."""

@@ -19,6 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Literal
 
+from nflowlevel.delivery.backoff import Backoff
 from nflowlevel.delivery.connection import DatagramLink, Link, StreamLink
 from nflowlevel.delivery.framing import LINES
 from nflowlevel.delivery.target import MAX_PENDING_BYTES, Backlog
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from nflowlevel.delivery.framing import Framing
     from nflowlevel.stats import OutputStats
 
-#: Pauses between attempts: the first, and the longest.
-_PAUSE_SECS = (0.1, 5.0)
+#: The longest pause between attempts.
+_LONGEST_PAUSE_SECS = 5.0
 #: A connection that lasted this long was a good one: the pauses start anew after it.
 _LASTED_SECS = 1.0
 _CONNECT_SECS = 5.0
@@ -142,7 +143,7 @@ class Peer:
     # Below: the thread
 
     def _run(self) -> None:
-        pause = _PAUSE_SECS[0]
+        backoff = Backoff(_LONGEST_PAUSE_SECS)
         while self._is_wanted():
             stopping = self._stop_at is not None
             began = time.monotonic()
@@ -153,9 +154,8 @@ class Peer:
             if stopping and not self._addresses:
                 break  # each address had one more chance
             if time.monotonic() - began > _LASTED_SECS:
-                pause = _PAUSE_SECS[0]
-            self._sleep(pause)
-            pause = min(pause * 2, _PAUSE_SECS[1])
+                backoff.reset()
+            self._sleep(backoff.pause())
         with self.stats.lock:
             os.close(self._wake_fd)
             self._wake_fd = -1

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Why nothing arrives."""
+"""Why no packets arrive: facts about the system, and what they mean."""

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Literal
 
 from nflowlevel.binding import bpf, bpffs, nftmatch
-from nflowlevel.doctor.facts import OWN, everywhere
-from nflowlevel.doctor.groups import Finding
+from nflowlevel.binding.netns import OWN, everywhere
 from nflowlevel.errors import KernelError, NotSupported
 from nflowlevel.firewall.ruleset import Unseen
+from nflowlevel.plugin.contract import Finding
 from nflowlevel.prefilter import pins, pinuse
 from nflowlevel.prefilter.conditions import PrefilterOptions
 from nflowlevel.prefilter.generation import shipped
@@ -100,6 +100,9 @@ def check(
         # Who may not look mostly has none; a configuration makes it worth a line.
         if configured:
             yield Finding("hint", f"what is pinned beneath {mount_point} cannot be seen", "run as root")
+        return
+    except KernelError as error:
+        yield Finding("problem", str(error))
         return
     if pinned or configured:
         yield from _check_machine(mount_point)

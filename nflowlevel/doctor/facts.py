@@ -3,24 +3,17 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from nflowlevel.binding import procfs
-from nflowlevel.binding.netns import entered
+from nflowlevel.binding.netns import elsewhere, entered
 from nflowlevel.errors import KernelError
 from nflowlevel.firewall import nf_log
 from nflowlevel.firewall.ruleset import Ruleset, read_rules
 
 Answer = TypeVar("Answer")
-
-#: How `other_namespaces` calls the one this process is in.
-OWN = "(own)"
-_NAMED = "/run/netns"
-_THREAD_NETNS = "/proc/thread-self/ns/net"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,39 +98,4 @@ def _or_none(question: Callable[[], Answer]) -> Answer | None:
 
 def other_namespaces(netns: str | None) -> tuple[dict[str, Facts], list[str]]:
     """Look at all namespaces of `ip netns`, and our own, but `netns`; also return those that cannot be entered."""
-    with entered(netns):
-        seen = {_identity(_THREAD_NETNS)}
-    return _look(gather, seen)
-
-
-def everywhere(look: Callable[[str | None], Answer]) -> tuple[dict[str, Answer], list[str]]:
-    """Look at our own namespace and all of `ip netns`, each once; also return those that cannot be entered."""
-    return _look(look, set())
-
-
-def _look(look: Callable[[str | None], Answer], seen: set[tuple[int, int]]) -> tuple[dict[str, Answer], list[str]]:
-    found: dict[str, Answer] = {}
-    closed: list[str] = []
-    for name in (None, *_named_namespaces()):
-        try:
-            identity = _identity(f"{_NAMED}/{name}" if name else _THREAD_NETNS)
-            if identity not in seen:
-                found[name or OWN] = look(name)
-                seen.add(identity)
-        except OSError as error:
-            # One that has just been removed is not missed.
-            if error.errno != errno.ENOENT:
-                closed.append(name or OWN)
-    return found, closed
-
-
-def _named_namespaces() -> list[str]:
-    try:
-        return sorted(os.listdir(_NAMED))
-    except OSError:
-        return []
-
-
-def _identity(path: str) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
+    return elsewhere(gather, netns)

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Why nothing arrives: what the facts about a network namespace mean for a group.
 
-Nothing is looked up here, so every judgement works on made-up facts too. A finding is a `problem` where it can be the
-reason that packets are missing, a `hint` where it may be worth knowing.
+Nothing is looked up here, so every judgement works on made-up facts too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from nflowlevel.doctor.facts import OWN, Facts, Reader
+from nflowlevel.binding.netns import OWN
+from nflowlevel.doctor.facts import Facts, Reader
 from nflowlevel.firewall.rules import LogRule
+from nflowlevel.plugin.contract import Finding
 
 _NFNETLINK_LOG = "nfnetlink_log"
 #: NFULNL_COPY_* of linux/netfilter/nfnetlink_log.h. `none` still sends what `meta` does.
@@ -26,14 +27,6 @@ _OF_PREFILTER = "nflowlevel-"
 _MOST_RULES = 8
 #: A reader that keeps up never has so much unread, nor one that reads in pieces on purpose.
 _MUCH_UNREAD_BYTES = 8 << 20
-
-
-class Finding(NamedTuple):
-    """One line of a diagnosis: what was found, and what to do about it."""
-
-    status: Literal["ok", "problem", "hint"]
-    text: str
-    remedy: str = ""
 
 
 def check_kernel(facts: Facts) -> Iterator[Finding]:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The firewall as it stands: rules that log, back ends of the kernel log."""
+"""The firewall as it is: rules that log, and the logging back ends of the kernel."""

@@ -23,18 +23,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nflowlevel.binding import procfs
+from nflowlevel.binding import numbers, procfs
 from nflowlevel.binding.netns import entered
+from nflowlevel.binding.numbers import FAMILIES
 from nflowlevel.errors import KernelError, nearest
 
-#: NFPROTO_* of linux/netfilter.h. No packet is of family `inet`: what nft's inet rules see is ipv4 or ipv6.
-FAMILIES = {"unspec": 0, "inet": 1, "ipv4": 2, "arp": 3, "netdev": 5, "bridge": 7, "ipv6": 10}
-_NFT_NAMES = {"ip": "ipv4", "ip6": "ipv6"}
+#: nft's names of families, and ours.
+_NFT_NAMES = {nft: ours for ours, nft in numbers.NFT_NAMES.items()}
 
 NONE = "NONE"
 
 #: Protocols whose invalid packets conntrack can log one by one; every other goes by its number.
-PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "gre": 47, "icmpv6": 58, "sctp": 132, "udplite": 136}
+PROTOCOLS = numbers.some(numbers.PROTOCOLS, "icmp", "tcp", "udp", "dccp", "gre", "icmpv6", "sctp", "udplite")
 _OFF, _ALL = 0, 255
 
 _LIST = Path("/proc/thread-self/net/netfilter/nf_log")

@@ -30,43 +30,28 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from typing import Annotated
-
-from msgspec import Meta
 
 from nflowlevel.accounting.objects import Accounting, CounterTable, QuotaEvents
 from nflowlevel.logs import NOTICE, Limited, log
-from nflowlevel.options import Options, printable
-from nflowlevel.plugin.contract import Input
-from nflowlevel.plugin.schedule import Schedule
+from nflowlevel.options import printable
+from nflowlevel.plugin.polling import PollingInput, PollingOptions, PollingStats, ZeroCounter
 from nflowlevel.records.batch import Batch
-from nflowlevel.records.keys import Key
-from nflowlevel.stats import Counters, counter
+from nflowlevel.stats import counter
 
 #: Quotas reached at the same time that are named one by one.
 _FEW_EVENTS = 10
 
 
-class NFACCTOptions(Options, frozen=True, kw_only=True):
+class NFACCTOptions(PollingOptions, frozen=True, kw_only=True):
     """Options of NFACCT; names as in ulogd.conf."""
 
-    pollinterval: Annotated[int, Meta(ge=1, description="Seconds from poll to poll.")]
-    zerocounter: Annotated[bool, Meta(description="Read what was counted since the last poll, and zero it.")] = True
-    timestamp: Annotated[bool, Meta(description="Publish `oob.time.sec` and `oob.time.usec`: when it was polled.")] = (
-        False
-    )
-    network_namespace_path: Annotated[
-        str, Meta(description="Network namespace to read in: a path or a name; empty: the daemon's own.")
-    ] = ""
+    zerocounter: ZeroCounter = True
 
 
-class NFACCTStats(Counters):
+class NFACCTStats(PollingStats):
     """What was read."""
 
     received = counter("records", "Accounting objects read.", always=True)
-    polls = counter("polls", "Times they were read.", always=True)
-    missed = counter("polls", "Times they should have been read, but the daemon was busy or stopped.")
     errors = counter("polls", "Times the kernel refused, or gave up half-way; what it had zeroed is delivered.")
     recovered = counter(
         "records", "Objects caught by the kernel's lossy dump: packets of some milliseconds may be missing."
@@ -76,74 +61,41 @@ class NFACCTStats(Counters):
     quotas_lost = counter("events", "Notifications of that which came too fast.")
 
 
-class NFACCT(Input[NFACCTOptions]):
+class NFACCT(PollingInput[NFACCTOptions]):
     """The NFACCT plugin; see the module."""
 
     name = "NFACCT"
     Options = NFACCTOptions
-    provides = "sum"
+    Stats = NFACCTStats
+    _stats: NFACCTStats
+    _accounting: Accounting | None = None
+    _events: QuotaEvents | None = None
 
     def __init__(self, instance: str, options: NFACCTOptions) -> None:
         super().__init__(instance, options)
-        self._stats = NFACCTStats()
         self._limited = Limited()
-        self._accounting: Accounting | None = None
-        self._events: QuotaEvents | None = None
-        self._schedule = Schedule(options.pollinterval)
 
-    def published(self) -> tuple[Key, ...]:
-        """The time is published only where it was asked for."""
-        asked = self.options.timestamp
-        return tuple(key for key in super().published() if asked or not key.name.startswith("oob.time."))
-
-    def open(self) -> None:
-        """Make sure that the kernel lets us read; an error stops the stack."""
-        netns = self.options.network_namespace_path or None
-        self.close()
-        try:
-            self._accounting = Accounting(netns)
-            self._accounting.dump()
-            self._events = self._accounting.quota_events()
-        except BaseException:
-            self.close()
-            raise
-        self._schedule.start()
-
-    # -- when ----------------------------------------------------------------------------------------------------
+    def start(self) -> None:
+        """Open the sockets and read all once."""
+        self._accounting = Accounting(self.netns)
+        self._accounting.dump()
+        self._events = self._accounting.quota_events()
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when an object has reached its quota."""
         assert self._events is not None, "NFACCT is used before open()"
         return self._events.fileno()
 
-    @property
-    def deadline(self) -> float | None:
-        """When the next poll is due."""
-        return self._schedule.deadline
-
-    def poll_now(self) -> None:
-        """Poll when the loop comes round next; the grid of the others stays."""
-        self._schedule.ask()
-
-    # -- what ----------------------------------------------------------------------------------------------------
-
     def receive(self) -> Batch:
         """Poll, if it is time to; log the quotas that were reached."""
         self._log_quotas()
-        missed = self._schedule.due()
-        if missed is None:
-            return Batch(None, 0)
-        self._stats.missed += missed
-        return self._poll()
+        return super().receive()
 
-    def _poll(self) -> Batch:
+    def poll(self) -> Batch:
+        """Read the accounting objects."""
         assert self._accounting is not None, "NFACCT is used before open()"
         now = time.time_ns()
-        try:
-            table = self._accounting.dump_and_zero() if self.options.zerocounter else self._accounting.dump()
-        except BaseException:
-            self._stats.errors += 1
-            raise
+        table = self._accounting.dump_and_zero() if self.options.zerocounter else self._accounting.dump()
         self._account(table)
         asked = self.options.timestamp
         time_ = (now // 10**9, now // 1000 % 10**6 if asked else None)
@@ -152,8 +104,6 @@ class NFACCT(Input[NFACCTOptions]):
     def _account(self, table: CounterTable) -> None:
         """Count what was read, and say what went wrong."""
         stats = self._stats
-        stats.polls += 1
-        stats.received += len(table)
         stats.recovered += table.recovered
         stats.malformed += table.malformed
         stats.errors += bool(table.error)
@@ -185,15 +135,6 @@ class NFACCT(Input[NFACCTOptions]):
         if lost > self._stats.quotas_lost:
             self._stats.quotas_lost = lost
             self._limited(NOTICE, "quotas", f"{self}: {lost} notifications of reached quotas were lost so far")
-
-    def drain(self) -> Iterator[Batch]:
-        """Nothing: what was counted since the last poll stays in the kernel."""
-        return iter(())
-
-    @property
-    def stats(self) -> NFACCTStats:
-        """What was read."""
-        return self._stats
 
     def close(self, timeout: float = 1.0) -> None:
         """Close the sockets; the objects stay."""

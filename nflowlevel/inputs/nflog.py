@@ -16,9 +16,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from nflowlevel.binding.numbers import FAMILIES, some
 from nflowlevel.errors import KernelError
 from nflowlevel.logs import log
-from nflowlevel.options import Options
+from nflowlevel.options import NetnsPath, Options
 from nflowlevel.plugin.contract import Input
 from nflowlevel.readers.group import MIB, Group
 from nflowlevel.records.batch import Batch
@@ -28,8 +29,8 @@ from nflowlevel.stats import GroupStats
 _DEFAULT_SOCKET_BUFFER = 64 * MIB
 _DEFAULT_MAX_SOCKET_BUFFER = 256 * MIB
 
-#: AF_INET, AF_INET6, AF_BRIDGE: the families ulogd's `bind` takes over.
-_BIND_FAMILIES = (2, 10, 7)
+#: The families that ulogd's `bind` takes over.
+_BIND_FAMILIES = tuple(some(FAMILIES, "ipv4", "ipv6", "bridge").values())
 
 
 class NFLOGOptions(Options, frozen=True, kw_only=True):
@@ -71,9 +72,7 @@ class NFLOGOptions(Options, frozen=True, kw_only=True):
         bool, Meta(description="Become the kernel's packet logger of IPv4, IPv6 and bridge (always for group 0).")
     ] = False
     unbind: Annotated[bool, Meta(description="With `bind` or group 0: first remove the present logger.")] = True
-    network_namespace_path: Annotated[
-        str, Meta(description="Network namespace to read in: a path or a name; empty: the daemon's own.")
-    ] = ""
+    network_namespace_path: NetnsPath = ""
     bufsize: Annotated[
         int, Meta(ge=0, description="Accepted for ulogd's sake; receive buffers always hold what the kernel can send.")
     ] = 0
@@ -86,6 +85,10 @@ class NFLOG(Input[NFLOGOptions]):
     Options = NFLOGOptions
     provides = "raw"
     _group: Group | None = None
+
+    def __init__(self, instance: str, options: NFLOGOptions) -> None:
+        super().__init__(instance, options)
+        self.netns = options.network_namespace_path or None
 
     def published(self) -> tuple[Key, ...]:
         """Keys that were not asked for are not published."""
@@ -104,8 +107,7 @@ class NFLOG(Input[NFLOGOptions]):
     @property
     def claims(self) -> str:
         """The group, in its namespace."""
-        netns = self.options.network_namespace_path
-        return f"group {self.options.group}" + (f" of namespace {netns}" if netns else "")
+        return f"group {self.options.group}" + (f" of namespace {self.netns}" if self.netns else "")
 
     def open(self) -> None:
         """Bind the group."""
@@ -122,7 +124,7 @@ class NFLOG(Input[NFLOGOptions]):
             max_socket_buffer=options.netlink_socket_buffer_maxsize
             or max(options.netlink_socket_buffer_size, _DEFAULT_MAX_SOCKET_BUFFER),
             seq_global=options.seq_global,
-            netns=options.network_namespace_path or None,
+            netns=self.netns,
             label=options.numeric_label,
         )
         try:

@@ -17,99 +17,43 @@ whoever reads the counters with nft besides would find them zeroed. Quotas are n
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import Annotated
-
-from msgspec import Meta
 
 from nflowlevel.binding.nftables import NamedObjects
-from nflowlevel.options import Options
-from nflowlevel.plugin.contract import Input
-from nflowlevel.plugin.schedule import Schedule
+from nflowlevel.plugin.polling import PollingInput, PollingOptions, PollingStats, ZeroCounter
 from nflowlevel.records.batch import Batch
-from nflowlevel.records.keys import Key
-from nflowlevel.stats import Counters, counter
+from nflowlevel.stats import counter
 
 
-class NFTCOUNTEROptions(Options, frozen=True, kw_only=True):
+class NFTCOUNTEROptions(PollingOptions, frozen=True, kw_only=True):
     """Options of NFTCOUNTER."""
 
-    pollinterval: Annotated[int, Meta(ge=1, description="Seconds from poll to poll.")]
-    zerocounter: Annotated[bool, Meta(description="Read what was counted since the last poll, and zero it.")] = False
-    timestamp: Annotated[
-        bool, Meta(description="Publish `oob.time.sec` and `oob.time.usec`: the time of the poll.")
-    ] = False
-    network_namespace_path: Annotated[
-        str, Meta(description="Network namespace to read in: a path or a name; empty: the daemon's own.")
-    ] = ""
+    zerocounter: ZeroCounter = False
 
 
-class NFTCOUNTERStats(Counters):
+class NFTCOUNTERStats(PollingStats):
     """What was read."""
 
     received = counter("records", "Counters and quotas read.", always=True)
-    polls = counter("polls", "Times they were read.", always=True)
-    missed = counter("polls", "Times they should have been read, but the daemon was busy or the kernel refused.")
 
 
-class NFTCOUNTER(Input[NFTCOUNTEROptions]):
+class NFTCOUNTER(PollingInput[NFTCOUNTEROptions]):
     """The NFTCOUNTER plugin; see the module."""
 
     name = "NFTCOUNTER"
     Options = NFTCOUNTEROptions
-    provides = "sum"
+    Stats = NFTCOUNTERStats
+    _objects: NamedObjects | None = None
 
-    def __init__(self, instance: str, options: NFTCOUNTEROptions) -> None:
-        super().__init__(instance, options)
-        self._stats = NFTCOUNTERStats()
-        self._objects: NamedObjects | None = None
-        self._schedule = Schedule(options.pollinterval)
+    def start(self) -> None:
+        """Open a socket and read all once."""
+        self._objects = NamedObjects(self.netns)
+        self._objects.read()
 
-    def published(self) -> tuple[Key, ...]:
-        """The time is published only where it was asked for."""
-        return tuple(
-            key for key in super().published() if self.options.timestamp or not key.name.startswith("oob.time")
-        )
-
-    def open(self) -> None:
-        """Make sure that the kernel lets us read; an error stops the stack."""
-        objects = NamedObjects(self.options.network_namespace_path or None)
-        try:
-            objects.read()
-        except BaseException:
-            objects.close()
-            raise
-        self._objects = objects
-        self._schedule.start()
-
-    def fileno(self) -> int:
-        """There is nothing to wait for but the time."""
-        return -1
-
-    @property
-    def deadline(self) -> float | None:
-        """When the next poll is due."""
-        return self._schedule.deadline
-
-    def poll_now(self) -> None:
-        """Poll when the loop comes round next; the grid of the others stays."""
-        self._schedule.ask()
-
-    def receive(self) -> Batch:
-        """Poll, if it is time to."""
+    def poll(self) -> Batch:
+        """Read counters and quotas."""
         assert self._objects is not None, "NFTCOUNTER is used before open()"
-        missed = self._schedule.due()
-        if missed is None:
-            return Batch(None, 0)
-        self._stats.missed += missed
         now = time.time_ns()
-        try:
-            objects = self._objects.take() if self.options.zerocounter else self._objects.read()
-        except BaseException:
-            self._stats.missed += 1
-            raise
-        self._stats.polls += 1
-        self._stats.received += len(objects)
+        objects = self._objects.take() if self.options.zerocounter else self._objects.read()
         columns: dict[str, list[int | float | str | None]] = {
             "sum.name": [each.path for each in objects],
             "sum.pkts": [each.packets for each in objects],
@@ -121,15 +65,6 @@ class NFTCOUNTER(Input[NFTCOUNTEROptions]):
             columns["oob.time.sec"] = [seconds] * len(objects)
             columns["oob.time.usec"] = [usec] * len(objects)
         return Batch.of_columns(columns, time=(seconds, usec))
-
-    def drain(self) -> Iterator[Batch]:
-        """Nothing: what was counted since the last poll stays in the kernel."""
-        return iter(())
-
-    @property
-    def stats(self) -> NFTCOUNTERStats:
-        """What was read."""
-        return self._stats
 
     def close(self, timeout: float = 1.0) -> None:
         """Close the socket."""

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, field
 
+from nflowlevel.options import PortNumber
 from nflowlevel.plugin.contract import Member
 from nflowlevel.plugin.tables import SQLOutput
-from nflowlevel.spool.feed import SQLStats
-from nflowlevel.sql.database import Database, SQLOptions
+from nflowlevel.spool.feed import SpoolStats
+from nflowlevel.sql.database import Database
+from nflowlevel.sql.options import SQLOptions
 
 if TYPE_CHECKING:
     from nflowlevel.records.batch import Batch
@@ -42,7 +44,7 @@ class DBIOptions(SQLOptions, frozen=True, kw_only=True):
     user: Annotated[str, Meta(description="User.")] = ""
     host: Annotated[str, Meta(description="Server; empty: this machine.")] = ""
     pass_: Annotated[str, Meta(description="Password.")] = field(name="pass", default="")
-    port: Annotated[int, Meta(ge=0, le=65535, description="Port; 0: the database's own.")] = 0
+    port: Annotated[PortNumber, Meta(description="Port; 0: the database's own.")] = 0
     schema: Annotated[str, Meta(min_length=1, description="Schema of table and ledger, with pgsql.")] = "public"
 
     def __post_init__(self) -> None:
@@ -103,7 +105,7 @@ class DBI(SQLOutput[DBIOptions]):
         self._output.retry()
 
     @property
-    def stats(self) -> SQLStats:
+    def stats(self) -> SpoolStats:
         """Rows in, stored, waiting, dropped."""
         return self._output.stats
 

@@ -30,7 +30,7 @@ import itertools
 import pickle
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -39,8 +39,9 @@ from msgspec import Meta
 from nflowlevel.delivery.framing import Frames, Lines
 from nflowlevel.delivery.peer import Peer
 from nflowlevel.logs import Limited
-from nflowlevel.options import Options
-from nflowlevel.plugin.contract import Member, Output
+from nflowlevel.options import Options, PortOrNone
+from nflowlevel.plugin.contract import Finding, Member
+from nflowlevel.plugin.lines import TargetOutput
 from nflowlevel.stats import OutputStats
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ class GRAPHITEOptions(Options, frozen=True, kw_only=True):
     """Options of GRAPHITE; `host`, `port` and `prefix` as in ulogd.conf."""
 
     host: Annotated[str, Meta(min_length=1, description="The receiver: a name or an address.")] = "127.0.0.1"
-    port: Annotated[str, Meta(description=f"Its port; empty: {_PLAINTEXT_PORT}, or {_PICKLE_PORT} for pickle.")] = ""
+    port: Annotated[
+        PortOrNone, Meta(description=f"Its port; empty: {_PLAINTEXT_PORT}, or {_PICKLE_PORT} for pickle.")
+    ] = ""
     prefix: Annotated[str, Meta(max_length=255, description="Put before each name, with a dot between.")] = ""
     protocol: Annotated[Literal["plaintext", "pickle"], Meta(description="Lines, or carbon's pickles (TCP only).")] = (
         "plaintext"
@@ -204,32 +207,32 @@ class _Pickle:
         return b"".join(len(data).to_bytes(4, "big") + data for data in pickles)
 
 
-class GRAPHITE(Output[GRAPHITEOptions]):
+class GRAPHITE(TargetOutput[GRAPHITEOptions, Peer]):
     """The GRAPHITE plugin; see the module."""
 
     name = "GRAPHITE"
     Options = GRAPHITEOptions
     consumes = ("sum.name", "sum.pkts", "sum.bytes", "[sum.limit]", "[oob.time.sec]")
     accepts = frozenset(("sum",))
+    Stats = GRAPHITEStats
 
     def __init__(self, instance: str, options: GRAPHITEOptions) -> None:
         super().__init__(instance, options)
-        self._stats = GRAPHITEStats()
         metrics = _Metrics(options.prefix)
         self._renderer = _Pickle(metrics) if options.protocol == "pickle" else _Plaintext(metrics)
-        self._peer = self._make_peer()
         self._second = 0
         self._seen: list[Sequence[str]] = []  # what the second has brought
         #: Counted, but not sent for want of room: added to the next poll that finds some.
         self._carried: dict[str, tuple[int, int]] = {}
 
-    def _make_peer(self) -> Peer:
+    def make_target(self) -> Peer:
+        """Return the receiver."""
         options = self.options
         pickles = options.protocol == "pickle"
         return Peer(
             options.transport,
             host=options.host,
-            port=options.port or (_PICKLE_PORT if pickles else _PLAINTEXT_PORT),
+            port=self._port,
             max_pending_bytes=options.max_pending_bytes,
             most_unread=_MOST_UNREAD,
             framing=Frames(_PICKLE_OBJECTS) if pickles else Lines(per_record=2, datagram_bytes=options.datagram_bytes),
@@ -240,11 +243,16 @@ class GRAPHITE(Output[GRAPHITEOptions]):
     def bind(self, members: tuple[Member, ...]) -> None:
         """Nothing to prepare: the keys are always the same."""
 
-    def open(self) -> None:
-        """Start connecting."""
-        # A peer that was closed stays closed; a stack may be opened again.
-        self._peer = self._make_peer()
-        self._peer.open()
+    def examine(self) -> Iterator[Finding]:
+        """Look whether the receiver takes connections."""
+        # Late: the daemon examines nothing.
+        from nflowlevel.plugin import reach
+
+        return reach.peer(self.options.transport, self.options.host, self._port)
+
+    @property
+    def _port(self) -> str:
+        return self.options.port or (_PICKLE_PORT if self.options.protocol == "pickle" else _PLAINTEXT_PORT)
 
     def write(self, batch: Batch) -> None:
         """Send the objects of a poll, or keep them; never waits."""
@@ -254,18 +262,18 @@ class GRAPHITE(Output[GRAPHITEOptions]):
         sums = new.plus(self._carried) if self._carried else new
         data = self._renderer.render(sums, self._later(batch.values("oob.time.sec")[0] or int(time.time()), new.names))
         with self._stats.lock:
-            if self._counts_deltas and not self._peer.has_room(len(data)):
+            if self._counts_deltas and not self._target.has_room(len(data)):
                 self._carried = sums.counters()
                 self._stats.records += len(new.names)
                 self._stats.drop("merged", len(new.names))
             else:
-                self._peer.write(data, len(sums.names))
+                self._target.write(data, len(sums.names))
                 self._carried = {}
 
     @property
     def _counts_deltas(self) -> bool:
         """Whether a value is what was counted since the last one."""
-        return bool(self.input and getattr(self.input.options, "zerocounter", False))
+        return self.input is not None and self.input.deltas
 
     def _later(self, second: int, names: Sequence[str]) -> int:
         """Return the second, or the next one where it has brought an object of this name already."""
@@ -276,20 +284,6 @@ class GRAPHITE(Output[GRAPHITEOptions]):
         self._seen.append(names)
         return self._second
 
-    def reopen(self) -> None:
-        """Connect anew."""
-        self._peer.reopen()
-
-    @property
-    def stats(self) -> GRAPHITEStats:
-        """Objects in, sent, pending, dropped."""
-        return self._stats
-
-    @property
-    def state(self) -> str:
-        """Where points go, and whether they do."""
-        return self._peer.state
-
     def close(self, timeout: float = 1.0) -> None:
         """Send what waits, as far as it goes, and close."""
         if self._carried:
@@ -297,9 +291,9 @@ class GRAPHITE(Output[GRAPHITEOptions]):
             sums = _Sums(names, None, [pkts for pkts, _ in counts], [size for _, size in counts])
             data = self._renderer.render(sums, self._later(int(time.time()), names))
             # There is no next poll that it could be added to.
-            self._peer.write(data, len(names), anyway=True)
+            self._target.write(data, len(names), anyway=True)
             self._carried = {}
-        self._peer.close(timeout)
+        super().close(timeout)
 
 
 def metric_path(name: str) -> str:

@@ -15,61 +15,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
-from nflowlevel.delivery.appendfile import AppendFile
-from nflowlevel.logs import Limited
-from nflowlevel.options import Options
-from nflowlevel.plugin.contract import ANY_KEYS, Member, Output
+from nflowlevel.plugin.contract import ANY_KEYS, Member
+from nflowlevel.plugin.lines import File, LineOptions, LineOutput
 from nflowlevel.records.keys import Key
 from nflowlevel.records.render import JSONPlan
-from nflowlevel.stats import OutputStats
 
 if TYPE_CHECKING:
-    from nflowlevel.delivery.target import LineTarget
     from nflowlevel.records.batch import Batch
 
 
-class JSONOptions(Options, frozen=True, kw_only=True):
+class JSONOptions(LineOptions, frozen=True, kw_only=True):
     """Options of JSON; names as in ulogd.conf."""
 
-    mode: Annotated[Literal["file", "tcp", "udp", "unix"], Meta(description="Where lines go.")] = "file"
-    file: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            description="File or FIFO appended to, or the socket's path in mode unix; `-` is standard output.",
-        ),
-    ] = "/var/log/ulogd.json"
-    host: Annotated[str, Meta(min_length=1, description="Peer of modes tcp and udp: a name or an address.")] = (
-        "127.0.0.1"
-    )
-    port: Annotated[str, Meta(min_length=1, description="Its port: a number or a service name.")] = "12345"
-    sync: Annotated[
-        bool,
-        Meta(
-            description="Bring each batch to the disk (fdatasync, in the background), not only to the system's cache."
-        ),
-    ] = False
+    file: File = "/var/log/ulogd.json"
     timestamp: Annotated[bool, Meta(description="Begin with the time.")] = True
     eventv1: Annotated[bool, Meta(description="Logstash's names: `@version`, and `@timestamp` for the time.")] = False
     device: Annotated[str, Meta(description="Value of `dvc`: the firewall's name.")] = "Netfilter"
     boolean_label: Annotated[
         bool, Meta(description="Instead of `raw.label`: `action`, `blocked` for 0 and `allowed` for any other label.")
     ] = False
-    max_pending_bytes: Annotated[
-        int, Meta(ge=0, description="Memory for records that wait while the target is away.")
-    ] = 64 << 20
-
-    def __post_init__(self) -> None:
-        """A number that is no port would be tried for ever."""
-        if self.port.isdecimal() and not 0 < int(self.port) < 65536:
-            raise ValueError(f"port={self.port}: 1 to 65535, or the name of a service")
 
 
-class JSON(Output[JSONOptions]):
+class JSON(LineOutput[JSONOptions]):
     """The JSON plugin; see the module."""
 
     name = "JSON"
@@ -79,32 +50,7 @@ class JSON(Output[JSONOptions]):
 
     def __init__(self, instance: str, options: JSONOptions) -> None:
         super().__init__(instance, options)
-        self._stats = OutputStats()
-        self._target: LineTarget = self._make_target()
         self._plan: JSONPlan | None = None
-
-    def _make_target(self) -> LineTarget:
-        options, limited = self.options, Limited()
-        if options.mode == "file":
-            return AppendFile(
-                options.file,
-                sync=options.sync,
-                max_pending_bytes=options.max_pending_bytes,
-                stats=self._stats,
-                limited=limited,
-            )
-        # Late: sockets and a thread are not for those who write files.
-        from nflowlevel.delivery.peer import Peer
-
-        return Peer(
-            options.mode,
-            path=options.file,
-            host=options.host,
-            port=options.port,
-            max_pending_bytes=options.max_pending_bytes,
-            stats=self._stats,
-            limited=limited,
-        )
 
     def bind(self, members: tuple[Member, ...]) -> None:
         """Make the plan that the renderer in C follows."""
@@ -129,49 +75,11 @@ class JSON(Output[JSONOptions]):
             return "action"
         return key.cim or name
 
-    def open(self) -> None:
-        """Open the file, or start connecting."""
-        # A target that was closed stays closed; a stack may be opened again.
-        self._target = self._make_target()
-        self._target.open()
-
     def render(self, batch: Batch) -> Iterator[tuple[memoryview, int]]:
         """Yield the batch's lines and their number, usually at once; the memory is good until the next is asked for."""
         assert self._plan is not None, "JSON is used before bind()"
         # A batch without records may lack the columns of the stack's others.
         return self._plan.render(batch.raw, batch.added) if batch else iter(())
-
-    def write(self, batch: Batch) -> None:
-        """Write the batch's lines, or keep what cannot be written now."""
-        for lines, count in self.render(batch):
-            self._target.write(lines, count)
-
-    def reopen(self) -> None:
-        """Open the file anew (it was rotated), or reconnect."""
-        self._target.reopen()
-
-    @property
-    def deadline(self) -> float | None:
-        """When what waits is tried again."""
-        return self._target.deadline
-
-    def retry(self) -> None:
-        """Try again what waits."""
-        self._target.retry()
-
-    @property
-    def stats(self) -> OutputStats:
-        """Lines in, written, pending, dropped."""
-        return self._stats
-
-    @property
-    def state(self) -> str:
-        """Where lines go, and whether they do."""
-        return self._target.state
-
-    def close(self, timeout: float = 1.0) -> None:
-        """Write what waits, as far as it goes, and close."""
-        self._target.close(timeout)
 
 
 def _is_shown(key: Key) -> bool:

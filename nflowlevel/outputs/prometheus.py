@@ -30,8 +30,8 @@ from msgspec import Meta
 
 from nflowlevel.delivery.endpoint import Endpoint
 from nflowlevel.errors import NotSupported
-from nflowlevel.options import Options
-from nflowlevel.plugin.contract import DaemonView, Member, Output
+from nflowlevel.options import Options, PortNumber
+from nflowlevel.plugin.contract import DaemonView, Finding, Member, Output
 from nflowlevel.stats import OutputStats, counter
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class PROMETHEUSOptions(Options, frozen=True, kw_only=True):
     host: Annotated[str, Meta(min_length=1, description="Address to listen on; `0.0.0.0` or `::` is every one.")] = (
         "127.0.0.1"
     )
-    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0: any that is free.")] = 9747
+    port: Annotated[PortNumber, Meta(description="Port to listen on; 0: any that is free.")] = 9747
     max_series: Annotated[
         int, Meta(ge=2, description="Most series of accounting objects, two for each; the daemon's own come on top.")
     ] = 20_000
@@ -123,6 +123,13 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
         self.close()
         self._endpoint = Endpoint(self.options.host, self.options.port, _PATH, self._answer)
 
+    def examine(self) -> Iterator[Finding]:
+        """Look whether the address can be listened on."""
+        # Late: the daemon examines nothing.
+        from nflowlevel.plugin import reach
+
+        return reach.listening(self.options.host, self.options.port)
+
     def write(self, batch: Batch) -> None:
         """Take the values of a poll; of packets there is nothing to take."""
         refused = self._take(batch) if batch.has("sum.name") else 0
@@ -135,7 +142,7 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
         """Take the values; return how many objects found no room."""
         names, pkts, bytes_ = batch.values("sum.name"), batch.values("sum.pkts"), batch.values("sum.bytes")
         limits = batch.values("sum.limit") if batch.has("sum.limit") else [None] * len(batch)
-        deltas = bool(self.input and getattr(self.input.options, "zerocounter", False))
+        deltas = self.input is not None and self.input.deltas
         room = self.options.max_series // _SERIES_PER_OBJECT
         now = time.monotonic()
         refused = 0
@@ -186,7 +193,12 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics; prometheus-client calls this."""
+        from prometheus_client.core import InfoMetricFamily
+
+        from nflowlevel import __version__
+
         yield from self._accounting()
+        yield InfoMetricFamily("nflowlevel", "The daemon.", {"version": __version__})
         if self._daemon:
             yield from self._of_daemon(self._daemon)
 
@@ -210,9 +222,6 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
         """Yield what the daemon counts itself: of its stacks, inputs and outputs."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
-        from nflowlevel import __version__
-
-        yield InfoMetricFamily("nflowlevel", "The daemon.", {"version": __version__})
         up = GaugeMetricFamily("nflowlevel_stack_up", "1 while the stack runs.", None, _STACK)
         faults = CounterMetricFamily(
             "nflowlevel_stack_dropped_records", "Records that a fault of a plugin cost.", None, _STACK, unit="records"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a plugin is, and the bases that most are made from."""
+"""What a plugin is, and the bases of most plugins."""
 
 from nflowlevel.plugin.contract import (
     ANY_KEYS,
@@ -7,6 +7,7 @@ from nflowlevel.plugin.contract import (
     DaemonView,
     DataType,
     Filter,
+    Finding,
     Input,
     Member,
     NoOptions,
@@ -22,6 +23,7 @@ __all__ = [
     "DaemonView",
     "DataType",
     "Filter",
+    "Finding",
     "Input",
     "Member",
     "NoOptions",

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from nflowlevel.errors import NflowError, nearest
 from nflowlevel.options import Options
@@ -40,6 +40,17 @@ Member: TypeAlias = tuple[str, Key]
 
 #: `consumes` of an output that takes whatever the plugins before it publish.
 ANY_KEYS = ("*",)
+
+
+class Finding(NamedTuple):
+    """One line of a diagnosis: what was found, and what to do about it.
+
+    A `problem` can be the reason that records are missing, a `hint` may be worth knowing.
+    """
+
+    status: Literal["ok", "problem", "hint"]
+    text: str
+    remedy: str = ""
 
 
 class NoOptions(Options, frozen=True, kw_only=True):
@@ -64,7 +75,8 @@ class Plugin(ABC, Generic[SomeOptions]):
     def __init__(self, instance: str, options: SomeOptions) -> None:
         self.instance = instance
         self.options = options
-        #: The network namespace the stack's packets come from; None is the daemon's own.
+        #: The network namespace the stack's packets come from; None is the daemon's own. An input says it, and the
+        #: other plugins of its stack are told.
         self.netns: str | None = None
         #: The input at the head of its stack. A plugin that is used alone has none.
         self.input: Input[Any] | None = None
@@ -97,6 +109,9 @@ class Input(Plugin[SomeOptions]):
     """
 
     provides: ClassVar[DataType]
+    #: It reads what was recorded earlier. That can wait: it is read only while its stacks run and their outputs have
+    #: delivered what they had. And its batches bring the names of their interfaces with them.
+    recorded: ClassVar[bool] = False
 
     @abstractmethod
     def fileno(self) -> int:
@@ -116,6 +131,11 @@ class Input(Plugin[SomeOptions]):
         """Stop the source and yield all that it still holds."""
 
     @property
+    def deltas(self) -> bool:
+        """Whether a record's counts are those since the record before, not totals."""
+        return False
+
+    @property
     def claims(self) -> str:
         """What only one input can have, such as a group; empty: nothing."""
         return ""
@@ -123,6 +143,11 @@ class Input(Plugin[SomeOptions]):
     @property
     def more(self) -> bool:
         """Whether `receive` should be called again at once."""
+        return False
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will ever come again. The daemon ends when this is so of all inputs."""
         return False
 
     @property
@@ -177,6 +202,13 @@ class Output(Plugin[SomeOptions]):
 
     def watch(self, daemon: DaemonView) -> None:
         """Learn, once, before `open`, what the daemon can tell of itself; for outputs that report on it."""
+
+    def examine(self) -> Iterator[Finding]:
+        """Look whether its target can be reached, before `open` and changing nothing, for `nflowlevel doctor`.
+
+        plugin/reach.py has what most ask. An output without a target has nothing to look at.
+        """
+        yield from ()
 
     def hand_over(self, uid: int, gid: int) -> None:
         """The daemon becomes another user: give it the files that were made at `open` and are gone on with later."""
@@ -249,7 +281,9 @@ def check_plugin(plugin: object) -> None:
     if base is None or not isinstance(plugin, type):
         raise NflowError(f"{plugin!r} is no plugin: it must be a class derived from Input, Filter or Output")
     missing = sorted(getattr(plugin, "__abstractmethods__", ()))
-    own = [name for name in vars(plugin) if not name.startswith("_") and not hasattr(base, name)]
+    # What a base between offers is called by that.
+    inherited = {name for parent in plugin.__mro__[1:] for name in vars(parent)}
+    own = [name for name in vars(plugin) if not name.startswith("_") and name not in inherited]
     for name in own:
         hook = nearest(name, (*missing, *(n for n in dir(base) if not n.startswith("_"))))
         if hook and callable(vars(plugin)[name]):

@@ -1,151 +1,59 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The base of the SQL outputs: rows rendered in the receive loop, queued, and stored by a thread.
-
-    receive loop: batch ─▶ rows as text (C) ─▶ ring ─▶ writer's thread ─▶ database
-                                                 ╰──▶ spool (disk) ──▲    ╰──▶ dead-letter file
+"""The base of the SQL outputs: rows of COPY text, with those keys that the table has columns for.
 
 A plugin adds its options and its `Database`.
 """
 
 from __future__ import annotations
 
-import os
-import time
-import uuid
 from abc import abstractmethod
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
-from nflowlevel.plugin.contract import ANY_KEYS, DataType, Member, Output
+from nflowlevel.plugin.contract import Finding
+from nflowlevel.plugin.spooled import SpooledOutput
 from nflowlevel.records.render import CopyPlan
-from nflowlevel.spool.deadletter import DeadLetters
-from nflowlevel.spool.feed import Feed, SQLStats
-from nflowlevel.spool.ring import Ring
-from nflowlevel.spool.spool import Spool
-from nflowlevel.sql.database import DEFAULT_RING_SIZE, Database, SQLOptions, plan_members
-from nflowlevel.sql.writer import Writer
+from nflowlevel.sql.columns import plan_members
+from nflowlevel.sql.options import SQLOptions
+from nflowlevel.sql.sink import TableSink
 
 if TYPE_CHECKING:
+    from nflowlevel.plugin.contract import Member
     from nflowlevel.records.batch import Batch
     from nflowlevel.spool.rows import Layout
+    from nflowlevel.spool.sink import Sink
+    from nflowlevel.sql.database import Database
 
 SomeSQL = TypeVar("SomeSQL", bound=SQLOptions)
 
-_DEAD_LETTERS = "refused.jsonl"
 
-#: Rows can be large, with the whole packet in them: however many the ring may hold, it takes no more memory.
-_RING_BYTES = 64 << 20
-
-#: The thread may begin to wait for the database while the loop sleeps, so it does not sleep longer while rows wait.
-_LOOK_SECS = 5.0
-
-
-class SQLOutput(Output[SomeSQL]):
+class SQLOutput(SpooledOutput[SomeSQL]):
     """An output into a database."""
-
-    consumes: ClassVar[tuple[str, ...]] = ANY_KEYS
-    accepts: ClassVar[frozenset[DataType]] = frozenset(("packet", "flow", "sum"))
 
     def __init__(self, instance: str, options: SomeSQL) -> None:
         super().__init__(instance, options)
-        self.members: tuple[Member, ...] = ()
-        self._stats = SQLStats()
-        self._feed: Feed | None = None
-        self._writer: Writer | None = None
         self._plans: dict[Layout, CopyPlan] = {}
 
     @abstractmethod
     def database(self) -> Database:
         """Return a connection, not connected yet."""
 
+    def sink(self) -> Sink:
+        """Return the table as a sink."""
+        return TableSink(self.database(), self.members, self.options)
+
     def bind(self, members: tuple[Member, ...]) -> None:
         """Learn which keys there are; which of them are stored the table says."""
-        self.members = members
+        super().bind(members)
         self._plans.clear()
 
-    @property
-    def directory(self) -> Path:
-        """Where what has to outlive the process is: spool and refused rows."""
-        return Path(self.options.spool_directory, self.instance)
-
-    def open(self) -> None:
-        """Open the spool and start the thread; OutputError where the spool cannot be used."""
-        options = self.options
-        with self._stats.lock:
-            # What the last life left in the spool is found there again.
-            self._stats.records -= self._stats.pending
-            self._stats.pending = 0
-        spool = Spool(self.directory, options.spool_max_bytes) if options.when_full == "spool" else None
-        ring = Ring(options.ring_buffer_size or DEFAULT_RING_SIZE, options.backlog_memcap, _RING_BYTES)
-        feed = Feed(ring, spool, options.when_full, self._stats, name=f"{self}")
-        feed.open()
-        identity = spool.id if spool else str(uuid.uuid4())
-        dead_letters = Path(options.dead_letter_file) if options.dead_letter_file else self.directory / _DEAD_LETTERS
-        self._feed = feed
-        self._writer = Writer(
-            self.database(),
-            feed,
-            self.members,
-            options,
-            identity=identity,
-            numbered_from=spool.number(0) if spool else 1,
-            dead_letters=DeadLetters(dead_letters, identity),
-            stats=self._stats,
-        )
-        self._writer.open()
-
-    def write(self, batch: Batch) -> None:
-        """Render the batch's rows and queue them; never waits."""
-        if not batch:
-            return
-        if self._writer is None or self._feed is None:
-            self._stats.records += len(batch)
-            self._stats.drop("stop", len(batch))
-            return
-        layout = self._writer.layout
+    def render(self, batch: Batch, layout: Layout) -> Iterable[tuple[bytes, int]]:
+        """Yield the batch's rows."""
         plan = self._plans.get(layout)
         if plan is None:
             plan = self._plans[layout] = CopyPlan(plan_members(layout, self.members))
-        for data, count in plan.render(batch.raw, batch.added):
-            self._feed.put(layout, count, data)
+        return plan.render(batch.raw, batch.added)
 
-    def reopen(self) -> None:
-        """Connect anew."""
-        if self._writer and self._feed:
-            self._writer.reopen()
-
-    @property
-    def deadline(self) -> float | None:
-        """When to look whether the thread has been in one call for too long."""
-        if self._writer is None or self._feed is None or not self._stats.pending:
-            return None
-        hung_at = self._writer.hung_at
-        return time.monotonic() + _LOOK_SECS if hung_at is None else hung_at
-
-    def retry(self) -> None:
-        """Break a connection that hangs."""
-        if self._writer and (hung_at := self._writer.hung_at) is not None:
-            self._writer.break_hung(hung_at)
-
-    @property
-    def stats(self) -> SQLStats:
-        """Rows in, stored, waiting, dropped."""
-        return self._stats
-
-    @property
-    def state(self) -> str:
-        """Which database, and how it is."""
-        return self._writer.state if self._writer else "not opened yet"
-
-    def hand_over(self, uid: int, gid: int) -> None:
-        """Give the spool's directory, and what is in it, to the user that the daemon becomes."""
-        if self.directory.is_dir():
-            for path in (self.directory, *self.directory.iterdir()):
-                os.chown(path, uid, gid)
-
-    def close(self, timeout: float = 1.0) -> None:
-        """Have what waits stored, as far as it goes in time; the rest stays in the spool for the next start."""
-        if self._writer and self._feed:
-            self._writer.close(timeout)
-            self._feed.close()
-            self._feed = None
+    def examine(self) -> Iterator[Finding]:
+        """Databases have a command of their own, which can do more."""
+        yield Finding("hint", "its database is not looked at here", "see: nflowlevel sql check")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The BPF prefilter."""
+"""The BPF prefilter: its conditions, program, pins and users."""

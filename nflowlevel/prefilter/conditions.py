@@ -17,14 +17,13 @@ import msgspec
 from msgspec import Meta
 
 from nflowlevel.binding._lib import ffi, lib
+from nflowlevel.binding.numbers import PROTOCOLS, TCP_FLAGS
 from nflowlevel.errors import nearest
 from nflowlevel.options import Options
 
 #: How an option may be given in Python: lists also as sequences, of networks of the standard library too.
 Given: TypeAlias = str | int | float | Iterable[object]
 
-_PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58, "sctp": 132, "udplite": 136, "gre": 47, "esp": 50, "ah": 51}
-_FLAGS = {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32, "ece": 64, "cwr": 128}
 _SECOND = 1_000_000_000
 #: Spans from here on need no better clock than one that moves with the ticks, every 10 ms at most.
 _COARSE_NS = 100_000_000
@@ -169,10 +168,10 @@ def protocols(text: str) -> set[int]:
     for word in _words(text):
         if word.isdecimal() and int(word) < 256:
             found.add(int(word))
-        elif word.lower() in _PROTOCOLS:
-            found.add(_PROTOCOLS[word.lower()])
+        elif word.lower() in PROTOCOLS:
+            found.add(PROTOCOLS[word.lower()])
         else:
-            raise ValueError(f"protocols: {word!r} is no protocol (0 to 255 or a name){nearest(word, _PROTOCOLS)}")
+            raise ValueError(f"protocols: {word!r} is no protocol (0 to 255 or a name){nearest(word, PROTOCOLS)}")
     return found
 
 
@@ -217,9 +216,9 @@ def tcp_flags(text: str) -> FlagMask | None:
 
 
 def _flag(word: str) -> int:
-    if word.lower() not in _FLAGS:
-        raise ValueError(f"tcp_flags: {word!r} is no flag ({', '.join(_FLAGS)}){nearest(word, _FLAGS)}")
-    return _FLAGS[word.lower()]
+    if word.lower() not in TCP_FLAGS:
+        raise ValueError(f"tcp_flags: {word!r} is no flag ({', '.join(TCP_FLAGS)}){nearest(word, TCP_FLAGS)}")
+    return TCP_FLAGS[word.lower()]
 
 
 def _words(text: str) -> Iterator[str]:

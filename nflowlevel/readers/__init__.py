@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What one opens to read records of the kernel."""
+"""What a program opens to read batches: log groups and files."""

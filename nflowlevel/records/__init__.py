@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a record is: its keys, batches of it, and how its values are read and rendered."""
+"""What a record is: its types, keys and batches, and how values are read, rendered and filtered."""

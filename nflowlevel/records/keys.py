@@ -42,6 +42,7 @@ class PacketCondition(Condition):
 
     ALWAYS = "always"
     PACKET_HDR = "the kernel says it (packets of rules: always)"
+    HOOK = "a rule logged the packet"
     PAYLOAD = "the packet was copied, or a part of it"
     PREFIX = "the rule has a prefix"
     INDEV = "there is an input interface"
@@ -250,7 +251,7 @@ def _nflog() -> list[Key]:
         key("oob.mark", "uint32", "ALWAYS", "Mark of the packet; 0 without one.", (21373, 4)),
         key("oob.ifindex_in", "uint32", "INDEV", "Index of the interface the packet came in by.", (0, 10), most=_MOST_IFINDEX),
         key("oob.ifindex_out", "uint32", "OUTDEV", "Index of the interface it leaves by.", (0, 14), most=_MOST_IFINDEX),
-        key("oob.hook", "uint8", "PACKET_HDR", "Netfilter hook (IP: 0 prerouting, 1 input, 2 forward, 3 output, 4 postrouting).",
+        key("oob.hook", "uint8", "HOOK", "Netfilter hook (IP: 0 prerouting, 1 input, 2 forward, 3 output, 4 postrouting).",
             (21373, 5), most=8),
         key("raw.mac_len", "uint16", "HWHEADER", "Bytes in raw.mac."),
         key("oob.seq.local", "uint32", "SEQ", "Sequence number within the group.", (21373, 7)),
@@ -438,8 +439,13 @@ for _published in CATALOGUE:
     BY_NAME.setdefault(_published.name, _published)
 
 
+#: Plugins that publish what another one does.
+_LIKE = {"PCAPFILE": "NFLOG"}
+
+
 def published_by(plugin: str) -> tuple[Key, ...]:
     """Return the keys `plugin` publishes, in the order of a record's members."""
+    plugin = _LIKE.get(plugin, plugin)
     return tuple(key for key in CATALOGUE if key.plugin == plugin)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Claim: a directory that one process uses at a time, with an id, numbers that are used once, and a position.
+"""The spool's directory, which one process uses at a time, with an id, numbers that are used once, and a position.
 
     lock       locked (flock) by the process that uses the directory, whose number is in it
     id         a UUID
@@ -43,7 +43,7 @@ _REMEDY = {
 }
 
 
-class Claim:
+class SpoolDirectory:
     """A directory, created if need be, as ours; OSError, or OutputError if another process has it.
 
     One thread calls `number`, another the rest.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The dead-letter file: rows that a database refuses, a JSON object a line, with the reason.
+"""The dead-letter file: rows that a sink refuses, a JSON object a line, with the reason.
 
-A row is on the disk before the database is told that it was passed over. Should the process die in between, the row is
+A row is on the disk before the sink is told that it was passed over. Should the process die in between, the row is
 refused once more after the restart; its number says that it is here already.
 """
 
@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +26,14 @@ _TAIL_BYTES = 1 << 20
 
 
 class DeadLetters:
-    """One file, of one writer. It is made when the first row is refused."""
+    """One file, of one writer. It is made when the first row is refused.
 
-    def __init__(self, path: Path, writer: str) -> None:
+    `describe` says what is in each row, by name: the sink's (`Sink.describe`).
+    """
+
+    def __init__(self, path: Path, writer: str, describe: Callable[[Rows], Iterable[Mapping[str, object]]]) -> None:
         self.path = path
-        self._writer = writer
+        self._writer, self._describe = writer, describe
         self._fd = -1
         self._last = 0
 
@@ -40,7 +44,7 @@ class DeadLetters:
         """
         try:
             self._open()
-            numbered = enumerate(rows.dicts(), rows.first)
+            numbered = enumerate(self._describe(rows), rows.first)
             lines = [self._line(number, values, error, into) for number, values in numbered if number > self._last]
             self._append("".join(lines).encode("utf-8", "surrogatepass"))
         except OSError as problem:
@@ -49,7 +53,7 @@ class DeadLetters:
             raise Unavailable(f"write {self.path}: {problem.strerror} — {hint}") from problem
         self._last = max(self._last, rows.last)
 
-    def _line(self, number: int, values: dict[str, str], error: Refused, into: str) -> str:
+    def _line(self, number: int, values: Mapping[str, object], error: Refused, into: str) -> str:
         entry = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "writer": self._writer,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Feed: from the receive loop to one database thread: the ring and the spool as one queue, in the order of arrival.
+"""Feed: from the receive loop to one writer's thread: the ring and the spool as one queue, in the order of arrival.
 
 - One thread puts and never waits for the other. One takes; what it took stays in front until it is done, or refused.
 - Rows have ascending numbers, so the oldest row is in front wherever it lies: what memory cannot hold goes to disk, and
@@ -14,16 +14,14 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar
 
 from nflowlevel.logs import Limited, log
+from nflowlevel.spool.options import WhenFull
 from nflowlevel.spool.ring import Ring
 from nflowlevel.spool.rows import Layout, Rows, joined
 from nflowlevel.spool.spool import Spool
 from nflowlevel.stats import OutputStats, counter
-
-#: What to do with a row for which the ring has no room.
-WhenFull: TypeAlias = Literal["spool", "drop_newest", "drop_oldest"]
 
 #: How long a spool that cannot be read for the moment is left alone.
 _PAUSE_SECS = 1.0
@@ -35,18 +33,18 @@ _WHY = {
 }
 
 
-class SQLStats(OutputStats):
-    """What became of the records given to a database output."""
+class SpoolStats(OutputStats):
+    """What became of the records given to an output with a spool."""
 
     reasons: ClassVar[Mapping[str, str]] = {
         "ring_full": "The ring in memory was full, and `when_full` said to drop.",
         "spool_full": "The ring was full, and the spool had reached `spool_max_bytes`.",
         "spool_error": "The ring was full and the spool could not be written, or what was in it could not be read.",
-        "refused": "The database refused the row itself; it is in the dead-letter file, with the reason.",
-        "stop": "The row was not in the database before the daemon had to stop, and there was no spool to keep it.",
+        "refused": "The target refused the row itself; it is in the dead-letter file, with the reason.",
+        "stop": "The row had not been taken before the daemon had to stop, and there was no spool to keep it.",
     }
 
-    pending = counter("records", "Records waiting for the database, in memory or spooled.", gauge=True, always=True)
+    pending = counter("records", "Records waiting for the target, in memory or spooled.", gauge=True, always=True)
     spooled = counter("records", "Records among them that wait on disk.", gauge=True)
     spooled_bytes = counter("bytes", "Size of the spool's files.", gauge=True)
 
@@ -55,7 +53,7 @@ class Feed:
     """The queue; see above. `name` is the output's, for messages."""
 
     def __init__(
-        self, ring: Ring, spool: Spool | None, when_full: WhenFull, stats: SQLStats, *, name: str = "database"
+        self, ring: Ring, spool: Spool | None, when_full: WhenFull, stats: SpoolStats, *, name: str = "output"
     ) -> None:
         self._ring, self._spool, self._when_full, self._stats, self._name = ring, spool, when_full, stats, name
         self._changed = threading.Condition(stats.lock)
@@ -79,7 +77,7 @@ class Feed:
     # The producer's
 
     def put(self, layout: Layout, count: int, data: bytes) -> None:
-        """Queue `count` rows, or count them as dropped; never waits for the database."""
+        """Queue `count` rows, or count them as dropped; never waits for the sink."""
         if not count:
             return
         rows = Rows(layout, self._number(count), count, data)

@@ -1,27 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Rows as text on their way to a database: PostgreSQL's COPY text format, in UTF-8.
+"""Rows on their way to a sink: numbered text, each row one line, of a layout that says what its fields are.
 
-Fields are separated by a tab, `\\N` is null, every row ends with a newline. Backslash, tab, newline and kin within a
-value are written as backslash and a letter, so a newline byte always ends a row and a tab byte a field.
+Nothing here looks into a line. What it means is known to who renders it and to the sink: a newline byte ends a row, and
+there is none within.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
 
-#: The keys of a row's fields, in their order; `oob.time` is seconds and microseconds together.
+#: The names of a row's fields, in their order.
 Layout: TypeAlias = tuple[str, ...]
-
-_NULL = "\\N"
-_PIECE_ROWS = 500
-_LETTERS = {"\\": "\\", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t", "\v": "v"}
-_ESCAPES = str.maketrans({char: "\\" + letter for char, letter in _LETTERS.items()})
-_CHARS = {letter: char for char, letter in _LETTERS.items()}
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 @dataclass(slots=True, frozen=True)
@@ -70,40 +62,6 @@ class Rows:
             end = self.data.rindex(b"\n", 0, end - 1) + 1
         return end
 
-    def columns(self) -> list[list[str | None]]:
-        """Return the values of each field of the layout, unescaped; None is null."""
-        # What is no UTF-8 becomes U+FFFD: a row nobody can read would block all rows behind it.
-        fields = self.data.decode("utf-8", "replace").replace("\n", "\t").split("\t")
-        width = len(self.layout)
-        return [_unescaped(fields[place : self.count * width : width]) for place in range(width)]
-
-    def dicts(self) -> list[dict[str, str]]:
-        """Return each row by key, without nulls."""
-        return [
-            {key: value for key, value in zip(self.layout, row, strict=True) if value is not None}
-            for row in zip(*self.columns(), strict=True)
-        ]
-
-    def select(self, layout: Layout) -> Rows:
-        """Return the rows with other columns, or in another order; a key they lack is null."""
-        if layout == self.layout:
-            return self
-        places = {key: place for place, key in enumerate(self.layout)}
-        wanted = [places.get(key) for key in layout]
-        # In pieces: each field is an object for a moment, and of wide rows these are many times what is selected.
-        data = b"".join([_selected(piece, len(self.layout), wanted) for piece in self._pieces()])
-        return Rows(layout, self.first, self.count, data)
-
-    def _pieces(self) -> Iterator[bytes]:
-        """Yield the data in pieces of whole rows."""
-        start = 0
-        for done in range(0, self.count, _PIECE_ROWS):
-            end = start
-            for _ in range(min(_PIECE_ROWS, self.count - done)):
-                end = self.data.index(b"\n", end) + 1
-            yield self.data[start:end]
-            start = end
-
 
 def joined(parts: Sequence[Rows]) -> Rows:
     """Return neighbours of one layout as one."""
@@ -120,39 +78,3 @@ def joined(parts: Sequence[Rows]) -> Rows:
 def follows(left: Rows, right: Rows) -> bool:
     """Tell whether `right` begins where `left` ends, with the same layout."""
     return left.first + left.count == right.first and left.layout == right.layout
-
-
-def escape(value: str | None) -> str:
-    """Return a value as a field."""
-    return _NULL if value is None else value.translate(_ESCAPES)
-
-
-def unescape(field: str) -> str | None:
-    """Return the value of a field."""
-    if "\\" not in field:
-        return field
-    return None if field == _NULL else _ESCAPED.sub(lambda found: _CHARS.get(found[1], found[1]), field)
-
-
-def _selected(data: bytes, width: int, wanted: Sequence[int | None]) -> bytes:
-    """Return whole rows with the fields at the places `wanted`, nulls for None."""
-    fields = data.replace(b"\n", b"\t").split(b"\t")
-    count = len(fields) // width
-    nulls = [_NULL.encode()] * count
-    columns = [nulls if place is None else fields[place : count * width : width] for place in wanted]
-    lines = [b"\t".join(row) for row in zip(*columns, strict=True)] if columns else [b""] * count
-    return b"\n".join([*lines, b""])
-
-
-def _unescaped(column: list[str]) -> list[str | None]:
-    """Unescape a column; one without any backslash is returned as it is."""
-    # Most columns of a wide table are null in all rows of a batch, or in none.
-    nulls = column.count(_NULL)
-    if nulls == len(column):
-        return [None] * nulls
-    together = "".join(column)
-    if "\\" not in together:
-        return column  # type: ignore[return-value]  # nobody else has this list
-    if nulls == together.count("\\"):
-        return [None if field == _NULL else field for field in column]
-    return [unescape(field) for field in column]

@@ -23,7 +23,7 @@ import time
 from nflowlevel.errors import OutputError
 from nflowlevel.logs import Limited, log
 from nflowlevel.spool import segment
-from nflowlevel.spool.claim import Claim, reason
+from nflowlevel.spool.claim import SpoolDirectory, reason
 from nflowlevel.spool.ring import Ring
 from nflowlevel.spool.rows import Rows, joined
 from nflowlevel.spool.segment import Growing, Segment
@@ -57,7 +57,7 @@ class Spool:
         self.full = False
         #: Why the disk did not take the last rows.
         self.problem = ""
-        #: Who writes, for the database: a UUID that stays with the directory.
+        #: Who writes, for the sink's ledger: a UUID that stays with the directory.
         self.id = ""
         self._limited = Limited()
         self._segment_bytes = max(1, min(_SEGMENT_BYTES, max_bytes // _LEAST_SEGMENTS))
@@ -66,7 +66,7 @@ class Spool:
         self._lock = threading.Lock()
         self._taking = threading.Lock()
         self._closed = True
-        self._claim: Claim | None = None
+        self._claim: SpoolDirectory | None = None
         self._syncing = _Syncing(self)
         self._segments: list[Segment] = []
         self._growing: Growing | None = None
@@ -81,7 +81,7 @@ class Spool:
     def open(self) -> None:
         """Claim the directory and find what an earlier run left. OutputError where waiting cannot help."""
         try:
-            self._claim = claim = Claim(self.directory)
+            self._claim = claim = SpoolDirectory(self.directory)
             self._segments = segment.find(self.directory)
             claim.start(max((each.last for each in self._segments), default=0))
         except (OSError, OutputError) as error:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from nflowlevel.records.keys import AS_NUMBER, MOST, TIME, TIME_KEY, AddedCondition, Key
-from nflowlevel.sql.database import INTEGER_BITS, NUMBERS, Column, Members, match
+from nflowlevel.sql.columns import INTEGER_BITS, NUMBERS, Column, Members, match
 
 _ADDRESS_BYTES = 16
 _MOST_ADDRESS = MOST["uint32"]

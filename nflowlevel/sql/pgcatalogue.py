@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nflowlevel.spool.sink import Unavailable
-from nflowlevel.sql.database import Column
+from nflowlevel.sql.columns import Column
 
 if TYPE_CHECKING:
     import psycopg

@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nflowlevel.spool.sink import Unavailable
-from nflowlevel.sql.database import Column, Statement
+from nflowlevel.sql import copytext
+from nflowlevel.sql.columns import Column
+from nflowlevel.sql.options import Statement
 from nflowlevel.sql.pgcatalogue import find_relation, find_routines, types_of
 
 if TYPE_CHECKING:
@@ -183,6 +185,6 @@ def _each(connection: Connection, each: sql.Composed) -> Store:
         with connection.cursor() as cursor:
             while rows.count:
                 some, rows = rows.split(min(rows.count, _EACH_ROWS))
-                cursor.executemany(statement, list(zip(*some.columns(), strict=True)))
+                cursor.executemany(statement, list(zip(*copytext.columns(some), strict=True)))
 
     return store

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A configuration becomes stacks."""
+"""A configuration becomes stacks: grammar, registry of plugins, wiring."""

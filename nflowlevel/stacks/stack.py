@@ -43,6 +43,11 @@ class Source:
             self.input.open()
             self.is_open = True
 
+    @property
+    def must_wait(self) -> bool:
+        """Whether not to receive now: what was recorded waits until all stacks run and hold nothing that is pending."""
+        return self.input.recorded and any(not stack.is_open or stack.output.stats.pending for stack in self.stacks)
+
     def receive(self) -> int:
         """Take in one batch and deliver it; the number of its records."""
         batch = self.input.receive()
@@ -171,7 +176,7 @@ def _build_stack(config: Config, line: StackLine, sources: dict[str, Source]) ->
     source = sources.setdefault(first.instance, Source(first))
     stack = Stack(line.text, source, filters, output)  # type: ignore[arg-type]
     for plugin in (*filters, output):
-        plugin.netns = getattr(first.options, "network_namespace_path", "") or None
+        plugin.netns = first.netns
         plugin.input = first
     source.stacks.append(stack)
     return stack

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 
 import pytest
 
-from nflowlevel.binding.netns import entered, path_of
+from nflowlevel.binding.netns import OWN, elsewhere, entered, everywhere, path_of
 from nflowlevel.errors import KernelError
 from tests.fix_netns import Netns, Pair
+from tests.fix_nobody import run_as_nobody
 
 
 def here() -> int:
@@ -106,3 +108,48 @@ def test_what_cannot_be_entered() -> None:
     ):
         pass
     assert here() == home
+
+
+def _inode(name: str | None) -> int:
+    with entered(name):
+        return here()
+
+
+def test_everywhere(netns: Netns) -> None:
+    with netns.enter():
+        own = here()
+        found, _ = everywhere(_inode)
+    assert found[OWN] == own
+    assert netns.name not in found, "it is our own"
+    assert len(set(found.values())) == len(found)
+
+
+@pytest.mark.kernel
+def test_namespaces_that_cannot_be_entered() -> None:
+    made = Netns()
+    try:
+        status, output = run_as_nobody(lambda: made.name not in everywhere(_inode)[1])
+    finally:
+        made.close()
+    assert (status, output) == (0, "")
+
+
+def test_elsewhere(netns: Netns) -> None:
+    found, _ = elsewhere(_inode, None)
+    assert OWN not in found
+    assert found[netns.name] == os.stat(netns.path).st_ino
+    found, _ = elsewhere(_inode, netns.name)
+    assert found[OWN] == here()
+    assert netns.name not in found
+
+
+def test_a_namespace_that_has_just_been_removed_is_not_missed(netns: Netns) -> None:
+    def gone(name: str | None) -> None:
+        if name == netns.name:
+            raise KernelError("enter it", errno.ENOENT)
+        if name:
+            raise KernelError("enter it", errno.EPERM)
+
+    found, closed = everywhere(gone)
+    assert OWN in found
+    assert netns.name not in (*found, *closed)

@@ -14,7 +14,7 @@ import pytest
 
 _HEAD = """
 import json, os, pwd, socket, sys, threading
-from nflowlevel.binding.privileges import drop_to
+from nflowlevel.binding.privileges import Worker, confine, drop_to
 
 def state():
     text = open("/proc/thread-self/status").read()
@@ -105,3 +105,57 @@ except KernelError as error:
 """
     )
     assert text == ["become user daemon: Operation not permitted — start as root, or as that user", 1]
+
+
+def test_no_program_can_gain_privileges() -> None:
+    """Not in the thread that calls, not in one that it starts before it becomes another user, nor in a child."""
+    found = in_a_process(
+        """
+import subprocess
+user = pwd.getpwnam("nobody")
+confine(user)
+go, answer = threading.Event(), []
+thread = threading.Thread(target=lambda: (go.wait(), answer.append(state())))
+thread.start()
+drop_to(user)
+go.set()
+thread.join()
+child = subprocess.run(["cat", "/proc/self/status"], capture_output=True, text=True, check=True).stdout
+child = dict(line.split(":\\t", 1) for line in child.splitlines() if ":\\t" in line)
+print(json.dumps([state(), answer[0], child]))
+"""
+    )
+    for each in found:
+        assert each["NoNewPrivs"] == "1"
+        assert int(each["CapBnd"], 16) == 0
+    assert [int(each["CapEff"], 16) for each in found] == [1 << 12, 0, 0]
+
+
+def test_a_worker_that_starts_later_keeps_nothing() -> None:
+    found = in_a_process(
+        """
+drop_to(pwd.getpwnam("nobody"))
+answer = []
+for kind in (lambda act: threading.Thread(target=act), Worker):
+    thread = kind(lambda: answer.append(state()))
+    thread.start()
+    thread.join()
+print(json.dumps(answer))
+"""
+    )
+    ordinary, worker = (int(each["CapEff"], 16) | int(each["CapPrm"], 16) for each in found)
+    assert (ordinary, worker) == (1 << 12, 0)
+
+
+def test_a_worker_of_root_may_do_what_root_may() -> None:
+    found = in_a_process(
+        """
+answer = []
+thread = Worker(lambda word: answer.append((word, state())), "name", ("word",))
+thread.start()
+thread.join()
+print(json.dumps([thread.name, thread.daemon, *answer[0]]))
+"""
+    )
+    assert found[:3] == ["name", True, "word"]
+    assert int(found[3]["CapEff"], 16) != 0

@@ -470,6 +470,25 @@ def test_configuration_of_two_namespaces(netns: Netns, tmp_path: Path, ask: Doct
     assert one.has("problem", "nobody reads group 3")
 
 
+def test_configuration_whose_targets_are_not_there(tmp_path: Path, ask: Doctor) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers, and nobody else can take it
+        port = nobody.getsockname()[1]
+        text = config(
+            "c:NFTCOUNTER,gr:GRAPHITE",
+            "c:NFTCOUNTER,pr:PROMETHEUS",
+            "c:NFTCOUNTER,db:SQLITE3",
+            c="pollinterval=10",
+            gr=f"port={port}",
+            pr=f"port={port}",
+            db=f"db={tmp_path}/db\ntable=sums",
+        )
+        answer = ask("--config", _write(tmp_path, text))
+    assert answer.has("problem", f"[gr] tcp peer 127.0.0.1 port {port}: Connection refused", "listens there")
+    assert answer.has("problem", f"[pr] 127.0.0.1 port {port} cannot be listened on", "use another port")
+    assert answer.has("hint", "[db] its database is not looked at here", "see: nflowlevel sql check")
+
+
 def test_configuration_without_the_group_asked_for(tmp_path: Path, ask: Doctor) -> None:
     file = _write(tmp_path, config(f"g:NFLOG,{_FILTERS},j:JSON", g="group=2", j="file=-"))
     assert ask("--config", file, "--group", 5).has("problem", "no stack reads group 5")

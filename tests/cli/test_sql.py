@@ -18,9 +18,9 @@ import pytest
 
 import nflowlevel as nfl
 from nflowlevel import cli
-from nflowlevel.outputs.sqlite3 import own_tables
 from nflowlevel.plugin import Filter, NoOptions, added_key
 from nflowlevel.sql.database import schema
+from nflowlevel.sql.sqlite import own_tables
 from nflowlevel.stacks import registry
 from tests.fix_mariadb import MariaDBDatabase, mariadb, mariadb_db
 from tests.fix_nobody import run_as_nobody

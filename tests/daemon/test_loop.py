@@ -247,6 +247,99 @@ def test_a_shared_input_is_read_for_the_stack_that_runs() -> None:
     assert feed.calls.count("drain") == 1
 
 
+class File(Feed):
+    """What it holds was recorded earlier."""
+
+    recorded = True
+
+
+def recorded(*batches: Batch) -> File:
+    file = File()
+    file.held.extend(batches)
+    file.ends = True
+    return file
+
+
+def test_it_ends_when_all_inputs_have(logged: pytest.LogCaptureFixture) -> None:
+    """Nobody stops it; at the end of the other one it goes on."""
+    file, feed, memory, other = recorded(batch_of(count=2), batch_of(count=3)), Feed(), Memory(), Memory("other")
+    feed.feed(batch_of(count=3))
+    other.then = lambda: setattr(feed, "ends", True)
+    run(stack_of(Source(file), memory), stack_of(Source(feed), other))
+    assert memory.got == [0, 1, 0, 1, 2]
+    assert other.got == [0, 1, 2]
+    assert (file.calls[-1], memory.calls[-1]) == ("close", "close")
+    assert "all inputs have come to their end: stopping" in logged.text
+
+
+def test_it_does_not_end_while_an_output_holds_something() -> None:
+    file, memory = recorded(batch_of(count=2)), Memory()
+    memory.then = lambda: setattr(memory.stats, "pending", 2)
+    pending: list[int] = []
+
+    def delivered() -> None:
+        pending.append(memory.stats.pending)
+        memory.stats.pending = 0
+
+    timer = threading.Timer(0.1, delivered)
+    timer.start()
+    run(stack_of(Source(file), memory))
+    assert pending == [2]
+    assert memory.got == [0, 1]
+
+
+def test_it_does_not_end_while_a_stack_waits_for_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "RESTART_SECS", 0.05)
+    file, memory, late = recorded(), Memory(), Memory("late")
+    late.faulty, tries = "open", []
+
+    def recover() -> None:
+        tries.append(late.calls[-1])
+        if tries.count("open") == 3:
+            late.faulty = ""
+
+    monkeypatch.setattr(late, "_called", _and_then(late._called, recover))
+    run(stack_of(Source(file), memory), stack_of(Source(recorded(batch_of(count=1))), late))
+    assert late.got == [0]
+
+
+def test_what_was_recorded_waits_for_its_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One batch at a time; a group is read all the same."""
+    file, slow, quick = recorded(*(batch_of(count=1) for _ in range(20))), Memory("slow"), Memory("quick")
+    feed, live = Feed(), Memory("live")
+    feed.held.extend(batch_of(count=1) for _ in range(20))
+    live.then = lambda: setattr(live.stats, "pending", 1)
+    seen: list[tuple[int, int]] = []
+
+    def deliver() -> None:
+        seen.append((len(slow.got), len(quick.got)))
+        slow.stats.pending = 0
+
+    def hold() -> None:
+        assert not slow.stats.pending, "it was given more than one batch"
+        slow.stats.pending = 1
+        threading.Timer(0.02, deliver).start()
+        if len(slow.got) == 20:
+            end()
+
+    slow.then = hold
+    source = Source(file)
+    run(stack_of(source, slow), stack_of(source, quick), stack_of(Source(feed), live))
+    assert len(live.got) == 20
+    assert len(slow.got) == len(quick.got) == 20
+    assert seen[:19] == [(n, n) for n in range(1, 20)]
+
+
+def test_what_was_recorded_waits_for_all_its_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "RESTART_SECS", 0.05)
+    file, late, memory = recorded(batch_of(count=3)), Memory("late"), Memory()
+    late.faulty = "open"
+    monkeypatch.setattr(late, "_called", _and_then(late._called, lambda: setattr(late, "faulty", "")))
+    source = Source(file)
+    run(stack_of(source, late), stack_of(source, memory))
+    assert late.got == memory.got == [0, 1, 2]
+
+
 # -- signals ----------------------------------------------------------------------------------------------------------
 
 

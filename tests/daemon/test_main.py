@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import grp
@@ -12,6 +13,7 @@ import re
 import signal
 import socket
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -219,25 +221,39 @@ def test_pidfile_is_removed_when_the_start_fails(netns: Netns, tmp_path: Path) -
 # -- another user -------------------------------------------------------------------------------------------------
 
 
-def _status(pid: int) -> dict[str, str]:
-    """Return /proc/PID/status of each thread by name; all have to agree."""
-    texts = [Path(task, "status").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
-    wanted = ("Uid", "Gid", "Groups", "CapEff", "CapPrm", "CapInh", "CapAmb")
-    states = [dict(line.split(":\t", 1) for line in text.splitlines() if line.startswith(wanted)) for text in texts]
-    assert all(state == states[0] for state in states)
-    return {name: value.strip() for name, value in states[0].items()}
+def _states(pid: int) -> Iterator[dict[str, str]]:
+    """Yield what /proc/PID/status says of the privileges of each thread, the main thread first."""
+    wanted = ("Uid", "Gid", "Groups", "CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd", "NoNewPrivs")
+    for task in sorted(Path(f"/proc/{pid}/task").iterdir(), key=lambda task: int(task.name)):
+        lines = (task / "status").read_text().splitlines()
+        yield {name: value.strip() for name, _, value in (line.partition(":") for line in lines) if name in wanted}
 
 
 def test_user_keeps_one_capability_and_nothing_else(netns: Netns, tmp_path: Path, out: Path) -> None:
     user = pwd.getpwnam("nobody")
     others = [entry.gr_gid for entry in grp.getgrall() if entry.gr_gid not in (0, user.pw_gid)][:2]
     with Daemon(tmp_path, to_file(out), "-u", "nobody", netns=netns, extra_groups=others) as daemon:
-        state = _status(daemon.pid)
+        (state,) = _states(daemon.pid)
     assert state["Uid"].split() == [str(user.pw_uid)] * 4
     assert state["Gid"].split() == [str(user.pw_gid)] * 4
     assert [int(gid) for gid in state["Groups"].split()] == os.getgrouplist("nobody", user.pw_gid)
     assert int(state["CapEff"], 16) == int(state["CapPrm"], 16) == _CAP_NET_ADMIN
-    assert int(state["CapInh"], 16) == int(state["CapAmb"], 16) == 0
+    assert int(state["CapInh"], 16) == int(state["CapAmb"], 16) == int(state["CapBnd"], 16) == 0
+    assert state["NoNewPrivs"] == "1"
+
+
+def test_no_thread_of_an_ordinary_user_has_more(netns: Netns, tmp_path: Path, out: Path) -> None:
+    text = config(
+        "g:NFLOG,b:BASE,j:JSON", "g:NFLOG,b:BASE,t:JSON", g="group=2", j=f"file={out}\nsync=1", t="mode=tcp\nhost=::1"
+    )
+    with Daemon(tmp_path, text, "-u", "nobody", netns=netns) as daemon:
+        main, *others = _states(daemon.pid)
+    assert int(main["CapEff"], 16) == _CAP_NET_ADMIN
+    assert others
+    for state in others:
+        assert int(state["CapEff"], 16) == int(state["CapPrm"], 16) == int(state["CapBnd"], 16) == 0
+        assert state["NoNewPrivs"] == "1"
+        assert state["Uid"] == main["Uid"]
 
 
 def test_user_still_grows_the_socket_buffer_and_loses_nothing_at_stop(pair: Pair, tmp_path: Path, out: Path) -> None:
@@ -388,6 +404,32 @@ def test_background_without_logfile_writes_to_syslog(netns: Netns, tmp_path: Pat
         wait_for(lambda: not (tmp_path / "pid").exists(), "the daemon ends")
     finally:
         daemon.close()
+
+
+@pytest.mark.parametrize("where", ["stderr", "logfile"])
+def test_a_log_that_nobody_reads_stops_nothing(pair: Pair, tmp_path: Path, out: Path, where: str) -> None:
+    pair.fw.nft(log_rule(2))
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader, writer = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK), os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        with contextlib.suppress(BlockingIOError):
+            while os.write(writer, bytes(4096)):
+                pass
+        text = to_file(out, 2, "", "loglevel=1", *([f"logfile={fifo}"] if where == "logfile" else []))
+        wrapper = ("sh", "-c", f'exec "$@" 2>{fifo}', "sh") if where == "stderr" else ()
+        with Daemon(tmp_path, text, netns=pair.fw, wrapper=wrapper) as daemon:
+            pair.send_udp(23)
+            records(out, 23)
+            for _ in range(5):
+                daemon.send(signal.SIGUSR1)
+                daemon.reload()
+            pair.send_udp(29)
+            records(out, 52)
+            daemon.stop()
+    finally:
+        os.close(reader)
+        os.close(writer)
 
 
 # -- reload -------------------------------------------------------------------------------------------------------

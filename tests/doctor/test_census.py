@@ -10,7 +10,7 @@ import pytest
 
 from nflowlevel.binding import bpf
 from nflowlevel.doctor import census
-from nflowlevel.doctor.groups import Finding
+from nflowlevel.plugin.contract import Finding
 from nflowlevel.prefilter import generation, pins
 from nflowlevel.prefilter.prefilter import Prefilter
 from tests.fix_lines import wait_for

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import nflowlevel
-from nflowlevel.doctor.facts import OWN, everywhere, gather, other_namespaces
+from nflowlevel.binding.netns import OWN
+from nflowlevel.doctor.facts import gather, other_namespaces
 from nflowlevel.errors import KernelError
 from nflowlevel.firewall import nf_log
 from nflowlevel.readers.group import open_group
@@ -114,25 +115,6 @@ def test_other_namespaces(netns: Netns) -> None:
     others, _ = other_namespaces(netns.name)
     assert OWN in others
     assert netns.name not in others
-
-
-def test_everywhere(netns: Netns) -> None:
-    with netns.enter():
-        here = os.stat("/proc/thread-self/ns/net").st_ino
-        found, _ = everywhere(lambda name: os.stat(f"/run/netns/{name}" if name else "/proc/thread-self/ns/net").st_ino)
-    assert found[OWN] == here
-    assert netns.name not in found, "it is our own"
-    assert len(set(found.values())) == len(found)
-
-
-@pytest.mark.kernel
-def test_namespaces_that_cannot_be_entered() -> None:
-    made = Netns()
-    try:
-        status, output = run_as_nobody(lambda: made.name not in everywhere(gather)[1])
-    finally:
-        made.close()
-    assert (status, output) == (0, "")
 
 
 @pytest.mark.kernel

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import pytest
 
+from nflowlevel.binding.netns import OWN
 from nflowlevel.binding.procfs import BoundGroup, Holder, PortState
 from nflowlevel.doctor import groups as diagnosis
-from nflowlevel.doctor.facts import OWN, Facts, Reader
-from nflowlevel.doctor.groups import Finding
+from nflowlevel.doctor.facts import Facts, Reader
 from nflowlevel.firewall.nf_log import Family
 from nflowlevel.firewall.rules import LogRule
 from nflowlevel.firewall.ruleset import Ruleset, Unseen
+from nflowlevel.plugin.contract import Finding
 
 _RULE = LogRule("inet", "t", "c", "nft inet t c handle 4", 2, packets=0)
 _READER = Reader(

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 
 import pytest
 
 import nflowlevel as nfl
 from nflowlevel.filters.ifindex import IFINDEX
+from nflowlevel.inputs.pcapfile import PCAPFILE, PCAPFILEOptions
 from nflowlevel.plugin.contract import NoOptions
 from nflowlevel.records.batch import Batch
+from tests import captures
 from tests.fix_decoder import decode, shown
 from tests.fix_group import collect, log_udp
 from tests.fix_netns import Bridge, Netns, Pair
@@ -81,6 +84,24 @@ def test_a_batch_keeps_the_names_it_got(plugin: IFINDEX, netns: Netns) -> None:
 
 def test_empty_batch(plugin: IFINDEX) -> None:
     assert len(plugin.process(Batch(None, 0))) == 0
+
+
+def test_a_file_has_its_own_names() -> None:
+    """Those of this machine mean nothing to it."""
+    data = captures.section() + captures.interface(captures.RAW, name=b"eth7")
+    data += captures.packet_block(captures.udp_packets(1)[0])
+    plugin = IFINDEX("ifi1", NoOptions())
+    plugin.input = PCAPFILE("p", PCAPFILEOptions(file="x"))
+    plugin.open()
+    with nfl.read_pcap(io.BytesIO(data)) as packets:
+        batch = plugin.process(packets.receive())
+    assert [(r["oob.in"], r["oob.out"]) for r in shown(batch, plugin.published())] == [("eth7", "")]
+    with nfl.read_pcap(
+        io.BytesIO(captures.pcap([captures.Captured(captures.nflog(build_message(b"", indev=1)))], 239))
+    ) as packets:
+        batch = plugin.process(packets.receive())
+    assert [(r["oob.in"], r["oob.out"]) for r in shown(batch, plugin.published())] == [("", "")]
+    plugin.close()
 
 
 def test_close_twice() -> None:

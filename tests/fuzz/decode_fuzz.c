@@ -374,7 +374,7 @@ static void check_lines(const uint8_t *p, size_t size, uint32_t lines)
 static const struct nfl_column all_columns[] = {
 	NUMBER(U32, PAYLOAD, raw_pktlen), NUMBER(U32, ALWAYS, raw_pktcount), TEXT(BYTES_TEXT, PREFIX, oob_prefix, LENGTH(oob_prefix_len)),
 	NUMBER(U32, ALWAYS, oob_time_sec), NUMBER(U32, ALWAYS, oob_time_usec), NUMBER(U32, ALWAYS, oob_mark),
-	NUMBER(U32, INDEV, oob_ifindex_in), NUMBER(U8, PACKET_HDR, oob_hook), NUMBER(U16, HWHEADER, raw_mac_len),
+	NUMBER(U32, INDEV, oob_ifindex_in), NUMBER(U8, HOOK, oob_hook), NUMBER(U16, HWHEADER, raw_mac_len),
 	NUMBER(U32, SEQ, oob_seq_local), NUMBER(U8, ALWAYS, oob_family), NUMBER(U16, PACKET_HDR, hwhdr_protocol),
 	NUMBER(U32, UID, oob_uid), NUMBER(ACTION, ALWAYS, raw_label), NUMBER(U16, HWTYPE, hwhdr_type),
 	NUMBER(U16, HWADDR, raw_mac_addrlen), NUMBER(U16, VLAN, vlan_id), NUMBER(U8, VLAN, vlan_priority),

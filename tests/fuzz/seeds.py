@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Write the messages that decode_fuzz mutates to standard output: length (32 bits, native), then bytes, of each."""
+"""Write what the fuzzers mutate to standard output: `messages` for decode_fuzz, `captures` for capture_fuzz.
+
+Of a message its length (32 bits, native), then its bytes. Of a capture four such numbers, then what follows its header:
+whether it is pcapng, whether it is of the other byte order, its link type, its length.
+"""
 
 from __future__ import annotations
 
+import itertools
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from tests import oracle
-from tests.corpus import frames
+from tests import captures, oracle
+from tests.corpus import Frame, frames
 from tests.messages import FULL, egress_message_of, message_of
 
 
@@ -20,11 +25,35 @@ def seeds() -> Iterator[bytes]:
         yield egress_message_of(frame)
 
 
-def main() -> None:
+def capture_seeds() -> Iterator[tuple[bool, bool, int, bytes]]:
+    """Yield the corpus as each link type, three frames a file, in pcap and pcapng of either byte order."""
+    ways: dict[int, Callable[[Frame, str], bytes]] = {
+        captures.ETHERNET: lambda frame, _: frame.wire(),
+        captures.RAW: lambda frame, _: frame.payload,
+        captures.SLL: lambda frame, _: captures.cooked(frame),
+        captures.SLL2: lambda frame, _: captures.cooked2(frame),
+        captures.NFLOG: lambda frame, order: captures.nflog(message_of(frame, oracle.BRIDGE, **FULL), order),
+    }
+    for (linktype, way), order in itertools.product(ways.items(), (captures.NATIVE, captures.OTHER)):
+        for at in range(0, len(frames()) - 2, 9):
+            packets = [captures.Captured(way(frame, order), flags=1 + at % 2) for frame in frames()[at : at + 3]]
+            yield False, order == captures.OTHER, linktype, captures.pcap(packets, linktype, order=order)[24:]
+            blocks = captures.interface(linktype, order=order) + captures.block(5, bytes(12), order)
+            blocks += captures.packet_block(packets[0], order=order) + captures.simple_block(packets[1], order=order)
+            blocks += captures.packet_block(packets[2], order=order, old=True)
+            yield True, order == captures.OTHER, linktype, blocks
+
+
+def main(what: str) -> None:
     """Write them."""
-    for message in seeds():
-        sys.stdout.buffer.write(struct.pack("=I", len(message)) + message)
+    out = sys.stdout.buffer
+    if what == "messages":
+        for message in seeds():
+            out.write(struct.pack("=I", len(message)) + message)
+    else:
+        for blocks, swapped, linktype, data in capture_seeds():
+            out.write(struct.pack("=IIII", blocks, swapped, linktype, len(data)) + data)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

@@ -31,12 +31,18 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_mutated_messages() -> None:
     done = run(str(COUNT))
     assert done.returncode == 0, done.stdout + done.stderr
-    line = re.fullmatch(r"(\d+) mutated messages, (\d+) records, (\d+) bytes of JSON, [\d.]+ seconds\n", done.stdout)
+    line = re.fullmatch(
+        r"(\d+) mutated messages, (\d+) records, (\d+) bytes of JSON, [\d.]+ seconds\n"
+        r"(\d+) mutated captures, (\d+) records, [\d.]+ seconds\n",
+        done.stdout,
+    )
     assert line, done.stdout
-    messages, records, size = map(int, line.groups())
+    messages, records, size, files, packets = map(int, line.groups())
     assert COUNT <= messages < COUNT + 3, "a datagram has up to three messages"
     assert records > COUNT // 3, "most mutations are refused at once: they test nothing"
     assert size > 100 * records
+    assert files == COUNT // 2
+    assert packets > files, "most captures are refused at once: they test nothing"
 
 
 def test_a_count_is_a_number() -> None:

@@ -20,7 +20,7 @@ from nflowlevel.accounting.objects import Accounting, QuotaEvents
 from nflowlevel.errors import ConfigError, KernelError
 from nflowlevel.inputs.nfacct import NFACCT, NFACCTOptions
 from nflowlevel.logs import log
-from nflowlevel.plugin import schedule
+from nflowlevel.plugin import polling
 from nflowlevel.stacks.config import parse_text
 from nflowlevel.stacks.stack import build
 from tests.fix_acct import count_udp, make_objects
@@ -37,7 +37,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(schedule, "time", self)
+        monkeypatch.setattr(polling, "time", self)
 
     def monotonic(self) -> float:
         return self.now

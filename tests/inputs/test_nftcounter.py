@@ -15,7 +15,7 @@ import pytest
 from nflowlevel.binding.nftables import NamedObjects
 from nflowlevel.errors import ConfigError, KernelError
 from nflowlevel.inputs.nftcounter import NFTCOUNTER, NFTCOUNTEROptions
-from nflowlevel.plugin import schedule
+from nflowlevel.plugin import polling
 from nflowlevel.records.batch import Batch
 from tests.fix_daemon import Daemon, config, records
 from tests.fix_lines import no_descriptor_left
@@ -58,7 +58,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr(schedule.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(polling.time, "monotonic", lambda: self.now)
 
 
 def polled(input_: NFTCOUNTER) -> Batch:
@@ -191,7 +191,7 @@ def test_kernel_that_refuses(netns: Netns, make: Make, monkeypatch: pytest.Monke
         assert input_.deadline == 1020
     clock.now = 1020.0
     assert len(input_.receive()) == 2
-    assert (input_.stats.missed, input_.stats.polls) == (1, 1)
+    assert (input_.stats.errors, input_.stats.missed, input_.stats.polls) == (1, 0, 1)
     with monkeypatch.context() as patched, no_descriptor_left():
         patched.setattr(NamedObjects, "read", refused)
         with pytest.raises(KernelError):

@@ -18,7 +18,7 @@ from nflowlevel.outputs.pgsql import PGSQLOptions
 from nflowlevel.outputs.sqlite3 import SQLITE3Options
 from nflowlevel.plugin.contract import check_plugin
 from nflowlevel.records.keys import BY_NAME
-from nflowlevel.sql.database import SQLOptions
+from nflowlevel.sql.options import SQLOptions
 from tests.fix_lines import check, wait_for
 from tests.fix_mariadb import MariaDBDatabase, mariadb, mariadb_db
 from tests.fix_plugins import batch_of

@@ -416,7 +416,6 @@ def test_input_is_known_from_the_stack() -> None:
     (stack,) = stacks_of("[global]\nstack=c:NFTCOUNTER,g:GRAPHITE\n[c]\npollinterval=1\nzerocounter=1\n[g]\nhost=::1\n")
     assert isinstance(stack.output, GRAPHITE)
     assert stack.output.input is stack.source.input
-    assert stack.output.stacks == [stack]
     assert stack.output._counts_deltas
 
 
@@ -424,6 +423,18 @@ def test_pickles_over_udp_are_refused() -> None:
     text = "[global]\nstack=c:NFTCOUNTER,g:GRAPHITE\n[c]\npollinterval=1\n[g]\nprotocol=pickle\ntransport=udp\n"
     with pytest.raises(ConfigError, match="protocol=pickle needs transport=tcp"):
         stacks_of(text)
+
+
+def test_a_port_that_is_none_is_refused() -> None:
+    text = "[global]\nstack=c:NFTCOUNTER,g:GRAPHITE\n[c]\npollinterval=1\n[g]\nport=99999\n"
+    with pytest.raises(ConfigError, match=r"\[g\] GRAPHITE: port=99999: 1 to 65535"):
+        stacks_of(text)
+
+
+@pytest.mark.parametrize(("options", "port"), [({}, 2003), ({"protocol": "pickle"}, 2004), ({"port": "2013"}, 2013)])
+def test_the_doctor_looks_at_the_port_that_is_sent_to(options: dict[str, str], port: int) -> None:
+    (finding,) = GRAPHITE("g", GRAPHITEOptions(**options)).examine()  # type: ignore[arg-type]
+    assert finding.text.startswith(f"tcp peer 127.0.0.1 port {port}")
 
 
 def test_open_again_after_close(make: Make, receive: Receive) -> None:

@@ -8,10 +8,10 @@ import json
 import re
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,9 @@ from nflowlevel.errors import NotSupported, OutputError
 from nflowlevel.inputs.nftcounter import NFTCOUNTER, NFTCOUNTEROptions
 from nflowlevel.outputs import prometheus
 from nflowlevel.outputs.prometheus import PROMETHEUS, PROMETHEUSOptions
+from nflowlevel.prefilter.counters import PrefilterCounters
 from nflowlevel.records.batch import Batch
+from nflowlevel.stacks.stack import Stack
 from nflowlevel.stats import GroupStats
 from tests.fix_daemon import FILTERS, Daemon, config, log_rule, wait_for
 from tests.fix_lines import check, no_descriptor_left
@@ -201,6 +203,13 @@ def test_format_is_the_one_asked_for(make: Make, accept: str, kind: str) -> None
 # The daemon's own counters
 
 
+class _View(NamedTuple):
+    """What the daemon shows of itself; a `DaemonView`."""
+
+    stacks: list[Stack]
+    prefilters: Callable[[], Mapping[str, PrefilterCounters]] = dict
+
+
 def test_counters_of_all_stacks(make: Make) -> None:
     stacks = stacks_of(
         "[global]\nstack=l:NFLOG,b:BASE,j:JSON\nstack=l:NFLOG,p:PROMETHEUS\n"
@@ -208,9 +217,11 @@ def test_counters_of_all_stacks(make: Make) -> None:
     )
     json, own, _ = (stack.output for stack in stacks)
     assert isinstance(own, PROMETHEUS)
+    own.watch(_View(stacks))
     json.stats.records = 7  # type: ignore[attr-defined]
     json.stats.drop("full", 3)  # type: ignore[attr-defined]
     stacks[0].dropped = 5
+    own.watch(SimpleNamespace(stacks=stacks, prefilters=dict))  # type: ignore[arg-type]
     own.write(batch_of(count=4))
     samples = samples_of(own._answer("")[1].decode(), parse_openmetrics)
     labels = {"stack": "l:NFLOG,b:BASE,j:JSON", "output": "j", "plugin": "JSON"}
@@ -238,8 +249,9 @@ def test_dashboard_asks_for_what_is_served() -> None:
     dashboard = json.loads(example.read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
     queries += [variable["query"]["query"] for variable in dashboard["templating"]["list"]]
-    (one, _) = stacks_of("[global]\nstack=l:NFLOG,p:PROMETHEUS\nstack=l:NFLOG,p:PROMETHEUS\n[l]\ngroup=5\n")
+    one, _ = stacks = stacks_of("[global]\nstack=l:NFLOG,p:PROMETHEUS\nstack=l:NFLOG,p:PROMETHEUS\n[l]\ngroup=5\n")
     assert isinstance(one.output, PROMETHEUS)
+    one.output.watch(_View(stacks))
     one.output.write(sums({"c": (1, 1), "q": (None, 5)}, limits=[None, 10]))  # type: ignore[dict-item]
     one.source.is_open, one.source.input._group = True, SimpleNamespace(stats=GroupStats())  # type: ignore[attr-defined]
     served = {name for name, _ in samples_of(one.output._answer("")[1].decode(), parse_openmetrics)}

@@ -15,7 +15,8 @@ from nflowlevel.errors import OutputError
 from nflowlevel.plugin.tables import SQLOutput
 from nflowlevel.records.keys import BY_NAME
 from nflowlevel.spool.sink import Unavailable
-from nflowlevel.sql.database import Database, SQLOptions
+from nflowlevel.sql.database import Database
+from nflowlevel.sql.options import SQLOptions
 from tests.fix_daemon import Daemon, config, log_rule, wait_for
 from tests.fix_database import ITEMS, Scripted, Server
 from tests.fix_netns import Pair

@@ -22,6 +22,7 @@ import nflowlevel as nfl
 from nflowlevel.binding import procfs
 from nflowlevel.binding.netns import entered
 from nflowlevel.logs import NOTICE, log
+from nflowlevel.readers import group as group_module
 from nflowlevel.readers.group import PROFILES
 from tests import oracle
 from tests.corpus import Frame, by_name, frames
@@ -454,7 +455,7 @@ def test_iteration_by_packet(pair: Pair) -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What groups take for the time; it stands still unless the test changes it."""
     now = [1000.0]
-    monkeypatch.setattr(nfl.group, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=time.sleep))
+    monkeypatch.setattr(group_module, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=time.sleep))
     return now
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from nflowlevel.errors import OutputError
-from nflowlevel.spool.claim import BLOCK, Claim, reason
+from nflowlevel.spool.claim import BLOCK, SpoolDirectory, reason
 from tests.fix_lines import no_descriptor_left, small_disk
 
 
 @contextmanager
-def claimed(directory: Path, used: int = 0) -> Iterator[Claim]:
+def claimed(directory: Path, used: int = 0) -> Iterator[SpoolDirectory]:
     with no_descriptor_left():
-        claim = Claim(str(directory))
+        claim = SpoolDirectory(str(directory))
         claim.start(used)
         try:
             yield claim
@@ -37,7 +37,7 @@ def test_a_directory_is_private(tmp_path: Path) -> None:
 def test_a_directory_has_one_user(tmp_path: Path) -> None:
     with claimed(tmp_path):
         with pytest.raises(OutputError, match=f"process {os.getpid()} uses it — stop that process, or give") as caught:
-            Claim(str(tmp_path))
+            SpoolDirectory(str(tmp_path))
         assert not caught.value.retryable
     with claimed(tmp_path):
         pass
@@ -160,6 +160,6 @@ def test_sync_and_close(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="File exists") as caught:
-        Claim(str(tmp_path / "file"))
+        SpoolDirectory(str(tmp_path / "file"))
     assert reason(caught.value) == "File exists — name a directory in spool_directory, not a file"
     assert reason(OSError(22, "Invalid argument")) == "Invalid argument"

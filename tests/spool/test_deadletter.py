@@ -15,6 +15,7 @@ import pytest
 from nflowlevel.spool.deadletter import DeadLetters
 from nflowlevel.spool.rows import Rows
 from nflowlevel.spool.sink import Refused, Unavailable
+from nflowlevel.sql.copytext import dicts
 
 _LAYOUT = ("oob.prefix", "oob.mark", "ip.saddr.str")
 _ERROR = Refused("value too long for type character varying(32)", "22001")
@@ -31,7 +32,7 @@ def entries(path: Path) -> list[dict[str, Any]]:
 
 def test_an_entry_says_all(tmp_path: Path) -> None:
     path = tmp_path / "new" / "refused.jsonl"
-    letters = DeadLetters(path, "me")
+    letters = DeadLetters(path, "me", dicts)
     letters.write(row(7, "tab\\there Ä"), _ERROR, "ulog2")
     (entry,) = entries(path)
     assert entry.pop("time")
@@ -49,7 +50,7 @@ def test_an_entry_says_all(tmp_path: Path) -> None:
 
 def test_a_row_that_comes_again_is_there_already(tmp_path: Path) -> None:
     path = tmp_path / "refused.jsonl"
-    for letters in (DeadLetters(path, "me"), DeadLetters(path, "me")):
+    for letters in (DeadLetters(path, "me", dicts), DeadLetters(path, "me", dicts)):
         letters.write(row(7), _ERROR, "t")
         letters.write(row(8), _ERROR, "t")
         letters.close()
@@ -59,7 +60,7 @@ def test_a_row_that_comes_again_is_there_already(tmp_path: Path) -> None:
 def test_the_numbers_of_another_writer_do_not_count(tmp_path: Path) -> None:
     path = tmp_path / "refused.jsonl"
     for writer in ("one", "two", "one"):
-        letters = DeadLetters(path, writer)
+        letters = DeadLetters(path, writer, dicts)
         letters.write(row(7), _ERROR, "t")
         letters.close()
     assert [entry["writer"] for entry in entries(path)] == ["one", "two"]
@@ -67,7 +68,7 @@ def test_the_numbers_of_another_writer_do_not_count(tmp_path: Path) -> None:
 
 def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "refused.jsonl"
-    letters = DeadLetters(path, "me")
+    letters = DeadLetters(path, "me", dicts)
     letters.write(row(7), _ERROR, "t")
     letters.close()
     with path.open("a") as file:
@@ -79,7 +80,7 @@ def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_nothing_of_the_row(tmp_path: Path) -> None:
     path = tmp_path / "refused.jsonl"
-    letters = DeadLetters(path, "me")
+    letters = DeadLetters(path, "me", dicts)
     letters.write(row(7), _ERROR, "t")
     before = path.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -98,4 +99,4 @@ def test_a_full_disk_leaves_nothing_of_the_row(tmp_path: Path) -> None:
 def test_a_directory_in_its_place(tmp_path: Path) -> None:
     os.mkdir(tmp_path / "refused.jsonl")
     with pytest.raises(Unavailable, match="Is a directory"):
-        DeadLetters(tmp_path / "refused.jsonl", "me").write(row(7), _ERROR, "t")
+        DeadLetters(tmp_path / "refused.jsonl", "me", dicts).write(row(7), _ERROR, "t")

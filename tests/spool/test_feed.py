@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from nflowlevel.spool import feed
-from nflowlevel.spool.feed import Feed, SQLStats, WhenFull
+from nflowlevel.spool.feed import Feed, SpoolStats
+from nflowlevel.spool.options import WhenFull
 from nflowlevel.spool.ring import Ring
 from nflowlevel.spool.rows import Rows
 from nflowlevel.spool.segment import record
@@ -32,7 +33,7 @@ MANY = 1 << 30
 MODES: tuple[WhenFull, ...] = ("spool", "drop_newest", "drop_oldest")
 
 
-def check(stats: SQLStats) -> None:
+def check(stats: SpoolStats) -> None:
     """Fail unless every record is accounted for."""
     with stats.lock:
         assert stats.records == stats.written + stats.pending + sum(stats.dropped.values()), str(stats)
@@ -51,7 +52,7 @@ class Queue:
         max_bytes: int = MANY,
         retry_secs: float = 0.0,
     ) -> None:
-        self.stats = SQLStats()
+        self.stats = SpoolStats()
         self.ring = Ring(size)
         self.spool = Spool(directory, max_bytes, retry_secs=retry_secs) if directory else None
         self.feed = Feed(self.ring, self.spool, when_full, self.stats)
@@ -453,7 +454,7 @@ class AnySequence(RuleBasedStateMachine):
 
     def run(self, when_full: WhenFull, size: int, limit: int) -> None:
         self.when_full, self.size, self.limit = when_full, size, limit
-        self.stats = SQLStats()
+        self.stats = SpoolStats()
         self.ring = Ring(size)
         self.spool = Recorded(self.directory, limit)
         self.feed = Feed(self.ring, self.spool, when_full, self.stats)

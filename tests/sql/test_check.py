@@ -7,7 +7,7 @@ import pytest
 
 from nflowlevel.records.keys import BY_NAME, CATALOGUE, Key, added_key
 from nflowlevel.sql.check import Comparison, compare, statements
-from nflowlevel.sql.database import Column
+from nflowlevel.sql.columns import Column
 
 _PACKETS = tuple((key.name, key) for key in CATALOGUE if key.plugin in ("NFLOG", "BASE", "IFINDEX", "IP2STR", "HWHDR"))
 

@@ -1,115 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What all databases share: which statement `procedure` means, and which column takes which key."""
+"""What all databases share: schemas of our own, and a connection that is not asked for what only some can do."""
 
 from __future__ import annotations
 
 import pytest
 
-from nflowlevel.options import ConfigErrors, Value, convert
-from nflowlevel.records.keys import BY_NAME, TIME_KEY, Key, added_key, published_by
-from nflowlevel.sql.database import Column, SQLOptions, Statement, all_items, match, plan_members, schema, statement
-
-_MEMBERS: list[tuple[str, Key]] = [
-    (key.name, key) for plugin in ("NFLOG", "BASE", "IFINDEX", "IP2STR", "IP2BIN") for key in published_by(plugin)
-]
-_GEO = added_key("geo.country_code", "string", "Country of the source address.")
-_MEMBERS.append((_GEO.name, _GEO))
-
-
-def items(*columns: Column | tuple[str, str], arguments: bool = False) -> dict[str, str]:
-    made = [column if isinstance(column, Column) else Column(*column) for column in columns]
-    return {column.name: column.item for column in match(made, _MEMBERS, arguments=arguments)}
-
-
-@pytest.mark.parametrize(
-    ("procedure", "meant"),
-    [
-        ("INSERT", ("insert", "t")),
-        ("insert", ("insert", "t")),
-        (" INSERT ", ("insert", "t")),
-        ("INSERT INTO other", ("insert", "other")),
-        ("insert into  s.other ", ("insert", "s.other")),
-        ("INSERT IGNORE INTO other", ("text", "INSERT IGNORE INTO other")),
-        ("CALL add_packet", ("call", "add_packet")),
-        ("call  x.add", ("call", "x.add")),
-        ("INSERT_PACKET_FULL", ("select", "INSERT_PACKET_FULL")),
-        ("CALL", ("select", "CALL")),
-    ],
-)
-def test_statement(procedure: str, meant: tuple[str, str]) -> None:
-    assert statement(procedure, "t") == Statement(*meant)  # type: ignore[arg-type]
-
-
-def test_a_dot_of_a_key_is_an_underscore_of_a_column() -> None:
-    assert items(("oob_time_sec", "integer"), ("IP_SADDR_STR", "inet"), ("raw_mac_len", "integer")) == {
-        "oob_time_sec": "oob.time.sec",
-        "IP_SADDR_STR": "ip.saddr.str",
-        "raw_mac_len": "raw.mac_len",
-    }
-
-
-def test_keys_with_underscores_have_columns_too() -> None:
-    assert items(("oob_ifindex_in", "bigint"), ("geo_country_code", "text")) == {
-        "oob_ifindex_in": "oob.ifindex_in",
-        "geo_country_code": "geo.country_code",
-    }
-
-
-def test_the_tables_own_number_is_left_out() -> None:
-    assert items(("_id", "bigint"), ("oob_mark", "integer")) == {"oob_mark": "oob.mark"}
-    assert items(Column("id", "int", automatic=True), ("oob_mark", "integer")) == {"oob_mark": "oob.mark"}
-    assert items(("oob_mark", "integer"), ("_id", "bigint")) == {"oob_mark": "oob.mark"}
-
-
-def test_columns_without_a_key_are_arguments_all_the_same() -> None:
-    columns = [Column("_id", "bigint"), Column("oob_mark", "integer"), Column("username", "text")]
-    assert items(*columns) == {"oob_mark": "oob.mark"}
-    assert items(*columns, arguments=True) == {"oob_mark": "oob.mark", "username": ""}
-
-
-def test_addresses_in_columns_of_numbers() -> None:
-    assert items(("ip_saddr", "inet"), ("ip_daddr", "bigint"), ("icmp_gateway", "integer"), ("arp_saddr", "text")) == {
-        "ip_saddr": "ip.saddr",
-        "ip_daddr": "ip.daddr:number",
-        "icmp_gateway": "icmp.gateway:number",
-        "arp_saddr": "arp.saddr",
-    }
-    assert items(("ip_saddr_bin", "binary"), ("ip_saddr_str", "int unsigned")) == {
-        "ip_saddr_bin": "ip.saddr.bin",
-        "ip_saddr_str": "ip.saddr.str",
-    }
-
-
-def test_oob_time_is_the_time() -> None:
-    assert items(("oob_time", "timestamp with time zone")) == {"oob_time": "oob.time"}
-
-
-def test_all_items_render_whatever_a_table_asks_for() -> None:
-    layout = all_items(_MEMBERS)
-    columns = [Column(name.replace(".", "_"), type_) for name, _ in _MEMBERS for type_ in ("text", "bigint")]
-    assert {column.item for column in match(columns, _MEMBERS, arguments=False)} | {"oob.time"} == set(layout)
-
-
-def test_plan_members() -> None:
-    layout = ("oob.time", "ip.saddr:number", "geo.country_code", "of.another.run")
-    assert plan_members(layout, _MEMBERS) == [
-        ("oob.time", TIME_KEY),
-        ("ip.saddr:number", BY_NAME["ip.saddr"]),
-        ("geo.country_code", _GEO),
-        ("of.another.run", added_key("of.another.run", "string", "Nothing of the stack.")),
-    ]
-
-
-def test_options() -> None:
-    text = {"table": "ulog", "ring_buffer_size": "1000", "backlog_memcap": "1000000", "when_full": "drop_oldest"}
-    values = {name: Value(value, 1) for name, value in text.items()}
-    options = convert(SQLOptions, values, plugin="PGSQL", instance="pgsql1")
-    assert (options.table, options.procedure, options.ring_buffer_size) == ("ulog", "INSERT", 1000)
-    with pytest.raises(ConfigErrors, match=r"when_full.*drop_oldest"):
-        convert(SQLOptions, {**values, "when_full": Value("wait", 1)}, plugin="PGSQL", instance="pgsql1")
+from nflowlevel.sql.database import Database, schema
+from tests.fix_database import Scripted, Server
 
 
 @pytest.mark.parametrize("database", ["pgsql", "mysql", "sqlite3"])
 def test_schemas_are_part_of_the_package(database: str) -> None:
     assert "CREATE TABLE" in schema(f"{database}.sql")
     assert "nflowlevel_ledger" in schema(f"{database}-ledger.sql")
+
+
+def test_most_databases_have_nothing_to_tend() -> None:
+    server = Server()
+    Database.tend(Scripted(server))
+    assert server.calls == []

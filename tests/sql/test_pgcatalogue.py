@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from nflowlevel.sql.database import Column
+from nflowlevel.sql.columns import Column
 from nflowlevel.sql.pgcatalogue import parse_name
 from tests.fix_pgsql import Open, session
 from tests.fix_postgres import PostgresDatabase, postgres, postgres_db

@@ -7,7 +7,7 @@ import pytest
 
 from nflowlevel.records.keys import Key, added_key, published_by
 from nflowlevel.spool.sink import Refused, Unavailable
-from nflowlevel.sql.database import Column, match
+from nflowlevel.sql.columns import Column, match
 from tests.fix_pgsql import MEMBERS, Open, forbid_temporary, session
 from tests.fix_postgres import Postgres, PostgresDatabase, postgres, postgres_db
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The writer's thread against a database that does what a test tells it to: every fault at every call.
+"""The writer's thread against sinks that do what a test tells them to: every fault at every call.
 
-Real servers are met in tests/sql/test_outages.py; here the order of calls is what matters.
+The sinks are a table of a scripted database, a journal that is none, and a journal without a ledger. Real servers are
+met in test_outages.py here and in tests/sql; here the order of calls is what matters.
 """
 
 from __future__ import annotations
@@ -15,44 +16,48 @@ from typing import Any
 
 import pytest
 
-from nflowlevel.records.keys import BY_NAME
 from nflowlevel.spool.deadletter import DeadLetters
-from nflowlevel.spool.feed import Feed, SQLStats
+from nflowlevel.spool.feed import Feed, SpoolStats
 from nflowlevel.spool.ring import Ring
 from nflowlevel.spool.sink import Unavailable
 from nflowlevel.spool.spool import Spool
-from nflowlevel.sql.database import Column, SQLOptions
-from nflowlevel.sql.writer import Writer
-from tests.fix_database import ITEMS, Scripted, Server
+from nflowlevel.spool.writer import Writer
+from tests.fix_database import Server
+from tests.fix_sink import WIDE, BarePlace, LinePlace, Store
 
-_MEMBERS = [(name, BY_NAME[name]) for name in ("oob.prefix", "oob.mark")]
+AnyPlace = Server | LinePlace
+
+#: What a writer can have before it: sinks with a ledger, and one without.
+WITH_LEDGER = ("table", "journal")
+SINKS = (*WITH_LEDGER, "bare")
+
+with_ledger = pytest.mark.parametrize("server", WITH_LEDGER, indirect=True)
 
 
 class Bench:
-    """Feed, writer and server together."""
+    """Feed, writer and place together."""
 
-    def __init__(self, directory: Path, server: Server, **options: Any) -> None:
+    def __init__(self, directory: Path, server: AnyPlace, **options: Any) -> None:
         self.directory, self.server = directory, server
-        self.stats = SQLStats()
+        self.stats = SpoolStats()
         self.spool = Spool(directory / "spool", 1 << 30)
         self.feed = Feed(Ring(1000, 0), self.spool, "spool", self.stats)
         self.feed.open()
         self.first = self.spool.number(0)
         self.letters = directory / "refused.jsonl"
+        sink = server.sink()
         self.writer = Writer(
-            Scripted(server),
+            sink,
             self.feed,
-            _MEMBERS,
-            SQLOptions(table="t", **options),
+            server.options(**options),
             identity=self.spool.id,
             numbered_from=self.first,
-            dead_letters=DeadLetters(self.letters, self.spool.id),
+            dead_letters=DeadLetters(self.letters, self.spool.id, sink.describe),
             stats=self.stats,
         )
 
     def put(self, *marks: int) -> None:
-        data = "".join(f"{mark}\tp\n" for mark in marks).encode()
-        self.feed.put(ITEMS, len(marks), data)
+        self.feed.put(self.server.layout, len(marks), self.server.text(*marks))
 
     def close(self, timeout: float = 5.0) -> None:
         self.writer.close(timeout)
@@ -64,16 +69,19 @@ class Bench:
 
     def buried(self) -> list[int]:
         lines = self.letters.read_text().splitlines() if self.letters.exists() else []
-        return [int(json.loads(line)["values"]["oob.mark"]) for line in lines]
+        return [self.server.mark_of(json.loads(line)["values"]) for line in lines]
+
+
+@pytest.fixture(params=SINKS)
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> AnyPlace:
+    if request.param == "table":
+        return Server()
+    store = Store(tmp_path / "journal.jsonl")
+    return LinePlace(store) if request.param == "journal" else BarePlace(store)
 
 
 @pytest.fixture
-def server() -> Server:
-    return Server()
-
-
-@pytest.fixture
-def bench(tmp_path: Path, server: Server) -> Iterator[Bench]:
+def bench(tmp_path: Path, server: AnyPlace) -> Iterator[Bench]:
     made = Bench(tmp_path, server)
     yield made
     made.writer.close(0.0)
@@ -98,18 +106,18 @@ def times(count: int, call: str, error: Exception) -> Callable[[str], None]:
     return before
 
 
-def test_rows_arrive_in_order(bench: Bench, server: Server) -> None:
+def test_rows_arrive_in_order(bench: Bench, server: AnyPlace) -> None:
     bench.writer.open()
     for start in range(0, 900, 30):
         bench.put(*range(start, start + 30))
     bench.close()
     assert server.rows == list(range(900))
     assert bench.stats.written == 900
-    assert server.calls[:5] == ["connect", "columns", "prepare", "ledger", "tend"]
+    assert server.calls[: len(server.opening) + 1] == [*server.opening, "write"]
     assert server.calls.count("tend") == 1, "the next one is for tomorrow"
 
 
-def test_what_waits_when_it_stops_is_stored_first(bench: Bench, server: Server) -> None:
+def test_what_waits_when_it_stops_is_stored_first(bench: Bench, server: AnyPlace) -> None:
     gate = threading.Event()
     server.before = lambda name: (gate.wait(20), None)[1] if name == "write" else None
     bench.writer.open()
@@ -121,8 +129,16 @@ def test_what_waits_when_it_stops_is_stored_first(bench: Bench, server: Server) 
     assert server.rows == list(range(1, 500))
 
 
-@pytest.mark.parametrize("call", ["connect", "columns", "prepare", "ledger", "tend", "write"])
-def test_a_call_that_fails_is_made_again(bench: Bench, server: Server, call: str) -> None:
+@pytest.mark.parametrize(
+    ("server", "call"),
+    [
+        (sink, call)
+        for sink, opening in zip(SINKS, (Server.opening, LinePlace.opening, BarePlace.opening), strict=True)
+        for call in (*opening, "write")
+    ],
+    indirect=["server"],
+)
+def test_a_call_that_fails_is_made_again(bench: Bench, server: AnyPlace, call: str) -> None:
     server.before = times(3, call, Unavailable(f"{call}: server closed the connection"))
     bench.writer.open()
     bench.put(1, 2, 3)
@@ -133,7 +149,7 @@ def test_a_call_that_fails_is_made_again(bench: Bench, server: Server, call: str
     bench.close()
 
 
-def test_a_fault_of_the_dialect_silences_nothing(bench: Bench, server: Server) -> None:
+def test_a_fault_of_the_dialect_silences_nothing(bench: Bench, server: AnyPlace) -> None:
     server.before = times(2, "write", ZeroDivisionError("oops"))
     bench.writer.open()
     bench.put(1)
@@ -142,7 +158,8 @@ def test_a_fault_of_the_dialect_silences_nothing(bench: Bench, server: Server) -
     assert server.rows == [1]
 
 
-def test_a_commit_whose_answer_was_lost_is_not_repeated(bench: Bench, server: Server) -> None:
+@with_ledger
+def test_a_commit_whose_answer_was_lost_is_not_repeated(bench: Bench, server: AnyPlace) -> None:
     lost = [Unavailable("connection lost inside COMMIT")]
 
     def after_commit() -> None:
@@ -158,7 +175,7 @@ def test_a_commit_whose_answer_was_lost_is_not_repeated(bench: Bench, server: Se
     assert server.rows == [1, 2, 3, 4]
 
 
-def test_without_a_ledger_it_is_repeated(bench: Bench, server: Server) -> None:
+def test_without_a_ledger_it_is_repeated(bench: Bench, server: AnyPlace) -> None:
     server.has_ledger = False
     server.after_commit = iter_of(Unavailable("connection lost inside COMMIT"))
     bench.writer.open()
@@ -178,14 +195,14 @@ def iter_of(error: Exception) -> Callable[[], None]:
     return call
 
 
-def test_an_earlier_transaction_that_arrives_late_is_seen(bench: Bench, server: Server) -> None:
+@with_ledger
+def test_an_earlier_transaction_that_arrives_late_is_seen(bench: Bench, server: AnyPlace) -> None:
     def before(name: str) -> None:
         if name == "write" and server.calls.count("write") == 1:
             raise Unavailable("connection lost")
         # After the ledger was read, before the next transaction begins, the old one commits.
         if name == "write" and server.calls.count("write") == 2:
-            server.rows += [1, 2]
-            server.ledger[bench.spool.id] = bench.first + 1
+            server.arrive(bench.spool.id, bench.first + 1, 1, 2)
 
     server.before = before
     bench.writer.open()
@@ -200,7 +217,7 @@ def test_an_earlier_transaction_that_arrives_late_is_seen(bench: Bench, server: 
 @pytest.mark.parametrize(
     "bad", [set(), {0}, {96}, {0, 96}, {5, 6, 7}, {48}, set(range(97))], ids=lambda bad: f"{len(bad)} of 97"
 )
-def test_refused_rows_are_isolated(bench: Bench, server: Server, bad: set[int]) -> None:
+def test_refused_rows_are_isolated(bench: Bench, server: AnyPlace, bad: set[int]) -> None:
     server.refuses = bad.__contains__
     bench.put(*range(97))
     bench.writer.open()
@@ -214,7 +231,7 @@ def test_refused_rows_are_isolated(bench: Bench, server: Server, bad: set[int]) 
     bench.close()
 
 
-def test_refused_without_a_ledger(bench: Bench, server: Server) -> None:
+def test_refused_without_a_ledger(bench: Bench, server: AnyPlace) -> None:
     server.has_ledger = False
     server.refuses = {3}.__contains__
     bench.put(1, 2, 3, 4)
@@ -224,7 +241,8 @@ def test_refused_without_a_ledger(bench: Bench, server: Server) -> None:
     bench.close()
 
 
-def test_a_row_is_buried_once_though_the_ledger_did_not_hear_of_it(bench: Bench, server: Server) -> None:
+@with_ledger
+def test_a_row_is_buried_once_though_the_ledger_did_not_hear_of_it(bench: Bench, server: AnyPlace) -> None:
     server.refuses = {2}.__contains__
     server.before = times(2, "skip", Unavailable("connection lost"))
     bench.put(1, 2, 3)
@@ -234,7 +252,7 @@ def test_a_row_is_buried_once_though_the_ledger_did_not_hear_of_it(bench: Bench,
     bench.close()
 
 
-def test_no_place_for_refused_rows_loses_none(bench: Bench, server: Server) -> None:
+def test_no_place_for_refused_rows_loses_none(bench: Bench, server: AnyPlace) -> None:
     bench.letters.mkdir()
     server.refuses = {2}.__contains__
     bench.put(1, 2, 3)
@@ -249,7 +267,7 @@ def test_no_place_for_refused_rows_loses_none(bench: Bench, server: Server) -> N
     bench.close()
 
 
-def test_a_restart_goes_on_where_the_ledger_is(tmp_path: Path, server: Server) -> None:
+def test_a_restart_goes_on_where_the_ledger_is(tmp_path: Path, server: AnyPlace) -> None:
     server.before = times(10**9, "write", Unavailable("down"))
     first = Bench(tmp_path, server)
     first.writer.open()
@@ -266,7 +284,8 @@ def test_a_restart_goes_on_where_the_ledger_is(tmp_path: Path, server: Server) -
     assert server.rows == list(range(52))
 
 
-def test_a_commit_in_doubt_at_the_stop_is_settled_by_the_next_start(tmp_path: Path, server: Server) -> None:
+@with_ledger
+def test_a_commit_in_doubt_at_the_stop_is_settled_by_the_next_start(tmp_path: Path, server: AnyPlace) -> None:
     server.after_commit = iter_of(Unavailable("connection lost inside COMMIT"))
     first = Bench(tmp_path, server, reconnect=0)
     first.writer.open()
@@ -283,8 +302,9 @@ def test_a_commit_in_doubt_at_the_stop_is_settled_by_the_next_start(tmp_path: Pa
     assert server.rows == list(range(50))
 
 
-def test_a_ledger_that_is_ahead_swallows_nothing(bench: Bench, server: Server) -> None:
-    server.ledger[bench.spool.id] = bench.first + 10**6
+@with_ledger
+def test_a_ledger_that_is_ahead_swallows_nothing(bench: Bench, server: AnyPlace) -> None:
+    server.arrive(bench.spool.id, bench.first + 10**6)
     bench.put(1, 2)
     bench.writer.open()
     until(lambda: not bench.stats.pending)
@@ -292,27 +312,7 @@ def test_a_ledger_that_is_ahead_swallows_nothing(bench: Bench, server: Server) -
     bench.close()
 
 
-def test_other_columns_after_a_reconnect(bench: Bench, server: Server) -> None:
-    bench.writer.open()
-    until(lambda: bench.writer.layout == ITEMS)
-    server.columns = [Column("oob_prefix", "text")]
-    bench.writer.reopen()
-    until(lambda: bench.writer.layout == ("oob.prefix",))
-    bench.close()
-
-
-def test_a_table_without_a_column_for_any_key(bench: Bench, server: Server) -> None:
-    server.columns = [Column("id", "bigint")]
-    bench.writer.open()
-    until(lambda: bench.stats.errors > 0)
-    assert "no column for any key" in bench.writer.state
-    server.columns = [Column("oob_mark", "bigint"), Column("oob_prefix", "text")]
-    bench.put(1)
-    until(lambda: bench.stats.written == 1)
-    bench.close()
-
-
-def test_reconnect_0_waits_for_an_order(tmp_path: Path, server: Server) -> None:
+def test_reconnect_0_waits_for_an_order(tmp_path: Path, server: AnyPlace) -> None:
     server.before = times(1, "connect", Unavailable("refused"))
     bench = Bench(tmp_path, server, reconnect=0)
     bench.put(1)
@@ -324,7 +324,7 @@ def test_reconnect_0_waits_for_an_order(tmp_path: Path, server: Server) -> None:
     bench.close()
 
 
-def test_a_hung_call_is_broken_off(bench: Bench, server: Server) -> None:
+def test_a_hung_call_is_broken_off(bench: Bench, server: AnyPlace) -> None:
     def hangs(name: str) -> None:
         if name == "write" and not server.aborted.is_set():
             assert server.aborted.wait(20)
@@ -344,7 +344,7 @@ def test_a_hung_call_is_broken_off(bench: Bench, server: Server) -> None:
     bench.close()
 
 
-def test_stop_while_it_hangs_keeps_everything(bench: Bench, server: Server) -> None:
+def test_stop_while_it_hangs_keeps_everything(bench: Bench, server: AnyPlace) -> None:
     def hangs(name: str) -> None:
         if name == "write":
             server.aborted.wait(20)
@@ -358,7 +358,7 @@ def test_stop_while_it_hangs_keeps_everything(bench: Bench, server: Server) -> N
     assert bench.stats.pending == bench.stats.spooled == 100
 
 
-def test_stop_before_the_first_connection(tmp_path: Path, server: Server) -> None:
+def test_stop_before_the_first_connection(tmp_path: Path, server: AnyPlace) -> None:
     server.before = times(10**9, "connect", Unavailable("refused"))
     bench = Bench(tmp_path, server)
     bench.put(1, 2)
@@ -368,9 +368,9 @@ def test_stop_before_the_first_connection(tmp_path: Path, server: Server) -> Non
     assert bench.stats.spooled == 2
 
 
-def test_a_backlog_goes_in_pieces(tmp_path: Path, server: Server) -> None:
+def test_a_backlog_goes_in_pieces(tmp_path: Path, server: AnyPlace) -> None:
     server.before = times(1, "connect", Unavailable("refused"))
-    bench = Bench(tmp_path, server, backlog_oneshot_requests=3)
+    bench = Bench(tmp_path, server, backlog=3_000)
     for start in range(0, 20_000, 100):
         bench.put(*range(start, start + 100))
     bench.writer.open()
@@ -378,3 +378,16 @@ def test_a_backlog_goes_in_pieces(tmp_path: Path, server: Server) -> None:
     assert server.rows == list(range(20_000))
     assert server.largest <= 3_000
     bench.close()
+
+
+def test_rows_from_before_the_layout_was_known(tmp_path: Path) -> None:
+    place = LinePlace(Store(tmp_path / "journal.jsonl"))
+    place.before = times(2, "connect", Unavailable("away"))
+    bench = Bench(tmp_path, place)
+    assert bench.writer.layout == WIDE
+    bench.feed.put(WIDE, 2, b'{"mark": 1, "all": 5}\n{"mark": 2, "all": 6}\n')
+    bench.writer.open()
+    until(lambda: bench.stats.written == 2)
+    assert bench.writer.layout == place.layout
+    bench.close()
+    assert place.store.rows() == [{"mark": 1}, {"mark": 2}]

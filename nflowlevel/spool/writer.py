@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The thread of one SQL output: takes rows from the feed and brings them into the database, whatever happens to it.
+"""The thread of one output: takes rows from the feed and brings them into its sink, whatever happens to that.
 
-It connects with growing pauses, reads which columns there are, and stores what waits in transactions as large as what
-waits. Rows that the database refuses are found by halving, and put into the dead-letter file; the others arrive. After
-each connect the ledger says what is in already, so nothing has to be known about how the last connection ended.
+It connects with growing pauses, asks which layout is wanted, and writes what waits at once, as much as waits. Rows that
+the sink refuses are found by halving, and put into the dead-letter file; the others arrive. After each connect the
+ledger says what is in already, so nothing has to be known about how the last connection ended.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from nflowlevel.delivery.backoff import Backoff
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.spool.sink import Moved, Refused, Unavailable
-from nflowlevel.sql.database import Database, Members, SQLOptions, all_items, match, statement
 
 if TYPE_CHECKING:
     from nflowlevel.spool.deadletter import DeadLetters
-    from nflowlevel.spool.feed import Feed, SQLStats
+    from nflowlevel.spool.feed import Feed, SpoolStats
+    from nflowlevel.spool.options import SpoolOptions
     from nflowlevel.spool.rows import Layout, Rows
+    from nflowlevel.spool.sink import Sink
 
-_FIRST_PAUSE_SECS = 0.1
 _CONNECT_SECS = 10
-#: An attempt to connect that its dialect does not end in time is ended for it.
+#: An attempt to connect that the sink does not end in time is ended for it.
 _GRACE_SECS = 5.0
 #: How long the thread sleeps at most without looking for orders.
 _PATIENCE_SECS = 5.0
@@ -36,60 +37,61 @@ _MOMENT_SECS = 0.01
 _TEND_SECS = 86_400.0
 _LINGER_SECS = 0.05
 
-#: Rows of one statement, and of one transaction while nothing had to be kept back.
-_STATEMENT_ROWS = 1_000
-_TRANSACTION_ROWS = 10_000
-_TRANSACTION_BYTES = 8 << 20
-#: ulogd2 raises smaller numbers of backlog_oneshot_requests to this one.
-_LEAST_ONESHOT = 3
+#: With so many rows waiting there is nothing to wait for.
+_FEW_ROWS = 1_000
+#: Rows, and bytes, of one write.
+_MOST_ROWS = 10_000
+_MOST_BYTES = 8 << 20
 
 
 class Writer:
-    """Brings the rows of `feed` into `database`. `layout` is what rows should look like: it changes with the table.
+    """Brings the rows of `feed` into `sink`.
 
     `numbered_from` is the first number that rows of this run can have; `identity` names the writer in the ledger.
     """
 
     def __init__(
         self,
-        database: Database,
+        sink: Sink,
         feed: Feed,
-        members: Members,
-        options: SQLOptions,
+        options: SpoolOptions,
         *,
         identity: str,
         numbered_from: int,
         dead_letters: DeadLetters,
-        stats: SQLStats,
+        stats: SpoolStats,
     ) -> None:
-        self._database, self._feed, self._members, self._options = database, feed, members, options
+        self._sink, self._feed, self._options = sink, feed, options
         self._identity, self._numbered_from = identity, numbered_from
         self._dead_letters, self._stats = dead_letters, stats
-        self._statement = statement(options.procedure, options.table)
         self._limited = Limited()
-        self.layout: Layout = all_items(members)
-        self._state = f"connecting to {database.shown}"
+        self._state = f"connecting to {sink.shown}"
         self._at: int | None = None
         self._tend_at = self._stored_at = 0.0
         self._has_connected = False
         self._failure = ""
         self._has_stored = False
-        self._rows_limit = _TRANSACTION_ROWS
+        self._rows_limit = _MOST_ROWS
         self._orders = threading.Condition()
         self._stop_at: float | None = None
         self._reconnect = False
         #: When the call that the thread is in has taken too long; the loop looks at it.
         self.hung_at: float | None = None
         self._broke_off = False
-        self._thread = threading.Thread(target=self._run, name=f"sql {database.shown}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"writer {sink.shown}", daemon=True)
+
+    @property
+    def layout(self) -> Layout:
+        """What rows should look like from now on: it changes with the sink."""
+        return self._sink.layout
 
     @property
     def state(self) -> str:
-        """How the database is, in a few words for the status."""
+        """How the sink is, in a few words for the status."""
         return self._state
 
     def open(self) -> None:
-        """Start the thread; a database that is away is waited for."""
+        """Start the thread; a sink that is away is waited for."""
         self._thread.start()
 
     def reopen(self) -> None:
@@ -104,7 +106,7 @@ class Writer:
         hung_at = self.hung_at
         if hung_at is not None and hung_at <= now:
             self.hung_at, self._broke_off = None, True
-            self._database.abort()
+            self._sink.abort()
 
     def close(self, timeout: float) -> None:
         """Have what waits stored, for at most `timeout` seconds. What is left stays in the feed."""
@@ -116,26 +118,25 @@ class Writer:
             return
         self._thread.join(timeout)
         if self._thread.is_alive():
-            self._database.abort()
+            self._sink.abort()
             self._thread.join(0.3)
 
     # Below: the thread
 
     def _run(self) -> None:
-        pause = _FIRST_PAUSE_SECS
+        backoff = Backoff(self._options.reconnect)
         while True:
             failure = self._attempt()
             stop_at = self._stop_at
             if stop_at is not None and (failure or not self._stats.pending or time.monotonic() >= stop_at):
                 break
             if self._has_stored or not failure:
-                pause = _FIRST_PAUSE_SECS
+                backoff.reset()
             if failure:
                 self._failed(failure)
-                self._sleep(pause if self._options.reconnect else None)
-                pause = min(pause * 2, self._options.reconnect)
+                self._sleep(backoff.pause() if self._options.reconnect else None)
         self._dead_letters.close()
-        self._state = f"closed {self._database.shown}"
+        self._state = f"closed {self._sink.shown}"
 
     def _attempt(self) -> str:
         """Connect, and serve the connection until it ends; return what ended it, or nothing where that was an order."""
@@ -149,46 +150,36 @@ class Writer:
             return str(error)
         except Exception as error:  # a mistake of ours must not silence the output for ever
             log.debug("the failure in full", exc_info=True)
-            return f"{self._database.shown}: {type(error).__name__}: {error}"
+            return f"{self._sink.shown}: {type(error).__name__}: {error}"
         finally:
-            self._database.close()
+            self._sink.close()
         return ""
 
     def _connect(self) -> None:
         self._reconnect = False
-        database, secs = self._database, self._options.connect_timeout or _CONNECT_SECS
-        with self._at_most(secs + _GRACE_SECS):
-            database.connect()
+        with self._at_most((self._options.connect_timeout or _CONNECT_SECS) + _GRACE_SECS):
+            self._sink.connect()
         with self._at_most(self._options.timeout):
-            arguments = self._statement.form in ("select", "call")
-            columns = match(database.columns(), self._members, arguments=arguments)
-            layout = tuple(column.item for column in columns if column.item)
-            if not layout:
-                raise Unavailable(
-                    f"table {self._options.table} of {database.shown} has no column for any key of this stack — "
-                    "`nflowlevel sql check` shows both"
-                )
-            database.prepare(columns)
+            self._sink.prepare()
             self._at = self._read_ledger()
             self._tend_at = 0.0
-        self.layout = layout
         self._has_connected = True
-        self._state = f"connected to {database.shown}"
+        self._state = f"connected to {self._sink.shown}"
         # Said again after each failure of another kind, but not at each turn of one that comes back.
-        self._limited(NOTICE, f"connected after {self._failure}", f"connected to {database.shown}")
+        self._limited(NOTICE, f"connected after {self._failure}", f"connected to {self._sink.shown}")
 
     def _read_ledger(self) -> int | None:
-        at = self._database.ledger(self._identity)
+        at = self._sink.last(self._identity)
         if at is not None and not self._has_connected and at >= self._numbered_from:
             # Only a spool's directory that was set back (a restored backup) can bring this about.
             log.error(
                 "%s: the ledger is ahead of the spool, which must be older than it; this run takes another name there",
-                self._database.shown,
+                self._sink.shown,
             )
             self._identity = str(uuid.uuid4())
-            at = self._database.ledger(self._identity)
+            at = self._sink.last(self._identity)
         if at is not None and (found := self._feed.done(at)):
-            log.log(NOTICE, "%s: rows that had arrived before the connection broke: %d", self._database.shown, found)
+            log.log(NOTICE, "%s: rows that had arrived before the connection broke: %d", self._sink.shown, found)
         return at
 
     def _serve(self) -> None:
@@ -200,15 +191,15 @@ class Writer:
             self._tend()
             if not stopping:
                 self._linger()
-            rows = self._feed.take(self._most_rows(), _TRANSACTION_BYTES, _MOMENT_SECS if stopping else _PATIENCE_SECS)
+            rows = self._feed.take(self._most_rows(), _MOST_BYTES, _MOMENT_SECS if stopping else _PATIENCE_SECS)
             if rows is not None:
-                self._store(rows if rows.layout == self.layout else rows.select(self.layout))
+                self._store(rows if rows.layout == self.layout else self._sink.fit(rows))
             elif stopping and not self._stats.pending:
                 return
 
     def _linger(self) -> None:
-        """Let rows gather while few of them wait: a transaction costs as much as hundreds of rows."""
-        if self._stats.pending < _STATEMENT_ROWS:
+        """Let rows gather while few of them wait: a write costs as much as hundreds of rows."""
+        if self._stats.pending < _FEW_ROWS:
             with self._orders:
                 left = self._stored_at + _LINGER_SECS - time.monotonic()
                 self._orders.wait_for(lambda: self._reconnect or self._stop_at is not None, max(0.0, left))
@@ -217,12 +208,12 @@ class Writer:
         if self._tend_at <= time.monotonic():
             self._tend_at = time.monotonic() + _TEND_SECS
             with self._at_most(self._options.timeout):
-                self._database.tend()
+                self._sink.tend()
 
     def _most_rows(self) -> int:
         if not self._stats.spooled:
             return self._rows_limit
-        return min(self._rows_limit, _STATEMENT_ROWS * max(self._options.backlog_oneshot_requests, _LEAST_ONESHOT))
+        return min(self._rows_limit, self._options.backlog_rows)
 
     def _store(self, rows: Rows) -> None:
         """Bring the rows in; those that are refused, found by halving, into the dead-letter file."""
@@ -242,7 +233,7 @@ class Writer:
         self._broke_off = False
         try:
             with self._at_most(self._options.timeout):
-                self._database.write(rows, self._identity, self._at)
+                self._sink.write(rows, self._identity, self._at)
         except Unavailable:
             if self._broke_off:  # perhaps it was too much for the time allowed
                 self._rows_limit = max(1, rows.count // 2)
@@ -252,13 +243,13 @@ class Writer:
         self._feed.done(rows.last)
         self._has_stored = True
         self._stored_at = time.monotonic()
-        self._rows_limit = min(self._rows_limit * 2, _TRANSACTION_ROWS)
+        self._rows_limit = min(self._rows_limit * 2, _MOST_ROWS)
 
     def _bury(self, row: Rows, error: Refused) -> None:
-        self._dead_letters.write(row, error, self._statement.target)
+        self._dead_letters.write(row, error, self._sink.into)
         if self._at is not None:
             with self._at_most(self._options.timeout):
-                self._database.skip(row.first, self._identity, self._at)
+                self._sink.skip(row.first, self._identity, self._at)
             self._at = row.first
         self._feed.refused(row.first, f"{error} ({error.code}); see {self._dead_letters.path}")
 
@@ -274,7 +265,7 @@ class Writer:
     def _failed(self, message: str) -> None:
         self._stats.errors += 1
         self._failure = message
-        self._state = f"connecting to {self._database.shown} ({message})"
+        self._state = f"connecting to {self._sink.shown} ({message})"
         again = "it is tried again" if self._options.reconnect else "reconnect=0: only SIGHUP makes another attempt"
         self._limited(logging.ERROR, message, f"{message}; rows waiting: {self._stats.pending}, {again}")
 

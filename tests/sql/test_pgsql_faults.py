@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from nflowlevel.errors import OutputError
-from nflowlevel.outputs.pgsql import PGDatabase, PGSQLOptions
+from nflowlevel.outputs.pgsql import PGSQLOptions
 from nflowlevel.records.keys import BY_NAME
 from nflowlevel.spool.rows import Rows
 from nflowlevel.spool.sink import Moved, Unavailable
-from nflowlevel.sql.database import match
+from nflowlevel.sql.columns import match
+from nflowlevel.sql.pgsql import PGDatabase
 from tests.fix_postgres import Postgres, PostgresDatabase, postgres, postgres_db
 from tests.fix_proxy import How, Proxy, Side, When
 

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""PCAPFILE: packets of a capture file, pcap or pcapng, as if rules had logged them; it needs no root.
+
+The file is read from its beginning to its end; it may be compressed by gzip, or by zstd where the Python module
+zstandard is installed. Link types: Ethernet, raw IP, NFLOG (`tcpdump -i nflog:1 -w FILE`), Linux cooked captures.
+Time stamps are the file's. Only link type NFLOG has prefixes, hooks, users and the other keys that belong to rules
+and sockets; README.md lists what the others lack. IFINDEX gives the interfaces of pcapng the names that stand in the
+file, never those of this machine.
+
+A file can wait, so nothing of it is dropped because an output is slow or away: the next packets are read when all
+stacks of this input run and their outputs have delivered what they had. Only a `ring_buffer_size` of less than a
+batch, a few thousand packets, spills or drops as it says.
+
+With `at_end=stop` the input is done at the end of the file. The daemon ends, with status 0, when all inputs of all
+its stacks are done and the outputs have delivered everything. With `at_end=wait` it stays, for its status and
+metrics, until it is told to stop. The file is read once: what is appended to it later is not read, and SIGHUP does
+not read it again. After a restart it is read from its beginning.
+
+A file that ends in the middle of a packet, or is damaged, is read up to there: the log says at which byte, and
+`broken` counts it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta
+
+from nflowlevel.errors import StackError
+from nflowlevel.logs import NOTICE, log
+from nflowlevel.options import Options
+from nflowlevel.plugin.contract import Input
+from nflowlevel.readers.files import Capture, read_pcap
+from nflowlevel.records.batch import Batch
+from nflowlevel.stats import CaptureStats
+
+
+class PCAPFILEOptions(Options, frozen=True, kw_only=True):
+    """Options of PCAPFILE."""
+
+    file: Annotated[str, Meta(min_length=1, description="The capture file; a regular file, no pipe.")]
+    at_end: Annotated[
+        Literal["stop", "wait"],
+        Meta(description="`stop`: the daemon ends when all its inputs are at their end; `wait`: it stays."),
+    ] = "stop"
+    numeric_label: Annotated[
+        int, Meta(ge=0, le=255, description="Becomes `raw.label`; 0 is blocked by convention.")
+    ] = 0
+
+
+class PCAPFILE(Input[PCAPFILEOptions]):
+    """The PCAPFILE plugin; see the module."""
+
+    name = "PCAPFILE"
+    Options = PCAPFILEOptions
+    provides = "raw"
+    recorded: ClassVar[bool] = True
+    _capture: Capture | None = None
+
+    def open(self) -> None:
+        """Open the file; StackError where it is none that can be read without waiting."""
+        path = self.options.file
+        self.close()
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise StackError(f"{path} is no regular file: a pipe or device would hold up the other stacks")
+        self._capture = read_pcap(path, strict=False, label=self.options.numeric_label)
+
+    @property
+    def capture(self) -> Capture:
+        """The open file."""
+        assert self._capture is not None, "PCAPFILE is used before open()"
+        return self._capture
+
+    def fileno(self) -> int:
+        """Return -1: a file is always readable."""
+        return -1
+
+    def receive(self) -> Batch:
+        """Return the next packets."""
+        was_at_end = self.capture.at_end
+        batch = self.capture.receive()
+        if self.capture.at_end and not was_at_end:
+            log.log(NOTICE, "%s: %s is read: %s", self, self.options.file, self.stats)
+        return batch
+
+    @property
+    def more(self) -> bool:
+        """Whether the file goes on."""
+        return not self.capture.at_end
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is read, and nobody wants to wait."""
+        return self.options.at_end == "stop" and self.capture.at_end
+
+    def drain(self) -> Iterator[Batch]:
+        """Nothing: what was not read yet stays in the file."""
+        if not self.capture.at_end:
+            log.log(NOTICE, "%s: %s is not read to its end: %s", self, self.options.file, self.stats)
+        return iter(())
+
+    @property
+    def stats(self) -> CaptureStats:
+        """What was read."""
+        return self._capture.stats if self._capture else CaptureStats()
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Close the file."""
+        if self._capture:
+            self._capture.close()

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The bases of outputs that write lines: a subclass renders, the rest is here.
+
+    receive loop: batch ─▶ render ─▶ LineTarget: a file, a FIFO, standard output, or a peer's queue and thread
+
+A `LineOutput` has the options of `LineOptions` and writes where they say. A `TargetOutput` makes its target itself: it
+is for protocols with a transport of their own. A target that is full, away or slow is the target's own business, and so
+are the counters.
+
+    class SHORT(LineOutput[ShortOptions]):
+        name = "SHORT"
+        Options = ShortOptions
+
+        def bind(self, members): ...
+        def render(self, batch):
+            lines = [f"{packet.saddr} {packet.daddr}\\n" for packet in batch]
+            yield "".join(lines).encode(), len(lines)
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Literal, TypeVar
+
+from msgspec import Meta
+
+from nflowlevel.delivery.appendfile import AppendFile
+from nflowlevel.delivery.target import MAX_PENDING_BYTES, LineTarget
+from nflowlevel.logs import Limited
+from nflowlevel.options import Options, Port
+from nflowlevel.plugin.contract import Finding, Output, SomeOptions
+from nflowlevel.stats import OutputStats
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from nflowlevel.records.batch import Batch
+
+SomeTarget = TypeVar("SomeTarget", bound=LineTarget)
+
+#: The option `file`, for plugins that have a default for it.
+File = Annotated[
+    str,
+    Meta(
+        min_length=1, description="File or FIFO appended to, or the socket's path in mode unix; `-` is standard output."
+    ),
+]
+
+
+class LineOptions(Options, frozen=True, kw_only=True):
+    """Where lines go; names as in ulogd.conf. A plugin's own options derive from it, and give `file` a default."""
+
+    mode: Annotated[Literal["file", "tcp", "udp", "unix"], Meta(description="Where lines go.")] = "file"
+    file: File
+    host: Annotated[str, Meta(min_length=1, description="Peer of modes tcp and udp: a name or an address.")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[Port, Meta(description="Its port.")] = "12345"
+    sync: Annotated[
+        bool,
+        Meta(
+            description="Bring each batch to the disk (fdatasync, in the background), not only to the system's cache."
+        ),
+    ] = False
+    max_pending_bytes: Annotated[
+        int, Meta(ge=0, description="Memory for records that wait while the target is away.")
+    ] = MAX_PENDING_BYTES
+
+
+class TargetOutput(Output[SomeOptions], Generic[SomeOptions, SomeTarget]):
+    """An output that hands what it renders to a `LineTarget`."""
+
+    #: Its counters, where it has more of them, or other reasons to drop.
+    Stats: ClassVar[type[OutputStats]] = OutputStats
+
+    def __init__(self, instance: str, options: SomeOptions) -> None:
+        super().__init__(instance, options)
+        self._stats = self.Stats()
+        self._target = self.make_target()
+
+    @abstractmethod
+    def make_target(self) -> SomeTarget:
+        """Return the target that the options say, not opened; its counters are `stats`."""
+
+    def open(self) -> None:
+        """Open the target, or start connecting."""
+        # A target that was closed stays closed; a stack may be opened again.
+        self._target = self.make_target()
+        self._target.open()
+
+    def reopen(self) -> None:
+        """Open the file anew (it was rotated), or reconnect."""
+        self._target.reopen()
+
+    @property
+    def deadline(self) -> float | None:
+        """When what waits is tried again."""
+        return self._target.deadline
+
+    def retry(self) -> None:
+        """Try again what waits."""
+        self._target.retry()
+
+    @property
+    def stats(self) -> OutputStats:
+        """Records in, written, pending, dropped."""
+        return self._stats
+
+    @property
+    def state(self) -> str:
+        """Where records go, and whether they do."""
+        return self._target.state
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Write what waits, as far as it goes, and close."""
+        self._target.close(timeout)
+
+
+SomeLines = TypeVar("SomeLines", bound=LineOptions)
+
+
+class LineOutput(TargetOutput[SomeLines, LineTarget]):
+    """An output of lines that go where `LineOptions` say.
+
+    A file needs no handing over to the user that the daemon becomes: it stays open.
+    """
+
+    @abstractmethod
+    def render(self, batch: Batch) -> Iterable[tuple[Buffer, int]]:
+        """Yield complete lines and how many records they are, a line each; the memory is good until the next pair."""
+
+    def write(self, batch: Batch) -> None:
+        """Write the batch's lines, or keep what cannot be written now."""
+        if batch:
+            for lines, count in self.render(batch):
+                self._target.write(lines, count)
+
+    def make_target(self) -> LineTarget:
+        """Return a file or a peer."""
+        options = self.options
+        if options.mode == "file":
+            return AppendFile(
+                options.file,
+                sync=options.sync,
+                max_pending_bytes=options.max_pending_bytes,
+                stats=self._stats,
+                limited=Limited(),
+            )
+        # Late: sockets and a thread are not for those who write files.
+        from nflowlevel.delivery.peer import Peer
+
+        return Peer(
+            options.mode,
+            path=options.file,
+            host=options.host,
+            port=options.port,
+            max_pending_bytes=options.max_pending_bytes,
+            stats=self._stats,
+            limited=Limited(),
+        )
+
+    def examine(self) -> Iterator[Finding]:
+        """Look whether the file can be written, or the peer takes connections."""
+        # Late: the daemon examines nothing.
+        from nflowlevel.plugin import reach
+
+        options = self.options
+        if options.mode == "file":
+            return reach.file(options.file)
+        if options.mode == "unix":
+            return reach.unix(options.file)
+        return reach.peer(options.mode, options.host, options.port)

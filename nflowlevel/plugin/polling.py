@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The base of inputs that poll: counters of the kernel, read at intervals and when somebody asks (SIGUSR2).
+
+A subclass opens what it reads and reads it; when, what was missed and what failed is kept here. Polls keep to a grid of
+the monotonic clock. What was counted since the last poll stays in the kernel when the daemon stops.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, TypeVar
+
+from msgspec import Meta
+
+from nflowlevel.options import NetnsPath, Options
+from nflowlevel.plugin.contract import Input
+from nflowlevel.records.batch import Batch
+from nflowlevel.records.keys import Key
+from nflowlevel.stats import Counters, counter
+
+#: The option `zerocounter`, for plugins that have a default for it.
+ZeroCounter = Annotated[bool, Meta(description="Read what was counted since the last poll, and zero it.")]
+
+
+class PollingOptions(Options, frozen=True, kw_only=True):
+    """When and where to poll; names as in ulogd.conf. A plugin's own options derive from it."""
+
+    pollinterval: Annotated[int, Meta(ge=1, description="Seconds from poll to poll.")]
+    zerocounter: ZeroCounter
+    timestamp: Annotated[bool, Meta(description="Publish `oob.time.sec` and `oob.time.usec`: when it was polled.")] = (
+        False
+    )
+    network_namespace_path: NetnsPath = ""
+
+
+class PollingStats(Counters):
+    """What was read."""
+
+    received = counter("records", "Counters read.", always=True)
+    polls = counter("polls", "Times they were read.", always=True)
+    missed = counter("polls", "Times they should have been read, but the daemon was busy or stopped.")
+    errors = counter("polls", "Times the kernel refused.")
+
+
+SomePolling = TypeVar("SomePolling", bound=PollingOptions)
+
+
+class PollingInput(Input[SomePolling]):
+    """An input that reads counters every `pollinterval` seconds."""
+
+    provides = "sum"
+    #: Its counters, where it has more of them.
+    Stats: ClassVar[type[PollingStats]] = PollingStats
+
+    def __init__(self, instance: str, options: SomePolling) -> None:
+        super().__init__(instance, options)
+        self.netns = options.network_namespace_path or None
+        self._stats = self.Stats()
+        self._schedule = Schedule(options.pollinterval)
+
+    def published(self) -> tuple[Key, ...]:
+        """The time is published only where it was asked for."""
+        asked = self.options.timestamp
+        return tuple(key for key in super().published() if asked or not key.name.startswith("oob.time."))
+
+    @property
+    def deltas(self) -> bool:
+        """Whether the kernel's counters are zeroed as they are read."""
+        return self.options.zerocounter
+
+    # -- for the subclass ----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def start(self) -> None:
+        """Open what is read, in `netns`, and make sure that the kernel lets us; an error stops the stack."""
+
+    @abstractmethod
+    def poll(self) -> Batch:
+        """Return a record for each counter, as it is now."""
+
+    # -- for the loop --------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open what is read; the first poll is due in one interval."""
+        self.close()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        self._schedule.start()
+
+    def fileno(self) -> int:
+        """There is nothing to wait for but the time."""
+        return -1
+
+    @property
+    def deadline(self) -> float | None:
+        """When the next poll is due."""
+        return self._schedule.deadline
+
+    def poll_now(self) -> None:
+        """Poll when the loop comes round next; the grid of the others stays."""
+        self._schedule.ask()
+
+    def receive(self) -> Batch:
+        """Poll, if it is time to."""
+        missed = self._schedule.due()
+        if missed is None:
+            return Batch(None, 0)
+        self._stats.missed += missed
+        try:
+            batch = self.poll()
+        except BaseException:
+            self._stats.errors += 1
+            raise
+        self._stats.polls += 1
+        self._stats.received += len(batch)
+        return batch
+
+    def drain(self) -> Iterator[Batch]:
+        """Nothing: what was counted since the last poll stays in the kernel."""
+        return iter(())
+
+    @property
+    def stats(self) -> PollingStats:
+        """What was read."""
+        return self._stats
+
+
+class Schedule:
+    """Every `secs` seconds from `start` on. A poll out of turn leaves the grid of the others as it is."""
+
+    def __init__(self, secs: float) -> None:
+        self._secs = secs
+        self._next = 0.0
+        self._asked = False
+
+    def start(self) -> None:
+        """Begin: the first poll is due in one interval."""
+        self._next = time.monotonic() + self._secs
+        self._asked = False
+
+    @property
+    def deadline(self) -> float:
+        """When the next poll is due (time.monotonic); 0 for at once."""
+        return 0.0 if self._asked else self._next
+
+    def ask(self) -> None:
+        """Have a poll out of turn."""
+        self._asked = True
+
+    def due(self) -> int | None:
+        """Return None as long as no poll is due, else how many were missed; the next one is one interval later."""
+        asked, self._asked = self._asked, False
+        late = time.monotonic() - self._next
+        if late < 0:
+            return 0 if asked else None
+        missed = int(late // self._secs)
+        self._next += (missed + 1) * self._secs
+        return missed

@@ -1,0 +1,571 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Read capture files as a group is read: `with nfl.read_pcap("x.pcapng.gz") as packets: for packet in packets: ...`.
+
+pcap and pcapng, of either byte order, compressed or not. Ethernet, raw IP, NFLOG (what `tcpdump -i nflog:1` writes) and
+Linux cooked captures (`tcpdump -i any`). Neither root nor a kernel is needed.
+
+The file is read into the same buffers that a group receives into and decoded there, in C (_cdefs/capture.c). It is not
+mapped: a file that another process shortens would then end this one (SIGBUS).
+
+What a capture cannot say, its packets do not have:
+
+- `NOT_IN_CAPTURES` lists the keys that only captures of link type NFLOG have. They hold what the kernel said.
+- `oob.family` of the others is that of the packet: 2 IPv4, 10 IPv6, 3 ARP, else 7; 0 where nothing says what it is.
+- `oob.mark` of the others is 0, and time stamps are cut to microseconds.
+- The link-layer header is there for Ethernet only, Linux cooked captures have the sender's address. A VLAN tag is taken
+  off the packet and becomes the `vlan` keys, as the kernel does it.
+- Interfaces of pcapng are numbered from 1 on, through the whole file, and have the names the file gives them. Packets
+  that do not tell their direction came in. Captures of link types NFLOG and SLL2 have the kernel's numbers of the
+  machine that made them, without names; other pcap files have none.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import struct
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Protocol, TypeAlias
+
+from nflowlevel.binding._lib import CData, ffi, lib
+from nflowlevel.binding.buffers import DATA_BYTES, RECORD_BYTES, ROOM_RECORDS, BufferPool, Slot
+from nflowlevel.binding.interfaces import NO_NAMES, NameTable
+from nflowlevel.errors import CaptureError, NotSupported
+from nflowlevel.logs import log
+from nflowlevel.records.batch import Batch
+from nflowlevel.records.packet import Packet
+from nflowlevel.stats import CaptureStats
+
+#: Keys that packets of link types other than NFLOG never have: they belong to rules and sockets.
+NOT_IN_CAPTURES = frozenset(
+    (
+        "ct",
+        "oob.gid",
+        "oob.hook",
+        "oob.physindev",
+        "oob.physin",
+        "oob.physoutdev",
+        "oob.physout",
+        "oob.prefix",
+        "oob.seq.global",
+        "oob.seq.local",
+        "oob.uid",
+        "raw.l2hdr",
+    )
+)
+
+#: The link types that can be read, by number.
+LINK_TYPES: dict[int, str] = {
+    lib.NFL_LINK_ETHERNET: "Ethernet",
+    lib.NFL_LINK_DLT_RAW: "raw IP",
+    lib.NFL_LINK_DLT_RAW_OPENBSD: "raw IP",
+    lib.NFL_LINK_RAW: "raw IP",
+    lib.NFL_LINK_SLL: "Linux cooked",
+    lib.NFL_LINK_IPV4: "IPv4",
+    lib.NFL_LINK_IPV6: "IPv6",
+    lib.NFL_LINK_NFLOG: "NFLOG",
+    lib.NFL_LINK_SLL2: "Linux cooked v2",
+}
+
+#: What is read at once. Larger pieces only leave the processor's caches.
+_PIECE_BYTES = 256 << 10
+_MAX_INTERFACES = 1 << 16
+
+_PCAP_MAGIC = {0xA1B2C3D4: 10**6, 0xA1B23C4D: 10**9}
+_MODIFIED_PCAP_MAGIC = 0xA1B2CD34
+_PCAP_HEAD_BYTES = 24
+_SECTION_TYPE, _SECTION_MAGIC = 0x0A0D0D0A, 0x1A2B3C4D
+_SECTION_MIN, _INTERFACE_MIN = 28, 20
+_OPTION_NAME, _OPTION_TSRESOL, _OPTION_TSOFFSET = 2, 9, 14
+_GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+class Readable(Protocol):
+    """A file object: bytes come from `read`."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` bytes; none at the end."""
+
+
+Source: TypeAlias = "str | os.PathLike[str] | Readable"
+
+
+class _Cut(Exception):
+    """Compressed data ends too early or is damaged."""
+
+
+class Capture:
+    """An open capture file. Iterate it for packets, or `batches()`, or call `receive` until `at_end`.
+
+    `stop` may be called from any thread and ends the iteration after the present batch.
+    """
+
+    def __init__(self, source: Source, *, strict: bool = True, label: int = 0, max_held_bytes: int = 1 << 30) -> None:
+        if not 0 <= label <= 0xFF:
+            raise ValueError(f"label {label}: must be 0 to 255")
+        #: What ended the reading too early, once that has happened; also with `strict=False`.
+        self.error: CaptureError | None = None
+        self.strict = strict
+        self._pool = BufferPool(max_held_bytes)
+        self._state: CData = ffi.new("struct nfl_capture *", {"label": label})
+        self._position: CData = ffi.new("uint64_t *")
+        self._interfaces: CData = ffi.new("struct nfl_interface[]", 1)
+        self._names: dict[int, str] = {}
+        self._table = NO_NAMES
+        self._numbered = 0
+        self._rest = b""
+        self._rest_is_whole = False
+        self._skip = self._bytes = self._broken = 0
+        self._stopping = self._over = False
+        self._readinto, self.name, self._close = _open(source)
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def receive(self) -> Batch:
+        """Return the next packets; an empty batch only at the end.
+
+        Raises CaptureError where the file is cut or damaged, after all packets before that were returned (with
+        `strict=False` it ends there); OSError when reading fails; NflowError when packets that were kept hold too many
+        buffers.
+        """
+        if self._over:
+            return Batch(None, 0)
+        slot = self._pool.take()
+        state = self._state
+        state.valid_any, state.valid_all, state.named = 0, 2**64 - 1, 0
+        try:
+            count, used = self._fill(slot)
+        except CaptureError as error:
+            self._pool.put(slot)
+            self._end(error)
+            return Batch(None, 0)
+        except BaseException:
+            self._pool.put(slot)
+            raise
+        if not count:
+            self._pool.put(slot)
+            self._over = True
+            return Batch(None, 0)
+        return Batch(
+            self._pool.lease(slot, used + count * RECORD_BYTES),
+            count,
+            valid_any=state.valid_any,
+            valid_all=state.valid_all,
+            find_names=None if state.kernel_indexes else self._find_names,
+        )
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all has been read, as far as the file can be read."""
+        return self._over
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield batches to the end of the file, or until `stop`; raises what `receive` raises."""
+        while not self._stopping and (batch := self.receive()):
+            yield batch
+
+    def __iter__(self) -> Iterator[Packet]:
+        for batch in self.batches():
+            yield from batch
+
+    def stop(self) -> None:
+        """End the iteration, in whatever thread it runs, after the present batch."""
+        self._stopping = True
+
+    def _end(self, error: CaptureError) -> None:
+        self._over = True
+        self._broken = 1
+        self.error = error
+        if self.strict:
+            raise error
+        log.warning("%s", error)
+
+    def _fill(self, slot: Slot) -> tuple[int, int]:
+        """Read a piece of the file into a slot and decode it; the number of records and of bytes, no record at the end.
+
+        What lies behind them, mostly the beginning of a packet, is kept for the next slot.
+        """
+        state, position = self._state, self._position
+        view = memoryview(ffi.buffer(slot.data, DATA_BYTES))
+        have, at, count = len(self._rest), 0, 0
+        view[:have] = self._rest
+        needed = have if self._rest_is_whole else have + 1
+        while True:
+            if needed > have:
+                got = self._read(view[have : max(needed, _PIECE_BYTES)])
+                if not got:
+                    if have or self._skip:
+                        raise self._error(
+                            "it ends in the middle of a packet or block, which begins", self._bytes - have
+                        )
+                    return 0, 0
+                have += got
+            position[0] = at
+            count += lib.nfl_capture_decode(
+                state, slot.data, position, have, slot.records + count, ROOM_RECORDS - count
+            )
+            self._skip, at, stop, wanted = max(0, position[0] - have), min(position[0], have), state.stop, state.wanted
+            try:
+                if stop == lib.NFL_CAPTURE_BLOCK:
+                    size = self._read_block(view[at:have], self._bytes - (have - at))
+                    if at + size <= have:
+                        at += size
+                        needed = have
+                        continue
+                    stop, wanted = lib.NFL_CAPTURE_MORE, size
+                elif stop == lib.NFL_CAPTURE_BROKEN:
+                    raise self._error("a length that cannot be stands", self._bytes - (have - at))
+            except CaptureError:
+                # It will be found again by the next call, which has nothing else to return.
+                if not count:
+                    raise
+            self._rest = bytes(view[at:have])
+            self._rest_is_whole = stop != lib.NFL_CAPTURE_MORE
+            if count:
+                return count, have
+            if stop == lib.NFL_CAPTURE_NAMES:
+                # Packets that came to nothing were of the other kind.
+                state.named = 0
+            have, at = len(self._rest), 0
+            view[:have] = self._rest
+            needed = have if self._rest_is_whole else max(wanted, have + 1)
+
+    def _read(self, view: memoryview) -> int:
+        """Read what is there into the view, after what has to be passed over; 0 at the end."""
+        try:
+            while self._skip:
+                got = self._readinto(view[: self._skip])
+                if not got:
+                    return 0
+                self._skip -= got
+                self._bytes += got
+            got = self._readinto(view)
+        except _Cut as cut:
+            raise self._error(f"{cut}, after {self._bytes} bytes: a packet may begin", self._bytes) from None
+        self._bytes += got
+        return got
+
+    def _error(self, what: str, at: int) -> CaptureError:
+        packets = self._state.received
+        message = f"{what} at byte {at}; {packets} packets came before"
+        return CaptureError(message, file=self.name, at=at, packets=packets)
+
+    # -- file formats --------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Find out what it is."""
+        head = self._exactly(4)
+        if head[:2] == _GZIP_MAGIC or head == _ZSTD_MAGIC:
+            joined = _Joined(head, self._readinto)
+            self._readinto = _gzip_reader(joined) if head[:2] == _GZIP_MAGIC else _zstd_reader(joined)
+            self._bytes = 0
+            head = self._exactly(4)
+        if not head:
+            raise CaptureError("it is empty", file=self.name)
+        if len(head) == 4:
+            for order in "<>":
+                (magic,) = struct.unpack(order + "I", head)
+                if magic in _PCAP_MAGIC:
+                    return self._begin_pcap(order, _PCAP_MAGIC[magic])
+                if magic == _MODIFIED_PCAP_MAGIC:
+                    what = "it is of the 'modified' pcap format (a1b2cd34), which is not supported"
+                    raise CaptureError(f"{what}; convert it: editcap -F pcap IN OUT", file=self.name)
+                if magic == _SECTION_TYPE:
+                    self._state.blocks = 1
+                    self._rest = head
+                    return None
+        raise CaptureError(
+            f"it is no capture (pcap or pcapng): it begins with the bytes {head.hex(' ')}", file=self.name
+        )
+
+    def _begin_pcap(self, order: str, units: int) -> None:
+        head = self._exactly(_PCAP_HEAD_BYTES - 4)
+        if len(head) < _PCAP_HEAD_BYTES - 4:
+            raise self._error("it ends in the middle of the file header, which begins", 0)
+        major, minor, _, _, snaplen, linktype = struct.unpack(order + "HHiIII", head)
+        if major != 2:
+            raise CaptureError(f"version {major}.{minor} of pcap is not supported, only 2", file=self.name)
+        # Above the link type stands how long the frames' checksums are.
+        linktype &= 0xFFFF
+        if linktype not in LINK_TYPES:
+            raise CaptureError(f"link type {linktype} is not supported; {_supported()} are", file=self.name)
+        self._state.swapped = order != _NATIVE
+        self._interfaces[0] = {"linktype": linktype, "snaplen": snaplen, "units": units}
+        self._state.interfaces, self._state.interface_count = self._interfaces, 1
+
+    def _exactly(self, size: int) -> bytes:
+        """Read so many bytes, or fewer at the end."""
+        found = bytearray(size)
+        have = 0
+        while have < size and (got := self._read(memoryview(found)[have:])):
+            have += got
+        return bytes(found[:have])
+
+    def _read_block(self, block: memoryview, at: int) -> int:
+        """Take in the section header or interface description that begins here; return how many bytes it has.
+
+        Where not all of them are there, nothing was done: it is to be called again with that many.
+        """
+        order, least = _OTHER if self._state.swapped else _NATIVE, _INTERFACE_MIN
+        (kind,) = struct.unpack_from("=I", block)
+        if kind == _SECTION_TYPE:
+            known = [o for o in "<>" if struct.unpack_from(o + "I", block, 8)[0] == _SECTION_MAGIC]
+            if not known:
+                raise self._error("a section header without its byte order stands", at)
+            order, least = known[0], _SECTION_MIN
+        (size,) = struct.unpack_from(order + "I", block, 4)
+        if size < least or size % 4 or size > lib.NFL_CAPTURE_BLOCK_MAX:
+            raise self._error(f"a block of {size} bytes, which cannot be, stands", at)
+        if size > len(block):
+            return int(size)
+        if struct.unpack_from(order + "I", block, size - 4)[0] != size:
+            raise self._error("a block whose two lengths differ stands", at)
+        if kind == _SECTION_TYPE:
+            self._begin_section(order, struct.unpack_from(order + "H", block, 12)[0], at)
+        else:
+            self._add_interface(order, block[:size], at)
+        return int(size)
+
+    def _begin_section(self, order: str, version: int, at: int) -> None:
+        if version != 1:
+            raise self._error(f"a section of version {version} of pcapng, of which only 1 is supported, begins", at)
+        self._state.swapped = order != _NATIVE
+        self._state.interface_count = 0
+
+    def _add_interface(self, order: str, block: memoryview, at: int) -> None:
+        count = self._state.interface_count
+        if self._numbered == _MAX_INTERFACES:
+            raise self._error(f"more than {_MAX_INTERFACES} interfaces stand", at)
+        if count == len(self._interfaces):
+            grown = ffi.new("struct nfl_interface[]", 2 * count)
+            ffi.memmove(grown, self._interfaces, ffi.sizeof(self._interfaces))
+            self._interfaces = grown
+        linktype, snaplen = struct.unpack_from(order + "HxxI", block, 8)
+        name, units, offset = f"interface {count}", 10**6, 0
+        for code, value in _options(order, block[16:-4]):
+            if code == _OPTION_NAME:
+                name = bytes(value).split(b"\0")[0].decode("utf-8", "surrogateescape")
+            elif code == _OPTION_TSRESOL and value:
+                units = 2 ** (value[0] & 0x7F) if value[0] & 0x80 else 10 ** value[0]
+            elif code == _OPTION_TSOFFSET and len(value) >= 8:
+                (offset,) = struct.unpack_from(order + "q", value)
+        if units >= 2**64:
+            raise self._error("an interface whose time stamps are finer than 64 bits can say stands", at)
+        if linktype not in LINK_TYPES:
+            what = f"packets of link type {linktype} (interface {count}, {name!r}) are left out"
+            log.warning("read %s: %s; %s are supported", self.name, what, _supported())
+        self._numbered += 1
+        self._names[self._numbered] = name
+        self._interfaces[count] = {
+            "linktype": linktype, "snaplen": snaplen, "index": self._numbered, "units": units, "offset": offset
+        }  # fmt: skip
+        self._state.interfaces, self._state.interface_count = self._interfaces, count + 1
+
+    def _find_names(self) -> NameTable:
+        # Numbers are given once in a file: names that were added since harm no batch.
+        if len(self._table) != len(self._names):
+            self._table = NameTable(dict(self._names))
+        return self._table
+
+    # -- surroundings --------------------------------------------------------------------------------------------
+
+    @property
+    def stats(self) -> CaptureStats:
+        """What was read so far, and what could not be."""
+        state, stats = self._state, CaptureStats()
+        for name in ("received", "malformed", "foreign", "snapped"):
+            setattr(stats, name, getattr(state, name))
+        stats.broken, stats.bytes = self._broken, self._bytes
+        return stats
+
+    def close(self) -> None:
+        """Close the file, unless a file object was given; batches stay readable. May be called again."""
+        self._over = True
+        self._close()
+
+    def __enter__(self) -> Capture:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Capture {self.name}: {self.stats}>"
+
+
+_NATIVE, _OTHER = ("<", ">") if sys.byteorder == "little" else (">", "<")
+
+
+def _supported() -> str:
+    names: dict[str, list[str]] = {}
+    for number, name in LINK_TYPES.items():
+        names.setdefault(name, []).append(str(number))
+    return ", ".join(f"{name} ({', '.join(numbers)})" for name, numbers in names.items())
+
+
+def _options(order: str, data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Yield code and value of each option of a block, up to the first that does not fit."""
+    while len(data) >= 4:
+        code, length = struct.unpack_from(order + "HH", data)
+        if not code or length > len(data) - 4:
+            return
+        yield code, data[4 : 4 + length]
+        data = data[4 + (length + 3 & ~3) :]
+
+
+# -- where bytes come from --------------------------------------------------------------------------------------------
+
+#: Fills a part of a buffer and says how much; 0 at the end.
+_ReadInto: TypeAlias = "Callable[[memoryview], int]"
+
+
+def _open(source: Source) -> tuple[_ReadInto, str, Callable[[], None]]:
+    """Return how to read the source, its name, and what closes it."""
+    if isinstance(source, str | bytes | os.PathLike):
+        # Unbuffered: the pieces that are read are large. Standard input stays open.
+        file: Any = open(0, "rb", 0, closefd=False) if source == "-" else open(source, "rb", 0)  # noqa: SIM115
+        return _of_object(file), "standard input" if source == "-" else os.fsdecode(source), file.close
+    if not hasattr(source, "read"):
+        raise TypeError(f"read_pcap: a path or a binary file object is needed, not {type(source).__name__}")
+    if isinstance(source, io.TextIOBase):
+        raise TypeError("read_pcap: the file is open as text; open it with mode 'rb'")
+    return _of_object(source), str(getattr(source, "name", f"<{type(source).__name__}>")), lambda: None
+
+
+def _of_object(file: Any) -> _ReadInto:
+    # What is there is enough: a pipe may be silent for a while.
+    for name in ("readinto1", "readinto"):
+        if method := getattr(file, name, None):
+            return lambda view: method(view) or 0
+
+    def read(view: memoryview) -> int:
+        data = file.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    return read
+
+
+class _Joined(io.RawIOBase):
+    """Bytes that were read already, then the rest of the source."""
+
+    def __init__(self, head: bytes, rest: _ReadInto) -> None:
+        self._head, self._rest = head, rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        if not self._head:
+            return self._rest(view)
+        size = min(len(self._head), len(view))
+        view[:size], self._head = self._head[:size], self._head[size:]
+        return size
+
+
+class _Compressed:
+    """Compressed data, of one member or several.
+
+    Libraries have file objects for this. But where the data is cut, gzip's do not give what came before, and
+    zstandard's do not say so.
+    """
+
+    def __init__(
+        self, source: io.RawIOBase, begin: Callable[[], Any], error: type[Exception], piece_bytes: int
+    ) -> None:
+        self._source, self._begin, self._error, self._piece_bytes = source, begin, error, piece_bytes
+        self._input = self._output = b""
+        self._member: Any = None
+
+    def readinto(self, view: memoryview) -> int:
+        """Fill a part of the view; 0 at the end; _Cut where the data is cut or damaged."""
+        ended = False
+        while not self._output:
+            if ended:
+                raise _Cut("the compressed data ends too early")
+            ended = not self._input and not self._more()
+            if ended and self._member is None:
+                return 0
+            try:
+                self._decode(len(view))
+            except self._error as error:
+                raise _Cut(f"the compressed data is damaged ({error})") from None
+        size = min(len(self._output), len(view))
+        view[:size], self._output = self._output[:size], self._output[size:]
+        return size
+
+    def _more(self) -> bytes:
+        self._input = self._source.read(self._piece_bytes) or b""
+        if self._member is None:
+            # Zeros may fill up a medium's last block.
+            self._input = self._input.lstrip(b"\0")
+        return self._input
+
+    def _decode(self, size: int) -> None:
+        self._member = self._member or self._begin()
+        self._output = self._member.decompress(self._input, size)
+        self._input = self._member.unconsumed_tail
+        if self._member.eof:
+            self._input = self._member.unused_data.lstrip(b"\0")
+            self._member = None
+
+
+class _ZstdMember:
+    """A frame of zstd as zlib's objects are; the library knows no limit for what comes out."""
+
+    unconsumed_tail = b""
+
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame
+        self.eof, self.unused_data = False, b""
+
+    def decompress(self, data: bytes, _size: int) -> bytes:
+        made: bytes = self._frame.decompress(data)
+        self.eof, self.unused_data = self._frame.eof, self._frame.unused_data
+        return made
+
+
+def _gzip_reader(source: io.RawIOBase) -> _ReadInto:
+    return _Compressed(source, lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS), zlib.error, 64 << 10).readinto
+
+
+def _zstd_reader(source: io.RawIOBase) -> _ReadInto:
+    """Return how to read data compressed by zstd; NotSupported where no module for it is installed."""
+    try:
+        zstandard: Any = importlib.import_module("zstandard")
+    except ImportError:
+        raise NotSupported(
+            "reading a capture compressed by zstd",
+            found="no Python module zstandard",
+            needed="python3-zstandard of the distribution or pip install zstandard; or pipe it: zstd -dc FILE | … -",
+        ) from None
+    decompressor = zstandard.ZstdDecompressor()
+    # So little at a time, as four bytes can become 128 KiB.
+    return _Compressed(source, lambda: _ZstdMember(decompressor.decompressobj()), zstandard.ZstdError, 512).readinto
+
+
+def read_pcap(source: Source, *, strict: bool = True, label: int = 0, max_held_bytes: int = 1 << 30) -> Capture:
+    """Open a capture file to read its packets as those of a group: iterate it, or its `batches()`.
+
+    source: a path, `-` for standard input, or a binary file object, which stays open. pcap or pcapng; compressed by
+    gzip, or by zstd where the module zstandard is installed. strict: a file that is cut in the middle of a packet, or
+    damaged, raises CaptureError after all packets before that; without it that is only logged, counted (`stats.broken`)
+    and kept (`error`). label: becomes `raw.label`, 0 to 255. max_held_bytes: most memory that packets, memoryviews and
+    columns which are kept may hold.
+
+    Raises OSError where the file cannot be opened, CaptureError where it is no capture or its link type is not
+    supported (`nflowlevel.readers.files.LINK_TYPES`), NotSupported for zstd without its module.
+    """
+    return Capture(source, strict=strict, label=label, max_held_bytes=max_held_bytes)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Rows as text on their way to a database: PostgreSQL's COPY text format, in UTF-8.
+
+Fields are separated by a tab, `\\N` is null, every row ends with a newline. Backslash, tab, newline and kin within a
+value are written as backslash and a letter, so a newline byte always ends a row and a tab byte a field. The fields are
+those of the layout; `oob.time` is seconds and microseconds together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from nflowlevel.spool.rows import Layout, Rows
+
+_NULL = "\\N"
+_PIECE_ROWS = 500
+_LETTERS = {"\\": "\\", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t", "\v": "v"}
+_ESCAPES = str.maketrans({char: "\\" + letter for char, letter in _LETTERS.items()})
+_CHARS = {letter: char for char, letter in _LETTERS.items()}
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+def columns(rows: Rows) -> list[list[str | None]]:
+    """Return the values of each field of the layout, unescaped; None is null."""
+    # What is no UTF-8 becomes U+FFFD: a row nobody can read would block all rows behind it.
+    fields = rows.data.decode("utf-8", "replace").replace("\n", "\t").split("\t")
+    width = len(rows.layout)
+    return [_unescaped(fields[place : rows.count * width : width]) for place in range(width)]
+
+
+def dicts(rows: Rows) -> list[dict[str, str]]:
+    """Return each row by key, without nulls."""
+    return [
+        {key: value for key, value in zip(rows.layout, row, strict=True) if value is not None}
+        for row in zip(*columns(rows), strict=True)
+    ]
+
+
+def select(rows: Rows, layout: Layout) -> Rows:
+    """Return the rows with other columns, or in another order; a key they lack is null."""
+    if layout == rows.layout:
+        return rows
+    places = {key: place for place, key in enumerate(rows.layout)}
+    wanted = [places.get(key) for key in layout]
+    # In pieces: each field is an object for a moment, and of wide rows these are many times what is selected.
+    data = b"".join([_selected(piece, len(rows.layout), wanted) for piece in _pieces(rows)])
+    return Rows(layout, rows.first, rows.count, data)
+
+
+def escape(value: str | None) -> str:
+    """Return a value as a field."""
+    return _NULL if value is None else value.translate(_ESCAPES)
+
+
+def unescape(field: str) -> str | None:
+    """Return the value of a field."""
+    if "\\" not in field:
+        return field
+    return None if field == _NULL else _ESCAPED.sub(lambda found: _CHARS.get(found[1], found[1]), field)
+
+
+def _pieces(rows: Rows) -> Iterator[bytes]:
+    """Yield the data in pieces of whole rows."""
+    start = 0
+    for done in range(0, rows.count, _PIECE_ROWS):
+        end = start
+        for _ in range(min(_PIECE_ROWS, rows.count - done)):
+            end = rows.data.index(b"\n", end) + 1
+        yield rows.data[start:end]
+        start = end
+
+
+def _selected(data: bytes, width: int, wanted: Sequence[int | None]) -> bytes:
+    """Return whole rows with the fields at the places `wanted`, nulls for None."""
+    fields = data.replace(b"\n", b"\t").split(b"\t")
+    count = len(fields) // width
+    nulls = [_NULL.encode()] * count
+    taken = [nulls if place is None else fields[place : count * width : width] for place in wanted]
+    lines = [b"\t".join(row) for row in zip(*taken, strict=True)] if taken else [b""] * count
+    return b"\n".join([*lines, b""])
+
+
+def _unescaped(column: list[str]) -> list[str | None]:
+    """Unescape a column; one without any backslash is returned as it is."""
+    # Most columns of a wide table are null in all rows of a batch, or in none.
+    nulls = column.count(_NULL)
+    if nulls == len(column):
+        return [None] * nulls
+    together = "".join(column)
+    if "\\" not in together:
+        return column  # type: ignore[return-value]  # nobody else has this list
+    if nulls == together.count("\\"):
+        return [None if field == _NULL else field for field in column]
+    return [unescape(field) for field in column]
