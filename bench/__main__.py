@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`python -m bench`: ask every question, print one table, keep the raw results."""
 
-from bench import accounting, flood_loss, json_cpu, latency, library, prefilter, sql, sql_loss, start
+from bench import accounting, flood_loss, json_cpu, latency, library, prefilter, records, sql, sql_loss, start
 from bench.asking import main
 
 raise SystemExit(
@@ -14,6 +14,7 @@ raise SystemExit(
             "library": library.ask,
             "accounting": accounting.ask,
             "prefilter": prefilter.ask,
+            "records": records.ask,
             "sql": sql.ask,
             "sql_loss": sql_loss.ask,
         }

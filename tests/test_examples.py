@@ -138,6 +138,7 @@ def test_plugin_is_described(installed: Path) -> None:
     done = subprocess.run(command, env={**os.environ, **with_plugin(installed)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "BIGTCP: adds `tcp.big`" in done.stdout
+    assert "  tcp.big (uint8): 1 for TCP packets of more than 1000 bytes, 0 for smaller ones.\n" in done.stdout
 
 
 def test_plugin_keeps_the_contract(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

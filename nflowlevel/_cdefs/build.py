@@ -60,8 +60,18 @@ ffibuilder.set_source(
     sources=[str((HERE / name).relative_to(PACKAGE_ROOT)) for name in SOURCES],
     include_dirs=[str(HERE.relative_to(PACKAGE_ROOT)), "."],
     libraries=["mnl", "netfilter_log", "netfilter_acct"],
+    # -falign…: else a change in one function moves the loops of another, which were seen to take 10% longer by that.
     # -Wno-missing-field-initializers: for the code that cffi generates, in the same compilation.
-    extra_compile_args=["-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers"],
+    extra_compile_args=[
+        "-O2",
+        "-falign-functions=64",
+        "-falign-loops=32",
+        "-std=gnu11",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-missing-field-initializers",
+    ],
 )
 
 if __name__ == "__main__":

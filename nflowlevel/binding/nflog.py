@@ -38,7 +38,7 @@ _REQUEST_BYTES = 256
 class Received:
     """What one receive brought: `count` records in a lease.
 
-    `valid_any` and `valid_all` are nfl_record.valid of all records joined by "or" and by "and".
+    `valid_any` and `valid_all` are `valid` of all records joined by "or" and by "and".
     """
 
     lease: Lease

@@ -20,8 +20,8 @@ from nflowlevel.options import Value, convert, printable
 from nflowlevel.plugin.tables import SQLOutput
 from nflowlevel.records.keys import CATALOGUE
 from nflowlevel.spool.sink import Moved, Refused, Unavailable
-from nflowlevel.sql.check import Comparison, compare
-from nflowlevel.sql.columns import Column, match
+from nflowlevel.sql.check import Comparison, compare, statements
+from nflowlevel.sql.columns import Column, Members, match
 from nflowlevel.sql.database import Database, schema
 from nflowlevel.sql.options import statement
 from nflowlevel.stacks.config import parse
@@ -47,6 +47,8 @@ _GRANTS = """\
 --     GRANT INSERT ON packets TO ulog;
 --     GRANT INSERT ON sums TO ulog;
 --     GRANT SELECT, INSERT, UPDATE ON nflowlevel_ledger TO ulog;"""
+#: What a table of ours cannot know beforehand.
+_ADDED = "to store what a filter adds"
 #: The ledger's entry that a check asks for; nobody has it.
 _NOBODY = "nflowlevel sql check"
 
@@ -138,9 +140,10 @@ def _init(options: argparse.Namespace) -> int:
         )
     else:
         outputs = _outputs(options.configfile, options.output)
-    # An instance at the end of several stacks is one place.
+    # An instance at the end of several stacks is one place, and its table takes the keys of all of them.
     for output in {output.instance: output for output in outputs}.values():
-        (_print if options.print else _create)(output)
+        members = dict(member for other in outputs if other.instance == output.instance for member in other.members)
+        (_print if options.print else _create)(output, [*members.items()])
     return 0
 
 
@@ -148,7 +151,7 @@ def _script(dialect: str) -> str:
     return schema(f"{dialect}.sql") + "\n" + schema(f"{dialect}-ledger.sql")
 
 
-def _print(output: SQLOutput[Any]) -> None:
+def _print(output: SQLOutput[Any], members: Members) -> None:
     database = output.database()
     print(f"-- For [{output.instance}], {database.shown}")
     if database.dialect != "sqlite3":
@@ -156,31 +159,36 @@ def _print(output: SQLOutput[Any]) -> None:
     if getattr(output.options, "schema", "public") != "public":
         print("SET search_path = " + '"' + output.options.schema.replace('"', '""') + '", public;')
     print(_script(database.dialect), end="")
+    for line in statements((), members, output.options.table, database.dialect):
+        print(f"-- To store what a filter adds: {line}")
 
 
-def _create(output: SQLOutput[Any]) -> None:
+def _create(output: SQLOutput[Any], members: Members) -> None:
     """Create what the output needs: in a database with a table of somebody else's no tables of ours."""
     database, table = output.database(), output.options.table
     try:
         database.connect()
-        if table not in _TABLES and _has_table(database):
+        if table not in _TABLES and _columns(database):
             database.run(schema(f"{database.dialect}-ledger.sql"))
             print(f"[{output.instance}] {database.shown}: the ledger is there, beside the table {table}")
             return
         database.run(_script(database.dialect))
         ours = f"the tables {' and '.join(_TABLES)} and the ledger are there"
-        if not _has_table(database):
+        columns = _columns(database)
+        if not columns:
             raise NflowError(f"[{output.instance}] {database.shown}: {ours}, but no table {table}: name one of them")
         print(f"[{output.instance}] {database.shown}: {ours}")
+        _say(_ADDED, statements(columns, members, table, database.dialect))
     finally:
         database.close()
 
 
-def _has_table(database: Database) -> bool:
+def _columns(database: Database) -> list[Column]:
+    """Return the columns of the output's table; none where there is no table."""
     try:
-        return bool(database.columns())
+        return database.columns()
     except Unavailable:
-        return False
+        return []
 
 
 # -- check ------------------------------------------------------------------------------------------------------------
@@ -198,6 +206,7 @@ def _check_one(output: SQLOutput[Any]) -> int:
         columns, compared = _compare(output, database)
         if compared.stored:
             database.prepare(columns)
+        lacking = statements(database.columns(), output.members, output.options.table, database.dialect)
     except (NotSupported, Unavailable, Refused) as error:
         _say("unavailable", [str(error)])
         return EXIT_UNAVAILABLE
@@ -207,6 +216,7 @@ def _check_one(output: SQLOutput[Any]) -> int:
         database.close()
     _say("stored", [f"{len(compared.stored)} of the stack's {len(output.members)} keys have a column"])
     _say("keys without a column", compared.without_column, ", ")
+    _say(_ADDED, lacking)
     _say("columns without a key", [_with_plugin(name) for name in compared.without_key], ", ")
     _say("note", compared.remarks)
     _say("does not fit", compared.problems)

@@ -70,7 +70,11 @@ class Batch:
         "_layouts",
         "_lease",
         "_names",
+<<<<<<< HEAD
         "_of_columns",
+=======
+        "_raw",
+>>>>>>> records
         "_rows",
         "_rows_array",
         "_table",
@@ -106,6 +110,7 @@ class Batch:
         self._rows: list[int] | None = None
         self._rows_array = ffi.NULL
         self._table: Any = None
+        self._raw: Records | None = None
         self._time = time
         self._of_columns = False
         self._added: dict[str, Column] = {}
@@ -250,8 +255,8 @@ class Batch:
     def _fixed(self, layout: Layout) -> list[bytes]:
         assert self._lease is not None
         records, start, step = self._lease.cast("B"), layout.start, layout.step
-        length = layout.key.length
-        widths = self._field(length) if length else [layout.width] * self._count
+        length, most = layout.key.length, layout.width
+        widths = [min(width, most) for width in self._field(length)] if length else [most] * self._count
         rows = range(self._count) if self._rows is None else self._rows
         return [
             bytes(records[(at := start + row * step) : at + width]) for row, width in zip(rows, widths, strict=True)
@@ -427,6 +432,9 @@ class Batch:
     def raw(self) -> Records:
         """What the renderer in C reads; good while the batch is kept."""
         lease, rows, names = self._lease, self._rows_array, self._names or NO_NAMES
-        if lease is None:
-            return Records(None, ffi.NULL, ffi.NULL, rows, self._count, names, self._time)
-        return Records(self.type, lease.records, lease.data, rows, self._count, names, self._time)
+        if self._raw is None or self._raw.names is not names:
+            if lease is None:
+                self._raw = Records(None, ffi.NULL, ffi.NULL, rows, self._count, names, self._time)
+            else:
+                self._raw = Records(self.type, lease.records, lease.data, rows, self._count, names, self._time)
+        return self._raw

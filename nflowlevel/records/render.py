@@ -51,6 +51,7 @@ _MOST_OUT_BYTES = 1 << 22
 
 _NO_FRACTION = 0xFFFFFFFF
 
+_BATCH = ffi.typeof("struct nfl_batch *")
 _uninitialised = ffi.new_allocator(should_clear_after_alloc=False)
 
 
@@ -77,15 +78,19 @@ class Records:
     count: int
     names: NameTable
     time: tuple[int, int | None] = (0, None)
+    _as_c: CData | None = None
 
-    def source(self) -> CData:
+    def as_c(self) -> CData:
         """Return it as `struct nfl_batch *`; good while this and the batch are kept."""
+        if self._as_c is not None:
+            return self._as_c
         stride = self.type.stride if self.type else 0
         second, usec = self.time
         usec = _NO_FRACTION if usec is None else usec
         names = self.names
         values = (self.records, stride, self.count, self.rows, self.data, names.array, len(names), usec, second)
-        return ffi.new("struct nfl_batch *", values)
+        self._as_c = ffi.new(_BATCH, values)
+        return self._as_c
 
 
 def _column(key: Key, type_: RecordType, kind: int) -> dict[str, object]:
@@ -217,10 +222,10 @@ class JSONPlan(_Plan):
 
         A key of another record type is left out. KeyError: a column that Python adds is missing from `added`.
         """
-        form, source = self.form(batch.type), batch.source()
+        form, rows = self.form(batch.type), batch.as_c()
         kept, first = form.fill(added), 0
         while first < batch.count:
-            size = lib.nfl_json_render(form.plan, source, first, self._out, self._size, self._done)
+            size = lib.nfl_json_render(form.plan, rows, first, self._out, self._size, self._done)
             done = self._done[0]
             if (done < batch.count and self._size < _MOST_OUT_BYTES) or not size:
                 # Most batches are alike: a buffer that holds this one whole will hold the next ones too.
@@ -260,10 +265,10 @@ class CopyPlan(_Plan):
 
     def render(self, batch: Records, added: Mapping[str, AddedColumn]) -> Iterator[tuple[bytes, int]]:
         """Yield (rows, number of rows); usually once. The bytes are the caller's to keep."""
-        form, source = self.form(batch.type), batch.source()
+        form, rows = self.form(batch.type), batch.as_c()
         kept, first = form.fill(added), 0
         while first < batch.count:
-            size = lib.nfl_copy_render(form.plan, source, first, self._out, self._size, self._done)
+            size = lib.nfl_copy_render(form.plan, rows, first, self._out, self._size, self._done)
             done = self._done[0]
             if (done < batch.count and self._size < _MOST_OUT_BYTES) or not size:
                 self._size *= 2
@@ -322,11 +327,11 @@ class TextColumn:
 
     def render(self, batch: Records) -> list[str]:
         """Return a text for each row; empty where the key does not hold."""
-        source, done = batch.source(), ffi.new("uint32_t *")
+        rows, done = batch.as_c(), ffi.new("uint32_t *")
         first, size = 0, max(_LEAST_TEXT_BYTES, _TEXT_BYTES_PER_ROW * batch.count)
         out, texts = _uninitialised("char[]", size), list[str]()
         while first < batch.count:
-            used = lib.nfl_text_render(self._column, source, first, out, size, done)
+            used = lib.nfl_text_render(self._column, rows, first, out, size, done)
             if used:
                 texts += bytes(ffi.buffer(out, used - 1)).decode("utf-8", self._errors).split("\0")
                 first = done[0]

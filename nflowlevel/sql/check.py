@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from nflowlevel.records.keys import AS_NUMBER, MOST, TIME, TIME_KEY, Key
+from nflowlevel.records.keys import AS_NUMBER, MOST, TIME, TIME_KEY, AddedCondition, Key
 from nflowlevel.sql.columns import INTEGER_BITS, NUMBERS, Column, Members, match
 
 _ADDRESS_BYTES = 16
@@ -75,6 +75,29 @@ def _is_stored(name: str, key: Key, stored: Sequence[Column], keys: Mapping[str,
         return True
     others = (keys[item] for item in items)
     return any(other.field == key.field and {key.kind, other.kind} <= _ADDRESS_KINDS for other in others)
+
+
+def column_for(key: Key, dialect: str) -> str:
+    """Return the narrowest of the database's types that holds what a filter adds under this key."""
+    if key.type == "string":
+        return "text"
+    if key.type == "double":
+        return "double precision"
+    most = key.most or 0
+    if dialect == "sqlite3":
+        return "integer"
+    fitting = (type_ for type_ in ("smallint", "integer", "bigint") if most <= _limit(type_))
+    return next(fitting, "numeric(20)")
+
+
+def statements(columns: Sequence[Column], members: Members, table: str, dialect: str) -> list[str]:
+    """Return a statement for each column that the table lacks to store what filters add to the records of a stack."""
+    present = {column.name.lower() for column in columns}
+    return [
+        f"ALTER TABLE {table} ADD COLUMN {name} {column_for(key, dialect)}; -- {key.meaning}"
+        for name, key in ((name.replace(".", "_"), key) for name, key in members)
+        if isinstance(key.valid, AddedCondition) and not key.plugin and name.lower() not in present
+    ]
 
 
 # -- what does not fit ------------------------------------------------------------------------------------------------

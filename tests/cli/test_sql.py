@@ -11,13 +11,17 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import nflowlevel as nfl
 from nflowlevel import cli
+from nflowlevel.plugin import Filter, NoOptions, added_key
 from nflowlevel.sql.database import schema
 from nflowlevel.sql.sqlite import own_tables
+from nflowlevel.stacks import registry
 from tests.fix_mariadb import MariaDBDatabase, mariadb, mariadb_db
 from tests.fix_nobody import run_as_nobody
 from tests.fix_postgres import PostgresDatabase, postgres, postgres_db
@@ -113,6 +117,36 @@ def test_init_says_when_the_output_names_a_table_that_nobody_makes(command: Comm
     path.touch()
     command.configure("lite:SQLITE3", lite=f"db={path}\ntable=packet")
     assert "are there, but no table packet: name one of them" in command("init", status=1)
+
+
+class _Adder(Filter[NoOptions]):
+    """ADDER: adds a number and a text."""
+
+    name = "ADDER"
+    adds = (added_key("my.number", "uint16", "A number."), added_key("my.text", "string", "A text."))
+
+    def process(self, batch: nfl.Batch) -> nfl.Batch:
+        raise NotImplementedError
+
+
+def test_what_a_filter_adds_has_a_type(command: Command, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_entry_points", lambda: {"ADDER": SimpleNamespace(value="x", load=lambda: _Adder)})
+    command.configure("add:ADDER,lite:SQLITE3 lite:SQLITE3", lite=f"db={path}")
+    wanted = [
+        "ALTER TABLE packets ADD COLUMN my_number integer; -- A number.",
+        "ALTER TABLE packets ADD COLUMN my_text text; -- A text.",
+    ]
+    said = command("init")
+    assert lines_of(said)["to store what a filter adds"] == wanted
+    printed = command("init", "--print").splitlines()
+    assert printed[-2:] == [f"-- To store what a filter adds: {line}" for line in wanted]
+    assert lines_of(command("check").partition("\n[")[0])["to store what a filter adds"] == wanted
+    execute(path, "\n".join(wanted))
+    assert "to store" not in command("init")
+    command.configure("add:ADDER,lite:SQLITE3", lite=f"db={path}")
+    said = command("check")
+    assert "my.number" not in said
+    assert "to store" not in said
 
 
 def test_init_without_a_configuration(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from nflowlevel.errors import NflowError
 from nflowlevel.plugin.contract import Filter, Input, NoOptions, Output, check_plugin
 from nflowlevel.records.batch import Batch
+from nflowlevel.records.keys import added_key
 from tests.fix_plugins import Feed, Memory, Through
 
 
@@ -38,9 +39,19 @@ class _Nameless(Output[NoOptions]):
     stats = Memory.stats
 
 
+class _Bare(Through):
+    adds = ("my.key",)  # type: ignore[assignment]
+
+
+class _OneKey(Through):
+    adds = added_key("my.key", "uint8", "A test's.")  # type: ignore[assignment]
+
+
 @pytest.mark.parametrize(
     ("plugin", "said"),
     [
+        (_Bare, r"plugin _Bare: adds 'my.key' — `adds` is a tuple of keys.*write adds = \(added_key\("),
+        (_OneKey, r"plugin _OneKey: adds Key\(name='my.key'"),
         (_Misspelt, r"plugin _Misspelt: method 'proces' is never called — did you mean 'process'\?"),
         (_MisspeltOptional, r"method 'reopne' is never called — did you mean 'reopen'\?"),
         (_Lacking, "plugin _Lacking lacks drain, fileno, open, receive, stats"),

@@ -426,7 +426,7 @@ def test_every_size_of_buffer() -> None:
     raw, done = batch.raw, ffi.new("uint32_t *")
     whole = "".join(line + "\n" for line in lines_of(made, batch)).encode()
     first_fit = 0
-    form, source = made.form(PACKET).plan, raw.source()
+    form, source = made.form(PACKET).plan, raw.as_c()
     for size in range(0, form.plan.fixed_size * 6, 97):
         out = ffi.new("char[]", b"\xa5" * (size + 64))
         text, first = b"", 0
@@ -455,7 +455,7 @@ def test_every_size_of_buffer_for_texts() -> None:
         whole = b"".join(text.encode() + b"\0" for text in column.render(raw))
         for size in range(len(whole) + 2):
             out = ffi.new("char[]", b"\xa5" * (size + 64))
-            used = lib.nfl_text_render(column._column, raw.source(), 0, out, size, done)
+            used = lib.nfl_text_render(column._column, raw.as_c(), 0, out, size, done)
             assert bytes(ffi.buffer(out + size, 64)) == b"\xa5" * 64
             assert whole[:size].startswith(bytes(ffi.buffer(out, used)))
             assert bytes(ffi.buffer(out, used)).count(b"\0") == done[0]

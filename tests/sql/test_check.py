@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from nflowlevel.records.keys import BY_NAME, CATALOGUE, Key, added_key
-from nflowlevel.sql.check import Comparison, compare
+from nflowlevel.sql.check import Comparison, compare, statements
 from nflowlevel.sql.columns import Column
 
 _PACKETS = tuple((key.name, key) for key in CATALOGUE if key.plugin in ("NFLOG", "BASE", "IFINDEX", "IP2STR", "HWHDR"))
@@ -143,6 +143,19 @@ def test_what_a_plugin_of_somebody_adds_is_compared_by_its_type() -> None:
     assert compared("string", "varchar", 1, longest=2) == ["my.key has up to 2 characters"]
     assert compared("double", "integer") == ["my.key is a number with a fraction"]
     assert compared("double", "double precision") == compared("double", "text") == []
+
+
+@pytest.mark.parametrize("type_", ["uint8", "int16", "uint16", "uint32", "int64", "uint64", "bool", "double", "string"])
+@pytest.mark.parametrize("dialect", ["pgsql", "mysql", "sqlite3"])
+def test_a_column_for_what_a_filter_adds_holds_it(type_: str, dialect: str) -> None:
+    key = added_key("my.key", type_, "A test's.")
+    (statement,) = statements(
+        [Column("other", "text")], [("my.key", key), ("oob.mark", BY_NAME["oob.mark"])], "t", dialect
+    )
+    column = statement.removeprefix("ALTER TABLE t ADD COLUMN my_key ").removesuffix("; -- A test's.")
+    if dialect != "sqlite3":  # whose columns hold anything
+        assert compare([Column("my_key", column)], [("my.key", key)]).problems == []
+    assert statements([Column("MY_KEY", column)], [("my.key", key)], "t", dialect) == []
 
 
 def test_remarks_are_no_problems() -> None:

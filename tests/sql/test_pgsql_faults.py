@@ -11,6 +11,7 @@ import pytest
 
 from nflowlevel.errors import OutputError
 from nflowlevel.outputs.pgsql import PGSQLOptions
+from nflowlevel.records.keys import BY_NAME
 from nflowlevel.spool.rows import Rows
 from nflowlevel.spool.sink import Moved, Unavailable
 from nflowlevel.sql.columns import match
@@ -45,7 +46,7 @@ class Writing:
 
     def connect(self) -> None:
         self.database.connect()
-        members = [("oob.mark", "oob.mark"), ("oob.prefix", "oob.prefix")]
+        members = [(name, BY_NAME[name]) for name in ("oob.mark", "oob.prefix")]
         columns = match(self.database.columns(), members, arguments=self.database._options.procedure == "add")
         self.layout = tuple(column.item for column in columns)
         self.database.prepare(columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from nflowlevel.records.keys import Key, added_key
+from nflowlevel.records.keys import Key, added_key, published_by
 from nflowlevel.spool.sink import Refused, Unavailable
 from nflowlevel.sql.columns import Column, match
 from tests.fix_pgsql import MEMBERS, Open, forbid_temporary, session
@@ -285,7 +285,7 @@ def test_insert_or_replace_ct_sees_the_rows_before_in_the_batch(postgres_db: Pos
 
 def test_insert_nfacct_returns_nothing(postgres_db: PostgresDatabase, session: Open) -> None:
     postgres_db.load_shipped("full")
-    members = [(name, name) for name in ("sum.name", "sum.pkts", "sum.bytes", "oob.time.sec", "oob.time.usec")]
+    members = [(key.name, key) for key in published_by("NFACCT")]
     one = session(table="nfacct", procedure="INSERT_NFACCT", members=members).open()
     assert one.layout == tuple(name for name, _ in members)
     counters = {"sum.pkts": "1", "sum.bytes": "2147483647", "oob.time.sec": "3", "oob.time.usec": "4"}
@@ -353,7 +353,7 @@ def test_procedures(postgres: Postgres, postgres_db: PostgresDatabase, session: 
         "create procedure Add(mark int, n int, o text, prefix varchar) language sql "
         "as 'insert into u values (mark, prefix)'",
     )
-    members = [*MEMBERS, ("odd $nflowlevel$ 'name'", "odd")]
+    members = [*MEMBERS, ("odd $nflowlevel$ 'name'", added_key("odd", "string", "A test's."))]
     if not temporary:
         forbid_temporary(postgres, postgres_db)
     one = session(procedure="call ADD", members=members).open()
