@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What one opens to read records of the kernel."""
+"""What one opens to read records: log groups of the kernel, capture files."""
