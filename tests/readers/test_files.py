@@ -287,6 +287,58 @@ def test_numbers_of_the_kernel_and_of_the_file_have_not_the_same_names() -> None
     assert rows == [[(1, "eth7")] * 2, [(1, "")], [(1, "eth7")], [(1, "")], [(1, "eth7")]]
 
 
+def test_a_wrong_packet_of_the_other_kind_at_the_beginning() -> None:
+    data = captures.section() + captures.interface(captures.RAW, name=b"eth7") + captures.interface(captures.SLL2)
+    for body, number in ((b"cut", 1), (udp_packets(1)[0].data, 0)):
+        data += captures.packet_block(Captured(body, interface=number))
+    with read_pcap(io.BytesIO(data)) as opened:
+        assert [batch.rows("oob.ifindex_in", "oob.in") for batch in opened.batches()] == [[(1, "eth7")]]
+
+
+@pytest.mark.parametrize(
+    ("options", "index"),
+    [
+        (captures.option(2, struct.pack("=I", 2)), (None, 1)),
+        (captures.option(1, b"x") + captures.option(2, struct.pack("=I", 2)), (None, 1)),
+        (captures.option(0, b"") + captures.option(2, struct.pack("=I", 2)), (1, None)),  # behind the end
+        (struct.pack("=HHI", 2, 5, 2), (1, None)),  # longer than the block
+        (struct.pack("=HHI", 2, 3, 2), (1, None)),  # too short to be flags
+        (struct.pack("=HHI", 1, 0xFFFF, 2), (1, None)),
+    ],
+)
+def test_options_of_a_packet(options: bytes, index: tuple[int | None, int | None]) -> None:
+    packet = udp_packets(1)[0].data
+    head = struct.pack("=IIIII", 0, 0, 0, len(packet), len(packet))
+    data = captures.section() + captures.interface(captures.RAW) + captures.block(6, head + packet + options)
+    (keys,) = read(data)
+    assert (keys.get("oob.ifindex_in"), keys.get("oob.ifindex_out")) == index
+
+
+@pytest.mark.parametrize("kind", range(6))
+def test_packets_that_a_cooked_capture_saw_leave(kind: int) -> None:
+    """Kinds 0 to 3 came in, for whomever; 4 was sent by this machine."""
+    one, two = bytearray(captures.cooked(by_name("udp4"))), bytearray(captures.cooked2(by_name("udp4"), ifindex=7))
+    one[1], two[10] = kind, kind
+    data = captures.section() + captures.interface(captures.SLL, name=b"any")
+    (first,) = read(data + captures.packet_block(Captured(bytes(one))))
+    (second,) = read(pcap([Captured(bytes(two))], captures.SLL2))
+    for keys, index in ((first, 1), (second, 7)):
+        ways = keys.get("oob.ifindex_in"), keys.get("oob.ifindex_out")
+        assert ways == ((None, index) if kind == 4 else (index, None))
+
+
+@pytest.mark.parametrize("arphrd", [824, 803, 770])
+def test_cooked_packets_whose_protocol_is_no_ethertype(arphrd: int) -> None:
+    """Of netlink it is a family: IPv4's EtherType there does not make an IPv4 packet of it."""
+    one, two = bytearray(captures.cooked(by_name("udp4"))), bytearray(captures.cooked2(by_name("udp4")))
+    one[2:4] = two[8:10] = struct.pack(">H", arphrd)
+    for data, linktype in ((one, captures.SLL), (two, captures.SLL2)):
+        (keys,) = read(pcap([Captured(bytes(data))], linktype))
+        assert keys["oob.family"] == 0
+        assert keys["raw.pkt"] == by_name("udp4").payload
+        assert keys.keys().isdisjoint(("oob.protocol", "ip.saddr"))
+
+
 def test_packets_of_an_unknown_link_type_are_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:
     packet = udp_packets(1)[0].data
     data = captures.section() + captures.interface(147, name=b"usb0") + captures.interface(captures.RAW)
