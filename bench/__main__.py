@@ -1,7 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`python -m bench`: ask every question, print one table, keep the raw results."""
 
-from bench import accounting, flood_loss, json_cpu, latency, library, prefilter, records, sql, sql_loss, start
+from bench import (
+    accounting,
+    captures,
+    flood_loss,
+    json_cpu,
+    latency,
+    library,
+    prefilter,
+    records,
+    sql,
+    sql_loss,
+    start,
+)
 from bench.asking import main
 
 raise SystemExit(
@@ -12,6 +24,7 @@ raise SystemExit(
             "latency": latency.ask,
             "start": start.ask,
             "library": library.ask,
+            "captures": captures.ask,
             "accounting": accounting.ask,
             "prefilter": prefilter.ask,
             "records": records.ask,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The Python peers, from PyPI, in a virtual environment of their own under build/bench.
 
-Neither runs on Python 3.11 as it is. nflogr passes lengths to `Py_BuildValue("y#")` without PY_SSIZE_T_CLEAN, which
-Python 3.10 made an error: it is compiled with that macro defined. scapy-nflog-capture3 fails on prefixes: reader.py
-steps around that.
+The two that read log groups do not run on Python 3.11 as they are. nflogr passes lengths to `Py_BuildValue("y#")`
+without PY_SSIZE_T_CLEAN, which Python 3.10 made an error: it is compiled with that macro defined. scapy-nflog-capture3
+fails on prefixes: reader.py steps around that.
 """
 
 from __future__ import annotations
@@ -16,8 +16,18 @@ import sys
 from bench.programs import BUILD
 
 _INSTALL_SECS = 300
-_PACKAGES = {"nflogr": ("nflogr==0.2.12",), "scapy_nflog": ("scapy", "scapy-nflog-capture3==22.11.6")}
-_IMPORTS = {"nflogr": "import nflogr", "scapy_nflog": "from nflog_cffi import NFLOG; NFLOG()"}
+_PACKAGES = {
+    "nflogr": ("nflogr==0.2.12",),
+    "scapy_nflog": ("scapy", "scapy-nflog-capture3==22.11.6"),
+    "scapy": ("scapy",),
+    "dpkt": ("dpkt==1.9.8",),
+}
+_IMPORTS = {
+    "nflogr": "import nflogr",
+    "scapy_nflog": "from nflog_cffi import NFLOG; NFLOG()",
+    "scapy": "import scapy",
+    "dpkt": "import dpkt",
+}
 
 
 def peer_python(name: str) -> str:

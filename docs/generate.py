@@ -27,7 +27,8 @@ from docs.library import library_page  # noqa: E402
 from nflowlevel import filters, inputs, outputs  # noqa: E402
 from nflowlevel.daemon import prefilters  # noqa: E402
 from nflowlevel.options import OptionDoc, describe  # noqa: E402
-from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin  # noqa: E402
+from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin, Input  # noqa: E402
+from nflowlevel.readers.files import NOT_IN_CAPTURES  # noqa: E402
 from nflowlevel.records.keys import CATALOGUE, Key, PacketCondition, published_by  # noqa: E402
 from nflowlevel.records.names import Names  # noqa: E402
 from nflowlevel.records.packet import PACKET  # noqa: E402
@@ -51,6 +52,11 @@ take its name.
 
 JSON writes numbers and texts, under the name in the column *JSON* where that is another; keys of the types `ipaddr` and
 `raw` have no form in it. A dagger (†) marks keys that ulogd2 does not have."""
+
+_PCAPFILE_KEYS = """\
+The keys of NFLOG, also for files that `nfl.read_pcap` reads. Captures of link type NFLOG hold what the kernel said. In
+those of other link types `oob.family` is that of the packet (2, 10, 3, else 7; 0 where nothing says what it is),
+`oob.mark` is 0, the link-layer header is there for Ethernet only, and these keys never hold:"""
 
 _PLUGINS_INTRODUCTION = """\
 A stack is an input, filters and an output: `stack=id:PLUGIN,id:PLUGIN,…` in `[global]`; the section `[id]` holds the
@@ -89,7 +95,7 @@ _LONGEST_LIST = 12
 _TRANSPORT = ("tcp", "udp", "udplite", "icmp", "icmpv6", "sctp", "ahesp")
 
 #: The options that the example sets: what is mandatory, and group 0 would take over the machine's own logging.
-_EXAMPLE_VALUES = {"NFLOG.group": "1", "pollinterval": "10"}
+_EXAMPLE_VALUES = {"NFLOG.group": "1", "PCAPFILE.file": "/tmp/capture.pcap", "pollinterval": "10"}
 
 
 def main() -> int:
@@ -135,6 +141,8 @@ def keys_page() -> str:
     adding = {name: find_plugin(name).adds for name in builtin_names()}
     for plugin in (*named, *(name for name, adds in adding.items() if adds and name not in named)):
         parts += [f"## {plugin}", _key_table((*published_by(plugin), *adding.get(plugin, ())))]
+        if plugin == "NFLOG":
+            parts += ["## PCAPFILE", textwrap.fill(f"{_PCAPFILE_KEYS} {_quoted(sorted(NOT_IN_CAPTURES))}.", 120)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -294,7 +302,8 @@ def example_config() -> str:
     ]
     ids = {"NFLOG": "log1", "JSON": "json1"}
     others = [name for name in inputs.NAMES if name not in ids]
-    lines += [f"#stack={name.lower()}1:{name},json1:JSON" for name in others]
+    decode = {"raw": "base1:BASE,ifi1:IFINDEX,ip2str1:IP2STR,mac2str1:HWHDR,"}
+    lines += [f"#stack={name.lower()}1:{name},{decode.get(_provides(name), '')}json1:JSON" for name in others]
     for name in builtin_names():
         plugin = find_plugin(name)
         options = describe(plugin.Options)
@@ -308,6 +317,12 @@ def example_config() -> str:
     lines += ["", "# A BPF prefilter, loaded before the stacks start; docs/prefilter.md.", "#[prefilter1]"]
     lines += _option_lines(describe(prefilters.SectionOptions))
     return "\n".join(lines) + "\n"
+
+
+def _provides(name: str) -> str:
+    plugin = find_plugin(name)
+    assert issubclass(plugin, Input)
+    return plugin.provides
 
 
 def _option_lines(options: Iterable[OptionDoc], plugin: str = "") -> Iterator[str]:

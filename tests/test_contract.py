@@ -26,6 +26,7 @@ from nflowlevel.stacks.describe import page
 from nflowlevel.stacks.registry import builtin_names, find_plugin
 from nflowlevel.stats import Counters
 from tests import oracle
+from tests.captures import RAW, pcap
 from tests.corpus import by_name
 from tests.fix_lines import check
 from tests.fix_mariadb import mariadb, mariadb_db
@@ -164,8 +165,10 @@ def test_making_one_touches_nothing(plugin: Any, tmp_path: Path, monkeypatch: py
 
 
 @each(_INPUTS)
-def test_the_life_of_an_input(plugin: Any, netns: Netns) -> None:
-    source = made(plugin, group="23", network_namespace_path=netns.path, pollinterval="1000")
+def test_the_life_of_an_input(plugin: Any, netns: Netns, tmp_path: Path) -> None:
+    file = tmp_path / "empty.pcap"
+    file.write_bytes(pcap([], RAW))
+    source = made(plugin, group="23", network_namespace_path=netns.path, pollinterval="1000", file=str(file))
     for _ in range(2):
         source.open()
         assert source.fileno() >= 0 or source.deadline is not None

@@ -57,7 +57,7 @@ class _Reader:
         self.resume_at: float | None = time.monotonic()
         #: Whether epoll leaves its descriptor alone meanwhile.
         self.masked = False
-        #: After a fault: not before this, whatever deadline the input still has.
+        #: After a fault, and while outputs are not ready: not before this, whatever deadline the input still has.
         self.quiet_until = 0.0
 
     @property
@@ -164,8 +164,9 @@ class Loop:
                 if source.must_wait or not source.receive() or not input_.more:
                     break
             pause, again = input_.pause, input_.more
-            if again and source.must_wait:
+            if source.must_wait and not input_.ended:
                 pause = _LOOK_SECS
+                reader.quiet_until = time.monotonic() + pause
         except Exception as error:
             self._failed(input_, error)
             pause, again = _FAULT_PAUSE_SECS, True

@@ -4,7 +4,7 @@
 The file is read from its beginning to its end; it may be compressed by gzip, or by zstd where the Python module
 zstandard is installed. Link types: Ethernet, raw IP, NFLOG (`tcpdump -i nflog:1 -w FILE`), Linux cooked captures.
 Time stamps are the file's. Only link type NFLOG has prefixes, hooks, users and the other keys that belong to rules
-and sockets; README.md lists what the others lack. IFINDEX gives the interfaces of pcapng the names that stand in the
+and sockets; docs/keys.md lists what the others lack. IFINDEX gives the interfaces of pcapng the names that stand in the
 file, never those of this machine.
 
 A file can wait, so nothing of it is dropped because an output is slow or away: the next packets are read when all
@@ -77,6 +77,11 @@ class PCAPFILE(Input[PCAPFILEOptions]):
     def fileno(self) -> int:
         """Return -1: a file is always readable."""
         return -1
+
+    @property
+    def deadline(self) -> float | None:
+        """At once, until the file is read."""
+        return None if self._capture is None or self._capture.at_end else 0.0
 
     def receive(self) -> Batch:
         """Return the next packets."""

@@ -21,6 +21,8 @@ What a capture cannot say, its packets do not have:
 
 from __future__ import annotations
 
+import errno
+import functools
 import importlib
 import io
 import os
@@ -168,8 +170,11 @@ class Capture:
         """Whether all has been read, as far as the file can be read."""
         return self._over
 
-    def batches(self) -> Iterator[Batch]:
-        """Yield batches to the end of the file, or until `stop`; raises what `receive` raises."""
+    def batches(self, timeout: float | None = None) -> Iterator[Batch]:
+        """Yield batches to the end of the file, or until `stop`; raises what `receive` raises.
+
+        timeout: not needed, as a file has always something or has ended; code that reads groups gives it.
+        """
         while not self._stopping and (batch := self.receive()):
             yield batch
 
@@ -201,7 +206,12 @@ class Capture:
         needed = have if self._rest_is_whole else have + 1
         while True:
             if needed > have:
-                got = self._read(view[have : max(needed, _PIECE_BYTES)])
+                try:
+                    got = self._read(view[have : max(needed, _PIECE_BYTES)])
+                except BaseException:
+                    # Who was interrupted, or knows that it may work again, goes on from here.
+                    self._rest, self._rest_is_whole = bytes(view[:have]), False
+                    raise
                 if not got:
                     if have or self._skip:
                         raise self._error(
@@ -350,7 +360,7 @@ class Capture:
             ffi.memmove(grown, self._interfaces, ffi.sizeof(self._interfaces))
             self._interfaces = grown
         linktype, snaplen = struct.unpack_from(order + "HxxI", block, 8)
-        name, units, offset = f"interface {count}", 10**6, 0
+        name, units, offset = "", 10**6, 0
         for code, value in _options(order, block[16:-4]):
             if code == _OPTION_NAME:
                 name = bytes(value).split(b"\0")[0].decode("utf-8", "surrogateescape")
@@ -361,10 +371,11 @@ class Capture:
         if units >= 2**64:
             raise self._error("an interface whose time stamps are finer than 64 bits can say stands", at)
         if linktype not in LINK_TYPES:
-            what = f"packets of link type {linktype} (interface {count}, {name!r}) are left out"
+            what = f"packets of link type {linktype} (interface {count} '{name}') are left out"
             log.warning("read %s: %s; %s are supported", self.name, what, _supported())
         self._numbered += 1
-        self._names[self._numbered] = name
+        if name:
+            self._names[self._numbered] = name
         self._interfaces[count] = {
             "linktype": linktype, "snaplen": snaplen, "index": self._numbered, "units": units, "offset": offset
         }  # fmt: skip
@@ -447,7 +458,7 @@ def _of_object(file: Any) -> _ReadInto:
     # What is there is enough: a pipe may be silent for a while.
     for name in ("readinto1", "readinto"):
         if method := getattr(file, name, None):
-            return lambda view: method(view) or 0
+            return functools.partial(_blocking, method)
 
     def read(view: memoryview) -> int:
         data = file.read(len(view))
@@ -455,6 +466,13 @@ def _of_object(file: Any) -> _ReadInto:
         return len(data)
 
     return read
+
+
+def _blocking(method: Callable[[memoryview], int | None], view: memoryview) -> int:
+    got = method(view)
+    if got is None:
+        raise BlockingIOError(errno.EAGAIN, "read_pcap: nothing is there yet, and the file object does not wait for it")
+    return got
 
 
 class _Joined(io.RawIOBase):

@@ -70,11 +70,8 @@ class Batch:
         "_layouts",
         "_lease",
         "_names",
-<<<<<<< HEAD
         "_of_columns",
-=======
         "_raw",
->>>>>>> records
         "_rows",
         "_rows_array",
         "_table",

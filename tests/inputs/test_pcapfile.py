@@ -63,12 +63,12 @@ def test_to_the_end(
     monkeypatch.setattr(log, "propagate", True)
     caplog.set_level(logging.DEBUG, "nflowlevel")
     plugin = opened(pcap(udp_packets(3), captures.RAW), numeric_label=5)
-    assert (plugin.fileno(), plugin.deadline, plugin.more, plugin.ended) == (-1, None, True, False)
+    assert (plugin.fileno(), plugin.deadline, plugin.more, plugin.ended) == (-1, 0.0, True, False)
     batch = plugin.receive()
     assert batch.rows("udp.sport", "raw.label") == [(1, 5), (2, 5), (3, 5)]
     assert (plugin.more, plugin.ended) == (True, False)
     assert not plugin.receive()
-    assert (plugin.more, plugin.ended) == (False, True)
+    assert (plugin.more, plugin.ended, plugin.deadline) == (False, True, None)
     assert not plugin.receive()
     assert list(plugin.drain()) == []
     assert [r.getMessage() for r in caplog.records] == [

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import importlib
 import io
@@ -221,7 +222,7 @@ def test_interfaces_have_names_and_directions() -> None:
         (batch,) = packets.batches()
         rows = batch.rows("oob.ifindex_in", "oob.in", "oob.ifindex_out", "oob.out")
     wanted = [
-        (1, "Büro", None, ""), (2, "interface 1", None, ""), (None, "", 3, "out"), (1, "Büro", None, ""),
+        (1, "Büro", None, ""), (2, "", None, ""), (None, "", 3, "out"), (1, "Büro", None, ""),
         (3, "out", None, ""),
     ]  # fmt: skip
     assert rows == [row for row in wanted for _ in range(2)]
@@ -285,6 +286,58 @@ def test_numbers_of_the_kernel_and_of_the_file_have_not_the_same_names() -> None
     assert rows == [[(1, "eth7")] * 2, [(1, "")], [(1, "eth7")], [(1, "")], [(1, "eth7")]]
 
 
+def test_a_wrong_packet_of_the_other_kind_at_the_beginning() -> None:
+    data = captures.section() + captures.interface(captures.RAW, name=b"eth7") + captures.interface(captures.SLL2)
+    for body, number in ((b"cut", 1), (udp_packets(1)[0].data, 0)):
+        data += captures.packet_block(Captured(body, interface=number))
+    with read_pcap(io.BytesIO(data)) as opened:
+        assert [batch.rows("oob.ifindex_in", "oob.in") for batch in opened.batches()] == [[(1, "eth7")]]
+
+
+@pytest.mark.parametrize(
+    ("options", "index"),
+    [
+        (captures.option(2, struct.pack("=I", 2)), (None, 1)),
+        (captures.option(1, b"x") + captures.option(2, struct.pack("=I", 2)), (None, 1)),
+        (captures.option(0, b"") + captures.option(2, struct.pack("=I", 2)), (1, None)),  # behind the end
+        (struct.pack("=HHI", 2, 5, 2), (1, None)),  # longer than the block
+        (struct.pack("=HHI", 2, 3, 2), (1, None)),  # too short to be flags
+        (struct.pack("=HHI", 1, 0xFFFF, 2), (1, None)),
+    ],
+)
+def test_options_of_a_packet(options: bytes, index: tuple[int | None, int | None]) -> None:
+    packet = udp_packets(1)[0].data
+    head = struct.pack("=IIIII", 0, 0, 0, len(packet), len(packet))
+    data = captures.section() + captures.interface(captures.RAW) + captures.block(6, head + packet + options)
+    (keys,) = read(data)
+    assert (keys.get("oob.ifindex_in"), keys.get("oob.ifindex_out")) == index
+
+
+@pytest.mark.parametrize("kind", range(6))
+def test_packets_that_a_cooked_capture_saw_leave(kind: int) -> None:
+    """Kinds 0 to 3 came in, for whomever; 4 was sent by this machine."""
+    one, two = bytearray(captures.cooked(by_name("udp4"))), bytearray(captures.cooked2(by_name("udp4"), ifindex=7))
+    one[1], two[10] = kind, kind
+    data = captures.section() + captures.interface(captures.SLL, name=b"any")
+    (first,) = read(data + captures.packet_block(Captured(bytes(one))))
+    (second,) = read(pcap([Captured(bytes(two))], captures.SLL2))
+    for keys, index in ((first, 1), (second, 7)):
+        ways = keys.get("oob.ifindex_in"), keys.get("oob.ifindex_out")
+        assert ways == ((None, index) if kind == 4 else (index, None))
+
+
+@pytest.mark.parametrize("arphrd", [824, 803, 770])
+def test_cooked_packets_whose_protocol_is_no_ethertype(arphrd: int) -> None:
+    """Of netlink it is a family: IPv4's EtherType there does not make an IPv4 packet of it."""
+    one, two = bytearray(captures.cooked(by_name("udp4"))), bytearray(captures.cooked2(by_name("udp4")))
+    one[2:4] = two[8:10] = struct.pack(">H", arphrd)
+    for data, linktype in ((one, captures.SLL), (two, captures.SLL2)):
+        (keys,) = read(pcap([Captured(bytes(data))], linktype))
+        assert keys["oob.family"] == 0
+        assert keys["raw.pkt"] == by_name("udp4").payload
+        assert keys.keys().isdisjoint(("oob.protocol", "ip.saddr"))
+
+
 def test_packets_of_an_unknown_link_type_are_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:
     packet = udp_packets(1)[0].data
     data = captures.section() + captures.interface(147, name=b"usb0") + captures.interface(captures.RAW)
@@ -292,7 +345,7 @@ def test_packets_of_an_unknown_link_type_are_counted_and_named(caplog: pytest.Lo
     with read_pcap(io.BytesIO(data)) as opened:
         assert len(list(opened)) == 1
         assert (opened.stats.received, opened.stats.foreign) == (1, 2)
-    assert "link type 147 (interface 0, 'usb0') are left out" in caplog.text
+    assert "link type 147 (interface 0 'usb0') are left out" in caplog.text
 
 
 def test_many_interfaces() -> None:
@@ -327,6 +380,7 @@ def test_many_packets(kind: Any) -> None:
     with read_pcap(io.BytesIO(kind(packets, captures.RAW))) as opened:
         batches = list(opened.batches())
         assert opened.at_end
+        assert not list(opened.batches(timeout=0.1))
         assert opened.stats.received == 100_003
     ports = [port for batch in batches for port in batch.values("udp.sport")]
     assert ports == [1 + n % 60000 for n in range(100_003)]
@@ -387,6 +441,68 @@ def test_a_pipe_is_read_as_it_fills() -> None:
             sink.write(data[-size:])
             sink.close()
             assert [packet.sport for packet in opened] == [3]
+
+
+class Failing:
+    """A source that fails now and then, and works again."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file, self._calls = io.BytesIO(data), 0
+
+    def readinto(self, view: memoryview) -> int:
+        self._calls += 1
+        if self._calls % 3 == 0:
+            raise OSError(errno.EIO, "a fault of the test's")
+        return self._file.readinto(view[:50])
+
+    def read(self, size: int, /) -> bytes:
+        raise AssertionError("it has readinto")
+
+
+@pytest.mark.parametrize("kind", [pcap, pcapng])
+def test_after_a_failure_it_goes_on_where_it_was(kind: Any) -> None:
+    faults, ports = 0, []
+    with read_pcap(_Late(Failing(kind(udp_packets(30, size=111), captures.RAW)))) as opened:
+        while not opened.at_end:
+            try:
+                ports += opened.receive().values("udp.sport")
+            except OSError:
+                faults += 1
+    assert ports == list(range(1, 31))
+    assert faults > 10
+
+
+class _Late:
+    """Faults begin after the file header."""
+
+    def __init__(self, source: Failing) -> None:
+        self._source = source
+        self._head = bytearray(24)
+        assert source.readinto(memoryview(self._head)) == 24
+
+    def readinto(self, view: memoryview) -> int:
+        if self._head:
+            got = min(len(view), len(self._head))
+            view[:got] = self._head[:got]
+            del self._head[:got]
+            return got
+        return self._source.readinto(view)
+
+    def read(self, size: int, /) -> bytes:
+        raise AssertionError("it has readinto")
+
+
+def test_a_source_that_does_not_wait() -> None:
+    reading, writing = os.pipe2(os.O_NONBLOCK)
+    with open(reading, "rb", 0) as source, open(writing, "wb", 0) as sink:
+        data = pcap(udp_packets(2), captures.RAW)
+        sink.write(data[:-10])
+        with read_pcap(source) as opened:
+            assert len(opened.receive()) == 1
+            with pytest.raises(BlockingIOError, match="nothing is there yet"):
+                opened.receive()
+            sink.write(data[-10:])
+            assert [packet.sport for packet in opened.receive()] == [2]
 
 
 def test_sources(tmp_path: Path) -> None:

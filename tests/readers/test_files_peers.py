@@ -62,7 +62,12 @@ def capturing(netns: Netns, path: Path, *command: str) -> Iterator[None]:
 
 
 def tcpdump(netns: Netns, path: Path, *options: str) -> contextlib.AbstractContextManager[None]:
-    return capturing(netns, path, "tcpdump", "-U", "-n", "-Z", "root", "--immediate-mode", "-B", "32768", *options)
+    return capturing(netns, path, "tcpdump", "-U", "-n", "-Z", "root", *options)
+
+
+#: In immediate mode each packet takes the snaplen's room of the kernel's ring, whatever its length. Of a log group
+#: libpcap would lose the datagrams that are longer than the snaplen.
+_AT_ONCE = ("--immediate-mode", "-B", "32768", "-s", "2048")
 
 
 def group_and_capture(
@@ -108,7 +113,7 @@ def sendable() -> list[Frame]:
 @pytest.mark.parametrize("options", [(), ("--time-stamp-precision=nano",)])
 def test_tcpdump_of_an_interface(pair: Pair, tmp_path: Path, options: tuple[str, ...]) -> None:
     path = tmp_path / "x.pcap"
-    said, got = group_and_capture(pair, sendable(), path, tcpdump(pair.fw, path, "-i", "va", *options))
+    said, got = group_and_capture(pair, sendable(), path, tcpdump(pair.fw, path, "-i", "va", *_AT_ONCE, *options))
     assert {keys["oob.family"] for keys in said} == {5}
     assert {keys["oob.family"] for keys in got} == {2, 3, 7, 10}
     assert_equal(got, said, (*NOT_IN_CAPTURES, "oob.family", "oob.out", *_INTERFACES))
@@ -121,7 +126,7 @@ def test_tcpdump_of_any_interface(pair: Pair, tmp_path: Path, linktype: str) -> 
     most = 1 if linktype == "LINUX_SLL" else 0
     chosen = [frame for frame in sendable() if len(frame.tags) <= most]
     path = tmp_path / "x.pcap"
-    said, got = group_and_capture(pair, chosen, path, tcpdump(pair.fw, path, "-i", "any", "-y", linktype))
+    said, got = group_and_capture(pair, chosen, path, tcpdump(pair.fw, path, "-i", "any", "-y", linktype, *_AT_ONCE))
     if linktype == "LINUX_SLL2":
         assert {keys["oob.ifindex_in"] for keys in got} == {pair.fw.index("va")}
     link = ("raw.mac", "raw.mac_len", "raw.type", "mac.str", "mac.daddr.str")
@@ -141,7 +146,7 @@ def test_dumpcap_of_an_interface(pair: Pair, tmp_path: Path) -> None:
 def test_a_snaplen(pair: Pair, tmp_path: Path) -> None:
     path = tmp_path / "x.pcap"
     pair.fw.nft(_RULES)
-    with tcpdump(pair.fw, path, "-i", "va", "-s", "60"):
+    with tcpdump(pair.fw, path, "-i", "va", *_AT_ONCE, "-s", "60"):
         pair.peer.inject("vb", [frame.wire() for frame in sendable()])
         wait_for(lambda: len(seen(path)) >= len(sendable()), "all packets")
     with nfl.read_pcap(path) as packets:
@@ -186,7 +191,4 @@ def test_files_that_wireshark_converts(tmp_path: Path, form: str) -> None:
     got, want = seen(made), seen(path)
     if form == "pcapng":
         assert {keys.pop("oob.ifindex_in") for keys in got} == {1}
-        assert {keys.pop("oob.in") for keys in got} == {"interface 0"}
-        for keys in want:
-            del keys["oob.in"]
     assert got == want
