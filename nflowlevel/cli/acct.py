@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from nflowlevel.accounting import nfacctfile as acctfile
-from nflowlevel.accounting.objects import FILTERS, Accounting, Counter
+from nflowlevel.accounting.objects import FILTERS, Accounting
+from nflowlevel.accounting.table import Counter
 from nflowlevel.errors import ConfigError, NflowError
 from nflowlevel.options import ConfigErrors, printable
 

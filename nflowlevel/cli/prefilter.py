@@ -20,11 +20,11 @@ from nflowlevel.binding import bpffs
 from nflowlevel.binding.bpf import VerifierError
 from nflowlevel.binding.nftmatch import HOOKS
 from nflowlevel.cli import prefilter_counters, prefilter_try
-from nflowlevel.doctor import census
 from nflowlevel.errors import KernelError, NflowError
 from nflowlevel.options import OptionDoc, Value, as_text, convert, describe, printable
-from nflowlevel.prefilter import attach, pins
+from nflowlevel.prefilter import attach, pins, users
 from nflowlevel.prefilter.conditions import FIXED, PrefilterOptions
+from nflowlevel.prefilter.paste import rules_text
 from nflowlevel.prefilter.prefilter import Prefilter
 
 EXIT_USED = 3
@@ -267,8 +267,8 @@ def _attach(pre: Prefilter, options: argparse.Namespace) -> None:
 def _remove(options: argparse.Namespace) -> int:
     pre = Prefilter(options.name, bpffs=options.bpffs)
     pins.require(pre.directory)
-    found = census.users(pre.name, options.bpffs)
-    held = [netns for netns in found.with_tables() if census.owned(pre.name, netns)]
+    found = users.users(pre.name, options.bpffs)
+    held = [netns for netns in found.with_tables() if users.owned(pre.name, netns)]
     if not options.force and (held or any(found.rules())):
         _say_used(pre.name, found)
         return EXIT_USED
@@ -281,7 +281,7 @@ def _remove(options: argparse.Namespace) -> int:
     return 0
 
 
-def _say_used(name: str, found: census.Users) -> None:
+def _say_used(name: str, found: users.Users) -> None:
     print(f"nflowlevel prefilter: prefilter {name!r} is used by", file=sys.stderr)
     for user in found:
         print(f"  {user}", file=sys.stderr)
@@ -298,7 +298,7 @@ def _say_used(name: str, found: census.Users) -> None:
 def _show(options: argparse.Namespace) -> int:
     names = [options.name] if options.name else Prefilter.pinned(bpffs=options.bpffs)
     for name in names:
-        found, used = census.standing(name, options.bpffs), census.users(name, options.bpffs)
+        found, used = users.standing(name, options.bpffs), users.users(name, options.bpffs)
         if options.json:
             print(json.dumps(_members(found, used)))
         else:
@@ -308,7 +308,7 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
-def _members(found: census.Standing, used: census.Users) -> dict[str, object]:
+def _members(found: users.Standing, used: users.Users) -> dict[str, object]:
     rules = None if found.rules is None else msgspec.structs.asdict(found.rules)
     return {
         "name": found.name,
@@ -321,7 +321,7 @@ def _members(found: census.Standing, used: census.Users) -> dict[str, object]:
     }
 
 
-def _lines(found: census.Standing, used: census.Users) -> Iterator[str]:
+def _lines(found: users.Standing, used: users.Users) -> Iterator[str]:
     states = {"empty": "empty: matches no packet until its daemon runs (on_exit=no-match)", "other layout": found.told}
     yield f"{found.name}: {states.get(found.state, found.state)}"
     if found.rules is not None:
@@ -336,7 +336,7 @@ def _lines(found: census.Standing, used: census.Users) -> Iterator[str]:
 def _rule(options: argparse.Namespace) -> int:
     pre = Prefilter(options.name, bpffs=options.bpffs)
     print(
-        attach.rules_text(
+        rules_text(
             pre.name, pre.path, group=options.group, mark=options.mark, hooks=options.hook, prefix=options.prefix
         ),
         end="",

@@ -32,7 +32,9 @@ import logging
 import time
 from collections.abc import Sequence
 
-from nflowlevel.accounting.objects import Accounting, CounterTable, QuotaEvents
+from nflowlevel.accounting.events import QuotaEvents
+from nflowlevel.accounting.objects import Accounting
+from nflowlevel.accounting.table import CounterTable
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.options import printable
 from nflowlevel.plugin.polling import PollingInput, PollingOptions, PollingStats, ZeroCounter

@@ -16,7 +16,8 @@ from xml.etree import ElementTree
 import pytest
 
 from nflowlevel import cli
-from nflowlevel.accounting.objects import Accounting, Counter
+from nflowlevel.accounting.objects import Accounting
+from nflowlevel.accounting.table import Counter
 from nflowlevel.cli import acct
 from tests.fix_acct import count_udp, environment, make_objects, need
 from tests.fix_netns import Netns, Pair

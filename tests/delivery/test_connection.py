@@ -15,8 +15,8 @@ import pytest
 
 from nflowlevel.delivery import connection as link
 from nflowlevel.delivery import target
+from nflowlevel.delivery.backlog import Backlog
 from nflowlevel.delivery.connection import DatagramLink, StreamLink
-from nflowlevel.delivery.target import Backlog
 from nflowlevel.stats import OutputStats
 from tests.fix_lines import PATIENCE, check, lines, no_descriptor_left, numbers, wait_for
 from tests.fix_netns import Netns
