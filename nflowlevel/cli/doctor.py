@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 
+from nflowlevel.cli.arguments import add_netns, group
 from nflowlevel.daemon.prefilters import wanted
 from nflowlevel.doctor.examine import examine
 from nflowlevel.stacks.config import Config
@@ -17,16 +18,9 @@ from nflowlevel.stacks.config import Config
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("-g", "--group", type=_group, metavar="N", help="only this group")
+    parser.add_argument("-g", "--group", type=group, metavar="N", help="only this group")
     parser.add_argument("-c", "--config", metavar="FILE", help="what this configuration reads and writes")
-    parser.add_argument("--netns", help="network namespace: a name or a path")
-
-
-def _group(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 0xFFFF:
-        raise argparse.ArgumentTypeError("a group is a number from 0 to 65535")
-    return number
+    add_netns(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ import msgspec
 from nflowlevel.binding import bpffs
 from nflowlevel.binding.bpf import VerifierError
 from nflowlevel.binding.nftmatch import HOOKS
-from nflowlevel.cli import prefilter_counters, prefilter_try
+from nflowlevel.cli import arguments, prefilter_counters, prefilter_try
 from nflowlevel.errors import KernelError, NflowError
 from nflowlevel.options import OptionDoc, Value, as_text, convert, describe, printable
 from nflowlevel.prefilter import attach, pins, users
@@ -57,10 +57,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     remove = _add(commands, "remove", _remove, "remove a prefilter, and the table of ours that asks it")
     remove.add_argument("--force", action="store_true", help="even where a rule uses it")
     rule = _add(commands, "rule", _rule, "print rules that ask a prefilter, for iptables and nft, to be pasted")
-    rule.add_argument("--group", metavar="N", type=_number, required=True, help="group that gets what matches")
-    rule.add_argument("--hook", metavar="HOOKS", type=_hooks, default=["input"], help="hooks (default: input)")
+    rule.add_argument("--group", metavar="N", type=arguments.group, required=True, help="group that gets what matches")
+    rule.add_argument("--hook", metavar="HOOKS", type=arguments.words, default=["input"], help="hooks (default: input)")
     rule.add_argument("--prefix", default="", help="prefix of what is logged")
-    rule.add_argument("--mark", metavar="BITS", type=_number, default=_MARK, help=f"for nft (default {_MARK:#x})")
+    rule.add_argument(
+        "--mark", metavar="BITS", type=arguments.mark, default=_MARK, help=f"for nft (default {_MARK:#x})"
+    )
     _add(commands, "mount", _mount, "mount the BPF file system, unless it is there", named="")
     trial = _add(commands, "try", prefilter_try.run, "compile a condition of your own and look what agrees", named="")
     prefilter_try.configure(trial)
@@ -113,21 +115,17 @@ def _add_rule(group: argparse._ArgumentGroup, doc: OptionDoc, *, changes: bool) 
 
 def _add_attaching(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("attaching", "A table of ours in nftables asks it, and stays: on_exit=keep.")
-    group.add_argument("--attach", metavar="HOOKS", type=_hooks, help=f"hooks: {', '.join(HOOKS)}")
+    group.add_argument("--attach", metavar="HOOKS", type=arguments.words, help=f"hooks: {', '.join(HOOKS)}")
     then = group.add_mutually_exclusive_group()
-    then.add_argument("--group", metavar="N", type=_number, help="log what matches to this group")
-    then.add_argument("--mark", metavar="BITS", type=_number, help="set bits of its mark, such as 0x100, instead")
+    then.add_argument("--group", metavar="N", type=arguments.group, help="log what matches to this group")
+    then.add_argument(
+        "--mark", metavar="BITS", type=arguments.mark, help="set bits of its mark, such as 0x100, instead"
+    )
     group.add_argument("--prefix", default="", help="with --group: prefix of what is logged")
-    group.add_argument("--priority", metavar="N", type=int, help="of the chains; see nft(8)")
-    group.add_argument("--netns", help="network namespace of the table: a name or a path")
-
-
-def _hooks(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",")]
-
-
-def _number(text: str) -> int:
-    return int(text, 0)
+    group.add_argument(
+        "--priority", metavar="N", type=arguments.whole(-(2**31), 2**31 - 1), help="of the chains; see nft(8)"
+    )
+    arguments.add_netns(group, what=" of the table")
 
 
 #: Rules where none is given: what a command loads has to outlive it.

@@ -39,7 +39,7 @@ __all__ = ["bpffs", "one_cpu"]
 
 pytestmark = [pytest.mark.kernel, needs_bpf]
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 #: BPF_PROG_TEST_RUN refuses a frame that says IP and has no whole IP header; behind a VLAN tag it does not look.
 _LEAST = {0x0800: 34, 0x86DD: 54}
