@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`nflowlevel acct`: the kernel's accounting objects, in place of nfacct; see nflowlevel/accounting.py.
+"""`nflowlevel acct`: the kernel's accounting objects, in place of nfacct; see nflowlevel/accounting/objects.py.
 
 `dump` writes what `restore` reads, here and in nfacct, and `restore` reads what `nfacct list` prints.
 """

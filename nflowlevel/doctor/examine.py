@@ -10,7 +10,7 @@ from nflowlevel.doctor import groups as diagnosis
 from nflowlevel.doctor import prefilters
 from nflowlevel.doctor.facts import Facts, gather, other_namespaces
 from nflowlevel.errors import ConfigError, KernelError
-from nflowlevel.inputs.nflog import NFLOGOptions
+from nflowlevel.inputs.nflog import NFLOG
 from nflowlevel.options import ConfigErrors
 from nflowlevel.plugin.contract import Finding
 from nflowlevel.stacks.config import Config, parse
@@ -74,11 +74,11 @@ def _configuration(
 
 def _wanted(stacks: Iterable[Stack], netns: str | None) -> list[Wanted]:
     """Return the groups that stacks read; a source at the head of several stacks counts once."""
-    inputs = {stack.source.input.instance: stack.source.input.options for stack in stacks}
+    inputs = {stack.source.input.instance: stack.source.input for stack in stacks}
     return [
-        Wanted(options.network_namespace_path or netns, options.group, instance)
-        for instance, options in inputs.items()
-        if isinstance(options, NFLOGOptions)
+        Wanted(each.netns or netns, each.options.group, instance)
+        for instance, each in inputs.items()
+        if isinstance(each, NFLOG)
     ]
 
 
