@@ -27,10 +27,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nflowlevel as nfl
-from bench.asking import Answer, Row, Scale, main, median_spread, ratios, take_turns, times, verdict
+from bench.asking import Answer, Row, main, median_spread, ratios, take_turns, times, verdict
 from bench.contenders import daemon
 from bench.netns import Field
 from bench.running import Running, spawn
+from bench.scale import Scale
 
 _OURS, _ULOGD2 = "nflowlevel", "ulogd2"
 _PORT = 2003

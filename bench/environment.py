@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bench.contenders import ulogd2_version
 
 if TYPE_CHECKING:
-    from bench.asking import Scale
+    from bench.scale import Scale
 
 _HERE = Path(__file__).resolve().parent
 _LIBRARIES = ("libmnl", "libnetfilter_log", "libnetfilter_acct")

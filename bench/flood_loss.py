@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import statistics
 
-from bench.asking import Answer, Row, Scale, main, median_spread, take_turns
+from bench.asking import Answer, Row, main, median_spread, take_turns
 from bench.contenders import JsonDaemon, Run, measure, ulogd2_missing
 from bench.netns import Field
+from bench.scale import Scale
 
 _OURS, _ULOGD2, _TUNED = "nflowlevel", "ulogd2", "ulogd2, tuned"
 _TUNED_OPTIONS = {

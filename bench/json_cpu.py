@@ -7,9 +7,10 @@ packet as nflowlevel's lines have. Packets come one by one at a steady rate, aft
 
 from __future__ import annotations
 
-from bench.asking import Answer, Row, Scale, main, median_spread, ratios, take_turns, times, verdict
+from bench.asking import Answer, Row, main, median_spread, ratios, take_turns, times, verdict
 from bench.contenders import LARGE_BUFFER, WARM_UP, Floor, JsonDaemon, Run, measure, ulogd2_missing
 from bench.netns import Field
+from bench.scale import Scale
 
 #: qthreshold → how many times less than ulogd2.
 _TARGETS = {64: 10.0, 1: 8.0}

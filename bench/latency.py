@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.asking import Answer, Row, Scale, main, median_spread, take_turns, verdict
+from bench.asking import Answer, Row, main, median_spread, take_turns, verdict
 from bench.contenders import JsonDaemon, ulogd2_missing
 from bench.netns import GROUP, Field
 from bench.running import running
+from bench.scale import Scale
 
 _OURS, _OURS_LATENCY, _PYTHON, _PYTHON_LATENCY = (
     "nflowlevel, file", "nflowlevel, file, latency", "nflowlevel, Python", "nflowlevel, Python, latency",

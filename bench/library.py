@@ -22,12 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.asking import Answer, Row, Scale, main, median_spread, ratios, take_turns, times
+from bench.asking import Answer, Row, main, median_spread, ratios, take_turns, times
 from bench.contenders import WARM_UP
 from bench.netns import GROUP, Field
 from bench.peers import peer_python
 from bench.programs import HERE, send
 from bench.running import running
+from bench.scale import Scale
 
 #: Way of access (reader.py) → what it is, and the most nanoseconds a packet may cost.
 _ACCESS = {

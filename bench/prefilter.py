@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.asking import Answer, Row, Scale, main, median_spread, take_turns, times, verdict
+from bench.asking import Answer, Row, main, median_spread, take_turns, times, verdict
 from bench.contenders import LARGE_BUFFER, WARM_UP, JsonDaemon, ulogd2_missing
 from bench.filters import TRAFFIC, Flood, Traffic, native, networks, rules
 from bench.netns import GROUP, PORT, PREFIX, Field
 from bench.programs import send
 from bench.running import running
+from bench.scale import Scale
 from nflowlevel.binding.bpf import Program, Statistics
 from nflowlevel.binding.elf import Code
 from nflowlevel.binding.nftmatch import Mark, MatchTable

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.asking import Answer, Row, Scale, main, median_spread, ratios, take_turns, times, verdict
+from bench.asking import Answer, Row, main, median_spread, ratios, take_turns, times, verdict
 from bench.databases import (
     OURS,
     ULOGD2,
@@ -36,6 +36,7 @@ from bench.databases import (
 from bench.netns import Field
 from bench.programs import send
 from bench.running import Running, running
+from bench.scale import Scale
 from tests.fix_postgres import Postgres
 
 _COPY = r"\copy"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.asking import Answer, Row, Scale, main, median_spread, take_turns
+from bench.asking import Answer, Row, main, median_spread, take_turns
 from bench.databases import (
     OURS,
     ULOGD2,
@@ -33,6 +33,7 @@ from bench.databases import (
 from bench.netns import Field
 from bench.programs import send
 from bench.running import running
+from bench.scale import Scale
 from tests.fix_postgres import Postgres
 
 _RATES = (20_000, 50_000)

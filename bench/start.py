@@ -16,10 +16,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.asking import Answer, Row, Scale, main, median_spread, take_turns, verdict
+from bench.asking import Answer, Row, main, median_spread, take_turns, verdict
 from bench.contenders import JsonDaemon, ulogd2_missing
 from bench.netns import Field
 from bench.running import Running, spawn
+from bench.scale import Scale
 
 _OURS, _ULOGD2, _BARE = "nflowlevel", "ulogd2", "bare Python"
 _READY_TARGET_SECS = 0.15

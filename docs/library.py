@@ -16,7 +16,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 import nflowlevel as nfl
-from nflowlevel.accounting.objects import CounterTable, QuotaEvents
+from nflowlevel.accounting.events import QuotaEvents
+from nflowlevel.accounting.table import CounterTable
 from nflowlevel.options import describe
 from nflowlevel.prefilter.attach import Attachment
 from nflowlevel.prefilter.conditions import PrefilterOptions

@@ -3,7 +3,8 @@
 
 from typing import TYPE_CHECKING
 
-from nflowlevel.accounting.objects import Accounting, Counter
+from nflowlevel.accounting.objects import Accounting
+from nflowlevel.accounting.table import Counter
 from nflowlevel.errors import CaptureError, ConfigError, KernelError, NflowError, NotSupported, OutputError, StackError
 from nflowlevel.readers.group import Group, open_group
 from nflowlevel.records.batch import Batch

@@ -7,12 +7,15 @@ import os
 import random
 import shutil
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import nflowlevel
 from nflowlevel.accounting.objects import Accounting
+from nflowlevel.accounting.table import CounterTable
+from tests.fix_lines import no_descriptor_left
 from tests.fix_netns import Netns
 
 #: Objects in the tests of large dumps. Making 100,000 takes the kernel a minute: it compares each with all before it.
@@ -86,3 +89,20 @@ def need(tool: str) -> None:
 def environment() -> dict[str, str]:
     """Return the test's environment with the package under test first."""
     return {**os.environ, "PYTHONPATH": str(Path(nflowlevel.__file__).parents[1])}
+
+
+@pytest.fixture
+def accounting(netns: Netns) -> Iterator[Accounting]:
+    """The objects of a namespace of the test's own."""
+    with no_descriptor_left(), Accounting(netns.name) as opened:
+        yield opened
+
+
+Sums = dict[str, tuple[int, int]]
+
+
+def sums(table: CounterTable) -> Sums:
+    """Return packets and bytes by name; fail if a name comes twice."""
+    found = dict(zip(table.names, zip(table.packets.tolist(), table.bytes.tolist(), strict=True), strict=True))
+    assert len(found) == len(table)
+    return found

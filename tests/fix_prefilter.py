@@ -22,7 +22,10 @@ import pytest
 from nflowlevel.binding.bpf import Program
 from nflowlevel.prefilter import generation
 from nflowlevel.prefilter.prefilter import Prefilter
+from nflowlevel.prefilter.users import standing
 from tests import oracle
+from tests.fix_lines import wait_for
+from tests.fix_netns import Netns
 from tests.oracle import Keys
 
 #: IPv6 extension headers that the program walks, and so the model.
@@ -241,3 +244,18 @@ def _within(address: bytes, networks: Iterable[str]) -> bool:
     if not address:
         return False
     return any(ipaddress.ip_address(address) in ipaddress.ip_network(network) for network in networks)
+
+
+def load(bpffs: Path, name: str = "ssh", **rules: str) -> None:
+    """Load and pin one, and forget it."""
+    with Prefilter(name, bpffs=bpffs, **rules) as pre:
+        pre.pin()
+    if pre.rules.on_exit == "no-match":
+        # The kernel empties it a little later.
+        wait_for(lambda: standing(name, bpffs).state == "empty")
+
+
+def ask(netns: Netns, path: str, variant: str = "legacy") -> None:
+    """Put a rule into a namespace that asks what is pinned at `path`."""
+    rule = f"INPUT -m bpf --object-pinned {path} -j NFLOG --nflog-group 7"
+    netns.run(f"iptables-{variant}", "-w", "60", "-A", *rule.split())

@@ -45,9 +45,6 @@ ROOMS = (
     "__main__",
 )
 
-#: Imports against that order that are still to be cut. It only shrinks.
-TO_CUT: set[tuple[str, str]] = set()
-
 #: Modules without a test file of their own, and the one that tests them. It only shrinks.
 TESTED_BY: dict[str, str] = {
     "binding._lib": "test_layout.py",
@@ -126,7 +123,7 @@ def test_what_is_flat_is_what_every_line_may_use() -> None:
 def test_a_module_imports_from_the_rooms_before_it(name: str) -> None:
     for imported, line in imports(name):
         # The package itself: its version. _clib: see below.
-        if imported not in ("", "_clib") and (name, imported) not in TO_CUT:
+        if imported not in ("", "_clib"):
             order = ROOMS.index(room_of(imported)), ROOMS.index(room_of(name))
             assert order[0] <= order[1], f"{name}:{line} imports {imported}, whose room comes later"
 

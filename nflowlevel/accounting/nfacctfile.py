@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-from nflowlevel.accounting.objects import Counter, checked
+from nflowlevel.accounting.objects import checked
+from nflowlevel.accounting.table import Counter
 from nflowlevel.binding.nfacct import BYTE_QUOTA, PACKET_QUOTA
 from nflowlevel.errors import ConfigError
 from nflowlevel.options import ConfigErrors, printable

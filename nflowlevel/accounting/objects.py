@@ -22,15 +22,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterable
 from types import TracebackType
-from typing import overload
 
-import msgspec
-
-from nflowlevel.binding.buffers import RecordArray
+from nflowlevel.accounting.events import QuotaEvents
+from nflowlevel.accounting.table import Counter, CounterTable
 from nflowlevel.binding.nfacct import (
     BYTE_QUOTA,
     NAME_BYTES,
@@ -39,13 +35,9 @@ from nflowlevel.binding.nfacct import (
     AcctSocket,
     CounterArray,
     Dump,
-    QuotaSocket,
     plan,
 )
 from nflowlevel.errors import KernelError, NflowError, nearest
-from nflowlevel.records.batch import Batch
-from nflowlevel.records.keys import SumCondition
-from nflowlevel.records.sums import SUM
 
 #: What a list can be limited to: the kernel's filter, (flags & mask) == value.
 FILTERS: dict[str, tuple[int, int]] = {
@@ -61,115 +53,6 @@ _MOST = 2**64 - 1
 _TRIES = 5
 #: Among more names than this none is looked for that resembles a wrong one: it would take seconds.
 _FEW_NAMES = 2000
-
-
-class Counter(msgspec.Struct, frozen=True, gc=False):
-    """One accounting object as it was when it was read."""
-
-    name: str
-    """Bytes that are not UTF-8 are Python's surrogates ("\\udcff" is 0xff)."""
-    packets: int
-    bytes: int
-    quota: int | None = None
-    """Packets or bytes (`quota_unit`) beyond which its rules begin to match; None: its rules match always."""
-    flags: int = 0
-    """As the kernel has them: NFACCT_F_QUOTA_PKTS 1, NFACCT_F_QUOTA_BYTES 2, NFACCT_F_OVERQUOTA 4."""
-    rules: int = 0
-    """How many rules count into it."""
-
-    @property
-    def quota_unit(self) -> str | None:
-        """`packets` or `bytes`, or None without a quota."""
-        return "packets" if self.flags & PACKET_QUOTA else "bytes" if self.flags & BYTE_QUOTA else None
-
-    @property
-    def over_quota(self) -> bool:
-        """Whether its quota was reached since it was last zeroed."""
-        return bool(self.flags & OVER_QUOTA)
-
-
-class CounterTable(Sequence[Counter]):
-    """Accounting objects read together, in the order of their creation: a sequence of Counter, and columns.
-
-    The columns are memoryviews of numbers, read-only, nothing copied: `tolist()` them, or give them to `numpy.asarray`.
-    """
-
-    def __init__(self, counters: CounterArray, *, recovered: int = 0, malformed: int = 0, error: str = "") -> None:
-        self._counters = counters
-        #: Objects that the kernel had zeroed without telling; their counts were taken from the list made before.
-        self.recovered = recovered
-        #: Messages that could not be decoded: their counts are lost if they were zeroed.
-        self.malformed = malformed
-        #: Why this is not all: what ended the dump early. What is missing was not zeroed.
-        self.error = error
-
-    @cached_property
-    def names(self) -> list[str]:
-        """The names; bytes that are not UTF-8 are Python's surrogates."""
-        return self._counters.names()
-
-    @cached_property
-    def packets(self) -> memoryview:
-        """Packets counted."""
-        return self._counters.column("packets")
-
-    @cached_property
-    def bytes(self) -> memoryview:
-        """Bytes counted."""
-        return self._counters.column("bytes")
-
-    @cached_property
-    def quotas(self) -> memoryview:
-        """Quotas; 0 where there is none, see `flags`."""
-        return self._counters.column("quota")
-
-    @cached_property
-    def flags(self) -> memoryview:
-        """NFACCT_F_* as in Counter."""
-        return self._counters.column("flags")
-
-    @cached_property
-    def uses(self) -> memoryview:
-        """References in the kernel: 1, and 1 more for each rule."""
-        return self._counters.column("uses")
-
-    def batch(self, time: tuple[int, int | None], *, stamp: bool) -> Batch:
-        """Return the counters as a batch of records, over the same memory: `sum.name`, `sum.pkts`, `sum.bytes`.
-
-        `time` is that of the reading: seconds since 1970, and microseconds or None. With `stamp` each record
-        says it too.
-        """
-        counters = self._counters
-        if stamp:
-            counters.stamp(time[0], time[1] or 0)
-        valid = (1 << SumCondition.ALWAYS.value) | (stamp << SumCondition.TIME.value)
-        array = RecordArray(counters.records, counters.count)
-        return Batch(array, counters.count, type=SUM, valid_any=valid, valid_all=valid, time=time)
-
-    def __len__(self) -> int:
-        return self._counters.count
-
-    @overload
-    def __getitem__(self, index: int) -> Counter: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Counter]: ...
-    def __getitem__(self, index: int | slice) -> Counter | list[Counter]:
-        rows = range(len(self))[index]
-        return self._counter(rows) if isinstance(rows, int) else list(map(self._counter, rows))
-
-    def __iter__(self) -> Iterator[Counter]:
-        columns = (self.packets, self.bytes, self.quotas, self.flags, self.uses)
-        rows = zip(self.names, *(column.tolist() for column in columns), strict=True)
-        for name, packets, size, quota, flags, uses in rows:
-            yield Counter(name, packets, size, quota if flags else None, flags, uses - 1)
-
-    def _counter(self, row: int) -> Counter:
-        record = self._counters.records[row]
-        quota = record.quota if record.flags else None
-        return Counter(self.names[row], record.packets, record.bytes, quota, record.flags, record.uses - 1)
-
-    def __repr__(self) -> str:
-        return f"<CounterTable of {len(self)} accounting objects>"
 
 
 class Accounting:
@@ -284,7 +167,7 @@ class Accounting:
 
     def _zeroed(self, only: str | tuple[int, int] | None) -> tuple[CounterTable, bool]:
         """Return what one dump zeroed, and whether it need not be made again."""
-        before = self.dump(only)._counters
+        before = self.dump(only).counters
         dump = self._zero(before, _filter(only))
         table = CounterTable(
             dump.counters,
@@ -350,49 +233,6 @@ class Accounting:
         self.close()
 
 
-class QuotaEvents:
-    """Objects as they were when a packet brought them to their quota.
-
-    Iterate it, or call `receive` when `fileno()` is readable. The kernel tells it once, and again when the object was
-    zeroed meanwhile.
-    """
-
-    def __init__(self, netns: str | None = None) -> None:
-        self._socket = QuotaSocket(netns)
-
-    def fileno(self) -> int:
-        """Return the descriptor that is readable when there is something, for select, epoll and asyncio."""
-        return self._socket.socket.fileno()
-
-    def receive(self) -> list[Counter]:
-        """Return what has come, without waiting."""
-        return [*CounterTable(self._socket.receive())]
-
-    @property
-    def lost(self) -> int:
-        """Notifications that found no room in the socket: it was read too late."""
-        return self._socket.socket.drops
-
-    def __iter__(self) -> Iterator[Counter]:
-        poll = select.poll()
-        poll.register(self.fileno(), select.POLLIN)
-        while True:
-            poll.poll()
-            yield from self.receive()
-
-    def close(self) -> None:
-        """Close the socket; may be called again."""
-        self._socket.close()
-
-    def __enter__(self) -> QuotaEvents:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
 def checked(name: str) -> bytes:
     """Return a name as the kernel has it; ValueError says what is wrong with it."""
     encoded = name.encode("utf-8", "surrogateescape")
@@ -447,10 +287,10 @@ def _recover(before: CounterArray, dump: Dump) -> int:
 
 def _joined(table: CounterTable, more: CounterTable) -> CounterTable:
     """Return two dumps that zeroed as one: an object in both has the sum of what it counted."""
-    counters = table._counters
+    counters = table.counters
     rows = {name: row for row, name in enumerate(counters.names())}
     for added, name in enumerate(more.names):
-        record = more._counters.records[added]
+        record = more.counters.records[added]
         row = rows.get(name)
         if row is None:
             counters.append(record)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The command `nflowlevel`: one file per subcommand, each with `configure(parser)` and `run(options)`."""
+"""The command `nflowlevel`: a file per subcommand, with `configure(parser)` and `run(options)`, and what they share."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`nflowlevel acct`: the kernel's accounting objects, in place of nfacct; see nflowlevel/accounting.py.
+"""`nflowlevel acct`: the kernel's accounting objects, in place of nfacct; see nflowlevel/accounting/objects.py.
 
 `dump` writes what `restore` reads, here and in nfacct, and `restore` reads what `nfacct list` prints.
 """
@@ -7,16 +7,16 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from nflowlevel.accounting import nfacctfile as acctfile
-from nflowlevel.accounting.objects import FILTERS, Accounting, Counter
+from nflowlevel.accounting.objects import FILTERS, Accounting
+from nflowlevel.accounting.table import Counter
+from nflowlevel.cli import terminal
+from nflowlevel.cli.arguments import add_netns, add_watch, whole
 from nflowlevel.errors import ConfigError, NflowError
 from nflowlevel.options import ConfigErrors, printable
 
@@ -24,12 +24,13 @@ _HEADINGS = ("name", "packets", "bytes", "quota", "rules")
 _RATE_HEADINGS = ("packets/s", "bytes/s")
 #: Of a list that goes into a message no more is shown.
 _FEW = 10
-_CLEAR = "\x1b[H\x1b[2J"
+#: Of packets, or bytes.
+_COUNT = whole(0, 2**64 - 1)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    _add_common(parser, netns=None)
+    add_netns(parser)
     _add_format(parser, default="table")
     parser.set_defaults(act=_list, only=None, reset=False, watch=None, count=0)
     commands = parser.add_subparsers(dest="action", metavar="ACTION")
@@ -37,10 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _add_format(listing)
     listing.add_argument("--only", choices=FILTERS, help="only objects of this kind")
     listing.add_argument("--reset", action="store_true", help="set each to zero as it is read")
-    listing.add_argument(
-        "-w", "--watch", metavar="SECS", nargs="?", type=_seconds, const=1.0, help="again every SECS, with rates"
-    )
-    listing.add_argument("-n", "--count", metavar="N", type=int, default=0, help="with --watch: end after N times")
+    add_watch(listing)
     one = _add(commands, "get", _get, "show one object")
     one.add_argument("name")
     one.add_argument("--reset", action="store_true", help="set it to zero as it is read")
@@ -48,10 +46,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     new = _add(commands, "add", _create, "create an object")
     new.add_argument("name")
     quota = new.add_mutually_exclusive_group()
-    quota.add_argument("--packet-quota", metavar="N", type=int, help="its rules match beyond N packets only")
-    quota.add_argument("--byte-quota", metavar="N", type=int, help="its rules match beyond N bytes only")
-    new.add_argument("--packets", metavar="N", type=int, default=0, help="packets to begin with")
-    new.add_argument("--bytes", metavar="N", type=int, default=0, help="bytes to begin with")
+    quota.add_argument("--packet-quota", metavar="N", type=_COUNT, help="its rules match beyond N packets only")
+    quota.add_argument("--byte-quota", metavar="N", type=_COUNT, help="its rules match beyond N bytes only")
+    new.add_argument("--packets", metavar="N", type=_COUNT, default=0, help="packets to begin with")
+    new.add_argument("--bytes", metavar="N", type=_COUNT, default=0, help="bytes to begin with")
     _add(commands, "delete", _delete, "delete objects that no rule uses").add_argument("name", nargs="+")
     _add(commands, "flush", _flush, "delete all objects that no rule uses")
     _add(commands, "dump", _dump, "write all objects as `restore` and `nfacct restore` read them")
@@ -68,13 +66,9 @@ def _add(
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
     # Common options may stand before or behind the action; only the outer parser knows their defaults.
-    _add_common(parser, netns=argparse.SUPPRESS)
+    add_netns(parser, argparse.SUPPRESS)
     parser.set_defaults(act=act)
     return parser
-
-
-def _add_common(parser: argparse.ArgumentParser, *, netns: str | None) -> None:
-    parser.add_argument("--netns", default=netns, help="network namespace: a name or a path")
 
 
 def _add_format(parser: argparse.ArgumentParser, default: str = argparse.SUPPRESS) -> None:
@@ -83,18 +77,9 @@ def _add_format(parser: argparse.ArgumentParser, default: str = argparse.SUPPRES
         formats.add_argument(*flags, dest="format", action="store_const", const=name, default=default, help=what)
 
 
-def _seconds(text: str) -> float:
-    secs = float(text)
-    if not 0.1 <= secs <= 86400:
-        raise argparse.ArgumentTypeError("0.1 to 86400 seconds")
-    return secs
-
-
 def run(options: argparse.Namespace) -> int:
     """Show or change."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A name may hold what the terminal cannot show.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    terminal.tolerate()
     try:
         with Accounting(options.netns) as accounting:
             options.act(accounting, options)
@@ -128,7 +113,7 @@ def _show(counters: Sequence[Counter], format_: str) -> None:
     elif format_ == "xml":
         sys.stdout.write("".join(acctfile.xml(counters)))
     else:
-        sys.stdout.write(_table(_HEADINGS, map(_row, counters)))
+        print(*terminal.table([_HEADINGS, *map(_row, counters)]), sep="\n")
 
 
 def _members(counter: Counter) -> dict[str, object]:
@@ -144,18 +129,6 @@ def _row(counter: Counter) -> tuple[str, ...]:
     if counter.quota is not None:
         quota = f"{counter.quota} {counter.quota_unit}{', reached' if counter.over_quota else ''}"
     return printable(counter.name), str(counter.packets), str(counter.bytes), quota, str(counter.rules)
-
-
-def _table(headings: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
-    """Return columns as wide as what is in them: the name to the left, numbers to the right."""
-    table = [headings, *rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for row in table:
-        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        cells[0] = row[0].ljust(widths[0])
-        lines.append("  ".join(cells).rstrip() + "\n")
-    return "".join(lines)
 
 
 # -- watching -----------------------------------------------------------------------------------------------------
@@ -189,15 +162,11 @@ def rates(before: Sequence[Counter], now: Sequence[Counter], secs: float) -> lis
 def _watch(accounting: Accounting, options: argparse.Namespace) -> None:
     if options.format == "xml":
         raise NflowError("--watch shows rates, for which nfacct's XML has no place: use --json")
-    before, then = accounting.list(options.only), time.monotonic()
-    due, rounds = then, 0
-    while not options.count or rounds < options.count:
-        # From the first moment on, not from the last: what a round takes adds up to nothing.
-        due = max(due + options.watch, time.monotonic())
-        time.sleep(max(0.0, due - time.monotonic()))
-        now, at = accounting.list(options.only), time.monotonic()
-        _show_rates(rates(before, now, at - then), options.format)
-        before, then, rounds = now, at, rounds + 1
+
+    def show(before: list[Counter], now: list[Counter], secs: float) -> None:
+        _show_rates(rates(before, now, secs), options.format)
+
+    terminal.watch(lambda: accounting.list(options.only), show, options.watch, options.count)
 
 
 def _show_rates(found: list[Rate], format_: str) -> None:
@@ -208,16 +177,8 @@ def _show_rates(found: list[Rate], format_: str) -> None:
         ]
         print(json.dumps(shown), flush=True)
         return
-    head, rest = "", ""
-    if sys.stdout.isatty():
-        head = _CLEAR
-        fit = max(1, shutil.get_terminal_size().lines - 3)
-        rest = f"… and {len(found) - fit} with less\n" if len(found) > fit else ""
-        found = found[:fit]
-    headings = (*_HEADINGS, *_RATE_HEADINGS)
-    body = _table(headings, ((*_row(rate.counter), _si(rate.packets), _si(rate.bytes)) for rate in found))
-    sys.stdout.write(head + body + rest + ("" if head else "\n"))
-    sys.stdout.flush()
+    rows = ((*_row(rate.counter), _si(rate.packets), _si(rate.bytes)) for rate in found)
+    terminal.show_page(terminal.table([(*_HEADINGS, *_RATE_HEADINGS), *rows]), lambda count: f"… and {count} with less")
 
 
 def _si(number: float) -> str:

@@ -9,136 +9,28 @@ configuration wants are looked at in any case.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
+from nflowlevel.cli.arguments import add_netns, group
 from nflowlevel.daemon.prefilters import wanted
-from nflowlevel.doctor import census
-from nflowlevel.doctor import groups as diagnosis
-from nflowlevel.doctor.facts import Facts, gather, other_namespaces
-from nflowlevel.errors import ConfigError, KernelError
-from nflowlevel.inputs.nflog import NFLOGOptions
-from nflowlevel.options import ConfigErrors
-from nflowlevel.plugin.contract import Finding
-from nflowlevel.stacks.config import parse
-from nflowlevel.stacks.stack import Stack, build
-
-
-class Wanted(NamedTuple):
-    """A group to look at: in which namespace, and which instance of a configuration reads it ("": none does)."""
-
-    netns: str | None
-    group: int
-    instance: str = ""
+from nflowlevel.doctor.examine import examine
+from nflowlevel.stacks.config import Config
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("-g", "--group", type=_group, metavar="N", help="only this group")
+    parser.add_argument("-g", "--group", type=group, metavar="N", help="only this group")
     parser.add_argument("-c", "--config", metavar="FILE", help="what this configuration reads and writes")
-    parser.add_argument("--netns", help="network namespace: a name or a path")
-
-
-def _group(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 0xFFFF:
-        raise argparse.ArgumentTypeError("a group is a number from 0 to 65535")
-    return number
+    add_netns(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Print what is found, as it is found."""
     wrong = False
-    for finding in _examine(options.group, options.config, options.netns):
+    for finding in examine(options.group, options.config, options.netns, _pins):
         wrong |= finding.status == "problem"
         print(f"{finding.status:<9}{finding.text}{f' — {finding.remedy}' if finding.remedy else ''}", flush=True)
     return int(wrong)
 
 
-def _examine(group: int | None, config: str | None, netns: str | None) -> Iterator[Finding]:
-    if config is None:
-        yield from _namespace(netns, [] if group is None else [Wanted(netns, group)])
-        yield from census.check(netns)
-        return
-    stacks: list[Stack] = []
-    prefilters: list[str] = []
-    yield from _configuration(config, stacks, prefilters)
-    if not stacks:
-        return
-    groups = [item for item in _wanted(stacks, netns) if group in (None, item.group)]
-    places = dict.fromkeys(item.netns for item in groups)
-    for place in places:
-        label = f"namespace {place or '(own)'}: " if len(places) > 1 else ""
-        findings = _namespace(place, [item for item in groups if item.netns == place])
-        yield from (finding._replace(text=label + finding.text) for finding in findings)
-    if group is not None and not groups:
-        yield Finding("problem", f"{config}: no stack reads group {group}", f"set group={group} in a section of NFLOG")
-    outputs = {stack.output.instance: stack.output for stack in stacks}
-    for instance, output in outputs.items():
-        yield from (finding._replace(text=f"[{instance}] {finding.text}") for finding in output.examine())
-    yield from census.check(netns, prefilters)
-
-
-def _configuration(file: str, stacks: list[Stack], prefilters: list[str]) -> Iterator[Finding]:
-    """Check a configuration and fill in its stacks, which stay unopened, and the names of prefilters that it pins."""
-    try:
-        config = parse(file)
-        prefilters += [name for name, options in wanted(config) if options.pin]
-        stacks += build(config)
-    except ConfigErrors as several:
-        yield from (Finding("problem", str(error)) for error in several.errors)
-    except ConfigError as error:
-        yield Finding("problem", str(error))
-    else:
-        yield Finding("ok", f"{file}: no errors; {len(stacks)} {'stack' if len(stacks) == 1 else 'stacks'}")
-        yield from (Finding("hint", str(warning)) for warning in config.warnings)
-
-
-def _wanted(stacks: Iterable[Stack], netns: str | None) -> list[Wanted]:
-    """Return the groups that stacks read; a source at the head of several stacks counts once."""
-    inputs = {stack.source.input.instance: stack.source.input.options for stack in stacks}
-    return [
-        Wanted(options.network_namespace_path or netns, options.group, instance)
-        for instance, options in inputs.items()
-        if isinstance(options, NFLOGOptions)
-    ]
-
-
-def _namespace(netns: str | None, wanted: list[Wanted]) -> Iterator[Finding]:
-    """Judge one namespace: the wanted groups, or all that are in use."""
-    try:
-        facts = gather(netns)
-    except KernelError as error:
-        yield Finding("problem", str(error))
-        return
-    yield from diagnosis.check_kernel(facts)
-    wanted = wanted or [Wanted(netns, group) for group in sorted(facts.groups)]
-    if not wanted:
-        yield diagnosis.check_no_group(facts)
-    for item in wanted:
-        yield from _judge_group(facts, item)
-    yield from diagnosis.check_other_rules(facts, {item.group for item in wanted})
-    yield from _elsewhere(facts, netns, {item.group for item in wanted})
-
-
-def _judge_group(facts: Facts, item: Wanted) -> Iterator[Finding]:
-    yield from diagnosis.check_rules(facts, item.group)
-    if item.group == 0:
-        yield from diagnosis.check_own_messages(facts)
-    yield from diagnosis.check_reader(facts, item.group)
-    reader = (facts.readers or {}).get(item.group)
-    if item.instance and reader and "nflowlevel" not in reader.command:
-        text = f"[{item.instance}] cannot read group {item.group} while {reader} does"
-        yield Finding("problem", text, "stop that process, or use another group")
-
-
-def _elsewhere(facts: Facts, netns: str | None, groups: set[int]) -> Iterator[Finding]:
-    """Look into other namespaces for groups that lack something here; for any group where none is in use here."""
-    lacking = {group for group in groups if not facts.ruleset.of_group(group) or group not in (facts.readers or {})}
-    if groups and not lacking:
-        return
-    others, closed = other_namespaces(netns)
-    for group in sorted(lacking or set().union(*(other.ruleset.groups for other in others.values()))):
-        yield from diagnosis.check_elsewhere(facts, others, group)
-    if closed and any(not facts.ruleset.of_group(group) for group in lacking or {0}):
-        yield Finding("hint", f"namespaces that could not be looked into: {', '.join(closed)}", "run as root")
+def _pins(config: Config) -> list[str]:
+    return [name for name, options in wanted(config) if options.pin]

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 
 from nflowlevel.binding.numbers import FAMILIES
+from nflowlevel.cli.arguments import add_netns
 from nflowlevel.errors import KernelError, NflowError
 from nflowlevel.firewall import nf_log
 
@@ -46,7 +47,7 @@ def _add(
 
 
 def _add_common(parser: argparse.ArgumentParser, *, netns: str | None, as_json: bool | str) -> None:
-    parser.add_argument("--netns", default=netns, help="network namespace: a name or a path")
+    add_netns(parser, netns)
     parser.add_argument("-j", "--json", action="store_true", default=as_json, help="JSON instead of text")
 
 

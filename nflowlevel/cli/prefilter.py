@@ -19,12 +19,12 @@ import msgspec
 from nflowlevel.binding import bpffs
 from nflowlevel.binding.bpf import VerifierError
 from nflowlevel.binding.nftmatch import HOOKS
-from nflowlevel.cli import prefilter_counters, prefilter_try
-from nflowlevel.doctor import census
+from nflowlevel.cli import arguments, prefilter_counters, prefilter_try
 from nflowlevel.errors import KernelError, NflowError
 from nflowlevel.options import OptionDoc, Value, as_text, convert, describe, printable
-from nflowlevel.prefilter import attach, pins
+from nflowlevel.prefilter import attach, pins, users
 from nflowlevel.prefilter.conditions import FIXED, PrefilterOptions
+from nflowlevel.prefilter.paste import rules_text
 from nflowlevel.prefilter.prefilter import Prefilter
 
 EXIT_USED = 3
@@ -57,10 +57,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     remove = _add(commands, "remove", _remove, "remove a prefilter, and the table of ours that asks it")
     remove.add_argument("--force", action="store_true", help="even where a rule uses it")
     rule = _add(commands, "rule", _rule, "print rules that ask a prefilter, for iptables and nft, to be pasted")
-    rule.add_argument("--group", metavar="N", type=_number, required=True, help="group that gets what matches")
-    rule.add_argument("--hook", metavar="HOOKS", type=_hooks, default=["input"], help="hooks (default: input)")
+    rule.add_argument("--group", metavar="N", type=arguments.group, required=True, help="group that gets what matches")
+    rule.add_argument("--hook", metavar="HOOKS", type=arguments.words, default=["input"], help="hooks (default: input)")
     rule.add_argument("--prefix", default="", help="prefix of what is logged")
-    rule.add_argument("--mark", metavar="BITS", type=_number, default=_MARK, help=f"for nft (default {_MARK:#x})")
+    rule.add_argument(
+        "--mark", metavar="BITS", type=arguments.mark, default=_MARK, help=f"for nft (default {_MARK:#x})"
+    )
     _add(commands, "mount", _mount, "mount the BPF file system, unless it is there", named="")
     trial = _add(commands, "try", prefilter_try.run, "compile a condition of your own and look what agrees", named="")
     prefilter_try.configure(trial)
@@ -113,21 +115,17 @@ def _add_rule(group: argparse._ArgumentGroup, doc: OptionDoc, *, changes: bool) 
 
 def _add_attaching(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("attaching", "A table of ours in nftables asks it, and stays: on_exit=keep.")
-    group.add_argument("--attach", metavar="HOOKS", type=_hooks, help=f"hooks: {', '.join(HOOKS)}")
+    group.add_argument("--attach", metavar="HOOKS", type=arguments.words, help=f"hooks: {', '.join(HOOKS)}")
     then = group.add_mutually_exclusive_group()
-    then.add_argument("--group", metavar="N", type=_number, help="log what matches to this group")
-    then.add_argument("--mark", metavar="BITS", type=_number, help="set bits of its mark, such as 0x100, instead")
+    then.add_argument("--group", metavar="N", type=arguments.group, help="log what matches to this group")
+    then.add_argument(
+        "--mark", metavar="BITS", type=arguments.mark, help="set bits of its mark, such as 0x100, instead"
+    )
     group.add_argument("--prefix", default="", help="with --group: prefix of what is logged")
-    group.add_argument("--priority", metavar="N", type=int, help="of the chains; see nft(8)")
-    group.add_argument("--netns", help="network namespace of the table: a name or a path")
-
-
-def _hooks(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",")]
-
-
-def _number(text: str) -> int:
-    return int(text, 0)
+    group.add_argument(
+        "--priority", metavar="N", type=arguments.whole(-(2**31), 2**31 - 1), help="of the chains; see nft(8)"
+    )
+    arguments.add_netns(group, what=" of the table")
 
 
 #: Rules where none is given: what a command loads has to outlive it.
@@ -267,8 +265,8 @@ def _attach(pre: Prefilter, options: argparse.Namespace) -> None:
 def _remove(options: argparse.Namespace) -> int:
     pre = Prefilter(options.name, bpffs=options.bpffs)
     pins.require(pre.directory)
-    found = census.users(pre.name, options.bpffs)
-    held = [netns for netns in found.with_tables() if census.owned(pre.name, netns)]
+    found = users.users(pre.name, options.bpffs)
+    held = [netns for netns in found.with_tables() if users.owned(pre.name, netns)]
     if not options.force and (held or any(found.rules())):
         _say_used(pre.name, found)
         return EXIT_USED
@@ -281,7 +279,7 @@ def _remove(options: argparse.Namespace) -> int:
     return 0
 
 
-def _say_used(name: str, found: census.Users) -> None:
+def _say_used(name: str, found: users.Users) -> None:
     print(f"nflowlevel prefilter: prefilter {name!r} is used by", file=sys.stderr)
     for user in found:
         print(f"  {user}", file=sys.stderr)
@@ -298,7 +296,7 @@ def _say_used(name: str, found: census.Users) -> None:
 def _show(options: argparse.Namespace) -> int:
     names = [options.name] if options.name else Prefilter.pinned(bpffs=options.bpffs)
     for name in names:
-        found, used = census.standing(name, options.bpffs), census.users(name, options.bpffs)
+        found, used = users.standing(name, options.bpffs), users.users(name, options.bpffs)
         if options.json:
             print(json.dumps(_members(found, used)))
         else:
@@ -308,7 +306,7 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
-def _members(found: census.Standing, used: census.Users) -> dict[str, object]:
+def _members(found: users.Standing, used: users.Users) -> dict[str, object]:
     rules = None if found.rules is None else msgspec.structs.asdict(found.rules)
     return {
         "name": found.name,
@@ -321,7 +319,7 @@ def _members(found: census.Standing, used: census.Users) -> dict[str, object]:
     }
 
 
-def _lines(found: census.Standing, used: census.Users) -> Iterator[str]:
+def _lines(found: users.Standing, used: users.Users) -> Iterator[str]:
     states = {"empty": "empty: matches no packet until its daemon runs (on_exit=no-match)", "other layout": found.told}
     yield f"{found.name}: {states.get(found.state, found.state)}"
     if found.rules is not None:
@@ -336,7 +334,7 @@ def _lines(found: census.Standing, used: census.Users) -> Iterator[str]:
 def _rule(options: argparse.Namespace) -> int:
     pre = Prefilter(options.name, bpffs=options.bpffs)
     print(
-        attach.rules_text(
+        rules_text(
             pre.name, pre.path, group=options.group, mark=options.mark, hooks=options.hook, prefix=options.prefix
         ),
         end="",

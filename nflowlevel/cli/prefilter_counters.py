@@ -8,34 +8,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import sys
-import time
 from collections.abc import Sequence
 
+from nflowlevel.cli import terminal
+from nflowlevel.cli.arguments import add_watch, whole
 from nflowlevel.prefilter.counters import REASONS, TOTALS
 from nflowlevel.prefilter.prefilter import Prefilter, PrefilterCounters, Top
 
-_CLEAR = "\x1b[H\x1b[2J"
 _DECISIONS = {total: total.replace("_", " ") for total in TOTALS}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("name")
-    parser.add_argument(
-        "-w", "--watch", metavar="SECS", nargs="?", type=_seconds, const=1.0, help="again every SECS, with rates"
-    )
-    parser.add_argument("-n", "--count", metavar="N", type=int, default=0, help="with --watch: end after N times")
+    add_watch(parser)
     parser.add_argument("-j", "--json", action="store_true", help="JSON; with --watch one line each time")
-    parser.add_argument("--largest", metavar="N", type=int, default=10, help="sources and ports (default %(default)s)")
-
-
-def _seconds(text: str) -> float:
-    secs = float(text)
-    if not 0.1 <= secs <= 86400:
-        raise argparse.ArgumentTypeError("0.1 to 86400 seconds")
-    return secs
+    parser.add_argument(
+        "--largest", metavar="N", type=whole(0), default=10, help="sources and ports (default %(default)s)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -44,20 +34,12 @@ def run(options: argparse.Namespace) -> int:
         if options.watch is None:
             _show(options, pre.counters(), pre.top(options.largest), None)
         else:
-            _watch(options, pre)
+
+            def show(before: PrefilterCounters, now: PrefilterCounters, secs: float) -> None:
+                _show(options, now, pre.top(options.largest), rates(before, now, secs))
+
+            terminal.watch(pre.counters, show, options.watch, options.count)
     return 0
-
-
-def _watch(options: argparse.Namespace, pre: Prefilter) -> None:
-    before, then = pre.counters(), time.monotonic()
-    due, rounds = then, 0
-    while not options.count or rounds < options.count:
-        # From the first moment on, not from the last: what a round takes adds up to nothing.
-        due = max(due + options.watch, time.monotonic())
-        time.sleep(max(0.0, due - time.monotonic()))
-        now, at = pre.counters(), time.monotonic()
-        _show(options, now, pre.top(options.largest), rates(before, now, at - then))
-        before, then, rounds = now, at, rounds + 1
 
 
 def rates(before: PrefilterCounters, now: PrefilterCounters, secs: float) -> dict[str, float]:
@@ -75,15 +57,16 @@ def _show(
         return
     lines = list(table(counters, per_second))
     if top.sources:
-        lines += ["", *_aligned([("source", "packets", "bytes"), *((s, str(c[0]), str(c[1])) for s, c in top.sources)])]
+        lines += [
+            "",
+            *terminal.table([("source", "packets", "bytes"), *((s, str(c[0]), str(c[1])) for s, c in top.sources)]),
+        ]
     if top.ports:
-        lines += ["", *_aligned([("port", "packets"), *((f"{p}/{port}", str(n)) for p, port, n in top.ports)])]
-    if per_second is not None and sys.stdout.isatty():
-        fit = max(1, shutil.get_terminal_size().lines - 1)
-        sys.stdout.write(_CLEAR + "\n".join(lines[:fit]) + "\n")
+        lines += ["", *terminal.table([("port", "packets"), *((f"{p}/{port}", str(n)) for p, port, n in top.ports)])]
+    if per_second is None:
+        print(*lines, sep="\n")
     else:
-        print(*lines, sep="\n", end="\n\n" if per_second is not None else "\n")
-    sys.stdout.flush()
+        terminal.show_page(lines)
 
 
 def members(name: str, counters: PrefilterCounters, top: Top, per_second: dict[str, float] | None) -> dict[str, object]:
@@ -120,16 +103,4 @@ def table(counters: PrefilterCounters, per_second: dict[str, float] | None = Non
             why = "" if reason == total else reason
             cells = counters.cells[reason]
             row(_DECISIONS[total], why, reason, [*count, *(cells[name].packets for name in protocols)])
-    return _aligned(rows, left=2)
-
-
-def _aligned(rows: Sequence[tuple[str, ...]], left: int = 1) -> list[str]:
-    """Return columns as wide as what is in them: the first ones to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if at < left else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return terminal.table(rows, left=2)

@@ -16,12 +16,14 @@ from contextlib import contextmanager
 
 from nflowlevel.binding.bpf import VerifierError
 from nflowlevel.binding.nftmatch import HOOKS, Mark, MatchTable
+from nflowlevel.cli.arguments import add_netns, group, seconds
 from nflowlevel.errors import NflowError
 from nflowlevel.prefilter.attach import table_name
 from nflowlevel.prefilter.prefilter import Prefilter
 
 _ENDS = frozenset({signal.SIGINT, signal.SIGTERM})
 _EVERY_SECS = 1.0
+_LONGEST_SECS = 365 * 86_400
 #: Where a group's packets are logged, too: right before the filter.
 _PRIORITY = -1
 #: Sets no bit of the packet's mark.
@@ -31,11 +33,15 @@ _UNTOUCHED = Mark(0, 0)
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("expression", help="such as 'tcp.dport == 22 && ip.ttl < 40'; fields are named as keys")
-    parser.add_argument("--group", type=int, help="log to this group what agrees; without it, only count")
+    parser.add_argument(
+        "--group", metavar="N", type=group, help="log to this group what agrees; without it, only count"
+    )
     parser.add_argument("--prefix", default="", help="with --group: prefix of what is logged")
     parser.add_argument("--hook", choices=tuple(HOOKS), default="input", help="where to look (default: input)")
-    parser.add_argument("--seconds", metavar="S", type=float, help="end after so long; without it, with Ctrl-C")
-    parser.add_argument("--netns", default=None, help="network namespace: a name or a path")
+    parser.add_argument(
+        "--seconds", metavar="S", type=seconds(0, _LONGEST_SECS), help="end after so long; without it, with Ctrl-C"
+    )
+    add_netns(parser)
     parser.add_argument("--verifier-log", action="store_true", help="where the kernel refuses it: all that it says")
 
 

@@ -8,12 +8,12 @@ output fills a table of another name it creates the ledger alone. `check` create
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nflowlevel.cli.terminal import width
 from nflowlevel.daemon.main import DEFAULT_CONFIG, EXIT_CONFIG
 from nflowlevel.errors import ConfigError, NflowError, NotSupported, nearest
 from nflowlevel.options import Value, convert, printable
@@ -253,5 +253,8 @@ def _say(what: str, texts: Sequence[str], between: str = "") -> None:
     """Print texts after what they are, one a line, or all in one that is broken where the terminal ends."""
     for text in [between.join(texts)] if between and texts else texts:
         line = f"  {what}: {text}"
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(line) + 1
-        print(textwrap.fill(line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))
+        print(
+            textwrap.fill(
+                line, width() or len(line) + 1, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+            )
+        )

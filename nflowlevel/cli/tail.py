@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import argparse
-import io
 import signal
 import sys
 import time
 from collections.abc import Callable
 
 from nflowlevel.binding.numbers import FAMILIES, HOOKS, PROTOCOLS
+from nflowlevel.cli.arguments import add_netns, whole
+from nflowlevel.cli.arguments import group as group_number
+from nflowlevel.cli.terminal import tolerate
 from nflowlevel.outputs.json import JSON
 from nflowlevel.readers.group import Group, open_group
 from nflowlevel.records.batch import Batch
@@ -35,31 +37,18 @@ stack=g:NFLOG,b:BASE,i:IFINDEX,s:IP2STR,h:HWHDR,j:JSON
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    group = "the group, 0 to 65535: of `log group N` or `--nflog-group N`"
-    parser.add_argument("-g", "--group", type=_upto(0xFFFF), required=True, help=group)
+    of = "the group, 0 to 65535: of `log group N` or `--nflog-group N`"
+    parser.add_argument("-g", "--group", type=group_number, required=True, help=of)
     parser.add_argument("-j", "--json", action="store_true", help="JSON lines, as the daemon writes them")
-    parser.add_argument("-n", "--count", type=_upto(sys.maxsize), default=0, help="end after this many packets")
-    parser.add_argument("--netns", help="network namespace: a name or a path")
-
-
-def _upto(most: int) -> Callable[[str], int]:
-    """Return what reads a number from 0 to `most`."""
-
-    def number(text: str) -> int:
-        if not (text.isdecimal() and int(text) <= most):
-            raise ValueError(text)
-        return int(text)
-
-    return number
+    parser.add_argument("-n", "--count", type=whole(0), default=0, help="end after this many packets")
+    add_netns(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Show packets until interrupted."""
     show = _json_lines() if options.json else _text_lines
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # JSON is UTF-8 whatever the terminal speaks; a prefix may hold what it cannot show.
-        encoding = "utf-8" if options.json else sys.stdout.encoding
-        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
+    # JSON is UTF-8 whatever the terminal speaks.
+    tolerate("utf-8" if options.json else None)
     with open_group(options.group, profile="latency", netns=options.netns) as group:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: group.stop())

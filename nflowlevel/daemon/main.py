@@ -12,7 +12,6 @@ configuration is not read again), USR1 logs the statistics, USR2 makes polling i
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import pwd
 import sys
@@ -20,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Never
 
 from nflowlevel import __version__
+from nflowlevel.daemon.background import Started, go_to_background
 from nflowlevel.daemon.loop import Loop
 from nflowlevel.daemon.notify import Notifier
 from nflowlevel.daemon.pidfile import PidFile
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.verbose and options.daemon:
         print("nflowlevel-daemon: -v is ignored: with -d there is no standard error to write to", file=sys.stderr)
-    started = _go_to_background() if options.daemon else None
+    started = go_to_background(EXIT_FAILURE) if options.daemon else None
     try:
         status = _run(options, config, stacks, prefilters, started)
     except BaseException:
@@ -119,53 +119,6 @@ def _describe(plugin: str) -> int:
     except NflowError as error:
         print(error, file=sys.stderr)
     return 0
-
-
-class _Started:
-    """How the background process tells the waiting foreground one that it runs, or why not."""
-
-    def __init__(self, pipe: int) -> None:
-        self._pipe = pipe
-
-    def ok(self) -> None:
-        """Everything runs: let the foreground process go, and the terminal with it."""
-        _to_null(2)
-        self._tell(0)
-
-    def failed(self, status: int) -> None:
-        """The start failed with this exit status."""
-        self._tell(status)
-
-    def _tell(self, status: int) -> None:
-        if self._pipe >= 0:
-            with contextlib.suppress(BrokenPipeError):  # nobody waits any more
-                os.write(self._pipe, bytes([status]))
-            os.close(self._pipe)
-            self._pipe = -1
-
-
-def _go_to_background() -> _Started:
-    """Fork. The parent waits until the child has started and ends with its status; stderr stays until then."""
-    read, write = os.pipe()
-    if os.fork():
-        os.close(write)
-        status = os.read(read, 1)
-        # Nothing was said: the child died.
-        os._exit(status[0] if status else EXIT_FAILURE)
-    os.close(read)
-    os.setsid()
-    os.chdir("/")
-    _to_null(0, 1)
-    return _Started(write)
-
-
-def _to_null(*descriptors: int) -> None:
-    """Let standard descriptors lead nowhere."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in descriptors:
-        os.dup2(null, fd)
-    if null > 2:  # a standard descriptor that was closed comes back as this one
-        os.close(null)
 
 
 def _built(config: Config) -> tuple[list[Stack], Prefilters | None]:
@@ -207,7 +160,7 @@ def _run(
     config: Config,
     stacks: list[Stack],
     prefilters: Prefilters | None,
-    started: _Started | None,
+    started: Started | None,
 ) -> int:
     settings = config.global_options
     pidfile = PidFile(options.pidfile) if options.pidfile else None
@@ -243,7 +196,7 @@ def _serve(
     stacks: list[Stack],
     messages: Messages,
     status_secs: int,
-    started: _Started | None,
+    started: Started | None,
     prefilters: Prefilters | None,
 ) -> int:
     notifier = Notifier()

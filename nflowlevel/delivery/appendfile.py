@@ -23,9 +23,10 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
+from nflowlevel.delivery.backlog import Backlog, Chunk
 from nflowlevel.delivery.openfile import STDOUT, OpenFile
 from nflowlevel.delivery.syncer import Syncer
-from nflowlevel.delivery.target import MAX_PENDING_BYTES, Backlog, Chunk
+from nflowlevel.delivery.target import MAX_PENDING_BYTES
 from nflowlevel.errors import OutputError
 from nflowlevel.logs import NOTICE, Limited, log
 

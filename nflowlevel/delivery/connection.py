@@ -27,7 +27,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from nflowlevel.delivery.target import Backlog, Chunk
+    from nflowlevel.delivery.backlog import Backlog, Chunk
 
 #: One call of `work` sends about this much, then looks for acknowledgements and orders.
 _WORK_BYTES = 1 << 20

@@ -19,10 +19,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Literal
 
+from nflowlevel.delivery.backlog import Backlog
 from nflowlevel.delivery.backoff import Backoff
 from nflowlevel.delivery.connection import DatagramLink, Link, StreamLink
 from nflowlevel.delivery.framing import LINES
-from nflowlevel.delivery.target import MAX_PENDING_BYTES, Backlog
+from nflowlevel.delivery.target import MAX_PENDING_BYTES
 from nflowlevel.errors import OutputError
 from nflowlevel.logs import NOTICE, Limited, log
 

@@ -8,7 +8,7 @@ not drift, and one that was missed, because the daemon was busy or stopped, is n
 With `zerocounter`, the default, a record carries what was counted since the last poll, and the kernel's counters are
 set to 0 as they are read. From then on these counts exist only here, so this is what becomes of them:
 
-- Nothing is lost on the way from the kernel, also where its own dump would lose objects (nflowlevel/accounting.py). It
+- Nothing is lost on the way from the kernel, also where its own dump would lose objects (accounting/objects.py). It
   takes a new socket for each poll of more than some 350 objects. A daemon that has become an ordinary user (`-u`)
   cannot open one in another namespace: then packets of the moment of the poll may be missing, of a few objects,
   counted in `recovered`.
@@ -31,7 +31,9 @@ from __future__ import annotations
 import logging
 import time
 
-from nflowlevel.accounting.objects import Accounting, CounterTable, QuotaEvents
+from nflowlevel.accounting.events import QuotaEvents
+from nflowlevel.accounting.objects import Accounting
+from nflowlevel.accounting.table import CounterTable
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.options import printable
 from nflowlevel.plugin.polling import PollingInput, PollingOptions, PollingStats, ZeroCounter

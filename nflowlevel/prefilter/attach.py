@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Put a prefilter's program in front of packet logging: in rules of our own, or as lines to paste into one's firewall.
+"""Put a prefilter's program in front of packet logging, in rules of our own; paste.py has lines for one's own firewall.
 
 `attach` makes a table of our own, `inet nflowlevel-NAME`, whose rules ask the program about each packet that comes to
 a hook, and log what it matches to a group, or set bits of its mark for the user's own rules to match. The rules decide
@@ -17,8 +17,7 @@ program behind it stays only if it is pinned.
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from types import TracebackType
 
 from nflowlevel.binding import nftmatch
@@ -30,8 +29,8 @@ _ON_EXIT = ("no-match", "keep")
 _BEFORE_FILTER = -1
 #: Before everything, the raw tables included.
 _FIRST = -301
-#: The kernel takes no longer prefix (NF_LOG_PREFIXLEN), nor iptables (libxt_NFLOG).
-_NFT_PREFIX_BYTES, _IPTABLES_PREFIX_BYTES = 127, 63
+#: The kernel takes no longer prefix (NF_LOG_PREFIXLEN).
+NFT_PREFIX_BYTES = 127
 #: Of a prefilter; nft takes it as the end of a table's name.
 _NAME = re.compile("[A-Za-z0-9_-]{1,64}")
 
@@ -96,7 +95,7 @@ def attach(
     then = action(group, mark, mask, prefix, snaplen, queue_threshold)
     if priority is None:
         priority = _BEFORE_FILTER if mark is None else _FIRST
-    _in_range("priority", priority, -(1 << 31), (1 << 31) - 1)
+    in_range("priority", priority, -(1 << 31), (1 << 31) - 1)
     keep = on_exit == "keep"
     return Attachment(
         MatchTable(table, name, program, hooks, then, priority=priority, keep=keep, netns=netns), hooks, then
@@ -143,100 +142,34 @@ def action(
     """Return what becomes of packets that match; ValueError where these settings do not fit together."""
     if (group is None) == (mark is None):
         raise ValueError("give a group to log to, or a mark to set, and not both")
-    return _log(group or 0, prefix, snaplen, queue_threshold) if mark is None else _mark(mark, mask)
+    return _log(group or 0, prefix, snaplen, queue_threshold) if mark is None else mark_of(mark, mask)
 
 
 def _log(group: int, prefix: str, snaplen: int, queue_threshold: int) -> Log:
-    _in_range("group", group, 0, 0xFFFF)
-    _in_range("snaplen", snaplen, 0, 0xFFFFFFFF)
-    _in_range("queue_threshold", queue_threshold, 0, 0xFFFF)
-    _check_prefix(prefix, _NFT_PREFIX_BYTES)
+    in_range("group", group, 0, 0xFFFF)
+    in_range("snaplen", snaplen, 0, 0xFFFFFFFF)
+    in_range("queue_threshold", queue_threshold, 0, 0xFFFF)
+    check_prefix(prefix, NFT_PREFIX_BYTES)
     return Log(group, prefix, snaplen, queue_threshold)
 
 
-def _mark(mark: int, mask: int | None) -> Mark:
-    _in_range("mark", mark, 0, 0xFFFFFFFF)
+def mark_of(mark: int, mask: int | None) -> Mark:
+    """Return a mark and its mask, by default the bits of the mark; ValueError where they do not fit together."""
+    in_range("mark", mark, 0, 0xFFFFFFFF)
     mask = mark if mask is None else mask
-    _in_range("mask", mask, 1, 0xFFFFFFFF)
+    in_range("mask", mask, 1, 0xFFFFFFFF)
     if mark & ~mask:
         raise ValueError(f"mark {mark:#x} has bits that its mask {mask:#x} does not have")
     return Mark(mark, mask)
 
 
-def _check_prefix(prefix: str, most: int) -> None:
+def check_prefix(prefix: str, most: int) -> None:
+    """Refuse a prefix of more bytes than that, by ValueError."""
     if len(prefix.encode()) > most or "\0" in prefix:
         raise ValueError(f"prefix {prefix!r}: at most {most} bytes, and no zero byte")
 
 
-def _check_pasted(prefix: str, most: int) -> None:
-    _check_prefix(prefix, most)
-    if prefix and not prefix.isprintable():
-        raise ValueError(f"prefix {prefix!r}: what a terminal cannot show cannot be pasted")
-
-
-def _in_range(what: str, value: int, least: int, most: int) -> None:
+def in_range(what: str, value: int, least: int, most: int) -> None:
+    """Refuse a number outside of these, by ValueError."""
     if not least <= value <= most:
         raise ValueError(f"{what} {value}: {least} to {most} allowed")
-
-
-# -- lines to paste ---------------------------------------------------------------------------------------------------
-
-
-def iptables_rules(path: str, *, group: int, hooks: Collection[str] = ("input",), prefix: str = "") -> list[str]:
-    """Return the commands whose rules ask the program pinned at `path`; iptables-legacy and iptables-nft take them."""
-    _in_range("group", group, 0, 0xFFFF)
-    _check_pasted(prefix, _IPTABLES_PREFIX_BYTES)
-    target = f"-j NFLOG --nflog-group {group}" + (f" --nflog-prefix {shlex.quote(prefix)}" if prefix else "")
-    return [
-        f"{command} -I {hook.upper()} -m bpf --object-pinned {shlex.quote(path)} {target}"
-        for hook in checked_hooks(hooks)
-        for command in ("iptables", "ip6tables")
-    ]
-
-
-def nft_rules(
-    mark: int, mask: int | None = None, *, group: int, hooks: Collection[str] = ("input",), prefix: str = ""
-) -> list[str]:
-    """Return the commands whose rules log what an attached prefilter has marked, for the chains of `inet filter`."""
-    _in_range("group", group, 0, 0xFFFF)
-    _check_pasted(prefix, _NFT_PREFIX_BYTES)
-    if '"' in prefix or "$" in prefix:
-        raise ValueError(f"prefix {prefix!r}: nft cannot write a double quote, and takes $ for a variable")
-    bits, mask = _mark(mark, mask)
-    log = f"counter log group {group}" + (f' prefix "{prefix}"' if prefix else "")
-    commands = [
-        f"add rule inet filter {hook} meta mark and {mask:#x} == {bits:#x} {log}" for hook in checked_hooks(hooks)
-    ]
-    return [f"nft {shlex.quote(each)}" for each in commands]
-
-
-def rules_text(
-    name: str,
-    path: str,
-    *,
-    group: int,
-    mark: int,
-    mask: int | None = None,
-    hooks: Collection[str] = ("input",),
-    prefix: str = "",
-) -> str:
-    """Return what `nflowlevel prefilter rule` prints: a script of comments and commands, to be pasted in part."""
-    return "\n".join(
-        _paragraphs(
-            name,
-            iptables_rules(path, group=group, hooks=hooks, prefix=prefix),
-            nft_rules(mark, mask, group=group, hooks=hooks, prefix=prefix),
-            f"{mark:#x}/{mark if mask is None else mask:#x}",
-        )
-    )
-
-
-def _paragraphs(name: str, iptables: list[str], nft: list[str], mark: str) -> Iterator[str]:
-    yield "# iptables, legacy or nft back end: the rule asks the pinned program. The pin has to be there when rules are"
-    yield "# loaded, at boot too; without it no rule at all of that table can be changed any more."
-    yield from iptables
-    yield ""
-    yield "# nftables: nft cannot write a rule that holds a program. Attached with a group, nflowlevel's own table logs"
-    yield f"# (inet {table_name(name)}) and nothing is to be pasted. Attached with mark {mark}, your rules log:"
-    yield from nft
-    yield ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a prefilter lets through: its options, declared once, and the memory in which its program reads them.
+"""What a prefilter lets through: its options, declared once; memory.py makes of them what its program reads.
 
 Each condition that is given must hold, and a packet that lacks what a condition looks at does not meet it: with
 `dports` no ICMP is logged, with `only` nothing that is no IP. Lists are texts with commas, in Python also sequences.
@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import functools
 import socket
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
-from nflowlevel.binding._lib import ffi, lib
+from nflowlevel.binding._lib import lib
 from nflowlevel.binding.numbers import PROTOCOLS, TCP_FLAGS
 from nflowlevel.errors import nearest
 from nflowlevel.options import Options
 
-_SECOND = 1_000_000_000
-#: Spans from here on need no better clock than one that moves with the ticks, every 10 ms at most.
-_COARSE_NS = 100_000_000
+#: Spans are told in these.
+SECOND_NS = 1_000_000_000
 #: The longest that a bucket may take to fill, or a flow to be forgotten: a century; sums of it fit into 64 bits.
-_MOST_NS = 100 * 365 * 86400 * _SECOND
+_MOST_NS = 100 * 365 * 86400 * SECOND_NS
 
 
 class PrefilterOptions(Options, frozen=True, kw_only=True):
@@ -70,17 +68,18 @@ class PrefilterOptions(Options, frozen=True, kw_only=True):
     ] = "no-match"
 
     def __post_init__(self) -> None:
-        for name in _NETWORKS:
+        for name in NETWORKS:
             networks(getattr(self, name), name)
         protocols(self.protocols)
         ports(self.sports, "sports")
         ports(self.dports, "dports")
         tcp_flags(self.tcp_flags)
-        _bucket(self.rate, self.burst)
-        _bucket(self.global_rate, self.global_burst)
+        bucket(self.rate, self.burst)
+        bucket(self.global_rate, self.global_burst)
 
 
-_NETWORKS: dict[str, int] = {
+#: The options that are lists of networks, and their steps.
+NETWORKS: dict[str, int] = {
     "ignore": lib.NFL_STEP_IGNORE_SOURCE,
     "only": lib.NFL_STEP_ONLY_SOURCE,
     "ignore_dst": lib.NFL_STEP_IGNORE_DESTINATION,
@@ -88,7 +87,7 @@ _NETWORKS: dict[str, int] = {
 }
 
 #: Options that are texts; all of them are lists but the last.
-_TEXTS = (*_NETWORKS, "protocols", "sports", "dports", "tcp_flags", "on_exit")
+_TEXTS = (*NETWORKS, "protocols", "sports", "dports", "tcp_flags", "on_exit")
 
 #: What cannot be changed while the prefilter is loaded: the size of its memory, and who keeps it.
 FIXED = ("sources", "flows", "on_exit")
@@ -136,23 +135,24 @@ class Network(NamedTuple):
     @property
     def last(self) -> int:
         """Its last address."""
-        return self.address | (1 << _BITS[self.version] - self.length) - 1
+        return self.address | (1 << BITS[self.version] - self.length) - 1
 
 
-_BITS = {4: 32, 6: 128}
+#: Of an address, by version.
+BITS = {4: 32, 6: 128}
 
 
 @functools.lru_cache(maxsize=8)
 def networks(text: str, name: str = "networks") -> tuple[Network, ...]:
     """Return the networks of a list; ValueError where one is none."""
-    return tuple(_network(word, name) for word in _words(text))
+    return tuple(_network(word, name) for word in words(text))
 
 
 def _network(word: str, name: str) -> Network:
     # Ten times as fast as ipaddress: lists may have tens of thousands.
     address, slash, length = word.partition("/")
     version, family = (6, socket.AF_INET6) if ":" in address else (4, socket.AF_INET)
-    bits = _BITS[version]
+    bits = BITS[version]
     try:
         number = int.from_bytes(socket.inet_pton(family, address), "big")
     except OSError:
@@ -168,7 +168,7 @@ def _network(word: str, name: str) -> Network:
 def protocols(text: str) -> set[int]:
     """Return the protocols of a list."""
     found = set()
-    for word in _words(text):
+    for word in words(text):
         if word.isdecimal() and int(word) < 256:
             found.add(int(word))
         elif word.lower() in PROTOCOLS:
@@ -181,7 +181,7 @@ def protocols(text: str) -> set[int]:
 def ports(text: str, name: str = "ports") -> list[range]:
     """Return the ports of a list, as ranges."""
     found = []
-    for word in _words(text):
+    for word in words(text):
         first, dash, last = word.partition("-")
         if not first.isdecimal() or not (last.isdecimal() if dash else True):
             raise ValueError(f"{name}: {word!r} is no port and no range such as 8000-8100")
@@ -205,11 +205,11 @@ def tcp_flags(text: str) -> FlagMask | None:
         return None
     mask, slash, flags = text.partition("/")
     if slash:
-        asked = FlagMask(sum({_flag(word) for word in _words(mask)}), sum({_flag(word) for word in _words(flags)}))
+        asked = FlagMask(sum({_flag(word) for word in words(mask)}), sum({_flag(word) for word in words(flags)}))
         if asked.flags & ~asked.mask:
             raise ValueError(f"tcp_flags: {text!r} asks for a flag that is not in its mask")
         return asked
-    wanted = {word.lower() for word in _words(text)}
+    wanted = {word.lower() for word in words(text)}
     on, off = {word for word in wanted if word[0] != "!"}, {word[1:] for word in wanted if word[0] == "!"}
     if on & off:
         raise ValueError(f"tcp_flags: {text!r} asks for {min(on & off)} with and without")
@@ -224,140 +224,23 @@ def _flag(word: str) -> int:
     return TCP_FLAGS[word.lower()]
 
 
-def _words(text: str) -> Iterator[str]:
+def words(text: str) -> Iterator[str]:
+    """Return the words of a list."""
     return filter(None, (word.strip() for word in text.replace("\n", ",").split(",")))
 
 
-class _Bucket(NamedTuple):
+class Bucket(NamedTuple):
+    """A token bucket: a token in so many ns, and how far ahead of them packets may come."""
+
     interval_ns: int
     tolerance_ns: int
 
 
-def _bucket(rate: float, burst: int) -> _Bucket:
+def bucket(rate: float, burst: int) -> Bucket:
     """Return a token bucket as the program has it; ValueError where it takes too long to fill."""
     if not rate:
-        return _Bucket(0, 0)
-    interval = max(1, round(_SECOND / rate))
+        return Bucket(0, 0)
+    interval = max(1, round(SECOND_NS / rate))
     if interval * burst > _MOST_NS:
         raise ValueError(f"a rate of {rate:g} packets/s with a burst of {burst} takes more than a century to fill up")
-    return _Bucket(interval, interval * (burst - 1))
-
-
-# -- memory -----------------------------------------------------------------------------------------------------------
-
-
-def compile_rules(options: PrefilterOptions) -> bytes:
-    """Return the bytes of `struct nfl_rules`."""
-    rules = ffi.new("struct nfl_rules *")
-    rules.steps = _steps(options)
-    if asked := tcp_flags(options.tcp_flags):
-        rules.tcp_mask, rules.tcp_flags = asked
-    rules.sample = options.sample
-    rules.interval_ns, rules.tolerance_ns = _bucket(options.rate, options.burst)
-    rules.global_interval_ns, rules.global_tolerance_ns = _bucket(options.global_rate, options.global_burst)
-    rules.flow_ns = round(options.first_of_flow * _SECOND)
-    rules.source_mask4 = _words_of(options.rate_prefix4, 1)[0]
-    rules.source_mask6 = _words_of(options.rate_prefix6, 4)
-    rules.protocols = _bitmap([range(number, number + 1) for number in protocols(options.protocols)], 256)
-    for prefixes, version in ((rules.prefixes4, 4), (rules.prefixes6, 6)):
-        for prefix, length in zip(prefixes, hashed_lengths(options, version), strict=False):
-            words = _BITS[version] // 32
-            prefix.used, prefix.length = 1, length
-            prefix.mask[0:words] = _words_of(length, words)
-    return bytes(ffi.buffer(rules))
-
-
-def _steps(options: PrefilterOptions) -> int:
-    steps = {step: getattr(options, name) for name, step in _NETWORKS.items()}
-    steps |= {
-        lib.NFL_STEP_PROTOCOLS: options.protocols,
-        lib.NFL_STEP_SPORTS: options.sports,
-        lib.NFL_STEP_DPORTS: options.dports,
-        lib.NFL_STEP_FLAGS: options.tcp_flags,
-        lib.NFL_STEP_SAMPLE: options.sample > 1,
-        lib.NFL_STEP_RATE: options.rate,
-        lib.NFL_STEP_GLOBAL_RATE: options.global_rate,
-        lib.NFL_STEP_FLOW: options.first_of_flow,
-        lib.NFL_STEP_TOP: options.top,
-        lib.NFL_STEP_COARSE: _may_be_coarse(options),
-    }
-    return sum(step for step, on in steps.items() if (any(_words(on)) if isinstance(on, str) else on))
-
-
-def _may_be_coarse(options: PrefilterOptions) -> bool:
-    """Tell whether no bucket fills up, and no flow is forgotten, within a few ticks."""
-    buckets = _bucket(options.rate, options.burst), _bucket(options.global_rate, options.global_burst)
-    spans = [bucket.interval_ns + bucket.tolerance_ns for bucket in buckets] + [options.first_of_flow * _SECOND]
-    return min(filter(None, spans), default=0) >= _COARSE_NS
-
-
-def _bitmap(ranges: Iterable[range], size: int) -> list[int]:
-    bits = 0
-    for numbers in ranges:
-        bits |= (1 << len(numbers)) - 1 << numbers.start
-    return [bits >> at & 2**64 - 1 for at in range(0, size, 64)] if bits else [0] * (size // 64)
-
-
-def _words_of(prefix: int, words: int) -> tuple[int, ...]:
-    """Return a mask with `prefix` bits set as words of 32 bits in network order."""
-    bits = words * 32
-    mask = ((1 << bits) - 1 ^ (1 << bits - prefix) - 1).to_bytes(bits // 8, "big")
-    return struct.unpack(f"={words}I", mask)
-
-
-def compile_ports(options: PrefilterOptions) -> Entries:
-    """Return what the map of port sets holds: source ports, then destination ports; nothing where neither is asked."""
-    if not options.sports and not options.dports:
-        return Entries(b"", b"")
-    words = _bitmap(ports(options.sports), 65536) + _bitmap(ports(options.dports), 65536)
-    keys = range(len(words))
-    return Entries(struct.pack(f"={len(keys)}I", *keys), struct.pack(f"={len(words)}Q", *words))
-
-
-class Entries(NamedTuple):
-    """Keys and values of a map, without gaps."""
-
-    keys: bytes
-    values: bytes
-
-
-def compile_networks(options: PrefilterOptions) -> tuple[Entries, Entries]:
-    """Return what the maps of IPv4 and of IPv6 networks hold.
-
-    The program finds the longest network around an address only, so each also has the steps of those around itself.
-    """
-    steps: dict[Network, int] = {}
-    for name, step in _NETWORKS.items():
-        for network in networks(getattr(options, name), name):
-            steps[network] = steps.get(network, 0) | step
-    return _entries(steps, 4), _entries(steps, 6)
-
-
-def hashed_lengths(options: PrefilterOptions, version: int) -> list[int]:
-    """Return the lengths of the networks of a version, the longest first; none where a trie finds them as fast.
-
-    A look into a hash costs as much as into four nodes of a trie, which has as many on the way as its size has bits.
-    """
-    all_networks = {
-        network
-        for name in _NETWORKS
-        for network in networks(getattr(options, name), name)
-        if network.version == version
-    }
-    lengths = sorted({network.length for network in all_networks}, reverse=True)
-    most = min(len(all_networks).bit_length() // 4, lib.NFL_PREFILTER_PREFIXES)
-    return lengths if len(lengths) <= most else []
-
-
-def _entries(steps: dict[Network, int], version: int) -> Entries:
-    keys, values = [], []
-    around: list[tuple[int, int]] = []  # last address and steps of the networks that hold the present one
-    size = _BITS[version] // 8
-    for network in sorted(network for network in steps if network.version == version):
-        while around and around[-1][0] < network.address:
-            around.pop()
-        value = steps[network] | (around[-1][1] if around else 0)
-        around.append((network.last, value))
-        keys.append(struct.pack("=I", network.length) + network.address.to_bytes(size, "big"))
-        values.append(struct.pack("=I", value))
-    return Entries(b"".join(keys), b"".join(values))
+    return Bucket(interval, interval * (burst - 1))

@@ -15,14 +15,8 @@ from nflowlevel.binding._lib import lib
 from nflowlevel.binding.bpf import BPFMap, Program
 from nflowlevel.binding.elf import MapDefinition, Object, read
 from nflowlevel.errors import NotSupported
-from nflowlevel.prefilter.conditions import (
-    Entries,
-    PrefilterOptions,
-    compile_networks,
-    compile_ports,
-    compile_rules,
-    hashed_lengths,
-)
+from nflowlevel.prefilter.conditions import PrefilterOptions
+from nflowlevel.prefilter.memory import Entries, compile_networks, compile_ports, compile_rules, hashed_lengths
 
 #: What setup.py makes of bpf/prefilter.bpf.c.
 OBJECT = Path(__file__).with_name("prefilter.bpf.o")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nflowlevel.accounting import nfacctfile as acctfile
-from nflowlevel.accounting.objects import Counter
+from nflowlevel.accounting.table import Counter
 from nflowlevel.binding.nfacct import BYTE_QUOTA, OVER_QUOTA, PACKET_QUOTA
 from nflowlevel.errors import ConfigError
 

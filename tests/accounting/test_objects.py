@@ -4,41 +4,25 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
-import select
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-import nflowlevel as nfl
 from nflowlevel.accounting import objects as module
-from nflowlevel.accounting.objects import Accounting, Counter, CounterTable
+from nflowlevel.accounting.objects import Accounting
+from nflowlevel.accounting.table import Counter, CounterTable
 from nflowlevel.binding._lib import ffi
 from nflowlevel.binding.nfacct import AcctSocket, CounterArray, Dump, plan
 from nflowlevel.errors import KernelError
-from tests.fix_acct import MANY, count_udp, make_objects
+from tests.fix_acct import MANY, Sums, accounting, count_udp, make_objects, sums
 from tests.fix_lines import no_descriptor_left
 from tests.fix_netns import Netns, Pair
 from tests.fix_nobody import run_as_nobody
 
-Sums = dict[str, tuple[int, int]]
-
-
-@pytest.fixture
-def accounting(netns: Netns) -> Iterator[Accounting]:
-    """The objects of a namespace of the test's own."""
-    with no_descriptor_left(), Accounting(netns.name) as opened:
-        yield opened
-
-
-def sums(table: CounterTable) -> Sums:
-    """Return packets and bytes by name; fail if a name comes twice."""
-    found = dict(zip(table.names, zip(table.packets.tolist(), table.bytes.tolist(), strict=True), strict=True))
-    assert len(found) == len(table)
-    return found
+__all__ = ["accounting"]
 
 
 def added(*tables: Sums) -> Sums:
@@ -73,13 +57,6 @@ def test_quotas(accounting: Accounting) -> None:
     assert (b.quota, b.quota_unit, b.bytes) == (2**64 - 1, "bytes", 7)
     assert (zero.quota, zero.quota_unit) == (0, "bytes")
     assert Counter("n", 0, 0).quota_unit is None
-
-
-def test_a_counter_is_immutable(accounting: Accounting) -> None:
-    accounting.create("a")
-    with pytest.raises(AttributeError):
-        accounting.get("a").packets = 5  # type: ignore[misc]
-    assert nfl.Accounting is Accounting
 
 
 @pytest.mark.parametrize("name", ["x" * 31, "a b", "ü" * 15, ";", "\n", "\udcff\udc80", "{ } = 1;", "%s"])
@@ -297,49 +274,6 @@ def test_filters(pair: Pair) -> None:
         assert sums(accounting.dump()) == {"plain": (1, 0), "packets": (1, 0), "bytes": (0, 0), "over": (0, 0)}
 
 
-def test_a_table_is_a_sequence(accounting: Accounting) -> None:
-    made = make_objects(accounting, 50)
-    table = accounting.dump()
-    assert len(table) == 50
-    assert [*table] == [table[number] for number in range(50)] == table[:]
-    assert table[-1] == table[49]
-    assert table[3:5] == [table[3], table[4]]
-    assert table[7] in table
-    with pytest.raises(IndexError):
-        table[50]
-    assert repr(table) == "<CounterTable of 50 accounting objects>"
-    assert sums(table) == made
-    assert table.uses.tolist() == [1] * 50
-    assert [each.quota or 0 for each in table] == table.quotas.tolist()
-    assert [each.flags for each in table] == table.flags.tolist()
-    assert set(table.flags) == {0, 1}
-
-
-def test_columns_are_arrays_for_numpy(accounting: Accounting) -> None:
-    numpy = pytest.importorskip("numpy")
-    make_objects(accounting, 50)
-    table = accounting.dump()
-    packets = numpy.asarray(table.packets)
-    assert packets.dtype == numpy.uint64
-    assert int(packets.sum()) == sum(table.packets)
-    del table
-    assert packets.tolist()
-
-
-def test_a_table_outlives_its_accounting(netns: Netns) -> None:
-    with Accounting(netns.name) as accounting:
-        made = make_objects(accounting, 50)
-        table = accounting.dump()
-    assert sums(table) == made
-
-
-def test_nothing(accounting: Accounting) -> None:
-    for table in (accounting.dump(), accounting.dump_and_zero()):
-        assert [*table] == []
-        assert table.packets.tolist() == []
-    assert accounting.flush() == []
-
-
 def test_many_objects_are_zeroed_without_loss(accounting: Accounting) -> None:
     """With dumps as nfacct and ulogd2 make them, Linux 6.18 loses one object in a hundred."""
     made = make_objects(accounting, MANY)
@@ -444,7 +378,7 @@ def test_a_dump_that_was_cut_is_made_again(
 def test_zeroing_that_was_cut_goes_on(netns: Netns, accounting: Accounting, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make_objects(accounting, 2000)
     other, third = Accounting(netns.name), AcctSocket(netns.name)
-    rooms = plan(accounting.dump()._counters)
+    rooms = plan(accounting.dump().counters)
     listed = third.dump(zero=False, only=None, rooms=rooms)
     victim = listed.counters.name(listed.starts[1]).decode()
     third.close()
@@ -574,63 +508,3 @@ def test_two_tries_are_added_up(accounting: Accounting, monkeypatch: pytest.Monk
     monkeypatch.setattr(accounting, "_zeroed", twice)
     expected = added(made, {[*made][9]: (4, 5), "new": (6, 7)})
     assert sums(accounting.dump_and_zero()) == expected
-
-
-# -- quotas that are reached --------------------------------------------------------------------------------------
-
-
-def test_a_quota_is_told_when_it_is_reached(pair: Pair) -> None:
-    with Accounting(pair.fw.name) as accounting, accounting.quota_events() as events:
-        accounting.create("p", packet_quota=3)
-        accounting.create("b", byte_quota=100)
-        accounting.create("plain")
-        for name in ("p", "b", "plain"):
-            count_udp(pair.fw, name)
-        pair.send_udp(2)
-        assert events.receive() == []
-        pair.send_udp(1)
-        assert select.select([events], [], [], 0)[0]
-        reached = {each.name: each for each in events.receive()}
-        assert reached["p"] == Counter("p", 3, 3 * 48, 3, 5, 1)
-        assert (reached["b"].bytes, reached["b"].quota, reached["b"].over_quota) == (144, 100, True)
-        pair.send_udp(2)
-        assert events.receive() == [], "it is told once"
-        accounting.get_and_zero("p")
-        pair.send_udp(3)
-        assert [each.name for each in events.receive()] == ["p"]
-        assert events.lost == 0
-
-
-def test_events_are_iterated(pair: Pair) -> None:
-    with Accounting(pair.fw.name) as accounting, accounting.quota_events() as events:
-        for name in "abc":
-            accounting.create(name, packet_quota=1)
-            count_udp(pair.fw, name)
-        sender = threading.Timer(0.05, pair.send_udp, args=(1,))
-        sender.start()
-        stream = iter(events)
-        assert sorted(next(stream).name for _ in range(3)) == ["a", "b", "c"]
-        sender.join()
-
-
-def test_events_that_found_no_room_are_counted(pair: Pair) -> None:
-    with Accounting(pair.fw.name) as accounting, accounting.quota_events() as events:
-        events._socket.socket.set_receive_buffer(1)
-        for number in range(40):
-            accounting.create(f"c{number}", packet_quota=1)
-            count_udp(pair.fw, f"c{number}")
-        pair.send_udp(1)
-        received = events.receive()
-        assert received
-        assert events.lost
-        assert len(received) + events.lost == 40
-
-
-def test_events_close(accounting: Accounting) -> None:
-    before = len(os.listdir("/proc/self/fd"))
-    events = accounting.quota_events()
-    events.close()
-    events.close()
-    assert len(os.listdir("/proc/self/fd")) == before
-    with pytest.raises(ValueError, match="closed"):
-        events.fileno()

@@ -16,7 +16,8 @@ from xml.etree import ElementTree
 import pytest
 
 from nflowlevel import cli
-from nflowlevel.accounting.objects import Accounting, Counter
+from nflowlevel.accounting.objects import Accounting
+from nflowlevel.accounting.table import Counter
 from nflowlevel.cli import acct
 from tests.fix_acct import count_udp, environment, make_objects, need
 from tests.fix_netns import Netns, Pair
@@ -163,7 +164,7 @@ def test_watch_counts_packets(pair: Pair, capsys: pytest.CaptureFixture[str], mo
     with Accounting(pair.fw.name) as accounting:
         accounting.create("udp")
         count_udp(pair.fw, "udp")
-        monkeypatch.setattr("nflowlevel.cli.acct.time.sleep", lambda secs: pair.send_udp(100))
+        monkeypatch.setattr("nflowlevel.cli.terminal.time.sleep", lambda secs: pair.send_udp(100))
         cli.main(["acct", "--netns", pair.fw.name, "list", "-w", "5", "-n", "3", "--json"])
     rows = [json.loads(line)[0] for line in capsys.readouterr().out.splitlines()]
     assert [row["packets"] for row in rows] == [100, 200, 300]
@@ -248,7 +249,6 @@ def test_flush(command: _Command) -> None:
         (["add", "ipv4.http"], "create accounting object 'ipv4.http': File exists — delete it first"),
         (["add", "x" * 32], "a name has at most 31 bytes, this one 32"),
         (["add", ""], "must not be empty"),
-        (["add", "n", "--packets", "-1"], "packets -1: 0 to 18446744073709551615 allowed"),
         (["get", "ipv4.htp"], "did you mean 'ipv4.http'?"),
         (["delete", "ipv4.htp"], "did you mean 'ipv4.http'?"),
         (["restore", "nowhere"], "read nowhere: No such file or directory"),

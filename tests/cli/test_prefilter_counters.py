@@ -108,7 +108,7 @@ def test_json(watched: Watched) -> None:
 
 
 def test_watch(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nflowlevel.cli.prefilter_counters.time.sleep", lambda secs: watched.pair.send_udp(10))
+    monkeypatch.setattr("nflowlevel.cli.terminal.time.sleep", lambda secs: watched.pair.send_udp(10))
     lines = [json.loads(line) for line in watched("--watch", "5", "-n", "3", "--json").splitlines()]
     assert [line["protocols"]["udp"]["seen"]["packets"] for line in lines] == [10, 20, 30]
     assert [line["logged"] for line in lines] == [10, 20, 23]

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from nflowlevel.delivery import backlog as backlog_module
 from nflowlevel.delivery import connection as link
-from nflowlevel.delivery import target
+from nflowlevel.delivery.backlog import Backlog
 from nflowlevel.delivery.connection import DatagramLink, StreamLink
-from nflowlevel.delivery.target import Backlog
 from nflowlevel.stats import OutputStats
 from tests.fix_lines import PATIENCE, check, lines, no_descriptor_left, numbers, wait_for
 from tests.fix_netns import Netns
@@ -267,7 +267,7 @@ def test_acknowledgements_are_looked_at_a_last_time(bench: Bench) -> None:
 
 def test_stalled_peer_has_not_read_what_it_acknowledged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "_UNREAD_SECS", 0.0)
-    monkeypatch.setattr(target, "_JOIN_BYTES", 0)
+    monkeypatch.setattr(backlog_module, "_JOIN_BYTES", 0)
     stream = StreamLink(bench.connect(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)), bench.backlog)
     for n in range(8000):
         bench.put(n, 1, pad=1000)

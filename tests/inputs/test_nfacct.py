@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from nflowlevel.accounting.objects import Accounting, QuotaEvents
+from nflowlevel.accounting.events import QuotaEvents
+from nflowlevel.accounting.objects import Accounting
 from nflowlevel.errors import ConfigError, KernelError
 from nflowlevel.inputs.nfacct import NFACCT, NFACCTOptions
 from nflowlevel.logs import log

@@ -18,6 +18,7 @@ from nflowlevel import Batch, Group
 from nflowlevel.binding import nftmatch
 from nflowlevel.errors import KernelError
 from nflowlevel.prefilter import attach
+from nflowlevel.prefilter.paste import iptables_rules, nft_rules
 from nflowlevel.prefilter.prefilter import Prefilter
 from tests.fix_group import collect, packets_in, run_python
 from tests.fix_lines import wait_for
@@ -123,7 +124,7 @@ def put(netns: Netns, program: int, **options: Any) -> attach.Attachment:
 @pytest.mark.parametrize("variant", ["-legacy", "-nft"])
 def test_iptables(road: Road, bpffs: Path, port9: int, hook: str, variant: str) -> None:
     pin(port9, bpffs / "match")
-    rules = attach.iptables_rules(f"{bpffs}/match", group=GROUP, hooks=[hook], prefix="s$h: ")
+    rules = iptables_rules(f"{bpffs}/match", group=GROUP, hooks=[hook], prefix="s$h: ")
     paste(road.fw, rules, variant)
     logged(road, hook, "s$h: ")
 
@@ -139,7 +140,7 @@ def test_own_table_logs(road: Road, port9: int, hook: str) -> None:
 @pytest.mark.parametrize("hook", HOOKS)
 def test_own_table_marks(road: Road, port9: int, hook: str) -> None:
     road.fw.nft(f"table inet filter {{ chain {hook} {{ type filter hook {hook} priority filter; }}; }}")
-    paste(road.fw, attach.nft_rules(MARK, MASK, group=GROUP, hooks=[hook], prefix="it's: "))
+    paste(road.fw, nft_rules(MARK, MASK, group=GROUP, hooks=[hook], prefix="it's: "))
     with put(road.fw, port9, hooks=[hook], mark=MARK, mask=MASK):
         logged(road, hook, "it's: ")
 
@@ -169,7 +170,7 @@ def in_front(road: Road, pre: Prefilter, way: str, hook: str) -> Iterator[None]:
         assert nftmatch.tables(road.fw.path) == []
         return
     pre.pin()
-    paste(road.fw, attach.iptables_rules(pre.path, group=GROUP, hooks=[hook], prefix="p"), way)
+    paste(road.fw, iptables_rules(pre.path, group=GROUP, hooks=[hook], prefix="p"), way)
     yield
 
 
@@ -315,7 +316,7 @@ def test_pinned_program_outlives_its_loader(road: Road, bpffs: Path) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     """
     assert run_python(code).returncode == -9
-    paste(road.fw, attach.iptables_rules(f"{bpffs}/match", group=GROUP, prefix="p"), "-legacy")
+    paste(road.fw, iptables_rules(f"{bpffs}/match", group=GROUP, prefix="p"), "-legacy")
     logged(road, "input", "p")
 
 
@@ -358,7 +359,7 @@ def test_prefilter_of_a_killed_process_behind_iptables(road: Road, bpffs: Path, 
         os.kill(os.getpid(), signal.SIGKILL)
     """
     assert run_python(code).returncode == -9
-    paste(road.fw, attach.iptables_rules(f"{bpffs}/nflowlevel/ssh/prog", group=GROUP, prefix="p"), variant)
+    paste(road.fw, iptables_rules(f"{bpffs}/nflowlevel/ssh/prog", group=GROUP, prefix="p"), variant)
     if on_exit == "keep":
         logged(road, "input", "p")
     else:
@@ -439,38 +440,3 @@ def test_longest_prefix(netns: Netns, port9: int) -> None:
 def test_hooks_given_as_a_word() -> None:
     with pytest.raises(TypeError, match=r"as \['input'\]"):
         attach.attach(-1, "ssh", hooks="input", group=1)
-
-
-# -- lines to paste ---------------------------------------------------------------------------------------------------
-
-
-def test_rules_text() -> None:
-    text = attach.rules_text("ssh", "/bpf/a b", group=2, mark=0x100, hooks=["input", "forward"], prefix="it's: ")
-    assert text.split("\n\n")[0].splitlines()[2:] == [
-        "iptables -I INPUT -m bpf --object-pinned '/bpf/a b' -j NFLOG --nflog-group 2 --nflog-prefix 'it'\"'\"'s: '",
-        "ip6tables -I INPUT -m bpf --object-pinned '/bpf/a b' -j NFLOG --nflog-group 2 --nflog-prefix 'it'\"'\"'s: '",
-        "iptables -I FORWARD -m bpf --object-pinned '/bpf/a b' -j NFLOG --nflog-group 2 --nflog-prefix 'it'\"'\"'s: '",
-        "ip6tables -I FORWARD -m bpf --object-pinned '/bpf/a b' -j NFLOG --nflog-group 2 --nflog-prefix 'it'\"'\"'s: '",
-    ]
-    assert "(inet nflowlevel-ssh)" in text
-    assert "mark 0x100/0x100" in text
-    assert text.endswith(
-        "nft 'add rule inet filter forward meta mark and 0x100 == 0x100 counter log group 2 prefix \"it'\"'\"'s: \"'\n"
-    )
-    commands = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert len(commands) == 6
-
-
-@pytest.mark.parametrize(
-    ("prefix", "says"),
-    [
-        ("x" * 64, "at most 63 bytes"),
-        ('a"b', "a double quote"),
-        ("a$b", "a variable"),
-        ("a\nb", "cannot be pasted"),
-        ("a\0b", "no zero byte"),
-    ],
-)
-def test_prefixes_that_a_program_does_not_take(prefix: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        attach.rules_text("ssh", "/p", group=1, mark=1, prefix=prefix)

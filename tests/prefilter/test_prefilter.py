@@ -27,7 +27,8 @@ from nflowlevel.binding.bpf import BPFMap, Program
 from nflowlevel.binding.elf import MapDefinition
 from nflowlevel.errors import KernelError, NotSupported
 from nflowlevel.prefilter import generation, pins, prefilter
-from nflowlevel.prefilter.conditions import hashed_lengths, options_of
+from nflowlevel.prefilter.conditions import options_of
+from nflowlevel.prefilter.memory import hashed_lengths
 from nflowlevel.prefilter.prefilter import LayoutError, Prefilter
 from tests import fix_decoder, oracle
 from tests.corpus import ACK, SYN, TCP, UDP, Frame, by_name, frames, ipv4, ipv6, tcp, udp

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nflowlevel.accounting.objects import CounterTable
+from nflowlevel.accounting.table import CounterTable
 from nflowlevel.binding._lib import ffi
 from nflowlevel.binding.nfacct import CounterArray
 from nflowlevel.outputs.json import JSON, JSONOptions

@@ -1,93 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which prefilters are pinned, how each stands, who uses it, and what of that somebody should know.
-
-Looked at are this network namespace and those of `ip netns`; those of containers are not, nor are processes that hold
-a program by descriptor.
-"""
+"""What somebody should know of prefilters: of those pinned or configured, and of rules that name a pin."""
 
 from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Literal
 
-from nflowlevel.binding import bpf, bpffs, nftmatch
-from nflowlevel.binding.netns import OWN, everywhere
+from nflowlevel.binding import bpf, bpffs
 from nflowlevel.errors import KernelError, NotSupported
-from nflowlevel.firewall.ruleset import Unseen
 from nflowlevel.plugin.contract import Finding
-from nflowlevel.prefilter import pins, pinuse
-from nflowlevel.prefilter.conditions import PrefilterOptions
+from nflowlevel.prefilter import pins
 from nflowlevel.prefilter.generation import shipped
-from nflowlevel.prefilter.pins import LayoutError
 from nflowlevel.prefilter.prefilter import Prefilter
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A prefilter that is pinned. `empty`: no program stands behind the one that rules ask, so no packet matches."""
-
-    name: str
-    path: str
-    layout: int
-    state: Literal["active", "empty", "other layout"]
-    rules: PrefilterOptions | None = None
-    told: str = ""
-    """Of another layout: what is to be said of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Users:
-    """Who uses a prefilter, by namespace (None: our own): rules of iptables, and tables of ours."""
-
-    by_namespace: Mapping[str | None, pinuse.PinUse]
-    unseen: tuple[Unseen, ...]
-
-    def __iter__(self) -> Iterator[str]:
-        """Yield each rule and table, with its namespace where that is another."""
-        for netns, use in self.by_namespace.items():
-            for what in (*use.rules, *use.tables):
-                yield f"netns {netns}: {what}" if netns else what
-
-    def rules(self) -> Iterator[str]:
-        """Yield the rules of iptables only: those that need the pin to be there."""
-        for netns, use in self.by_namespace.items():
-            for rule in use.rules:
-                yield f"netns {netns}: {rule}" if netns else rule
-
-    def with_tables(self) -> list[str | None]:
-        """Return the namespaces where tables of ours ask it."""
-        return [netns for netns, use in self.by_namespace.items() if use.tables]
-
-
-def standing(name: str, mount_point: Path = bpffs.MOUNT_POINT) -> Standing:
-    """Return how what is pinned under a name stands; KernelError where nothing is, or it cannot be opened."""
-    path = str(mount_point / pins.DIRECTORY / name / "prog")
-    try:
-        with Prefilter.open(name, bpffs=mount_point) as pre:
-            return Standing(name, path, pins.LAYOUT, "active" if pre.active else "empty", pre.rules)
-    except LayoutError as error:
-        return Standing(name, path, error.found, "other layout", told=str(error))
-
-
-def users(name: str, mount_point: Path = bpffs.MOUNT_POINT) -> Users:
-    """Return who uses what is pinned under a name."""
-    directory = str(mount_point / pins.DIRECTORY / name)
-    found, closed = everywhere(lambda netns: pinuse.uses(name, directory, netns=netns))
-    unseen = {seen: None for use in found.values() for seen in use.unseen}
-    unseen |= {Unseen(f"rules of network namespace {netns}", "run as root"): None for netns in closed}
-    return Users({None if netns == OWN else netns: use for netns, use in found.items()}, tuple(unseen))
-
-
-def owned(name: str, netns: str | None) -> bool:
-    """Tell whether a process that runs has made the table of a prefilter in a namespace, so that only it may remove."""
-    return any(table.prefilter == name and table.owner for table in nftmatch.tables(netns))
-
-
-# -- what is to be said of them ---------------------------------------------------------------------------------------
+from nflowlevel.prefilter.users import Users, standing, users, uses
 
 
 def check(
@@ -177,7 +104,7 @@ def _rules_naming(directory: Path, netns: str | None) -> tuple[str, ...]:
     """Return the rules that name a pin of any prefilter; none of a namespace that cannot be entered."""
     try:
         # The directory of all prefilters stands for that of one; no table of ours has such a name.
-        return pinuse.uses("-", str(directory), netns=netns).rules
+        return uses("-", str(directory), netns=netns).rules
     except KernelError:
         return ()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which prefilters are pinned, who uses them, and that the doctor speaks of them only where that matters."""
+"""The doctor speaks of prefilters only where that matters."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 
 from nflowlevel.binding import bpf
-from nflowlevel.doctor import census
+from nflowlevel.doctor import prefilters
 from nflowlevel.plugin.contract import Finding
 from nflowlevel.prefilter import generation, pins
 from nflowlevel.prefilter.prefilter import Prefilter
-from tests.fix_lines import wait_for
 from tests.fix_netns import Netns
 from tests.fix_nobody import run_as_nobody
-from tests.fix_prefilter import needs_bpf
+from tests.fix_prefilter import ask, load, needs_bpf
 from tests.fix_program import bpffs
 
 __all__ = ["bpffs"]
@@ -24,74 +23,8 @@ __all__ = ["bpffs"]
 pytestmark = [pytest.mark.kernel, needs_bpf]
 
 
-def load(bpffs: Path, name: str = "ssh", **rules: str) -> None:
-    """Load and pin one, and forget it."""
-    with Prefilter(name, bpffs=bpffs, **rules) as pre:
-        pre.pin()
-    if pre.rules.on_exit == "no-match":
-        # The kernel empties it a little later.
-        wait_for(lambda: census.standing(name, bpffs).state == "empty")
-
-
-def ask(netns: Netns, path: str, variant: str = "legacy") -> None:
-    """Put a rule into a namespace that asks what is pinned at `path`."""
-    rule = f"INPUT -m bpf --object-pinned {path} -j NFLOG --nflog-group 7"
-    netns.run(f"iptables-{variant}", "-w", "60", "-A", *rule.split())
-
-
 def check(netns: Netns, bpffs: Path, *configured: str) -> list[Finding]:
-    return list(census.check(netns.name, configured, bpffs))
-
-
-# -- who uses it ------------------------------------------------------------------------------------------------------
-
-
-def test_users_in_all_namespaces(netns: Netns, bpffs: Path) -> None:
-    other = Netns()
-    try:
-        with Prefilter("ssh", bpffs=bpffs) as pre:
-            pre.pin()
-            pre.attach(group=7, netns=other.path)
-            ask(netns, pre.path)
-            found = census.users("ssh", bpffs)
-            assert {line.partition(" -t ")[0].partition(", ")[0] for line in found} == {
-                f"netns {netns.name}: iptables-legacy",
-                f"netns {other.name}: nft table inet nflowlevel-ssh",
-            }
-            assert [line.partition(" -t ")[0] for line in found.rules()] == [f"netns {netns.name}: iptables-legacy"]
-            assert found.with_tables() == [other.name]
-            assert census.owned("ssh", other.name)
-            assert not census.owned("web", other.name)
-            assert list(census.users("web", bpffs)) == []
-    finally:
-        other.close()
-
-
-def test_namespaces_that_cannot_be_entered_are_named(netns: Netns, bpffs: Path) -> None:
-    def look() -> int:
-        print(census.users("ssh", bpffs).unseen)
-        return 0
-
-    status, output = run_as_nobody(look)
-    assert status == 0, output
-    assert f"rules of network namespace {netns.name}" in output
-
-
-# -- how it stands ----------------------------------------------------------------------------------------------------
-
-
-def test_standing(bpffs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load(bpffs, on_exit="keep", dports="9")
-    found = census.standing("ssh", bpffs)
-    assert (found.state, found.path, found.layout) == ("active", f"{bpffs}/nflowlevel/ssh/prog", pins.LAYOUT)
-    assert found.rules
-    assert found.rules.dports == "9"
-    load(bpffs, "web")
-    assert census.standing("web", bpffs).state == "empty"
-    layout = pins.LAYOUT
-    monkeypatch.setattr(pins, "LAYOUT", 99)
-    found = census.standing("ssh", bpffs)
-    assert (found.state, found.layout, found.rules) == ("other layout", layout, None)
+    return list(prefilters.check(netns.name, configured, bpffs))
 
 
 # -- findings ---------------------------------------------------------------------------------------------------------
@@ -198,7 +131,7 @@ def test_who_may_not_look(bpffs: Path) -> None:
     (bpffs / "nflowlevel").mkdir(mode=0o700)
 
     def configured(*names: str) -> int:
-        print([finding.text for finding in census.check(None, names, bpffs)])
+        print([finding.text for finding in prefilters.check(None, names, bpffs)])
         return 0
 
     for parent in bpffs.parents:

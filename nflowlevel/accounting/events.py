@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Accounting objects that reach their quota, as it happens."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Iterator
+from types import TracebackType
+
+from nflowlevel.accounting.table import Counter, CounterTable
+from nflowlevel.binding.nfacct import QuotaSocket
+
+
+class QuotaEvents:
+    """Objects as they were when a packet brought them to their quota.
+
+    Iterate it, or call `receive` when `fileno()` is readable. The kernel tells it once, and again when the object was
+    zeroed meanwhile.
+    """
+
+    def __init__(self, netns: str | None = None) -> None:
+        self._socket = QuotaSocket(netns)
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when there is something, for select, epoll and asyncio."""
+        return self._socket.socket.fileno()
+
+    def receive(self) -> list[Counter]:
+        """Return what has come, without waiting."""
+        return [*CounterTable(self._socket.receive())]
+
+    @property
+    def lost(self) -> int:
+        """Notifications that found no room in the socket: it was read too late."""
+        return self._socket.socket.drops
+
+    def __iter__(self) -> Iterator[Counter]:
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        while True:
+            poll.poll()
+            yield from self.receive()
+
+    def close(self) -> None:
+        """Close the socket; may be called again."""
+        self._socket.close()
+
+    def __enter__(self) -> QuotaEvents:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

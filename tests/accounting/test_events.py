@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Quotas are told when they are reached, each once, and what was not read in time is counted."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+
+import pytest
+
+from nflowlevel.accounting.objects import Accounting
+from nflowlevel.accounting.table import Counter
+from tests.fix_acct import accounting, count_udp
+from tests.fix_netns import Pair
+
+__all__ = ["accounting"]
+
+
+def test_a_quota_is_told_when_it_is_reached(pair: Pair) -> None:
+    with Accounting(pair.fw.name) as accounting, accounting.quota_events() as events:
+        accounting.create("p", packet_quota=3)
+        accounting.create("b", byte_quota=100)
+        accounting.create("plain")
+        for name in ("p", "b", "plain"):
+            count_udp(pair.fw, name)
+        pair.send_udp(2)
+        assert events.receive() == []
+        pair.send_udp(1)
+        assert select.select([events], [], [], 0)[0]
+        reached = {each.name: each for each in events.receive()}
+        assert reached["p"] == Counter("p", 3, 3 * 48, 3, 5, 1)
+        assert (reached["b"].bytes, reached["b"].quota, reached["b"].over_quota) == (144, 100, True)
+        pair.send_udp(2)
+        assert events.receive() == [], "it is told once"
+        accounting.get_and_zero("p")
+        pair.send_udp(3)
+        assert [each.name for each in events.receive()] == ["p"]
+        assert events.lost == 0
+
+
+def test_events_are_iterated(pair: Pair) -> None:
+    with Accounting(pair.fw.name) as accounting, accounting.quota_events() as events:
+        for name in "abc":
+            accounting.create(name, packet_quota=1)
+            count_udp(pair.fw, name)
+        sender = threading.Timer(0.05, pair.send_udp, args=(1,))
+        sender.start()
+        stream = iter(events)
+        assert sorted(next(stream).name for _ in range(3)) == ["a", "b", "c"]
+        sender.join()
+
+
+def test_events_that_found_no_room_are_counted(pair: Pair) -> None:
+    with Accounting(pair.fw.name) as accounting, accounting.quota_events() as events:
+        events._socket.socket.set_receive_buffer(1)
+        for number in range(40):
+            accounting.create(f"c{number}", packet_quota=1)
+            count_udp(pair.fw, f"c{number}")
+        pair.send_udp(1)
+        received = events.receive()
+        assert received
+        assert events.lost
+        assert len(received) + events.lost == 40
+
+
+def test_events_close(accounting: Accounting) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    events = accounting.quota_events()
+    events.close()
+    events.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ValueError, match="closed"):
+        events.fileno()
