@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Databases."""
+"""Databases: options, columns, dialects, ledger, check."""
