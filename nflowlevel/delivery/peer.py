@@ -20,7 +20,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from nflowlevel.delivery.backlog import Backlog
-from nflowlevel.delivery.backoff import Backoff
+from nflowlevel.delivery.backoff import FIRST_SECS, Backoff
 from nflowlevel.delivery.connection import DatagramLink, Link, StreamLink
 from nflowlevel.delivery.framing import LINES
 from nflowlevel.delivery.target import MAX_PENDING_BYTES
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from nflowlevel.delivery.framing import Framing
     from nflowlevel.stats import OutputStats
 
-#: The longest pause between attempts.
-_LONGEST_PAUSE_SECS = 5.0
+#: Pauses between attempts: the first, and the longest.
+_PAUSE_SECS = (FIRST_SECS, 5.0)
 #: A connection that lasted this long was a good one: the pauses start anew after it.
 _LASTED_SECS = 1.0
 _CONNECT_SECS = 5.0
@@ -144,7 +144,8 @@ class Peer:
     # Below: the thread
 
     def _run(self) -> None:
-        backoff = Backoff(_LONGEST_PAUSE_SECS)
+        first, longest = _PAUSE_SECS
+        backoff = Backoff(longest, first)
         while self._is_wanted():
             stopping = self._stop_at is not None
             began = time.monotonic()

@@ -17,7 +17,14 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from nflowlevel.spool import feed
 from nflowlevel.spool.feed import Feed, SpoolStats
@@ -27,7 +34,9 @@ from nflowlevel.spool.rows import Rows
 from nflowlevel.spool.segment import record
 from nflowlevel.spool.spool import Spool
 from tests.fix_lines import PATIENCE, no_descriptor_left, wait_for
-from tests.fix_rows import LAYOUT, numbers, text
+from tests.fix_rows import LAYOUT, form, numbers, text
+
+__all__ = ["form"]
 
 MANY = 1 << 30
 MODES: tuple[WhenFull, ...] = ("spool", "drop_newest", "drop_oldest")
@@ -613,5 +622,5 @@ class AnySequence(RuleBasedStateMachine):
         self.scratch.cleanup()
 
 
-AnySequence.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
-TestAnySequence = AnySequence.TestCase
+def test_any_sequence() -> None:
+    run_state_machine_as_test(AnySequence, settings=settings(max_examples=100, stateful_step_count=40, deadline=None))

@@ -7,7 +7,9 @@ import pytest
 
 from nflowlevel.spool.ring import Ring
 from nflowlevel.spool.rows import joined
-from tests.fix_rows import numbers, rows_of
+from tests.fix_rows import form, numbers, rows_of
+
+__all__ = ["form"]
 
 MANY = 1 << 30
 

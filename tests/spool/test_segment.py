@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from nflowlevel.spool.rows import Rows
 from nflowlevel.spool.segment import Growing, Segment, find, record, records
-from tests.fix_rows import numbers, rows_of
+from tests.fix_rows import form, numbers, rows_of
+
+__all__ = ["form"]
 
 
 def append(growing: Growing, rows: Rows) -> None:

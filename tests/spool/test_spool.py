@@ -22,7 +22,9 @@ from nflowlevel.spool.claim import BLOCK
 from nflowlevel.spool.rows import Rows
 from nflowlevel.spool.spool import Spool
 from tests.fix_lines import PATIENCE, no_descriptor_left, small_disk, wait_for
-from tests.fix_rows import numbers, rows_of
+from tests.fix_rows import form, numbers, rows_of
+
+__all__ = ["form"]
 
 MANY = 1 << 30
 NEVER = 3600.0
