@@ -7,10 +7,8 @@ Each condition that is given must hold, and a packet that lacks what a condition
 
 from __future__ import annotations
 
-import functools
-import socket
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -19,6 +17,8 @@ from msgspec import Meta
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.errors import nearest
 from nflowlevel.options import Options
+from nflowlevel.records.networks import BITS, Network, networks
+from nflowlevel.records.networks import words as _words
 
 #: How an option may be given in Python: lists also as sequences, of networks of the standard library too.
 Given: TypeAlias = str | int | float | Iterable[object]
@@ -124,45 +124,6 @@ def _as_option(name: str, value: Given) -> object:
 # -- texts ------------------------------------------------------------------------------------------------------------
 
 
-class Network(NamedTuple):
-    """Addresses that begin with the same `length` bits; version 4 or 6. Sorted, a network comes before those in it."""
-
-    version: int
-    address: int
-    length: int
-
-    @property
-    def last(self) -> int:
-        """Its last address."""
-        return self.address | (1 << _BITS[self.version] - self.length) - 1
-
-
-_BITS = {4: 32, 6: 128}
-
-
-@functools.lru_cache(maxsize=8)
-def networks(text: str, name: str = "networks") -> tuple[Network, ...]:
-    """Return the networks of a list; ValueError where one is none."""
-    return tuple(_network(word, name) for word in _words(text))
-
-
-def _network(word: str, name: str) -> Network:
-    # Ten times as fast as ipaddress: lists may have tens of thousands.
-    address, slash, length = word.partition("/")
-    version, family = (6, socket.AF_INET6) if ":" in address else (4, socket.AF_INET)
-    bits = _BITS[version]
-    try:
-        number = int.from_bytes(socket.inet_pton(family, address), "big")
-    except OSError:
-        raise ValueError(f"{name}: {word!r} is no address and no network such as 192.0.2.0/24") from None
-    if slash and not (length.isdecimal() and int(length) <= bits):
-        raise ValueError(f"{name}: {word!r}: a prefix has 0 to {bits} bits")
-    network = Network(version, number, int(length) if slash else bits)
-    if number & (1 << bits - network.length) - 1:
-        raise ValueError(f"{name}: {word!r} has bits set behind its prefix")
-    return network
-
-
 def protocols(text: str) -> set[int]:
     """Return the protocols of a list."""
     found = set()
@@ -222,10 +183,6 @@ def _flag(word: str) -> int:
     return _FLAGS[word.lower()]
 
 
-def _words(text: str) -> Iterator[str]:
-    return filter(None, (word.strip() for word in text.replace("\n", ",").split(",")))
-
-
 class _Bucket(NamedTuple):
     interval_ns: int
     tolerance_ns: int
@@ -259,7 +216,7 @@ def compile_rules(options: PrefilterOptions) -> bytes:
     rules.protocols = _bitmap([range(number, number + 1) for number in protocols(options.protocols)], 256)
     for prefixes, version in ((rules.prefixes4, 4), (rules.prefixes6, 6)):
         for prefix, length in zip(prefixes, hashed_lengths(options, version), strict=False):
-            words = _BITS[version] // 32
+            words = BITS[version] // 32
             prefix.used, prefix.length = 1, length
             prefix.mask[0:words] = _words_of(length, words)
     return bytes(ffi.buffer(rules))
@@ -350,7 +307,7 @@ def hashed_lengths(options: PrefilterOptions, version: int) -> list[int]:
 def _entries(steps: dict[Network, int], version: int) -> Entries:
     keys, values = [], []
     around: list[tuple[int, int]] = []  # last address and steps of the networks that hold the present one
-    size = _BITS[version] // 8
+    size = BITS[version] // 8
     for network in sorted(network for network in steps if network.version == version):
         while around and around[-1][0] < network.address:
             around.pop()

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from nflowlevel.records.filters import Filter
+
 
 class Column:
     """A column that Python adds to a batch: a value or None for each of its records."""
@@ -338,6 +340,16 @@ class Batch:
         chosen._rows = [known[row] for row in rows]
         chosen._rows_array = ffi.new("uint32_t[]", chosen._rows)
         return chosen
+
+    def where(self, filter_: str | Filter) -> Batch:
+        """Return a batch of the packets that a filter selects, such as `tcp.dport == 22 && ip.ttl < 40`, over the same
+        memory.
+
+        docs/filters.md has the language; FilterError says where a filter is wrong.
+        """
+        from nflowlevel.records.mask import selected  # the daemon never filters so
+
+        return self.select(selected(filter_, self))
 
     def copy(self) -> Batch:
         """Return the same packets as a batch of their own: what is added to it does not show in this one."""

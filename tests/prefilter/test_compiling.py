@@ -16,7 +16,7 @@ from nflowlevel.binding.bpf import VerifierError
 from nflowlevel.errors import NflowError, NotSupported
 from nflowlevel.prefilter import compiling
 from nflowlevel.prefilter.compiling import code_of, compile_predicate
-from nflowlevel.prefilter.predicate import PredicateError
+from nflowlevel.prefilter.predicate import Piece, PredicateError, translate
 from nflowlevel.prefilter.prefilter import Prefilter
 from tests.corpus import frames
 from tests.fix_group import collect, packets_in, run_python
@@ -172,13 +172,29 @@ def test_nothing_of_bcc_stays() -> None:
     [
         ("tcp.dport ==", 12, "expected expression"),
         ("tcp.dport == && 1", 12, "expected expression"),
-        ("1 &&\n  tcp.dport 3 && tcp.syn", 17, "expected ')'"),
+        ("1 &&\n  tcp.dport 3 && tcp.syn", 17, "expected an operator before '3'"),
         ("() || 1", 1, "expected expression"),
         ("99999999999999999999999999 == tcp.dport", 0, "integer literal is too large"),
     ],
 )
-def test_what_the_compiler_refuses(text: str, place: int, reason: str) -> None:
+def test_what_is_refused(text: str, place: int, reason: str) -> None:
     with pytest.raises(PredicateError, match=reason.replace(")", r"\)")) as caught:
+        compile_predicate(text)
+    assert caught.value.position == place
+
+
+@pytest.mark.parametrize(("code", "place"), [("nothing", 11), ("==", 11), ("(1", 23)])
+def test_what_the_compiler_refuses(monkeypatch: pytest.MonkeyPatch, code: str, place: int) -> None:
+    """It is shown in the predicate. No predicate is known that the compiler refuses: a piece is spoilt here."""
+    text = "tcp.syn ||\ntcp.ack\n|| 1"
+
+    def spoilt(text: str) -> list[Piece]:
+        pieces = translate(text)
+        spoilt_one = next(number for number, piece in enumerate(pieces) if ">> 4" in piece.code)
+        return [*pieces[:spoilt_one], Piece(code, pieces[spoilt_one].at), *pieces[spoilt_one + 1 :]]
+
+    monkeypatch.setattr(compiling, "translate", spoilt)
+    with pytest.raises(PredicateError, match=r"expected|undeclared") as caught:
         compile_predicate(text)
     assert caught.value.position == place
 
