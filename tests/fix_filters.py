@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+import random
+import re
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
 from nflowlevel.records.batch import Batch
+from nflowlevel.records.filters import FilterError
 from tests.corpus import Frame, frames
 from tests.fix_decoder import decode, expected
 from tests.messages import message_of
@@ -90,13 +93,13 @@ CASES: tuple[Case, ...] = (
     # Numbers: C's precedence, and nothing wraps.
     Case("tcp.dport & 0xf0 == 80", lambda r: False),
     Case("(tcp.dport & 0xf0) == 0x50 | 0", lambda r: _has(r["tcp.dport"]) and r["tcp.dport"] & 0xF0 == 0x50),
-    Case("tcp.dport & ~0xff", lambda r: _has(r["tcp.dport"]) and r["tcp.dport"] > 0xFF),
+    Case("tcp.sport & ~0xff", lambda r: _has(r["tcp.sport"]) and r["tcp.sport"] > 0xFF),
     Case("1 + 2 * 3 << 1 == 14 && 010 == 8u && 7 ^ 2 == 2 ^ 1", lambda r: True),
     Case("10 - 3 - 2 == 5 && 100 / 5 / 2 == 10 && 7 % 4 == 3 && -7 / 2 == -3 && -7 % 2 == -1", lambda r: True, frozenset(("c",))),
     Case("raw.pktlen - 100 > 0", lambda r: _has(r["raw.pktlen"]) and r["raw.pktlen"] > 100),
     Case("udp.sport - udp.dport < 0", lambda r: _has(r["udp.sport"]) and r["udp.sport"] < r["udp.dport"]),
     Case("raw.pktlen * 0x7fffffff > 0x7fffffff0", lambda r: _has(r["raw.pktlen"]) and r["raw.pktlen"] > 16),
-    Case("(raw.pktlen << 31) >> 31 == raw.pktlen", lambda r: _has(r["raw.pktlen"])),
+    Case("(raw.pktlen << 31) >> 31 == 40", lambda r: r["raw.pktlen"] == 40),
     Case("-raw.pktlen < -40", lambda r: _has(r["raw.pktlen"]) and r["raw.pktlen"] > 40),
     Case("(tcp.sport ^ tcp.dport) % 16 == 0", lambda r: _has(r["tcp.sport"]) and (r["tcp.sport"] ^ r["tcp.dport"]) % 16 == 0),
     Case("raw.pktlen / tcp.ack >= 40", lambda r: bool(r["tcp.ack"]) and r["raw.pktlen"] >= 40),
@@ -167,3 +170,129 @@ def packets() -> tuple[tuple[Frame, ...], Batch, tuple[Row, ...]]:
 def meant(case: Case, rows: tuple[Row, ...]) -> list[int]:
     """Return the rows for which a case holds."""
     return [number for number, row in enumerate(rows) if case.holds(row)]
+
+
+# -- random filters ---------------------------------------------------------------------------------------------------
+
+Number = tuple[str, Callable[[Row], int | None]]
+Condition = tuple[str, Callable[[Row], bool]]
+
+_NUMBERS = (
+    "0",
+    "1",
+    "2",
+    "7",
+    "0xff",
+    "010",
+    "80",
+    "255",
+    "0xffff",
+    "65535",
+    "0x7fffffff",
+    "0xffffffffu",
+    "4294967296",
+)
+
+
+def _c_division(left: int, right: int) -> int:
+    quotient = abs(left) // abs(right)
+    return quotient if (left < 0) == (right < 0) else -quotient
+
+
+_OPERATORS: dict[str, Callable[[int, int], int | None]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: _c_division(a, b) if b else None,
+    "%": lambda a, b: a - b * _c_division(a, b) if b else None,
+    "<<": lambda a, b: a << b,
+    ">>": lambda a, b: a >> b,
+    "&": lambda a, b: a & b,
+    "^": lambda a, b: a ^ b,
+    "|": lambda a, b: a | b,
+}
+_COMPARISONS: dict[str, Callable[[int, int], int | None]] = {
+    "==": lambda a, b: int(a == b),
+    "!=": lambda a, b: int(a != b),
+    "<": lambda a, b: int(a < b),
+    "<=": lambda a, b: int(a <= b),
+    ">": lambda a, b: int(a > b),
+    ">=": lambda a, b: int(a >= b),
+}
+_SIGNS: dict[str, Callable[[int], int]] = {
+    "-": lambda a: -a,
+    "~": lambda a: ~a,
+    "+": lambda a: a,
+    "!": lambda a: int(not a),
+}
+
+
+class Maker:
+    """Makes filters at random over fields that are numbers, and beside each what it means, without the parser."""
+
+    def __init__(self, rng: random.Random, fields: Sequence[str]) -> None:
+        self._rng, self._fields = rng, fields
+
+    def condition(self, depth: int = 3) -> Condition:
+        """Return a condition."""
+        kind = self._rng.randrange(5) if depth else 4
+        if kind == 0:
+            text, holds = self.condition(depth - 1)
+            return f"!({text})", lambda row: not holds(row)
+        if kind < 3:
+            several = [self.condition(depth - 1) for _ in range(self._rng.randint(2, 3))]
+            sign, connect = (("&&", all), ("||", any))[kind - 1]
+            text = f" {sign} ".join(f"({text})" if self._rng.random() < 0.9 else f"(({text}))" for text, _ in several)
+            return f"({text})", lambda row: connect(holds(row) for _, holds in several)
+        text, value = self._operation(_COMPARISONS, max(depth - 1, 0)) if kind == 3 else self.number(depth)
+        # Alone, what begins with ! is a condition, which holds for records without the field.
+        return text + " + 0" * text.startswith("(!"), lambda row: bool(value(row))
+
+    def number(self, depth: int) -> Number:
+        """Return a number that may stand anywhere; None where it has no value."""
+        kind = self._rng.randrange(8) if depth else self._rng.randrange(2)
+        if kind == 0:
+            text = self._rng.choice(_NUMBERS)
+            digits = text.rstrip("u")
+            value = int(digits, 8) if digits[0] == "0" and digits.isdecimal() else int(digits, 0)
+            return text, lambda row: value
+        if kind == 1:
+            name = self._rng.choice(self._fields)
+            return name, lambda row: row[name]
+        if kind == 2:
+            sign, (text, inner) = self._rng.choice(list(_SIGNS)), self.number(depth - 1)
+            return f"({sign}{text})", lambda row: None if (v := inner(row)) is None else _SIGNS[sign](v)
+        if kind == 3:
+            first, second = self.condition(depth - 1), self.condition(depth - 1)
+            return f"(({first[0]}) && ({second[0]}))", lambda row: int(first[1](row) and second[1](row))
+        if kind == 4:
+            return self._set()
+        text, inner = self._operation(_COMPARISONS if kind == 5 else _OPERATORS, depth - 1)
+        return f"({text})", inner
+
+    def _operation(self, operators: dict[str, Callable[[int, int], int | None]], depth: int) -> Number:
+        sign, (left, a), (right, b) = self._rng.choice(list(operators)), self.number(depth), self.number(depth)
+
+        def value(row: Row) -> int | None:
+            x, y = a(row), b(row)
+            return None if x is None or y is None else operators[sign](x, y)
+
+        return f"{left} {sign} {right}", value
+
+    def _set(self) -> Number:
+        name, negated = self._rng.choice(self._fields), self._rng.random() < 0.5
+        ranges = [
+            (low, low + self._rng.choice((0, 0, 5, 1000))) for low in self._rng.choices((0, 1, 6, 64, 80, 40000), k=3)
+        ]
+        items = ", ".join(f"{low}-{high}" if high > low else str(low) for low, high in ranges)
+
+        def value(row: Row) -> int | None:
+            found = row[name]
+            return None if found is None else int(any(low <= found <= high for low, high in ranges) != negated)
+
+        return f"({name} {'not ' * negated}in {{{items}}})", value
+
+
+def refused(error: FilterError) -> bool:
+    """Tell whether a filter was refused because of its numbers, as many random ones are."""
+    return re.search("64 bits|outside of 0 to 63|may be negative|division by 0", error.reason) is not None

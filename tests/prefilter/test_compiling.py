@@ -16,9 +16,11 @@ from nflowlevel.binding.bpf import VerifierError
 from nflowlevel.errors import NflowError, NotSupported
 from nflowlevel.prefilter import compiling
 from nflowlevel.prefilter.compiling import code_of, compile_predicate
-from nflowlevel.prefilter.predicate import Piece, PredicateError, translate
+from nflowlevel.prefilter.predicate import Piece, PredicateError, has, translate
 from nflowlevel.prefilter.prefilter import Prefilter
+from nflowlevel.records.filters import parse
 from tests.corpus import frames
+from tests.fix_filters import CASES, Case, packets
 from tests.fix_group import collect, packets_in, run_python
 from tests.fix_lines import wait_for
 from tests.fix_netns import Pair
@@ -99,6 +101,25 @@ def test_meaning_over_the_corpus(text: str) -> None:
     assert counters.logged == sum(agreed)
     assert counters.reasons["predicate"].packets == counters.filtered == len(agreed) - sum(agreed)
     assert counters.seen == len(agreed)
+
+
+def cases() -> list[Case]:
+    """Return the filters of the table that a prefilter can have."""
+    return [case for case in CASES if "c" not in case.refused_by and all(has(f.name) for f in parse(case.text).fields)]
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda case: case.text)
+def test_the_table_of_cases(case: Case) -> None:
+    """In the kernel it holds for the same packets as over a batch and in SQL (tests/fix_filters.py)."""
+    corpus, _, rows = packets()
+    with Prefilter.from_source(case.text) as pre, dispatcher(pre) as program:
+        tried = 0
+        for frame, row in zip(corpus, rows, strict=True):
+            # Frames of IP without tags, which a rule of their family sees as the program does.
+            if frame.family in (2, 10) and not frame.tags and runnable(frame.wire()):
+                assert program.test_run(frame.wire()) == bool(case.holds(row)), frame.name
+                tried += 1
+    assert tried > 300
 
 
 def test_before_the_rules(one_cpu: None) -> None:

@@ -3,17 +3,32 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import random
 import re
+import shutil
+import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nflowlevel.prefilter.predicate import FIELDS, PredicateError, translate
+from nflowlevel.binding._lib import ffi, lib
+from nflowlevel.errors import NflowError
+from nflowlevel.prefilter.predicate import FIELDS, PredicateError, has, translate
 from nflowlevel.records import keys
+from nflowlevel.records.filters import FilterError, parse
+from tests.fix_filters import CASES, Maker, Row, refused
+
+ROOT = Path(__file__).parent.parent.parent
 
 TCP = "((p->known & NFL_KNOWN_PORTS && p->flow.protocol == PROTO_TCP) && ("
+UDP = "((p->known & NFL_KNOWN_PORTS && (p->flow.protocol == PROTO_UDP || p->flow.protocol == PROTO_UDPLITE)) && ("
 SYN, ACK = (f"((p->known & NFL_KNOWN_FLAGS) && ( (p->tcp_flags >> {bit} & 1) ))" for bit in (1, 4))
 
 
@@ -39,6 +54,23 @@ def test_fields_are_keys() -> None:
         ("(tcp.dport & 0xff) == 22", f"{TCP} ( p->flow.dport & 0xff ) == 22 ))"),
         ("(tcp.syn && tcp.ack) == 1", f"( {SYN} && {ACK} ) == 1"),
         ("tcp.syn\n||1", f"{SYN} || 1"),
+        # All names of a field.
+        ("tcp_dport == 22", f"{TCP} p->flow.dport == 22 ))"),
+        ("dport == 22", "((p->known & NFL_KNOWN_PORTS) && ( p->flow.dport == 22 ))"),
+        ("tcp.dport in {22, 80-90}", f"{TCP} (p->flow.dport == 22 || (p->flow.dport >= 80 && p->flow.dport <= 90)) ))"),
+        ("tcp.dport not in {22}", f"{TCP} !(p->flow.dport == 22) ))"),
+        # Where C's own types would not hold a number, 64 bits do.
+        ("udp.sport - 1 < 0", f"{UDP} p->flow.sport - 1 < 0 ))"),
+        ("raw.pktlen - 1 < 0", "((1) && ( (long long)p->length - 1LL < 0LL ))"),
+        ("ip.ttl * 0x1000000 > 1", "((p->flow.family == 4) && ( (long long)p->ttl * 16777216LL > 1LL ))"),
+        ("raw.pktlen & -2", "((1) && ( (long long)p->length & - 2LL ))"),
+        # BPF divides only without signs, and not by 0.
+        (
+            "raw.pktlen / tcp.ack == 5",
+            "((1) && (p->known & NFL_KNOWN_FLAGS) && (((long long)(p->tcp_flags >> 4 & 1)) != 0) && "
+            "( (long long)((unsigned long long)( (long long)p->length )/(unsigned long long)( "
+            "(long long)(p->tcp_flags >> 4 & 1) )) == 5LL ))",
+        ),
     ],
 )
 def test_conditions(text: str, expected: str) -> None:
@@ -70,10 +102,24 @@ def test_mapped_address() -> None:
     assert "p->flow.daddr[3]" in code("ip.daddr == ::ffff:10.0.0.1")
 
 
+def test_sets_of_addresses() -> None:
+    four, six = "p->flow.family == 4", "p->flow.family == 6"
+    found = code("src_ip not in {10.0.0.0/8, fd00::/8}")
+    assert found.startswith(f"(({four} || {six}) && ( !(({four} && (p->flow.saddr[3] & ")
+    assert f" || ({six} && (p->flow.saddr[0] & " in found
+    assert "family == 6" not in code("src_ip in {10.0.0.0/8, 192.0.2.1}")
+
+
 @pytest.mark.parametrize(
     ("text", "place", "reason"),
     [
         ("", 0, "there is none"),
+        ('1 && oob.prefix == "SSH"', 5, "'oob.prefix' is no field that a prefilter has; it has ip.saddr, ip.daddr, "),
+        ("raw.pkt", 0, "'raw.pkt' is no field that a prefilter has"),
+        ("1 && (ip.ttl - 65) / 2", 19, "a prefilter cannot divide what may be negative, as one side of / may be"),
+        ("raw.pktlen % -2", 11, "one side of % may be"),
+        ("tcp.dport ==", 12, "expected expression"),
+        ("tcp.dport 3", 10, "expected an operator before '3'"),
         (" \n", 2, "there is none"),
         ("tcp.dprt == 22", 0, "'tcp.dprt' is no field — did you mean 'tcp.dport'?"),
         ("1 && Tcp.Dport == 22", 5, "did you mean 'tcp.dport'?"),
@@ -130,3 +176,110 @@ def test_any_text_is_translated_or_refused_with_a_place(text: str) -> None:
     assert places[0] >= 0
     assert places[-1] <= len(text)
     assert not any("\n" in piece.code for piece in pieces)  # each has its line
+
+
+# -- what it computes -------------------------------------------------------------------------------------------------
+
+NUMBERS = tuple(name for name in FIELDS if name not in ("ip.saddr", "ip.daddr"))
+
+
+def compiled(texts: Sequence[str], tmp_path: Path) -> list[Callable[[Any], bool]]:
+    """Return predicates as functions of a `struct nfl_packet`, by the C compiler and not for BPF."""
+    if not shutil.which(os.environ.get("CC", "gcc")):
+        pytest.skip("the C compiler is missing")
+    # Half an expression on each side finds out when pieces do not hold together.
+    functions = [
+        f"int f{number}(const struct nfl_packet *p) {{ return (\n{code(text)}\n) != 0; }}"
+        for number, text in enumerate(texts)
+    ]
+    (tmp_path / "x.c").write_text("\n".join(['#include "kernel.h"', '#include "prefilter.h"', *functions]))
+    flags = ["-O1", "-w", "-fPIC", "-shared", "-fsanitize=undefined", "-fno-sanitize-recover", f"-I{ROOT}/bpf"]
+    subprocess.run([os.environ.get("CC", "gcc"), *flags, "x.c", "-o", "x.so"], cwd=tmp_path, check=True, timeout=120)
+    library = ctypes.CDLL(str(tmp_path / "x.so"))
+    return [getattr(library, f"f{number}") for number in range(len(texts))]
+
+
+def packet(rng: random.Random) -> tuple[Any, Row]:
+    """Return a packet as the program sees it, and the keys that it has."""
+    p = ffi.new("struct nfl_packet *")
+    row = Row()
+    p.length = row["raw.pktlen"] = rng.choice((0, 20, 40, 99, 100, 1500, 2**31, 2**32 - 1))
+    p.flow.family = rng.choice((0, 4, 6))
+    if not p.flow.family:
+        return p, row
+    four = p.flow.family == 4
+    row["oob.family"] = 2 if four else 10
+    p.ttl = row["ip.ttl" if four else "ip6.hoplimit"] = rng.choice((0, 1, 64, 255))
+    if rng.random() < 0.1:
+        return p, row
+    p.known = lib.NFL_KNOWN_PROTOCOL
+    p.flow.protocol = row["ip.protocol"] = rng.choice((1, 6, 6, 17, 58, 132, 136))
+    name = {6: "tcp", 17: "udp", 132: "sctp", 136: "udp"}.get(p.flow.protocol)
+    if rng.random() < 0.1:
+        return p, row
+    if name:
+        p.known |= lib.NFL_KNOWN_PORTS
+        p.flow.sport = row[f"{name}.sport"] = rng.choice((0, 1, 80, 255, 40000, 65535))
+        p.flow.dport = row[f"{name}.dport"] = rng.choice((0, 7, 80, 1024, 65535))
+    if name == "tcp":
+        p.known |= lib.NFL_KNOWN_FLAGS
+        p.tcp_flags = rng.getrandbits(8)
+        row.update(
+            {
+                f"tcp.{flag}": p.tcp_flags >> bit & 1
+                for bit, flag in enumerate(("fin", "syn", "rst", "psh", "ack", "urg"))
+            }
+        )
+        row["tcp.res2"] = p.tcp_flags >> 6
+    if p.flow.protocol == (1 if four else 58):
+        p.known |= lib.NFL_KNOWN_ICMP
+        icmp = "icmp" if four else "icmpv6"
+        p.icmp_type = row[f"{icmp}.type"] = rng.choice((0, 3, 8, 128, 255))
+        p.icmp_code = row[f"{icmp}.code"] = rng.choice((0, 1, 255))
+    return p, row
+
+
+def test_random_predicates(tmp_path: Path) -> None:
+    """C computes what is meant, and never what C leaves undefined."""
+    rng = random.Random(5)
+    maker = Maker(rng, NUMBERS)
+    meant: dict[str, Callable[[Row], bool]] = {}
+    divided = 0
+    while len(meant) < 600:
+        text, holds = maker.condition()
+        try:
+            translate(text)
+        except PredicateError as error:
+            divided += "cannot divide" in error.reason
+            assert refused(error) or "cannot divide" in error.reason
+        else:
+            meant[text] = holds
+    assert divided
+    packets = [packet(rng) for _ in range(150)]
+    told = []
+    for (text, holds), function in zip(meant.items(), compiled(list(meant), tmp_path), strict=True):
+        for p, row in packets:
+            agreed = bool(function(ctypes.c_void_p(int(ffi.cast("intptr_t", p)))))
+            assert agreed == holds(row), (text, row)
+            told.append(agreed)
+    assert 0.1 < sum(told) / len(told) < 0.9
+
+
+def test_the_table_of_cases() -> None:
+    """What a prefilter has is translated, and for the rest it is said why not; the kernel runs them in test_compiling."""
+    translated = 0
+    for case in CASES:
+        fields = [field for field in parse(case.text).fields if not has(field.name)]
+        if not fields and "c" not in case.refused_by:
+            assert translate(case.text)
+            translated += 1
+        else:
+            with pytest.raises(PredicateError, match="that a prefilter has|cannot divide"):
+                translate(case.text)
+    assert translated > 40
+
+
+def test_an_error_of_a_predicate_is_one_of_filters() -> None:
+    for error in (FilterError, NflowError, ValueError):
+        with pytest.raises(error, match="^predicate: "):
+            translate("1 +")
