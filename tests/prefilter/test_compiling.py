@@ -16,11 +16,10 @@ from nflowlevel.binding.bpf import VerifierError
 from nflowlevel.errors import NflowError, NotSupported
 from nflowlevel.prefilter import compiling
 from nflowlevel.prefilter.compiling import code_of, compile_predicate
-from nflowlevel.prefilter.predicate import Piece, PredicateError, has, translate
+from nflowlevel.prefilter.predicate import Piece, PredicateError, translate
 from nflowlevel.prefilter.prefilter import Prefilter
-from nflowlevel.records.filters import parse
 from tests.corpus import frames
-from tests.fix_filters import CASES, Case, packets
+from tests.fix_filters import CASES, packets
 from tests.fix_group import collect, packets_in, run_python
 from tests.fix_lines import wait_for
 from tests.fix_netns import Pair
@@ -103,16 +102,27 @@ def test_meaning_over_the_corpus(text: str) -> None:
     assert counters.seen == len(agreed)
 
 
-def cases() -> list[Case]:
-    """Return the filters of the table that a prefilter can have."""
-    return [case for case in CASES if "c" not in case.refused_by and all(has(f.name) for f in parse(case.text).fields)]
+#: Of the table in tests/fix_filters.py; test_predicate.py has all of it in C that is not the kernel's.
+CHOSEN = (
+    "!(tcp.dport == 80)",
+    "raw.pktlen - 100 > 0",
+    "raw.pktlen * 0x7fffffff > 0x7fffffff0",
+    "raw.pktlen / tcp.ack >= 40",
+    "(tcp.sport ^ tcp.dport) % 16 == 0",
+    "sport == 40000 || dest_port == 53",
+    "tcp.dport not in {22, 81 - 90}",
+    "ip.saddr in {10.77.0.0/16, fd00::/8, 192.0.2.1}",
+    "ip.saddr not in {10.77.0.0/25, fc00::/7}",
+    "ip.saddr - ip.daddr == 1",
+)
 
 
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.text)
-def test_the_table_of_cases(case: Case) -> None:
-    """In the kernel it holds for the same packets as over a batch and in SQL (tests/fix_filters.py)."""
+@pytest.mark.parametrize("text", CHOSEN)
+def test_some_of_the_table_of_cases(text: str) -> None:
+    """In the kernel it holds for the same packets as over a batch and in SQL."""
+    (case,) = (case for case in CASES if case.text == text)
     corpus, _, rows = packets()
-    with Prefilter.from_source(case.text) as pre, dispatcher(pre) as program:
+    with Prefilter.from_source(text) as pre, dispatcher(pre) as program:
         tried = 0
         for frame, row in zip(corpus, rows, strict=True):
             # Frames of IP without tags, which a rule of their family sees as the program does.
