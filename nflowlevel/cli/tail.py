@@ -13,6 +13,8 @@ from collections.abc import Callable
 from nflowlevel.outputs.json import JSON
 from nflowlevel.readers.group import Group, open_group
 from nflowlevel.records.batch import Batch
+from nflowlevel.records.filters import parse
+from nflowlevel.records.mask import rows
 from nflowlevel.records.packet import Packet
 from nflowlevel.stacks.config import parse_text
 from nflowlevel.stacks.stack import build
@@ -39,6 +41,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-g", "--group", type=_upto(0xFFFF), required=True, help=group)
     parser.add_argument("-j", "--json", action="store_true", help="JSON lines, as the daemon writes them")
     parser.add_argument("-n", "--count", type=_upto(sys.maxsize), default=0, help="end after this many packets")
+    filter_ = "only packets for which this holds, such as 'tcp.dport == 22 && ip.ttl < 40' (docs/filters.md)"
+    parser.add_argument("-F", "--filter", metavar="EXPRESSION", help=filter_)
     parser.add_argument("--netns", help="network namespace: a name or a path")
 
 
@@ -56,6 +60,7 @@ def _upto(most: int) -> Callable[[str], int]:
 def run(options: argparse.Namespace) -> int:
     """Show packets until interrupted."""
     show = _json_lines() if options.json else _text_lines
+    filter_ = parse(options.filter) if options.filter is not None else None
     if isinstance(sys.stdout, io.TextIOWrapper):
         # JSON is UTF-8 whatever the terminal speaks; a prefix may hold what it cannot show.
         encoding = "utf-8" if options.json else sys.stdout.encoding
@@ -66,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"group {options.group}: waiting for packets; end with Ctrl-C", file=sys.stderr)
         shown = 0
         for batch in group.batches():
+            if filter_ is not None:
+                batch = batch.select(rows(filter_, batch))  # without NumPy, which takes longer to load than to help
             batch = batch.select(range(min(len(batch), options.count - shown))) if options.count else batch
             sys.stdout.write(show(batch))
             sys.stdout.flush()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Networks compared with addresses that are stored as text, for databases that know no addresses: DuckDB and SQLite.
 
-An address is written as inet_ntop does: the groups of an IPv6 address in lower case without leading zeros, and `::` for
-the first of the longest runs of two zero groups or more. So a network is a small set of beginnings, unless it depends on
-how many groups a `::` stands for.
+An address is written as inet_ntop does: the groups of an IPv6 address in lower case without leading zeros, and `::`
+for the first of the longest runs of two zero groups or more. So a network is a small set of beginnings, unless it
+depends on how many groups a `::` stands for.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from nflowlevel.records.expressions import Brackets, Computed, Logic, Member, Number, Operation, Sign, Value
 from nflowlevel.records.filters import ATTRIBUTES, PACKET_NAMES, FilterError, field_of, parse
 from nflowlevel.records.keys import BY_NAME, CATALOGUE
+from nflowlevel.records.mask import holds
 from nflowlevel.records.packet import Packet
 from tests.fix_filters import packets
 
@@ -185,3 +187,38 @@ def test_any_text_is_read_or_refused_with_a_place(text: str) -> None:
         assert 0 <= refused_at <= len(text)
     else:
         assert 0 <= root.at < root.end <= len(text)
+
+
+# -- docs/filters.md --------------------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "filters.md").read_text()
+
+
+def test_what_the_page_says_can_be_written() -> None:
+    block = PAGE.partition("## What can be written\n\n```\n")[2].partition("```")[0]
+    filters = [re.split(r"\s{3,}", line)[0] for line in block.splitlines()]
+    assert len(filters) > 8
+    for text in filters:
+        parse(text)
+
+
+def test_what_the_page_says_of_a_udp_packet() -> None:
+    table = PAGE.partition("| Filter | Holds for UDP |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (`.*`) \| (yes|no)", table, re.MULTILINE)
+    assert len(rows) == 5
+    for filters, answer in rows:
+        for text in re.findall(r"`([^`]+)`", filters):
+            assert holds(text, {"udp.dport": 53, "ip.protocol": 17}) == (answer == "yes"), text
+
+
+def test_what_the_page_says_is_refused() -> None:
+    for text in ("tcp.seq * tcp.seq", "1 << ip.ttl"):
+        with pytest.raises(FilterError):
+            parse(text)
+    assert holds("1 << (ip.ttl & 31)", {"ip.ttl": 64})
+
+
+def test_the_example_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    exec(example, {})
+    assert capsys.readouterr().out == "[('10.1.2.3',)]\n"
