@@ -83,7 +83,7 @@ def rows(filter_: Filter | str, records: Columns | Sequence[Mapping[str, Any]]) 
     if isinstance(records, Sequence):
         find: Callable[[Field], list[Any]] = lambda field: _of_dicts(field, records)  # noqa: E731
     else:
-        find = lambda field: _first(map(records.values, field.keys), len(records))  # noqa: E731
+        find = lambda field: _first(map(records.values, field.keys))  # noqa: E731
     return [row for row, holds in enumerate(_Lists(len(records), find).condition(parsed.root)) if holds]
 
 
@@ -108,7 +108,7 @@ def _spellings(field: Field) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, names)))
 
 
-def _first(columns: Iterable[list[Any]], count: int) -> list[Any]:
+def _first(columns: Iterable[list[Any]]) -> list[Any]:
     """Return what holds of several columns, of which at most one does."""
     first, *others = columns
     for column in others:
@@ -165,8 +165,7 @@ class _Lists:
         raise TypeError(node)
 
     def _member(self, node: Member) -> _Numbers:
-        test = _tester(node)
-        return [None if value is None else test(value) for value in self._find(node.field)]
+        return _tested(node, self._find(node.field))
 
 
 _SIGNS: dict[str, Callable[[int], int]] = {
@@ -189,6 +188,13 @@ def _as_ip4(text: str | None) -> int | None:
         return None
     version, number = _address(text)
     return number if version == 4 else None
+
+
+def _tested(node: Member, values: list[Any]) -> _Numbers:
+    """Return for each value whether it is among the items. There are many of each value: it is tested once."""
+    test = _tester(node)
+    results: dict[Any, int | None] = {value: None if value is None else test(value) for value in set(values)}
+    return [results[value] for value in values]
 
 
 @lru_cache(maxsize=64)
@@ -287,7 +293,7 @@ class _Arrays:
         if field.type == "address":
             return self._ip4(field.name)
         if any(self._is_list(key) for key in field.keys):
-            values = _first(map(self._batch.values, field.keys), len(self._batch))
+            values = _first(map(self._batch.values, field.keys))
             known = np_.array([value is not None for value in values], dtype=bool)
             return np_.array([0 if value is None else min(value, MOST) for value in values], np_.int64), known
         first, *others = field.keys
@@ -328,9 +334,7 @@ class _Arrays:
             return (inside != node.negated) * np_.int64(1), known
         if node.field.type == "address" and not self._is_list(node.field.name):
             return self._networks(node)
-        test = _tester(node)
-        values = _first(map(self._batch.values, node.field.keys), len(self._batch))
-        found = [None if value is None else test(value) for value in values]
+        found = _tested(node, _first(map(self._batch.values, node.field.keys)))
         known = np_.array([each is not None for each in found], dtype=bool)
         return np_.array([bool(each) for each in found], np_.int64), known
 
