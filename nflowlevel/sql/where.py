@@ -262,7 +262,7 @@ class _Writer:
             case Number():
                 return Fragment("\0", (node.low,))
             case Value():
-                return self._field(node.field, node).within(self._syntax.whole)
+                return self._whole(self._field(node.field, node))
             case Brackets():
                 return self._as_number(node.inside) if isinstance(node.inside, Logic) else self._number(node.inside)
             case Sign(operator="-"):
@@ -272,7 +272,7 @@ class _Writer:
             case Sign(operator="+"):
                 return self._number(node.operand)
             case Sign():
-                return self._number(node.operand).within("CASE WHEN {} = 0 THEN 1 ELSE 0 END")
+                return self._whole(self._number(node.operand).within("CASE WHEN {} = 0 THEN 1 ELSE 0 END"))
             case Operation() if node.operator not in COMPARISONS:
                 left, right = self._number(node.left), self._number(node.right)
                 if node.operator in ("/", "%"):
@@ -285,7 +285,11 @@ class _Writer:
     def _as_number(self, node: Computed) -> Fragment:
         """Return a condition as 1 or 0. Where it would be NULL the condition around it does not hold."""
         test = self.condition(node, told=True) if isinstance(node, Logic) else self._test(node)
-        return test.within("CASE WHEN {} THEN 1 ELSE 0 END")
+        return self._whole(test.within("CASE WHEN {} THEN 1 ELSE 0 END"))
+
+    def _whole(self, number: Fragment) -> Fragment:
+        """Return a number in 64 bits: databases compute in the types of what they are given."""
+        return number.within(self._syntax.whole)
 
     # -- fields --------------------------------------------------------------------------------------------------
 
