@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* A predicate of the user's own before the rules: it takes the prefilter's first slot, see prefilter.bpf.c. bcc compiles it at
  * run time; nflowlevel/prefilter/predicate.py puts the condition in the place of the word PREDICATE, which is not to be alone on another
- * line, and nflowlevel/compiling.py puts the maps in the place of their numbers. */
+ * line, and nflowlevel/prefilter/compiling.py puts the maps in the place of their numbers. */
 
 /* bcc has included the kernel's headers before this: what kernel.h says again is to be something else. */
 #define __sk_buff nfl_sk_buff

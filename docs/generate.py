@@ -8,6 +8,7 @@ examples/nflowlevel.conf  every option of every plugin, with its default
 nflowlevel/records/attributes.py
                           an attribute for each name of a packet's keys, from nflowlevel/records/
 docs/from-ulogd2.md       the table between its two marks, from tests/parity_differences.py
+docs/filters.md           the table of fields, from the language of filters and the prefilter's part of it
 """
 
 from __future__ import annotations
@@ -28,10 +29,13 @@ from nflowlevel import filters, inputs, outputs  # noqa: E402
 from nflowlevel.daemon import prefilters  # noqa: E402
 from nflowlevel.options import OptionDoc, describe  # noqa: E402
 from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin, Input  # noqa: E402
+from nflowlevel.prefilter import predicate  # noqa: E402
 from nflowlevel.readers.files import NOT_IN_CAPTURES  # noqa: E402
+from nflowlevel.records.filters import PACKET_NAMES, field_of  # noqa: E402
 from nflowlevel.records.keys import CATALOGUE, Key, PacketCondition, published_by  # noqa: E402
 from nflowlevel.records.names import Names  # noqa: E402
 from nflowlevel.records.packet import PACKET  # noqa: E402
+from nflowlevel.records.terms import TERMS  # noqa: E402
 from nflowlevel.stacks.config import GlobalOptions  # noqa: E402
 from nflowlevel.stacks.describe import page  # noqa: E402
 from nflowlevel.stacks.registry import ULOGD2_NAMES, builtin_names, find_plugin  # noqa: E402
@@ -42,6 +46,7 @@ from tests.test_layout import ROOMS  # noqa: E402
 _MADE = "<!-- Made by `make docs` from the code; what is changed here by hand is lost. -->"
 _PLUGINS = ("<!-- plugins: made by `make docs` -->", "<!-- /plugins -->")
 _DIFFERENCES = ("<!-- differences: made by `make docs` -->", "<!-- /differences -->")
+_FIELDS = ("<!-- fields: made by `make docs` -->", "<!-- /fields -->")
 _ROOMS = ("<!-- rooms: made by `make docs` -->", "<!-- /rooms -->")
 
 _KEYS_INTRODUCTION = """\
@@ -120,6 +125,8 @@ def pages() -> Iterator[tuple[Path, str]]:
     page = ROOT / "docs" / "from-ulogd2.md"
     text = between(page.read_text(), _PLUGINS, plugins_here_and_not())
     yield page, between(text, _DIFFERENCES, differences_table())
+    page = ROOT / "docs" / "filters.md"
+    yield page, between(page.read_text(), _FIELDS, fields_table())
     page = ROOT / "docs" / "architecture.md"
     yield page, between(page.read_text(), _ROOMS, rooms_list())
 
@@ -368,6 +375,28 @@ def _members(prefixes: Iterable[str]) -> str:
         transport = []
     shown = [f"`{name}…`" if name[-1] == "." else f"`{name}`" for name in names if name not in transport]
     return ", ".join([*shown, "those of the transport protocol"] if transport else shown)
+
+
+# docs/filters.md
+
+
+def fields_table(names: Names = PACKET_NAMES) -> str:
+    """Return the fields that a filter may look at."""
+    called: dict[str, list[str]] = {}
+    types: dict[str, str] = {}
+    for name in (*names.keys, *sorted(names.joined), *TERMS):
+        try:
+            field = field_of(name, names)
+        except TypeError:
+            continue  # bytes
+        types[field.name] = field.type
+        if name not in (field.name, field.name.replace(".", "_")):
+            called.setdefault(field.name, []).append(name)
+    rows = [
+        (f"`{name}`", type_, _quoted(called.get(name, ())), "yes" if predicate.has(name) else "")
+        for name, type_ in types.items()
+    ]
+    return _table(("Field", "Type", "Also called", "Prefilter"), rows)
 
 
 # docs/architecture.md

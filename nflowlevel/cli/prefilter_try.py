@@ -32,7 +32,7 @@ _UNTOUCHED = Mark(0, 0)
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("expression", help="such as 'tcp.dport == 22 && ip.ttl < 40'; fields are named as keys")
+    parser.add_argument("expression", help="a filter such as 'tcp.dport == 22 && ip.ttl < 40' (docs/filters.md)")
     parser.add_argument(
         "--group", metavar="N", type=group, help="log to this group what agrees; without it, only count"
     )

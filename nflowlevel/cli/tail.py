@@ -16,6 +16,8 @@ from nflowlevel.cli.terminal import tolerate
 from nflowlevel.outputs.json import JSON
 from nflowlevel.readers.group import Group, open_group
 from nflowlevel.records.batch import Batch
+from nflowlevel.records.filters import parse
+from nflowlevel.records.mask import rows
 from nflowlevel.records.packet import Packet
 from nflowlevel.stacks.config import parse_text
 from nflowlevel.stacks.stack import build
@@ -41,12 +43,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-g", "--group", type=group_number, required=True, help=of)
     parser.add_argument("-j", "--json", action="store_true", help="JSON lines, as the daemon writes them")
     parser.add_argument("-n", "--count", type=whole(0), default=0, help="end after this many packets")
+    filter_ = "only packets for which this holds, such as 'tcp.dport == 22 && ip.ttl < 40' (docs/filters.md)"
+    parser.add_argument("-F", "--filter", metavar="EXPRESSION", help=filter_)
     add_netns(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Show packets until interrupted."""
     show = _json_lines() if options.json else _text_lines
+    filter_ = parse(options.filter) if options.filter is not None else None
     # JSON is UTF-8 whatever the terminal speaks.
     tolerate("utf-8" if options.json else None)
     with open_group(options.group, profile="latency", netns=options.netns) as group:
@@ -55,6 +60,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"group {options.group}: waiting for packets; end with Ctrl-C", file=sys.stderr)
         shown = 0
         for batch in group.batches():
+            if filter_ is not None:
+                batch = batch.select(rows(filter_, batch))  # without NumPy, which takes longer to load than to help
             batch = batch.select(range(min(len(batch), options.count - shown))) if options.count else batch
             sys.stdout.write(show(batch))
             sys.stdout.flush()

@@ -7,9 +7,7 @@ Each condition that is given must hold, and a packet that lacks what a condition
 
 from __future__ import annotations
 
-import functools
-import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
@@ -19,6 +17,7 @@ from nflowlevel.binding._lib import lib
 from nflowlevel.binding.numbers import PROTOCOLS, TCP_FLAGS
 from nflowlevel.errors import nearest
 from nflowlevel.options import Options
+from nflowlevel.records.networks import networks, words
 
 #: Spans are told in these.
 SECOND_NS = 1_000_000_000
@@ -125,46 +124,6 @@ def _as_option(name: str, value: object) -> object:
 # -- texts ------------------------------------------------------------------------------------------------------------
 
 
-class Network(NamedTuple):
-    """Addresses that begin with the same `length` bits; version 4 or 6. Sorted, a network comes before those in it."""
-
-    version: int
-    address: int
-    length: int
-
-    @property
-    def last(self) -> int:
-        """Its last address."""
-        return self.address | (1 << BITS[self.version] - self.length) - 1
-
-
-#: Of an address, by version.
-BITS = {4: 32, 6: 128}
-
-
-@functools.lru_cache(maxsize=8)
-def networks(text: str, name: str = "networks") -> tuple[Network, ...]:
-    """Return the networks of a list; ValueError where one is none."""
-    return tuple(_network(word, name) for word in words(text))
-
-
-def _network(word: str, name: str) -> Network:
-    # Ten times as fast as ipaddress: lists may have tens of thousands.
-    address, slash, length = word.partition("/")
-    version, family = (6, socket.AF_INET6) if ":" in address else (4, socket.AF_INET)
-    bits = BITS[version]
-    try:
-        number = int.from_bytes(socket.inet_pton(family, address), "big")
-    except OSError:
-        raise ValueError(f"{name}: {word!r} is no address and no network such as 192.0.2.0/24") from None
-    if slash and not (length.isdecimal() and int(length) <= bits):
-        raise ValueError(f"{name}: {word!r}: a prefix has 0 to {bits} bits")
-    network = Network(version, number, int(length) if slash else bits)
-    if number & (1 << bits - network.length) - 1:
-        raise ValueError(f"{name}: {word!r} has bits set behind its prefix")
-    return network
-
-
 def protocols(text: str) -> set[int]:
     """Return the protocols of a list."""
     found = set()
@@ -222,11 +181,6 @@ def _flag(word: str) -> int:
     if word.lower() not in TCP_FLAGS:
         raise ValueError(f"tcp_flags: {word!r} is no flag ({', '.join(TCP_FLAGS)}){nearest(word, TCP_FLAGS)}")
     return TCP_FLAGS[word.lower()]
-
-
-def words(text: str) -> Iterator[str]:
-    """Return the words of a list."""
-    return filter(None, (word.strip() for word in text.replace("\n", ",").split(",")))
 
 
 class Bucket(NamedTuple):

@@ -9,18 +9,15 @@ from typing import NamedTuple
 
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.prefilter.conditions import (
-    BITS,
     NETWORKS,
     SECOND_NS,
-    Network,
     PrefilterOptions,
     bucket,
-    networks,
     ports,
     protocols,
     tcp_flags,
-    words,
 )
+from nflowlevel.records.networks import BITS, Network, networks, words
 
 #: Spans from here on need no better clock than one that moves with the ticks, every 10 ms at most.
 _COARSE_NS = 100_000_000

@@ -1,38 +1,38 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A predicate over the fields of a packet, such as `tcp.dport == 22 && ip.ttl < 40`, as the C that bcc compiles.
+"""A filter as the C that bcc compiles before a prefilter's rules: the fields of the BPF program, and each one's C.
 
-It is one expression of C without side effects: fields, numbers, and the operators that compute, compare and connect.
-A field is called as its key. Addresses and networks stand beside == and !=: `ip.saddr == 10.1.0.0/16`; elsewhere
-ip.saddr is IPv4's as a number, 10.0.0.1 being 0x0a000001.
-
-A packet that lacks a field does not meet the condition that looks at it, be it == or !=. A condition is what stands
-between && and ||: `tcp.dport != 22` holds for TCP to other ports only, `!(tcp.dport == 22)` for UDP as well.
+The language is that of all filters (records/filters.py, docs/filters.md). Each piece of C knows its place in the text,
+so that what the compiler says is shown there. C computes in its own types where these hold every number that may come
+up, as they nearly always do; else in 64 bits with a sign.
 """
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from nflowlevel.errors import NflowError, nearest
-from nflowlevel.prefilter.conditions import Network, networks
+from nflowlevel.errors import nearest
+from nflowlevel.records import expressions
+from nflowlevel.records.expressions import (
+    COMPARISONS,
+    Brackets,
+    Computed,
+    Logic,
+    Member,
+    Number,
+    Operation,
+    Sign,
+    Value,
+)
+from nflowlevel.records.filters import FilterError, field_of, no_field, parse_with
+from nflowlevel.records.networks import Network
 
-#: Longer ones, and deeper ones, are nothing that a person has written.
-_MOST_CHARACTERS, _MOST_DEPTH = 8192, 64
 
-
-class PredicateError(NflowError, ValueError):
+class PredicateError(FilterError):
     """A predicate is wrong: `reason`, and `position` where in the text; the message shows the place."""
 
-    def __init__(self, reason: str, text: str, position: int) -> None:
-        self.reason, self.text, self.position = reason, text, position
-        start = text.rfind("\n", 0, position) + 1
-        line = text[start:].partition("\n")[0]
-        caret = "".join(character if character == "\t" else " " for character in text[start:position]) + "^"
-        super().__init__(f"predicate: {reason}\n    {line}\n    {caret}")
+    _what = "predicate"
 
 
 # -- fields -----------------------------------------------------------------------------------------------------------
@@ -80,85 +80,19 @@ FIELDS: dict[str, Field] = {
     "raw.pktlen": Field("p->length", "1"),
 }
 
+#: What a name means that several keys share.
+_SHARED = {
+    f"{name}_port": Field(f"p->flow.{port}", "p->known & NFL_KNOWN_PORTS")
+    for name, port in (("src", "sport"), ("dest", "dport"))
+}
 
-# -- reading ----------------------------------------------------------------------------------------------------------
-
-
-class _Token(NamedTuple):
-    kind: str
-    text: str
-    at: int
-
-
-@dataclass(frozen=True)
-class _Group:
-    """What stands between parentheses."""
-
-    opening: _Token
-    inside: list[_Node]
-    closing: _Token
+#: The fields that C has with 32 bits and no sign; all others become an int.
+_UNSIGNED = ("ip.saddr", "ip.daddr", "raw.pktlen")
 
 
-_Node = _Token | _Group
-
-_TOKEN = re.compile(
-    r"""(?P<space>\s+)
-    | (?P<address>
-        (?: \d+\.\d+\.\d+\.\d+ | [0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:]*(?:\d+\.\d+\.\d+\.\d+)? ) (?:/\d+)? (?![\w.:]) )
-    | (?P<number> (?:0[xX][0-9A-Fa-f]+|\d+)[uUlL]* (?![\w.]) )
-    | (?P<name> [A-Za-z_]\w*(?:\.\w+)* )
-    | (?P<logical> && | \|\| )
-    | (?P<operator> << | >> | <= | >= | == | != | [-+*/%&|^~!<>] )
-    | (?P<open> \( ) | (?P<close> \) )""",
-    re.VERBOSE | re.ASCII,
-)
-#: What stands where C has something else, and what is meant.
-_MEANT = {"=": "==", "and": "&&", "or": "||", "not": "!"}
-
-
-def _tokens(text: str) -> Iterator[_Token]:
-    at = 0
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        if match is None:
-            meant = f" — did you mean '{_MEANT[text[at]]}'?" if text[at] in _MEANT else ""
-            reason = f"{text[at]!r} has no place in an expression of fields, numbers and operators{meant}"
-            raise PredicateError(reason, text, at)
-        kind = match.lastgroup or ""
-        if kind == "name":
-            _check_name(match[0], text, at)
-        if kind != "space":
-            yield _Token(kind, match[0], at)
-        at = match.end()
-
-
-def _check_name(name: str, text: str, at: int) -> None:
-    if name in FIELDS:
-        return
-    meant = f" — did you mean '{_MEANT[name.lower()]}'?" if name.lower() in _MEANT else nearest(name.lower(), FIELDS)
-    raise PredicateError(f"{name!r} is no field{meant or '; there are ' + ', '.join(FIELDS)}", text, at)
-
-
-def _tree(text: str) -> list[_Node]:
-    """Return the text as tokens and groups of tokens."""
-    levels: list[list[_Node]] = [[]]
-    opened: list[_Token] = []
-    for token in _tokens(text):
-        if token.kind == "open":
-            opened.append(token)
-            levels.append([])
-            if len(opened) > _MOST_DEPTH:
-                raise PredicateError(f"more than {_MOST_DEPTH} parentheses within one another", text, token.at)
-        elif token.kind == "close":
-            if not opened:
-                raise PredicateError("a parenthesis that was not opened", text, token.at)
-            group = _Group(opened.pop(), levels.pop(), token)
-            levels[-1].append(group)
-        else:
-            levels[-1].append(token)
-    if opened:
-        raise PredicateError("a parenthesis that is not closed", text, opened[-1].at)
-    return levels[0]
+def has(name: str) -> bool:
+    """Tell whether the BPF program has the field of that key, or shared name."""
+    return name in FIELDS or name in _SHARED
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
@@ -172,94 +106,193 @@ class Piece(NamedTuple):
 
 
 def translate(text: str) -> list[Piece]:
-    """Return a predicate as C, in pieces; PredicateError where it is wrong as far as can be seen without a compiler."""
-    if len(text) > _MOST_CHARACTERS:
-        raise PredicateError(f"longer than {_MOST_CHARACTERS} characters", text, _MOST_CHARACTERS)
-    nodes = _tree(text)
-    if not nodes:
-        raise PredicateError("there is none", text, len(text))
-    return [*_Writer(text).connected(nodes), Piece("", len(text.rstrip()))]
+    """Return a predicate as C, in pieces; PredicateError where it is wrong."""
+    try:
+        root = parse_with(text, lambda name, at: _find(text, name, at)).root
+        return [*_Writer(text).condition(root), Piece("", len(text.rstrip()))]
+    except FilterError as error:
+        raise PredicateError(error.reason, text, error.position) from None
+
+
+def _find(text: str, name: str, at: int) -> expressions.Field:
+    try:
+        field = field_of(name)
+    except KeyError:
+        hint = nearest(name.lower(), FIELDS) or f"; there are {', '.join(FIELDS)}"
+        raise FilterError(no_field(name, hint), text, at) from None
+    except TypeError:
+        field = None
+    if field is None or not has(field.name):
+        reason = f"{name!r} is no field that a prefilter has; it has {', '.join(FIELDS)}"
+        raise FilterError(reason, text, at)
+    return field
 
 
 class _Writer:
     def __init__(self, text: str) -> None:
         self._text = text
+        self._wide = False
 
-    def connected(self, nodes: Sequence[_Node]) -> Iterator[Piece]:
-        """Yield conditions with && and || between them."""
-        condition: list[_Node] = []
-        for node in nodes:
-            if isinstance(node, _Token) and node.kind == "logical":
-                yield from self._condition(condition)
-                yield Piece(node.text, node.at)
-                condition = []
-            else:
-                condition.append(node)
-        yield from self._condition(condition)
-
-    def _condition(self, nodes: Sequence[_Node]) -> Iterator[Piece]:
+    def condition(self, node: Computed) -> Iterator[Piece]:
         """Yield a condition, which holds only where the packet has all its fields."""
-        negations = 0
-        while negations < len(nodes) and getattr(nodes[negations], "text", "") == "!":
-            negations += 1
-        if len(nodes) != negations + 1:
-            negations = 0  # !a == b is (!a) == b, as in C
-        for sign in nodes[:negations]:
-            yield Piece("!", _at(sign))
-        rest = nodes[negations:]
-        if len(rest) == 1 and isinstance(rest[0], _Group):
-            yield from self._group(rest[0], list(self.connected(rest[0].inside)))
-            return
-        needs: dict[str, None] = {}
-        pieces = list(self._computed(rest, needs))
-        if not needs or not pieces:
+        match node:
+            case Logic():
+                for number, part in enumerate(node.parts):
+                    if number:
+                        yield Piece(node.operator, node.operators_at[number - 1])
+                    yield from self.condition(part)
+            case Sign(operator="!"):
+                yield Piece("!", node.at)
+                yield from self.condition(node.operand)
+            case Brackets():
+                yield Piece("(", node.at)
+                yield from self.condition(node.inside)
+                yield Piece(")", node.end - 1)
+            case _:
+                yield from self._computed_condition(node)
+
+    def _computed_condition(self, node: Computed) -> Iterator[Piece]:
+        outer, self._wide = self._wide, _type_of(node) is None
+        needs = dict.fromkeys(self._needs(node))
+        pieces = list(self._value(node))
+        self._wide = outer
+        if not needs:
             yield from pieces
             return
         known = " && ".join(f"({need})" for need in needs)
         yield Piece(f"({known} && (", pieces[0].at)
         yield from pieces
-        yield Piece("))", _end(rest[-1]))
+        yield Piece("))", node.end)
 
-    def _computed(self, nodes: Sequence[_Node], needs: dict[str, None]) -> Iterator[Piece]:
-        """Yield what has no && and || outside of parentheses; adds to `needs` when a packet has its fields."""
-        left = list(nodes)
-        while left:
-            node = left.pop(0)
-            if isinstance(node, _Group):
-                inside = self.connected(node.inside) if _connects(node) else self._computed(node.inside, needs)
-                yield from self._group(node, list(inside))
-            elif node.kind == "name":
-                if len(left) > 1 and _is(left[0], "==", "!=") and _is_address(left[1]):
-                    yield self._within(node, left.pop(0), left.pop(0), needs)
-                else:
-                    needs[FIELDS[node.text].known] = None
-                    yield Piece(FIELDS[node.text].value, node.at)
-            elif node.kind == "address":
-                raise PredicateError(self._misplaced(node), self._text, node.at)
-            else:
-                yield Piece(node.text, node.at)
+    def _needs(self, node: Computed) -> Iterator[str]:
+        """Yield what must be so that a number has a value; not for conditions within, which have theirs."""
+        match node:
+            case Value():
+                yield _c(node.field).known
+            case Member() if node.field.type == "address":
+                yield " || ".join({4: _IP4, 6: _IP6}[version] for version in node.versions)
+            case Member():
+                yield _c(node.field).known
+            case Sign():
+                yield from self._needs(node.operand)
+            case Brackets():
+                if not isinstance(node.inside, Logic):
+                    yield from self._needs(node.inside)
+            case Operation():
+                yield from self._needs(node.left)
+                yield from self._needs(node.right)
+                if node.operator in ("/", "%") and node.right.low <= 0 <= node.right.high:
+                    yield f"({' '.join(piece.code for piece in self._value(node.right))}) != 0"
 
-    def _group(self, group: _Group, inside: list[Piece]) -> list[Piece]:
-        return [Piece("(", group.opening.at), *inside, Piece(")", group.closing.at)]
+    def _value(self, node: Computed) -> Iterator[Piece]:
+        match node:
+            case Number():
+                yield Piece(f"{node.low}LL" if self._wide else node.text, node.at)
+            case Value():
+                value = _c(node.field).value
+                yield Piece(f"(long long){value}" if self._wide else value, node.at)
+            case Member():
+                tests = " || ".join(_equal(node, item) for item in node.items)
+                yield Piece(f"{'!' if node.negated else ''}({tests})", node.at)
+            case Sign():
+                yield Piece(node.operator, node.at)
+                yield from self._value(node.operand)
+            case Brackets():
+                yield Piece("(", node.at)
+                yield from self.condition(node.inside) if isinstance(node.inside, Logic) else self._value(node.inside)
+                yield Piece(")", node.end - 1)
+            case Operation(operator="/" | "%"):
+                yield from self._division(node)
+            case Operation():
+                yield from self._value(node.left)
+                yield Piece(node.operator, node.operator_at)
+                yield from self._value(node.right)
+            case _:
+                raise TypeError(node)
 
-    def _within(self, field: _Token, sign: _Node, address: _Node, needs: dict[str, None]) -> Piece:
-        """Return the comparison of an address with an address or a network."""
-        assert isinstance(sign, _Token)
-        assert isinstance(address, _Token)
-        if field.text not in _ADDRESSES:
-            raise PredicateError(f"{field.text!r} is no address", self._text, field.at)
-        try:
-            (network,) = networks(address.text)
-        except ValueError as error:
-            raise PredicateError(str(error).removeprefix("networks: "), self._text, address.at) from None
-        needs[_IP4 if network.version == 4 else _IP6] = None
-        return Piece(f"{'!' if sign.text == '!=' else ''}({_equal(_ADDRESSES[field.text], network)})", field.at)
-
-    def _misplaced(self, node: _Token) -> str:
-        return f"{node.text!r} has to stand behind ip.saddr or ip.daddr and == or !="
+    def _division(self, node: Operation) -> Iterator[Piece]:
+        """Yield a division without signs: BPF has no other."""
+        if node.left.low < 0 or node.right.low < 0:
+            reason = f"a prefilter cannot divide what may be negative, as one side of {node.operator} may be"
+            raise FilterError(reason, self._text, node.operator_at)
+        unsigned = "(unsigned long long)("
+        yield Piece(f"(long long)({unsigned}", node.at)
+        yield from self._value(node.left)
+        yield Piece(f"){node.operator}{unsigned}", node.operator_at)
+        yield from self._value(node.right)
+        yield Piece("))", node.end)
 
 
-def _equal(words: str, network: Network) -> str:
+def _c(field: expressions.Field) -> Field:
+    return FIELDS.get(field.name) or _SHARED[field.name]
+
+
+#: A type of C: its bits, and whether it has a sign.
+_Type = tuple[int, bool]
+_INT, _UINT, _LONG = (32, True), (32, False), (64, True)
+
+
+def _holds(type_: _Type, node: Computed) -> bool:
+    bits, signed = type_
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    return low <= node.low and node.high <= high
+
+
+def _type_of(node: Computed) -> _Type | None:
+    """Return the type that C computes a number in; None where that does not hold each number that may come up."""
+    match node:
+        case Number():
+            return _type_of_number(node)
+        case Value():
+            return _UINT if node.field.name in _UNSIGNED else _INT
+        case Sign():
+            inside = _type_of(node.operand)
+            if inside is None or node.operator == "!":
+                return inside and _INT
+            return inside if _holds(inside, node) else None
+        case Brackets():
+            return _INT if isinstance(node.inside, Logic) else _type_of(node.inside)
+        case Operation():
+            return _type_of_operation(node)
+    return _INT
+
+
+def _type_of_number(node: Number) -> _Type | None:
+    digits = node.text.lower().rstrip("ul")
+    suffix = node.text.lower()[len(digits) :]
+    if "u" not in suffix and "l" not in suffix and _holds(_INT, node):
+        return _INT
+    if "l" not in suffix and ("u" in suffix or digits[0] == "0") and _holds(_UINT, node):
+        return _UINT
+    return None if "u" in suffix else _LONG
+
+
+def _type_of_operation(node: Operation) -> _Type | None:
+    left, right = _type_of(node.left), _type_of(node.right)
+    if left is None or right is None or node.operator in ("/", "%"):
+        return None
+    if node.operator in ("<<", ">>"):
+        return left if node.right.high < left[0] and _holds(left, node) else None
+    # The wider one; of two that are as wide, the one without a sign.
+    common = max(left, right, key=lambda type_: (type_[0], not type_[1]))
+    if not (_holds(common, node.left) and _holds(common, node.right)):
+        return None
+    if node.operator in COMPARISONS:
+        return _INT
+    return common if _holds(common, node) else None
+
+
+def _equal(node: Member, item: expressions.Item) -> str:
+    """Return the test of a field against an item of its set."""
+    if isinstance(item, Network):
+        test = _within(_ADDRESSES[node.field.name], item)
+        return f"({_IP4 if item.version == 4 else _IP6} && {test})" if len(node.versions) > 1 else test
+    assert isinstance(item, range)
+    value = _c(node.field).value
+    return f"{value} == {item[0]}" if len(item) == 1 else f"({value} >= {item[0]} && {value} <= {item[-1]})"
+
+
+def _within(words: str, network: Network) -> str:
     """Return the test of an address against a network as C, word by word as they lie in memory."""
     count = 1 if network.version == 4 else 4
     mask = (1 << 32 * count) - (1 << 32 * count - network.length)
@@ -276,24 +309,3 @@ def _word(address: int, number: int, count: int) -> int:
     """Return a word of an address as the machine reads it from memory."""
     start = 4 * number
     return int.from_bytes(address.to_bytes(4 * count, "big")[start : start + 4], sys.byteorder)
-
-
-def _at(node: _Node) -> int:
-    return node.at if isinstance(node, _Token) else node.opening.at
-
-
-def _end(node: _Node) -> int:
-    return node.at + len(node.text) if isinstance(node, _Token) else node.closing.at + 1
-
-
-def _is(node: _Node, *texts: str) -> bool:
-    return isinstance(node, _Token) and node.text in texts
-
-
-def _is_address(node: _Node) -> bool:
-    return isinstance(node, _Token) and node.kind == "address"
-
-
-def _connects(group: _Group) -> bool:
-    """Tell whether conditions are connected somewhere within."""
-    return any(_connects(node) if isinstance(node, _Group) else node.kind == "logical" for node in group.inside)

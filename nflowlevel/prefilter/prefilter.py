@@ -313,7 +313,7 @@ class Prefilter:
     ) -> Self:
         """Compile a condition of your own, such as `tcp.dport == 22 && ip.ttl < 40`, that comes before the rules.
 
-        bcc does that, in a process that then ends; predicate.py says how one is written, and PredicateError what is
+        bcc does that, in a process that then ends; docs/filters.md says how one is written, and PredicateError what is
         wrong with it. NotSupported where bcc or kernel headers are missing. A process that opens the prefilter later
         has no predicate to put back: it is the `slots`, pinned with `on_exit="keep"`, that keep it.
         """

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from nflowlevel.records.filters import Filter
 #: What a notebook shows of packets, and of how many.
 _NOTEBOOK_KEYS = ("oob.prefix", "oob.in", "oob.out", "ip.saddr", "ip.daddr", "ip.protocol", "tcp.sport", "tcp.dport",
                   "udp.sport", "udp.dport", "icmp.type", "icmpv6.type", "raw.pktlen")  # fmt: skip
@@ -372,6 +373,16 @@ class Batch:
         chosen._rows = [known[row] for row in rows]
         chosen._rows_array = ffi.new("uint32_t[]", chosen._rows)
         return chosen
+
+    def where(self, filter_: str | Filter) -> Batch:
+        """Return a batch of the packets that a filter selects, such as `tcp.dport == 22 && ip.ttl < 40`, over the same
+        memory.
+
+        docs/filters.md has the language; FilterError says where a filter is wrong.
+        """
+        from nflowlevel.records.mask import selected  # the daemon never filters so
+
+        return self.select(selected(filter_, self))
 
     def copy(self) -> Batch:
         """Return the same packets as a batch of their own: what is added to it does not show in this one."""

@@ -146,6 +146,23 @@ def test_count_ends_it(pair: Pair, tail: Any) -> None:
     assert err.endswith("none lost\n")
 
 
+def test_a_filter(pair: Pair, tail: Any) -> None:
+    """It shows what the filter selects, and only that counts for `--count`."""
+    pair.fw.nft(log_rule(2, prefix="mine"))
+    command = tail(pair.fw, "-g", "2", "-n", "5", "-F", 'sport in {7001, 7002} && prefix == "mine"').begun()
+    for count, source_port in ((7, 7000), (3, 7001), (2, 7003), (2, 7002)):
+        pair.send_udp(count, source_port=source_port)
+    status, out, _ = command.end()
+    assert status == 0
+    assert re.findall(r":(\d+) >", out) == ["7001"] * 3 + ["7002"] * 2
+
+
+def test_a_wrong_filter(pair: Pair, tail: Any) -> None:
+    status, _, err = tail(pair.fw, "-g", "2", "--filter", "udp.dprt == 9").end()
+    assert status == 1
+    assert "filter: 'udp.dprt' is no field — did you mean 'udp.dport'?\n    udp.dprt == 9\n    ^\n" in err
+
+
 def test_json_lines_are_those_of_the_daemon(pair: Pair, tail: Any) -> None:
     log_by_iptables(pair.fw, 2, b"gr\xfc\xdfe")
     command = tail(pair.fw, "--group", "2", "--json", "--count", "2", LC_ALL="C", PYTHONCOERCECLOCALE="0").begun()

@@ -16,9 +16,10 @@ from nflowlevel.binding.bpf import VerifierError
 from nflowlevel.errors import NflowError, NotSupported
 from nflowlevel.prefilter import compiling
 from nflowlevel.prefilter.compiling import code_of, compile_predicate
-from nflowlevel.prefilter.predicate import PredicateError
+from nflowlevel.prefilter.predicate import Piece, PredicateError, translate
 from nflowlevel.prefilter.prefilter import Prefilter
 from tests.corpus import frames
+from tests.fix_filters import CASES, packets
 from tests.fix_group import collect, packets_in, run_python
 from tests.fix_lines import wait_for
 from tests.fix_netns import Pair
@@ -101,6 +102,36 @@ def test_meaning_over_the_corpus(text: str) -> None:
     assert counters.seen == len(agreed)
 
 
+#: Of the table in tests/fix_filters.py; test_predicate.py has all of it in C that is not the kernel's.
+CHOSEN = (
+    "!(tcp.dport == 80)",
+    "raw.pktlen - 100 > 0",
+    "raw.pktlen * 0x7fffffff > 0x7fffffff0",
+    "raw.pktlen / tcp.ack >= 40",
+    "(tcp.sport ^ tcp.dport) % 16 == 0",
+    "sport == 40000 || dest_port == 53",
+    "tcp.dport not in {22, 81 - 90}",
+    "ip.saddr in {10.77.0.0/16, fd00::/8, 192.0.2.1}",
+    "ip.saddr not in {10.77.0.0/25, fc00::/7}",
+    "ip.saddr - ip.daddr == 1",
+)
+
+
+@pytest.mark.parametrize("text", CHOSEN)
+def test_some_of_the_table_of_cases(text: str) -> None:
+    """In the kernel it holds for the same packets as over a batch and in SQL."""
+    (case,) = (case for case in CASES if case.text == text)
+    corpus, _, rows = packets()
+    with Prefilter.from_source(text) as pre, dispatcher(pre) as program:
+        tried = 0
+        for frame, row in zip(corpus, rows, strict=True):
+            # Frames of IP without tags, which a rule of their family sees as the program does.
+            if frame.family in (2, 10) and not frame.tags and runnable(frame.wire()):
+                assert program.test_run(frame.wire()) == bool(case.holds(row)), frame.name
+                tried += 1
+    assert tried > 300
+
+
 def test_before_the_rules(one_cpu: None) -> None:
     """What the predicate refuses takes no token and is no tick of the sampling; the rules change behind it."""
     rules = Prefilter.from_source("tcp.dport != 23", dports="22, 23", sample=2, top=True)
@@ -172,13 +203,29 @@ def test_nothing_of_bcc_stays() -> None:
     [
         ("tcp.dport ==", 12, "expected expression"),
         ("tcp.dport == && 1", 12, "expected expression"),
-        ("1 &&\n  tcp.dport 3 && tcp.syn", 17, "expected ')'"),
+        ("1 &&\n  tcp.dport 3 && tcp.syn", 17, "expected an operator before '3'"),
         ("() || 1", 1, "expected expression"),
         ("99999999999999999999999999 == tcp.dport", 0, "integer literal is too large"),
     ],
 )
-def test_what_the_compiler_refuses(text: str, place: int, reason: str) -> None:
+def test_what_is_refused(text: str, place: int, reason: str) -> None:
     with pytest.raises(PredicateError, match=reason.replace(")", r"\)")) as caught:
+        compile_predicate(text)
+    assert caught.value.position == place
+
+
+@pytest.mark.parametrize(("code", "place"), [("nothing", 11), ("==", 11), ("(1", 23)])
+def test_what_the_compiler_refuses(monkeypatch: pytest.MonkeyPatch, code: str, place: int) -> None:
+    """It is shown in the predicate. No predicate is known that the compiler refuses: a piece is spoilt here."""
+    text = "tcp.syn ||\ntcp.ack\n|| 1"
+
+    def spoilt(text: str) -> list[Piece]:
+        pieces = translate(text)
+        spoilt_one = next(number for number, piece in enumerate(pieces) if ">> 4" in piece.code)
+        return [*pieces[:spoilt_one], Piece(code, pieces[spoilt_one].at), *pieces[spoilt_one + 1 :]]
+
+    monkeypatch.setattr(compiling, "translate", spoilt)
+    with pytest.raises(PredicateError, match=r"expected|undeclared") as caught:
         compile_predicate(text)
     assert caught.value.position == place
 

@@ -1,0 +1,442 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The language of filters, such as `tcp.dport == 22 && ip.ttl < 40`: names, grammar, and what is wrong with a text.
+
+docs/filters.md says what a filter means. Here a text becomes a tree of expressions.py. What a tree is then turned into
+has places of its own: rows and masks (mask.py), SQL (sql/where.py), C for the prefilter (prefilter/predicate.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+from nflowlevel.errors import NflowError
+from nflowlevel.records.expressions import (
+    MOST,
+    MOST_DEPTH,
+    Brackets,
+    Computed,
+    Field,
+    Item,
+    Logic,
+    Member,
+    Number,
+    Operation,
+    Pattern,
+    Sign,
+    Value,
+    bounds_of,
+    bounds_of_sign,
+    fields_of,
+)
+from nflowlevel.records.names import Names
+from nflowlevel.records.networks import Network, networks
+from nflowlevel.records.packet import PACKET
+
+#: Longer ones, and deeper ones, are nothing that a person has written.
+_MOST_CHARACTERS, _MOST_PARENTHESES = 8192, 64
+
+
+class FilterError(NflowError, ValueError):
+    """A filter is wrong: `reason`, and `position` where in the text; the message shows the place."""
+
+    _what = "filter"
+
+    def __init__(self, reason: str, text: str, position: int) -> None:
+        self.reason, self.text, self.position = reason, text, position
+        start = text.rfind("\n", 0, position) + 1
+        line = text[start:].partition("\n")[0]
+        caret = "".join(character if character == "\t" else " " for character in text[start:position]) + "^"
+        super().__init__(f"{self._what}: {reason}\n    {line}\n    {caret}")
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+#: The names of packets and, where a packet has none, of other records.
+PACKET_NAMES: Names = PACKET.names
+
+_MOST = {"uint8": 0xFF, "bool": 0xFF, "uint16": 0xFFFF, "uint32": 0xFFFF_FFFF, "uint64": 2**53 - 1}
+
+
+@cache
+def field_of(name: str, names: Names = PACKET_NAMES) -> Field:
+    """Return the field that a name means.
+
+    KeyError where there is none of that name, TypeError where it is nothing that a filter can look at.
+    """
+    found = names.find(name)
+    keys = names.joined.get(found, (found,)) if found not in names.keys else (found,)
+    key = names.keys[keys[0]]
+    if key.kind in ("addr", "addr4"):
+        # As text or not: it is the same address.
+        same = [each.name for each in names.keys.values() if each.field == key.field and each.type == "ipaddr"]
+        return Field(same[0], "address", keys=(same[0],)) if same else Field(found, "address", keys=keys)
+    if key.type == "raw":
+        raise TypeError(f"'{name}' is bytes, which no filter compares")
+    if key.type not in _MOST:
+        return Field(found, "text", keys=keys)
+    return Field(found, "number", max(_MOST[names.keys[each].type] for each in keys), keys)
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A filter that has been read."""
+
+    text: str
+    root: Computed
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields it looks at, each once, in the order of the text."""
+        return tuple(dict.fromkeys(fields_of(self.root)))
+
+
+@lru_cache(maxsize=64)
+def parse(text: str, names: Names = PACKET_NAMES) -> Filter:
+    """Return a filter; FilterError where the text is wrong."""
+    return parse_with(text, lambda name, at: _find(text, name, at, names))
+
+
+def parse_with(text: str, find: Callable[[str, int], Field]) -> Filter:
+    """Return a filter whose fields are found by `find`, which raises FilterError for a name that is none."""
+    if len(text) > _MOST_CHARACTERS:
+        raise FilterError(f"longer than {_MOST_CHARACTERS} characters", text, _MOST_CHARACTERS)
+    return Filter(text, _Parser(text, find).read())
+
+
+def _find(text: str, name: str, at: int, names: Names) -> Field:
+    try:
+        return field_of(name, names)
+    except TypeError as error:
+        raise FilterError(str(error), text, at) from None
+    except KeyError:
+        reason = no_field(name, names.nearest(name) or names.nearest(name.lower()))
+        raise FilterError(reason, text, at) from None
+
+
+#: What stands where the language has something else, and what is meant.
+_MEANT = {"=": "==", "and": "&&", "or": "||", "not": "!"}
+
+
+def no_field(name: str, hint: str) -> str:
+    """Return that a name is no field, and what is meant: an operator, or what `hint` says."""
+    meant = f" — did you mean '{_MEANT[name.lower()]}'?" if name.lower() in _MEANT else hint
+    return f"{name!r} is no field{meant or '; docs/keys.md lists them'}"
+
+
+class _Token(NamedTuple):
+    kind: str
+    text: str
+    at: int
+
+    @property
+    def end(self) -> int:
+        return self.at + len(self.text)
+
+
+_TOKEN = re.compile(
+    r"""(?P<space>\s+)
+    | (?P<address>
+        (?: \d+\.\d+\.\d+\.\d+ | [0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:]*(?:\d+\.\d+\.\d+\.\d+)? ) (?:/\d+)? (?![\w.:]) )
+    | (?P<number> (?:0[xX][0-9A-Fa-f]+|\d+)[uUlL]* (?![\w.]) )
+    | (?P<string> "(?:[^"\\\n]|\\["\\])*" )
+    | (?P<among> in\b(?!\.) | not\s+in\b(?!\.) )
+    | (?P<name> [A-Za-z_]\w*(?:\.\w+)* )
+    | (?P<logical> && | \|\| )
+    | (?P<operator> << | >> | <= | >= | == | != | [-+*/%&|^~!<>] )
+    | (?P<open> \( ) | (?P<close> \) )
+    | (?P<set> [{},] )""",
+    re.VERBOSE | re.ASCII,
+)
+
+#: Operators between two operands, the stronger ones with the larger number, as in C.
+_STRENGTH = {
+    **dict.fromkeys(("*", "/", "%"), 8),
+    **dict.fromkeys(("+", "-"), 7),
+    **dict.fromkeys(("<<", ">>"), 6),
+    **dict.fromkeys(("<", "<=", ">", ">="), 5),
+    **dict.fromkeys(("==", "!="), 4),
+    "&": 3,
+    "^": 2,
+    "|": 1,
+}
+_SIGNS = ("!", "~", "-", "+")
+_DECIMAL, _OCTAL, _HEX = re.compile(r"0|[1-9]\d*"), re.compile(r"0[0-7]+"), re.compile(r"0[xX][0-9A-Fa-f]+")
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    """Yield the tokens as far as there are some; what is none has the kind `other`."""
+    at = 0
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            yield _Token("other", text[at], at)
+            return
+        if match.lastgroup != "space":
+            yield _Token(match.lastgroup or "", match[0], at)
+        at = match.end()
+
+
+class _Parser:
+    def __init__(self, text: str, find: Callable[[str, int], Field]) -> None:
+        self._text, self._find = text, find
+        end = _Token("", "", len(text))
+        self._tokens = [*_tokens(text), end, end]
+        self._number_of_next = 0
+        self._opened: list[_Token] = []
+
+    def read(self) -> Computed:
+        """Return the whole text as a tree."""
+        if not self._next.kind:
+            raise self._error("there is none", len(self._text))
+        root = self._logic()
+        if self._next.text == ")":
+            raise self._error("a parenthesis that was not opened", self._next.at)
+        if self._next.kind:
+            raise self._no_operator()
+        return root
+
+    # -- tokens --------------------------------------------------------------------------------------------------
+
+    @property
+    def _next(self) -> _Token:
+        return self._tokens[self._number_of_next]
+
+    @property
+    def _before(self) -> _Token:
+        return self._tokens[self._number_of_next - 1] if self._number_of_next else _Token("", "", 0)
+
+    def _take(self) -> _Token:
+        token = self._next
+        self._number_of_next += 1
+        return token
+
+    def _takes(self, *texts: str) -> bool:
+        """Take the next token where it is one of these."""
+        found = self._next.kind not in ("", "string") and self._next.text in texts
+        if found:
+            self._take()
+        return found
+
+    def _error(self, reason: str, at: int) -> FilterError:
+        return FilterError(reason, self._text, at)
+
+    def _misplaced(self, token: _Token) -> FilterError:
+        """Say that a token is none of the language's, or stands where it must not."""
+        if token.kind == "string":
+            reason = f"{token.text} has no place where a number is wanted"
+        else:
+            meant = f" — did you mean '{_MEANT[token.text]}'?" if token.text in _MEANT else ""
+            reason = f"{token.text!r} has no place in an expression of fields, numbers and operators{meant}"
+        return self._error(reason, token.at)
+
+    def _no_operator(self) -> FilterError:
+        token = self._next
+        if token.kind == "name":
+            self._find(token.text, token.at)  # of what is no name either, that is said
+        if token.kind == "among":
+            return self._error(f"{token.text!r} has to stand behind a field", token.at)
+        if token.kind in ("other", "set"):
+            return self._misplaced(token)
+        return self._error(f"expected an operator before {token.text!r}", token.at)
+
+    # -- grammar -------------------------------------------------------------------------------------------------
+
+    def _logic(self, operators: tuple[str, ...] = ("||", "&&")) -> Computed:
+        """Read conditions with || between them, or && between them, or a single one."""
+        operator, *inner = operators
+        parts, places = [], []
+        while True:
+            parts.append(self._logic(tuple(inner)) if inner else self._operation(1))
+            if not self._takes(operator):
+                break
+            places.append(self._before.at)
+        if not places:
+            return parts[0]
+        return Logic(
+            parts[0].at, parts[-1].end, 0, 1, self._deeper(parts[0].at, *parts), operator, tuple(parts), tuple(places)
+        )
+
+    def _operation(self, least: int) -> Computed:
+        """Read operands with operators between them that are as strong as `least` or stronger."""
+        left = self._operand()
+        while (strength := _STRENGTH.get(self._next.text, 0) if self._next.kind == "operator" else 0) >= least:
+            sign = self._take()
+            if strength > _STRENGTH["=="] and isinstance(left, Member):
+                raise self._unclear(sign)
+            left = self._joined(left, sign, self._operation(strength + 1))
+        return left
+
+    def _joined(self, left: Computed, sign: _Token, right: Computed) -> Operation:
+        depth = self._deeper(sign.at, left, right)
+        try:
+            low, high = bounds_of(sign.text, (left.low, left.high), (right.low, right.high))
+        except ValueError as error:
+            raise self._error(str(error), sign.at) from None
+        return Operation(left.at, right.end, low, high, depth, sign.text, sign.at, left, right)
+
+    def _deeper(self, at: int, *nodes: Computed) -> int:
+        depth = 1 + max(node.depth for node in nodes)
+        if depth > MOST_DEPTH:
+            raise self._error(f"more than {MOST_DEPTH} operators that depend on one another", at)
+        return depth
+
+    def _operand(self) -> Computed:
+        signs: list[_Token] = []
+        while self._next.kind == "operator" and self._next.text in _SIGNS:
+            signs.append(self._take())
+        operand = self._primary()
+        for sign in reversed(signs):
+            depth = self._deeper(sign.at, operand)
+            try:
+                low, high = bounds_of_sign(sign.text, operand.low, operand.high)
+            except ValueError as error:
+                raise self._error(str(error), sign.at) from None
+            operand = Sign(sign.at, operand.end, low, high, depth, sign.text, operand)
+        return operand
+
+    def _primary(self) -> Computed:
+        before, token = self._before, self._next
+        match token.kind:
+            case "number":
+                return self._number(self._take())
+            case "name":
+                # A name that is none is said before what stands around it.
+                field = self._find(token.text, token.at)
+                return self._of_field(field, self._take(), before)
+            case "open":
+                return self._brackets(self._take())
+            case "address":
+                reason = (
+                    f"{token.text!r} has to stand behind ip.saddr or ip.daddr and == or !=, or in a set behind 'in'"
+                )
+                raise self._error(reason, token.at)
+            case "other" | "string" | "set":
+                raise self._misplaced(token)
+            case "among":
+                raise self._error(f"{token.text!r} has to stand behind a field", token.at)
+        if token.text == ")" and not self._opened:
+            raise self._error("a parenthesis that was not opened", token.at)
+        if not token.kind and self._opened:
+            raise self._error("a parenthesis that is not closed", self._opened[-1].at)
+        raise self._error("expected expression", before.end)
+
+    def _brackets(self, opening: _Token) -> Brackets:
+        self._opened.append(opening)
+        if len(self._opened) > _MOST_PARENTHESES:
+            raise self._error(f"more than {_MOST_PARENTHESES} parentheses within one another", opening.at)
+        inside = self._logic()
+        if self._next.text != ")":
+            if self._next.kind:
+                raise self._no_operator()
+            raise self._error("a parenthesis that is not closed", opening.at)
+        closing = self._take()
+        self._opened.pop()
+        return Brackets(opening.at, closing.end, inside.low, inside.high, self._deeper(opening.at, inside), inside)
+
+    def _number(self, token: _Token) -> Number:
+        digits = token.text.rstrip("uUlL")
+        if _OCTAL.fullmatch(digits):
+            number = int(digits, 8)
+        elif _HEX.fullmatch(digits) or _DECIMAL.fullmatch(digits):
+            number = int(digits, 0)
+        else:
+            raise self._error(f"{token.text!r} is no number: one that begins with 0 is octal", token.at)
+        if number > MOST:
+            raise self._error("integer literal is too large: a number has 63 bits at most", token.at)
+        return Number(token.at, token.end, number, number, 1, token.text)
+
+    # -- fields --------------------------------------------------------------------------------------------------
+
+    def _of_field(self, field: Field, name: _Token, before: _Token) -> Computed:
+        """Return a field, with what stands behind it where that belongs to the field: a network, a text, a set."""
+        sign, operand = self._next, self._tokens[self._number_of_next + 1]
+        compared = sign.text in ("==", "!=")
+        if compared and operand.kind == "address" and field.type == "number":
+            raise self._error(f"{name.text!r} is no address", name.at)
+        if sign.kind != "among" and sign.text != "~":
+            if field.type == "text" and not compared:
+                raise self._error(f"{name.text!r} is text: compare it by ==, !=, ~ or in", name.at)
+            if field.type == "text" and operand.kind != "string":
+                raise self._error(f"{name.text!r} is text: compare it with a text in double quotes", operand.at)
+            if not compared or field.type == "number" or operand.kind not in ("address", "string"):
+                most = 0xFFFF_FFFF if field.type == "address" else field.most
+                return Value(name.at, name.end, 0, most, 1, field)
+        if before.kind == "operator" and (before.text in _SIGNS or _STRENGTH[before.text] >= _STRENGTH["=="]):
+            raise self._unclear(before)
+        self._take()
+        if sign.kind == "among":
+            items = self._set(field)
+        elif sign.text == "~":
+            items = (self._pattern(field, name),)
+        else:
+            items = (self._item(field),)
+        negated = sign.text == "!=" or sign.text.startswith("not")
+        return Member(name.at, self._before.end, 0, 1, 1, field, items, negated)
+
+    def _unclear(self, sign: _Token) -> FilterError:
+        return self._error(f"{sign.text!r} needs parentheses around the comparison beside it", sign.at)
+
+    def _set(self, field: Field) -> tuple[Item, ...]:
+        if not self._takes("{"):
+            raise self._error("expected a set such as {22, 80, 8000-8100}", self._next.at)
+        items = [self._item(field)]
+        while self._takes(","):
+            items.append(self._item(field))
+        if not self._takes("}"):
+            raise self._error("expected ',' or '}'", self._next.at)
+        return tuple(items)
+
+    def _item(self, field: Field) -> Item:
+        token = self._next
+        match field.type, token.kind:
+            case "number", "number":
+                return self._range(self._number(self._take()))
+            case "text", "string":
+                return self._string(self._take())
+            case "address", "address":
+                return self._network(self._take().text, token)
+            case "address", "string":
+                return self._network(self._string(self._take()), token)
+        wanted = {
+            "number": "a number, or a range such as 8000-8100",
+            "text": "a text in double quotes",
+            "address": "an address, or a network such as 10.0.0.0/8",
+        }
+        raise self._error(f"expected {wanted[field.type]}: that is what {field.name!r} is compared with", token.at)
+
+    def _range(self, first: Number) -> range:
+        if not self._takes("-"):
+            return range(first.low, first.low + 1)
+        if self._next.kind != "number":
+            raise self._error("expected the end of the range", self._next.at)
+        last = self._number(self._take())
+        if last.low < first.low:
+            raise self._error("a range whose end comes before its beginning", first.at)
+        return range(first.low, last.low + 1)
+
+    def _network(self, text: str, token: _Token) -> Network:
+        try:
+            found = networks(text)
+        except ValueError as error:
+            raise self._error(str(error).removeprefix("networks: "), token.at) from None
+        if len(found) != 1:
+            raise self._error(f"{token.text} is no address and no network", token.at)
+        return found[0]
+
+    def _pattern(self, field: Field, name: _Token) -> Pattern:
+        if field.type != "text":
+            raise self._error(f"{name.text!r} is no text, and ~ compares texts", name.at)
+        if self._next.kind != "string":
+            raise self._error('expected a text in double quotes, such as "SSH*"', self._next.at)
+        return Pattern(self._string(self._take()))
+
+    def _string(self, token: _Token) -> str:
+        return re.sub(r"\\(.)", r"\1", token.text[1:-1])
