@@ -52,7 +52,7 @@ class Feed(Input[Options]):
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_SEMAPHORE)
         self._stats = GroupStats()
 
-    def feed(self, *batches: Batch | Exception) -> None:
+    def supply(self, *batches: Batch | Exception) -> None:
         """Make batches available; an exception is raised in their place."""
         for batch in batches:
             self.shown.append(batch)

@@ -100,7 +100,7 @@ def ends_after(memory: Memory, count: int) -> Memory:
 def test_all_is_delivered_also_what_comes_at_the_end() -> None:
     feed, memory = Feed(), Memory()
     stack = stack_of(Source(feed), ends_after(memory, 5))
-    feed.feed(batch_of(count=2), batch_of(count=3))
+    feed.supply(batch_of(count=2), batch_of(count=3))
     feed.late = [batch_of(count=7)]
     manager = run(stack)
     assert memory.got == [0, 1, 0, 1, 2, 0, 1, 2, 3, 4, 5, 6]
@@ -131,7 +131,7 @@ def test_a_pause_is_kept_although_the_descriptor_is_readable() -> None:
 
     memory.then = delivered
     stack = stack_of(Source(feed), memory)
-    feed.feed(*(batch_of(count=1) for _ in range(9)))
+    feed.supply(*(batch_of(count=1) for _ in range(9)))
     run(stack)
     assert min(after - before for before, after in pairwise(times[:4])) >= 0.02
     assert len(memory.got) == 9
@@ -143,7 +143,7 @@ def test_a_faulty_input_is_reported_and_asked_again(
     monkeypatch.setattr(loop_module, "_FAULT_PAUSE_SECS", 0.001)
     feed, memory = Feed(), Memory()
     stack = stack_of(Source(feed), ends_after(memory, 3))
-    feed.feed(ValueError("bad input"), batch_of(count=3))
+    feed.supply(ValueError("bad input"), batch_of(count=3))
     run(stack)
     assert memory.got == [0, 1, 2]
     assert "feed:FEED: ValueError: bad input" in logged.text
@@ -157,11 +157,11 @@ def test_a_faulty_input_does_not_take_the_processor(monkeypatch: pytest.MonkeyPa
     good = stack_of(Source(other), ends_after(Memory(), 1))
     monkeypatch.setattr(Feed, "deadline", property(lambda self: 0.0 if self is feed else None))
     began = time.monotonic()
-    feed.feed(*(ValueError("always") for _ in range(1000)))
+    feed.supply(*(ValueError("always") for _ in range(1000)))
 
     def given(fault: Exception) -> Batch:
         if feed.calls.count("receive") == 3:
-            other.feed(batch_of(count=1))
+            other.supply(batch_of(count=1))
         raise fault
 
     monkeypatch.setattr(feed, "_given", given)
@@ -191,8 +191,8 @@ def test_a_stack_that_fails_is_tried_again(logged: pytest.LogCaptureFixture, mon
     memory.faulty, memory.fault = "open", StackError("no room")
     bad = stack_of(Source(feed), memory)
     good_feed, good = Feed(), Memory("good")
-    feed.feed(batch_of(count=2))
-    good_feed.feed(batch_of(count=3))
+    feed.supply(batch_of(count=2))
+    good_feed.supply(batch_of(count=3))
     memory.then = end
 
     def recover() -> None:
@@ -239,7 +239,7 @@ def test_a_shared_input_is_read_for_the_stack_that_runs() -> None:
     bad.faulty = "open"
     source = Source(feed)
     stacks = [stack_of(source, bad), stack_of(source, ends_after(good, 3))]
-    feed.feed(batch_of(count=3))
+    feed.supply(batch_of(count=3))
     run(*stacks)
     assert good.got == [0, 1, 2]
     assert "write" not in bad.calls
@@ -263,7 +263,7 @@ def recorded(*batches: Batch) -> File:
 def test_it_ends_when_all_inputs_have(logged: pytest.LogCaptureFixture) -> None:
     """Nobody stops it; at the end of the other one it goes on."""
     file, feed, memory, other = recorded(batch_of(count=2), batch_of(count=3)), Feed(), Memory(), Memory("other")
-    feed.feed(batch_of(count=3))
+    feed.supply(batch_of(count=3))
     other.then = lambda: setattr(feed, "ends", True)
     run(stack_of(Source(file), memory), stack_of(Source(feed), other))
     assert memory.got == [0, 1, 0, 1, 2]
@@ -414,7 +414,7 @@ def test_a_stack_that_does_not_run_has_no_deadline() -> None:
     bad, good = Memory("bad"), ends_after(Memory("good"), 1)
     bad.faulty, bad.due = "open", 0.0
     feed = Feed()
-    feed.feed(batch_of(count=1))
+    feed.supply(batch_of(count=1))
     run(stack_of(Source(Feed("of bad")), bad), stack_of(Source(feed), good))
     assert "retry" not in bad.calls
 
@@ -460,7 +460,7 @@ def test_status_says_what_runs_what_waits_and_what_was_lost(monkeypatch: pytest.
     memory.faulty = "write"
     memory.stats.pending = 4
     stack = stack_of(Source(feed), memory)
-    feed.feed(batch_of(count=3))
+    feed.supply(batch_of(count=3))
     seen: list[str] = []
     manager = Manager()
 
