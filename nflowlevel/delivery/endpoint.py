@@ -18,6 +18,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from nflowlevel.binding.privileges import Worker
 from nflowlevel.errors import OutputError
 from nflowlevel.logs import Limited, log
 
@@ -44,7 +45,7 @@ class Endpoint:
         bound = self._server.socket.getsockname()
         self.url = f"http://{_joined(bound[0], bound[1])}{path}"
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
-        self._thread = threading.Thread(target=self._run, name=f"endpoint {self.url}", daemon=True)
+        self._thread = Worker(self._run, f"endpoint {self.url}")
         self._thread.start()
 
     def close(self) -> None:
@@ -83,8 +84,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a client in a thread."""
-        thread = threading.Thread(target=self._serve, args=(request, client_address), daemon=True)
-        thread.name = f"client of {self.path}"
+        thread = Worker(self._serve, f"client of {self.path}", (request, client_address))
         with self._lock:
             excess = list(self._clients)[: max(0, len(self._clients) + 1 - _CLIENTS)]
             self._clients[request] = thread

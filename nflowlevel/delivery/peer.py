@@ -19,6 +19,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Literal
 
+from nflowlevel.binding.privileges import Worker
 from nflowlevel.delivery.backlog import Backlog
 from nflowlevel.delivery.backoff import FIRST_SECS, Backoff
 from nflowlevel.delivery.connection import DatagramLink, Link, StreamLink
@@ -96,7 +97,7 @@ class Peer:
             raise OutputError(f"connect to {self._name}: the path is too long — {hint}", retryable=False)
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._state = f"connecting to {self._name}"
-        self._thread = threading.Thread(target=self._run, name=f"peer {self._name}", daemon=True)
+        self._thread = Worker(self._run, f"peer {self._name}")
         self._thread.start()
 
     def has_room(self, size: int) -> bool:

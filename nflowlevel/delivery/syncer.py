@@ -8,6 +8,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from nflowlevel.binding.privileges import Worker
 from nflowlevel.logs import Limited, log
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Syncer:
 
     def _start_or_notify(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=f"sync {self._name}", daemon=True)
+            self._thread = Worker(self._run, f"sync {self._name}")
             self._thread.start()
         self._changed.notify()
 

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 
+from nflowlevel.binding.privileges import Worker
 from nflowlevel.errors import OutputError
 from nflowlevel.logs import Limited, log
 from nflowlevel.spool import segment
@@ -364,7 +365,7 @@ class _Syncing:
 
     def _start_or_notify(self) -> None:
         if not self._thread:
-            self._thread = threading.Thread(target=self._run, name=f"sync {self._spool.directory}", daemon=True)
+            self._thread = Worker(self._run, f"sync {self._spool.directory}")
             self._thread.start()
         self._changed.notify()
 

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from nflowlevel.binding.privileges import Worker
 from nflowlevel.delivery.backoff import Backoff
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.spool.sink import Moved, Refused, Unavailable
@@ -78,7 +79,7 @@ class Writer:
         #: When the call that the thread is in has taken too long; the loop looks at it.
         self.hung_at: float | None = None
         self._broke_off = False
-        self._thread = threading.Thread(target=self._run, name=f"writer {sink.shown}", daemon=True)
+        self._thread = Worker(self._run, f"writer {sink.shown}")
 
     @property
     def layout(self) -> Layout:

@@ -182,11 +182,16 @@ def test_user_keeps_one_capability_and_nothing_else(netns: Netns, tmp_path: Path
     assert state["NoNewPrivs"] == "1"
 
 
-def test_no_thread_of_an_ordinary_user_has_more(netns: Netns, tmp_path: Path, out: Path) -> None:
+def test_no_thread_of_an_ordinary_user_has_more(pair: Pair, tmp_path: Path, out: Path) -> None:
+    """Also not one that starts after the change of the user, as the one that syncs a file does at its first line."""
+    pair.fw.nft(log_rule(2))
     text = config(
         "g:NFLOG,b:BASE,j:JSON", "g:NFLOG,b:BASE,t:JSON", g="group=2", j=f"file={out}\nsync=1", t="mode=tcp\nhost=::1"
     )
-    with Daemon(tmp_path, text, "-u", "nobody", netns=netns) as daemon:
+    with Daemon(tmp_path, text, "-u", "nobody", netns=pair.fw) as daemon:
+        pair.send_udp(23)
+        records(out, 23)
+        wait_for(lambda: len([*_states(daemon.pid)]) == 3, "a thread for the peer and one for the disk")
         main, *others = _states(daemon.pid)
     assert int(main["CapEff"], 16) == _CAP_NET_ADMIN
     assert others
