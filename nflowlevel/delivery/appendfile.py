@@ -2,8 +2,8 @@
 """AppendFile: complete lines appended to a file, a FIFO or standard output, whatever happens to it.
 
 - A batch is one write(2), without a copy, while all is well.
-- A regular file does not keep a torn line at its end: what a full disk cut is removed at once, what a crash left when
-  the file is opened the next time.
+- A regular file does not keep a torn line of ours at its end: what a full disk cut is removed at once, what a crash
+  left when the file is opened the next time. What others left there is kept, and closed by a newline.
 - What cannot be written waits in memory, bounded, and is tried again, in order. When the bound is reached new lines are
   dropped and counted.
 - A FIFO without a reader, or with a slow one, is waited for without blocking; it goes on at the exact byte. It stays
@@ -68,13 +68,16 @@ class AppendFile:
         self,
         path: str,
         *,
+        begins: bytes = b"",
         sync: bool = False,
         max_pending_bytes: int = MAX_PENDING_BYTES,
         retry_secs: float = 1.0,
         stats: OutputStats,
         limited: Limited,
     ) -> None:
+        """`begins` is how every record begins: so a torn one of ours is told from what others left in the file."""
         self.path = path
+        self._begins = begins
         self.stats = stats
         self._limited = limited
         self._retry_secs = retry_secs
@@ -179,7 +182,7 @@ class AppendFile:
         since = self._locked_since
         unlocked = since is not None and time.monotonic() - since >= _LOCK_PATIENCE_SECS
         try:
-            return OpenFile(self.path, unlocked=unlocked)
+            return OpenFile(self.path, begins=self._begins, unlocked=unlocked)
         except BlockingIOError:
             self._locked_since = since or time.monotonic()
             raise

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """OpenFile: a descriptor to which lines are appended, and what can be asked of a regular file, a FIFO, a terminal.
 
-A regular file is looked at when it is opened: if it does not end in a newline, a writer was killed in the middle of a
-line, and the torn line is removed. To see whether it may do that, an opener asks for flock's exclusive lock; whoever
-writes holds the shared one.
+A regular file is looked at when it is opened: if it does not end in a newline and what follows the last one begins as a
+record of ours does, a writer was killed in the middle of a line, and the torn line is removed. Anything else belongs to
+somebody else: it is kept, and closed by a newline. To see whether it may do that, an opener asks for flock's exclusive
+lock; whoever writes holds the shared one.
 """
 
 from __future__ import annotations
@@ -42,8 +43,10 @@ class OpenFile:
     opened all the same.
     """
 
-    def __init__(self, path: str, *, unlocked: bool = False) -> None:
+    def __init__(self, path: str, *, begins: bytes = b"", unlocked: bool = False) -> None:
+        """`begins` is how every record of ours begins; without it nothing counts as ours."""
         self.path = path
+        self._begins = begins
         #: Whether a torn line was found at the end.
         self.repaired = False
         self.fd = _open_stdout() if path in STDOUT else _open(path)
@@ -133,9 +136,9 @@ class OpenFile:
                 raise
 
     def _repair(self) -> None:
-        """Cut off what follows the last newline, or close it by a newline if it cannot be ours."""
+        """Cut off what follows the last newline, or close it by a newline if it is not ours."""
         size = os.fstat(self.fd).st_size
-        keep = _end_of_last_line(self.path, self.fd, size)
+        keep = _end_of_last_line(self.path, self.fd, size, self._begins)
         if keep == size or os.fstat(self.fd).st_size != size:
             return  # whole, or just growing: a writer that knows no lock
         if keep is not None:
@@ -173,11 +176,11 @@ def _open_stdout() -> int:
     return fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
-def _end_of_last_line(path: str, fd: int, size: int) -> int | None:
+def _end_of_last_line(path: str, fd: int, size: int, begins: bytes) -> int | None:
     """Return the position after the last newline of a file of `size` bytes.
 
-    None if what follows is too long to be a torn line of ours. Zeros do not count: after a power failure a file system
-    may show them where data had not arrived. A file that cannot be read counts as whole.
+    None if what follows is not a torn line of ours: it begins otherwise, or is too long. Zeros do not count: after a
+    power failure a file system may show them where data had not arrived. A file that cannot be read counts as whole.
     """
     try:
         reader = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -192,12 +195,24 @@ def _end_of_last_line(path: str, fd: int, size: int) -> int | None:
             block = os.pread(reader, end - start, start)
             newline = block.rfind(b"\n")
             if newline >= 0:
-                return start + newline + 1
+                keep = start + newline + 1
+                return keep if keep == size or _is_ours(os.pread(reader, len(begins), keep), begins, keep) else None
             text += len(block) - block.count(0)
             end = start
-        return 0 if text <= _MAX_TORN_BYTES else None
+        return (
+            0
+            if size == 0 or (text <= _MAX_TORN_BYTES and _is_ours(os.pread(reader, len(begins), 0), begins, 0))
+            else None
+        )
     finally:
         os.close(reader)
+
+
+def _is_ours(found: bytes, begins: bytes, keep: int) -> bool:
+    """Tell whether what was found after the last newline, at `keep`, is the beginning of a record of ours."""
+    written = found.rstrip(b"\0")
+    # Nothing but zeros behind whole lines is what a power failure leaves; a file of zeros is no log.
+    return bool(begins) and (begins.startswith(written) if written else keep > 0)
 
 
 def _same(one: int, other: int) -> bool:

@@ -54,21 +54,33 @@ class JSON(LineOutput[JSONOptions]):
 
     def bind(self, members: tuple[Member, ...]) -> None:
         """Make the plan that the renderer in C follows."""
-        options = self.options
-        head = '{"@version": 1, ' if options.eventv1 else "{"
-        if options.timestamp:
-            head += '"@timestamp": "' if options.eventv1 else '"timestamp": "'
-        # Bytes of the configuration that are not UTF-8 come as surrogates.
-        name = options.device.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        device = f'"dvc": {json.dumps(name, ensure_ascii=False)}'
         shown = [(self._label(key_name, key), key) for key_name, key in members if _is_shown(key)]
         self._plan = JSONPlan(
             shown,
-            head=head if options.timestamp else head + device,
-            tail=f'", {device}' if options.timestamp else "",
-            timestamp=options.timestamp,
+            head=self._head,
+            tail=f'", {self._device}' if self.options.timestamp else "",
+            timestamp=self.options.timestamp,
             actions=frozenset(("action",)),
         )
+
+    @property
+    def begins(self) -> bytes:
+        """How every line begins: up to the time, or with the device."""
+        return self._head.encode()
+
+    @property
+    def _head(self) -> str:
+        options = self.options
+        head = '{"@version": 1, ' if options.eventv1 else "{"
+        if not options.timestamp:
+            return head + self._device
+        return head + ('"@timestamp": "' if options.eventv1 else '"timestamp": "')
+
+    @property
+    def _device(self) -> str:
+        # Bytes of the configuration that are not UTF-8 come as surrogates.
+        name = self.options.device.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        return f'"dvc": {json.dumps(name, ensure_ascii=False)}'
 
     def _label(self, name: str, key: Key) -> str:
         if name == "raw.label" and self.options.boolean_label:

@@ -126,6 +126,14 @@ class LineOutput(TargetOutput[SomeLines, LineTarget]):
     A file needs no handing over to the user that the daemon becomes: it stays open.
     """
 
+    @property
+    def begins(self) -> bytes:
+        """How every line begins. A file that ends in a torn line of ours is told by it from somebody else's file.
+
+        Without it, nothing that a crash left at the end of a file is removed; the next line begins after a newline.
+        """
+        return b""
+
     @abstractmethod
     def render(self, batch: Batch) -> Iterable[tuple[Buffer, int]]:
         """Yield complete lines and how many records they are, a line each; the memory is good until the next pair."""
@@ -142,6 +150,7 @@ class LineOutput(TargetOutput[SomeLines, LineTarget]):
         if options.mode == "file":
             return AppendFile(
                 options.file,
+                begins=self.begins,
                 sync=options.sync,
                 max_pending_bytes=options.max_pending_bytes,
                 stats=self._stats,

@@ -33,6 +33,9 @@ NEVER = 3600.0
 
 Make = Callable[..., AppendFile]
 
+#: How the lines of fix_lines.py begin.
+BEGINS = b'{"n": '
+
 
 @pytest.fixture
 def make() -> Iterator[Make]:
@@ -40,7 +43,10 @@ def make() -> Iterator[Make]:
     files: list[AppendFile] = []
 
     def opened(path: Path | str, **options: Any) -> AppendFile:
-        file = AppendFile(str(path), **{"retry_secs": NEVER, "stats": OutputStats(), "limited": Limited(), **options})
+        file = AppendFile(
+            str(path),
+            **{"begins": BEGINS, "retry_secs": NEVER, "stats": OutputStats(), "limited": Limited(), **options},
+        )
         file.open()
         files.append(file)
         return file
@@ -705,7 +711,7 @@ from nflowlevel.stats import OutputStats
 from tests.fix_lines import lines
 
 path, first, batch, batches, pad = sys.argv[1], *map(int, sys.argv[2:])
-file = AppendFile(path, stats=OutputStats(), limited=Limited())
+file = AppendFile(path, begins=b'{"n": ', stats=OutputStats(), limited=Limited())
 file.open()
 print("open", flush=True)
 for n in range(first, first + batch * batches, batch):
@@ -743,7 +749,7 @@ def test_kill_in_the_middle_of_a_write(make: Make, tmp_path: Path) -> None:
 
 def test_two_processes_on_one_path(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    path.write_bytes(b'{"torn')
+    path.write_bytes(b'{"n": 5, "pa')
     children = [start_child(path, first, 50, 200, pad=300) for first in (0, 1_000_000)]
     for child in children:
         child.communicate()

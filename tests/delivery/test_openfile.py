@@ -27,9 +27,9 @@ def _descriptors() -> Iterator[None]:
         yield
 
 
-def opened(path: Path) -> bool:
+def opened(path: Path, begins: bytes = b"") -> bool:
     """Open and close; return whether the end was repaired."""
-    file = OpenFile(str(path))
+    file = OpenFile(str(path), begins=begins)
     file.close()
     return file.repaired
 
@@ -49,7 +49,6 @@ def opened(path: Path) -> bool:
         (b"x" * BLOCK + b"\n" + b"y" * (BLOCK - 1), BLOCK + 1),
         (b"x" * (BLOCK - 1) + b"\n" + b"y" * (BLOCK + 1), BLOCK),
         (b"one\ntw" + bytes(3 * MIB), 4),
-        (bytes(3 * MIB), 0),
         (b"one\n" + b"x" * (MIB - 4), 4),
     ],
     ids=lambda value: f"{len(value)} bytes" if isinstance(value, bytes) else None,
@@ -57,9 +56,35 @@ def opened(path: Path) -> bool:
 def test_torn_end_is_cut_off(tmp_path: Path, content: bytes, keep: int) -> None:
     path = tmp_path / "log"
     path.write_bytes(content)
-    assert opened(path) == (keep != len(content))
+    begins = content[keep : keep + 2] or b"two"
+    assert opened(path, begins) == (keep != len(content))
     assert path.read_bytes() == content[:keep]
-    assert not opened(path)
+    assert not opened(path, begins)
+
+
+@pytest.mark.parametrize(
+    "tail", [b'{"timestamp": "2026', b'{"time', b"{", b"", b'{"timestamp": "\0\0\0', b"\0" * 70_000]
+)
+def test_what_begins_as_ours_is_cut_off(tmp_path: Path, tail: bytes) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"whole\n" + tail)
+    assert opened(path, b'{"timestamp": "') == bool(tail)
+    assert path.read_bytes() == b"whole\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"x" * 70_000, b"a text\nwhose last line has no newline", b'[1,\n{"other": 1}', bytes(70_000), b'{"timestamp": 5'],
+    ids=["no newline at all", "a text", "other JSON", "zeros", "nearly ours"],
+)
+def test_what_others_left_is_kept(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "somebody's"
+    path.write_bytes(content)
+    assert opened(path, b'{"timestamp": "')
+    assert path.read_bytes() == content + b"\n"
+    path.write_bytes(content)
+    assert opened(path)
+    assert path.read_bytes() == content + b"\n", "without a beginning nothing is ours"
 
 
 def test_an_end_too_long_to_be_a_line_is_kept(tmp_path: Path) -> None:
@@ -85,10 +110,10 @@ def test_file_that_another_writer_has_open_is_left_alone(tmp_path: Path) -> None
     path = tmp_path / "log"
     first = OpenFile(str(path))
     first.write(b"one\ntw")
-    assert not opened(path)
+    assert not opened(path, b"two")
     assert path.read_bytes() == b"one\ntw"
     first.close()
-    assert opened(path)
+    assert opened(path, b"two")
     assert path.read_bytes() == b"one\n"
 
 
@@ -97,15 +122,17 @@ def test_file_that_grows_while_it_is_looked_at_is_left_alone(tmp_path: Path, mon
     path = tmp_path / "log"
     path.write_bytes(b"one\ntw")
     real = os.pread
+    grown: list[int] = []
 
     def pread(fd: int, size: int, position: int) -> bytes:
         data = real(fd, size, position)
-        with path.open("ab") as other:
-            other.write(b"o\n")
+        if not grown:
+            with path.open("ab") as other:
+                grown.append(other.write(b"o\n"))
         return data
 
     monkeypatch.setattr(os, "pread", pread)
-    assert not opened(path)
+    assert not opened(path, b"two")
     assert path.read_bytes() == b"one\ntwo\n"
 
 
