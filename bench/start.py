@@ -2,11 +2,13 @@
 """How long from exec until the daemon has bound its group, and how much memory does it take then and after traffic?
 
 Ready is when the kernel lists the group's reader; for nflowlevel also when it says READY=1 to its service manager. Bare
-Python, started to do nothing, is what any Python program pays.
+Python, started to do nothing, is what any Python program pays. With the path of another checkout in NFLOWLEVEL_BEFORE
+(compiled in place) its daemon takes part too.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import statistics
 import subprocess
@@ -22,7 +24,13 @@ from bench.netns import Field
 from bench.running import Running, spawn
 from bench.scale import Scale
 
-_OURS, _ULOGD2, _BARE = "nflowlevel", "ulogd2", "bare Python"
+_OURS, _BEFORE, _ULOGD2, _BARE = "nflowlevel", "nflowlevel before", "ulogd2", "bare Python"
+_BEFORE_PATH = "NFLOWLEVEL_BEFORE"
+#: How another checkout's daemon is started, whatever room it has there.
+_BEFORE_MAIN = """import sys; sys.path.insert(0, {path!r})
+try: from nflowlevel.daemon.main import main
+except ImportError: from nflowlevel.daemon import main
+sys.exit(main())"""
 _READY_TARGET_SECS = 0.15
 _MEMORY_TARGET_MB = 30
 _TRAFFIC = 30_000
@@ -47,9 +55,12 @@ def ask(field: Field, scale: Scale) -> Answer:
     answer = Answer("start")
     contenders = {
         _OURS: lambda: _start(field, _OURS),
+        _BEFORE: lambda: _start(field, _BEFORE),
         _ULOGD2: lambda: _start(field, _ULOGD2),
         _BARE: _bare,
     }
+    if _BEFORE_PATH not in os.environ:
+        del contenders[_BEFORE]
     if why := ulogd2_missing():
         del contenders[_ULOGD2]
         answer.failed[_ULOGD2] = why
@@ -81,6 +92,16 @@ def ask(field: Field, scale: Scale) -> Answer:
             reached=verdict(peak, lambda mb: mb < _MEMORY_TARGET_MB),
         ),
     ]
+    if before := runs.get(_BEFORE, []):
+        waits = [max(run.bound_secs, run.notified_secs) for run in before]
+        answer.rows.append(
+            Row(
+                "  of the code before: s",
+                median_spread(waits, ".3f"),
+                "-",
+                beside=f"MB {_mb(before, 'rss_kb')}, at its peak {_mb(before, 'peak_kb')}",
+            )
+        )
     return answer
 
 
@@ -96,9 +117,11 @@ def _start(field: Field, name: str) -> Start:
     ):
         contender = JsonDaemon(name, "default", {})
         command = contender.command(Path(path))
+        if name == _BEFORE:
+            command = [sys.executable, "-c", _BEFORE_MAIN.format(path=os.environ[_BEFORE_PATH]), *command[-2:]]
         notify.bind(f"{path}/notify")
         notify.setblocking(False)
-        environment = {"NOTIFY_SOCKET": f"{path}/notify"} if name == _OURS else {}
+        environment = {"NOTIFY_SOCKET": f"{path}/notify"} if name != _ULOGD2 else {}
         before = time.monotonic()
         child = spawn(field, command, environment)
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import nflowlevel
 from tests.fix_group import run_python
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +50,7 @@ ROOMS = (
 TESTED_BY: dict[str, str] = {
     "binding._lib": "test_layout.py",
     "__main__": "test_layout.py",
+    "daemon.__main__": "test_layout.py",
 }
 
 #: Imports that cost the daemon more start time or memory than it is allowed (docs/architecture.md).
@@ -183,6 +185,11 @@ def test_the_daemon_imports_nothing_heavy() -> None:
 def test_the_command_is_a_module() -> None:
     done = run_python("import runpy; runpy.run_module('nflowlevel', run_name='__main__', alter_sys=True)")
     assert "usage: " in done.stdout + done.stderr
+
+
+def test_the_daemon_is_a_module() -> None:
+    code = "import runpy, sys; sys.argv = ['d', '-V']; runpy.run_module('nflowlevel.daemon', run_name='__main__')"
+    assert run_python(code).stdout == f"nflowlevel-daemon {nflowlevel.__version__}\n"
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
