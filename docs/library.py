@@ -56,6 +56,7 @@ SECTIONS: dict[str, tuple[object, ...]] = {
         nfl.NflowError,
         nfl.CaptureError,
         nfl.ConfigError,
+        nfl.FilterError,
         nfl.KernelError,
         nfl.LayoutError,
         nfl.NotSupported,

@@ -13,6 +13,7 @@ from nflowlevel.records.packet import Packet
 if TYPE_CHECKING:
     from nflowlevel.prefilter.prefilter import LayoutError, Prefilter, mount_bpffs
     from nflowlevel.readers.files import Capture, read_pcap
+    from nflowlevel.records.filters import FilterError
 
 __version__ = "0.1.0"
 
@@ -23,6 +24,7 @@ __all__ = [
     "CaptureError",
     "ConfigError",
     "Counter",
+    "FilterError",
     "Group",
     "KernelError",
     "LayoutError",
@@ -38,17 +40,24 @@ __all__ = [
 ]
 
 
+#: Where the names are that few programs need: the daemon starts without them.
+_LATE = {
+    "Capture": "readers.files",
+    "FilterError": "records.filters",
+    "LayoutError": "prefilter.prefilter",
+    "Prefilter": "prefilter.prefilter",
+    "mount_bpffs": "prefilter.prefilter",
+    "read_pcap": "readers.files",
+}
+
+
 def __getattr__(name: str) -> object:
-    """Import the prefilter and the reader of files when they are asked for: the daemon starts without them."""
-    if name in ("Capture", "read_pcap"):
-        from nflowlevel.readers import files
-
-        return getattr(files, name)
-    if name not in ("LayoutError", "Prefilter", "mount_bpffs"):
+    """Import what is not needed at every start when it is asked for."""
+    if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from nflowlevel.prefilter import prefilter
+    from importlib import import_module
 
-    return getattr(prefilter, name)
+    return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
 
 
 def __dir__() -> list[str]:

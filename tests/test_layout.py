@@ -157,7 +157,7 @@ def test_the_package_lists_the_public_names_and_no_more() -> None:
     assert kinds <= {ast.Expr, ast.ImportFrom, ast.Assign, ast.If, ast.FunctionDef}
     assert {node.name for node in body if isinstance(node, ast.FunctionDef)} == {"__dir__", "__getattr__"}
     assigned = {target.id for node in body if isinstance(node, ast.Assign) for target in node.targets}  # type: ignore[attr-defined]
-    assert assigned == {"__all__", "__version__"}
+    assert assigned == {"_LATE", "__all__", "__version__"}
 
 
 def test_the_daemon_imports_nothing_heavy() -> None:
