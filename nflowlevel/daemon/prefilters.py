@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The prefilters of a daemon: `[prefilter…]` sections, loaded before the stacks start, kept as long as it runs.
+"""The prefilters of a daemon: `[prefilter…]` sections. They are loaded before the stacks start and stay while it runs.
 
     [prefilter1]
     name=ssh
@@ -9,8 +9,9 @@
     attach=input        # rules of our own in nftables; without it a rule of yours names the pinned program
     group=1
 
-A prefilter that is pinned under the name already, from the daemon's last run, gets these rules and goes on counting.
-One that cannot be loaded ends the start, or with `optional=1` is reported and left out: nothing is attached then.
+If the daemon's last run left a prefilter pinned under the name, that prefilter gets these rules and keeps counting.
+If a prefilter cannot be loaded, the daemon does not start. With `optional=1` it reports the prefilter, leaves it out
+and attaches nothing for it.
 """
 
 from __future__ import annotations

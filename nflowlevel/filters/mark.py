@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""MARK: lets only packets pass whose mark (`oob.mark`), masked, is the given one.
+"""MARK: passes only packets whose masked mark (`oob.mark`) is the given one.
 
-A packet without a mark counts as one with mark 0; where the source knows no marks at all everything passes.
+A packet without a mark counts as having mark 0. If the source does not provide marks at all, everything passes.
 """
 
 from __future__ import annotations

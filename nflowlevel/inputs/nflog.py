@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """NFLOG: packets that rules log with `log group N` (nft) or `-j NFLOG --nflog-group N` (iptables).
 
-One reader per group and network namespace: where another process reads the group the stack does not start, and the
-message names that process. An instance may stand at the head of several stacks; it is opened once.
+A group has one reader per network namespace. If another process reads the group, the stack does not start, and the
+message names that process. One instance can feed several stacks; it is opened once.
 
-Loss is counted, never silent: sequence numbers are always asked for, `gap` is the number of packets the kernel could
-not deliver, `overrun` how often its queue was full; the socket buffer then doubles up to its ceiling. A clean stop
-gives the group up and reads all that the kernel still holds.
+Every loss is counted. The plugin always asks for sequence numbers: `gap` is the number of packets the kernel could not
+deliver, and `overrun` is the number of times its queue was full. After an overrun the socket buffer doubles, up to its
+ceiling. A clean stop gives the group up and reads everything the kernel still holds.
 """
 
 from __future__ import annotations

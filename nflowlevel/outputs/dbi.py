@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""DBI: ulogd2's output through libdbi, for configurations that have it: does what PGSQL, MYSQL or SQLITE3 does.
+"""DBI: ulogd2's output through libdbi, for configurations that use it: does what PGSQL, MYSQL or SQLITE3 does.
 
-`dbtype` is the name of libdbi's driver and says which of them: `pgsql`, `mysql` or `sqlite3`. Nothing of libdbi is
-needed; there is no output for its other drivers. ulogd2 reads `port` and `schema` and does not use them; here they are
-used (`schema` with pgsql only).
+`dbtype` is the name of libdbi's driver and selects one of them: `pgsql`, `mysql` or `sqlite3`. libdbi itself is not
+needed; its other drivers are not supported. ulogd2 reads `port` and `schema` but ignores them; this output uses them
+(`schema` with pgsql only).
 
-With sqlite3 `db` is the whole path of the file. libdbi takes a mere name from a directory that it was built with; in
-Debian's package that is /usr/var/lib/libdbi/sqlite3.
+With sqlite3, `db` is the full path of the file. libdbi looks for a name without a path in a directory that was set when
+it was built; in Debian's package that is /usr/var/lib/libdbi/sqlite3.
 """
 
 from __future__ import annotations

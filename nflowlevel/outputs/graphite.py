@@ -1,26 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""GRAPHITE: counters to carbon, Graphite's receiver, or to whatever else takes its protocols.
+"""GRAPHITE: counters to carbon, Graphite's receiver, or to any other receiver of its protocols.
 
 Each object makes two points, `<prefix>.<name>.pkts` and `<prefix>.<name>.bytes`; a quota of nftables makes `.used` and
-`.limit`, in bytes. Their time is `oob.time.sec` where it is there and not 0, else that of writing. A poll is one send.
-Two polls within a second, as SIGUSR2 can cause, get two seconds: carbon keeps only the last value of a second.
+`.limit`, in bytes. Their time is `oob.time.sec` if the record has it and it is not 0, otherwise the time of writing. A
+poll is sent in one piece. Two polls within one second, which SIGUSR2 can cause, get two different seconds: carbon keeps
+only the last value of a second.
 
-Names. A dot makes a level of Graphite's tree: `ipv4.http` is `http` under `ipv4`. Letters, digits and `_-:+@#=` stay as
-they are; any other byte becomes `%` and two hex digits (a blank `%20`, a slash `%2F`), and so does a dot at either end
-or after another dot. So no two objects share a series, whatever they are called, and no name breaks a line: carbon
-refuses blanks, and hangs up on a byte that is not UTF-8. A level of more than 255 bytes, longer than a file name can
-be, is cut, and ends in `~` and a hash of the whole. The same holds for `prefix`; without one there is no leading dot.
+Names. A dot starts a level of Graphite's tree: `ipv4.http` is `http` under `ipv4`. Letters, digits and `_-:+@#=` stay
+as they are. Any other byte becomes `%` and two hex digits (a blank `%20`, a slash `%2F`), and so does a dot at either
+end or after another dot. Therefore no two objects share a series, whatever their names are, and no name breaks a line:
+carbon refuses blanks, and closes the connection on a byte that is not UTF-8. A level of more than 255 bytes, the
+longest possible file name, is cut and ends in `~` and a hash of the whole level. The same rules apply to `prefix`;
+without a prefix there is no leading dot.
 
-What is counted. With `zerocounter` each value is what was counted since the last poll: give such series a finest
-retention of at most `pollinterval`, as carbon keeps one value of each step and drops the others. Without it the value
-is the total, for Graphite's `perSecond()` or `nonNegativeDerivative()`.
+What is counted. With `zerocounter` each value is what was counted since the last poll. Give such series a finest
+retention of at most `pollinterval`: carbon keeps one value per step and drops the others. Without `zerocounter` the
+value is the total, for Graphite's `perSecond()` or `nonNegativeDerivative()`.
 
-A receiver that is away, at the start too, slow, or closing stops nothing: polls wait in memory, up to
-`max_pending_bytes`, and are sent when it is back; it is tried again after 0.1 s, 0.2 s … 5 s. Where that memory is full
-the counts of further polls are added up (with `zerocounter`; else the next total has them) and sent with the first poll
-that finds room: the resolution in time is lost, no packet. What TCP had not acknowledged when a connection broke is
-sent again, and so is what was acknowledged within the last 2 s, at most 8 MiB; a point that comes twice is the same
-point. UDP has no acknowledgement: what the receiver's socket has no room for is lost, and nobody is told.
+A receiver that is unavailable (also at the start), slow or closing stops nothing. Polls wait in memory, up to
+`max_pending_bytes`, and are sent when the receiver is back; the output tries again after 0.1 s, 0.2 s … 5 s. When that
+memory is full, the counts of further polls are added up (with `zerocounter`; otherwise the next total includes them)
+and sent with the first poll that finds room. This loses resolution in time, but no packet. After a broken connection
+the output sends again what TCP had not acknowledged, and what was acknowledged within the last 2 s, at most 8 MiB; a
+point that arrives twice is the same point. UDP has no acknowledgement: if the receiver's socket has no room, the points
+are lost without notice.
 """
 
 from __future__ import annotations
