@@ -38,32 +38,35 @@ _NAME = "[A-Za-z0-9_-]{0,64}"
 class SectionOptions(PrefilterOptions, frozen=True, kw_only=True):
     """Options of a section: the rules, and what becomes of the packets that pass them."""
 
-    name: Annotated[str, Meta(pattern=f"^{_NAME}$", description="Its name; empty: the section's.")] = ""
-    optional: Annotated[bool, Meta(description="Go on without it where it cannot be loaded.")] = False
-    pin: Annotated[
-        bool, Meta(description="Pin it, so that rules of iptables and `nflowlevel prefilter` find it by name.")
-    ] = True
-    attach: Annotated[
-        str, Meta(description="Hooks at which rules of our own in nftables ask it: input, forward, output.")
+    name: Annotated[
+        str, Meta(pattern=f"^{_NAME}$", description="Name of the prefilter; empty: the name of the section.")
     ] = ""
-    group: Annotated[int, Meta(ge=0, le=65535, description="Attached: the group that gets what matches.")] | None = None
-    prefix: Annotated[str, Meta(max_length=127, description="Attached with a group: the prefix of its packets.")] = ""
-    mark: (
-        Annotated[int, Meta(ge=0, le=2**32 - 1, description="Attached, in place of a group: bits set in the mark.")]
+    optional: Annotated[bool, Meta(description="Start without the prefilter if it cannot be loaded.")] = False
+    pin: Annotated[
+        bool, Meta(description="Pin it, so that iptables rules and `nflowlevel prefilter` find it by name.")
+    ] = True
+    attach: Annotated[str, Meta(description="Hooks where our own nftables rules call it: input, forward, output.")] = ""
+    group: (
+        Annotated[int, Meta(ge=0, le=65535, description="With `attach`: group that gets the packets that match.")]
         | None
     ) = None
-    mask: (
+    prefix: Annotated[str, Meta(max_length=127, description="With `attach` and `group`: prefix of these packets.")] = ""
+    mark: (
         Annotated[
-            int, Meta(ge=1, le=2**32 - 1, description="Which bits of the mark are set; without it those of mark.")
+            int, Meta(ge=0, le=2**32 - 1, description="With `attach`, instead of a group: bits to set in the mark.")
         ]
         | None
     ) = None
+    mask: (
+        Annotated[int, Meta(ge=1, le=2**32 - 1, description="Bits of the mark that change; empty: the bits of `mark`.")]
+        | None
+    ) = None
     priority: (
-        Annotated[int, Meta(ge=-(2**31), le=2**31 - 1, description="Attached: the priority of the chains in nftables.")]
+        Annotated[int, Meta(ge=-(2**31), le=2**31 - 1, description="With `attach`: priority of the nftables chains.")]
         | None
     ) = None
     network_namespace_path: Annotated[
-        str, Meta(description="Attached: in this network namespace, a path or a name; empty: the daemon's own.")
+        str, Meta(description="With `attach`: network namespace, a path or a name; empty: the daemon's own.")
     ] = ""
 
     def __post_init__(self) -> None:

@@ -20,8 +20,8 @@ class MARKOptions(Options, frozen=True, kw_only=True):
 
     section_optional = True
 
-    mark: Annotated[int, Meta(ge=0, le=0xFFFFFFFF, description="The mark that passes.")] = 0
-    mask: Annotated[int, Meta(ge=0, le=0xFFFFFFFF, description="Bits of the mark that count.")] = 0xFFFFFFFF
+    mark: Annotated[int, Meta(ge=0, le=0xFFFFFFFF, description="Mark that passes.")] = 0
+    mask: Annotated[int, Meta(ge=0, le=0xFFFFFFFF, description="Bits of the mark that are compared.")] = 0xFFFFFFFF
 
 
 class MARK(Filter[MARKOptions]):

@@ -54,13 +54,13 @@ class NFACCTStats(PollingStats):
     """What was read."""
 
     received = counter("records", "Accounting objects read.", always=True)
-    errors = counter("polls", "Times the kernel refused, or gave up half-way; what it had zeroed is delivered.")
+    errors = counter("polls", "Polls that the kernel refused or broke off; what it had zeroed by then is delivered.")
     recovered = counter(
-        "records", "Objects caught by the kernel's lossy dump: packets of some milliseconds may be missing."
+        "records", "Objects that the kernel's dump had lost; packets of a few milliseconds may be missing."
     )
-    malformed = counter("messages", "Netlink messages that could not be decoded: their counts are lost.")
+    malformed = counter("messages", "Netlink messages that could not be decoded; their counts are lost.")
     quotas = counter("events", "Objects that reached their quota.")
-    quotas_lost = counter("events", "Notifications of that which came too fast.")
+    quotas_lost = counter("events", "Notifications about quotas that came too fast to be read.")
 
 
 class NFACCT(PollingInput[NFACCTOptions]):

@@ -41,13 +41,13 @@ from nflowlevel.stats import CaptureStats
 class PCAPFILEOptions(Options, frozen=True, kw_only=True):
     """Options of PCAPFILE."""
 
-    file: Annotated[str, Meta(min_length=1, description="The capture file; a regular file, no pipe.")]
+    file: Annotated[str, Meta(min_length=1, description="Capture file to read; a regular file, not a pipe.")]
     at_end: Annotated[
         Literal["stop", "wait"],
-        Meta(description="`stop`: the daemon ends when all its inputs are at their end; `wait`: it stays."),
+        Meta(description="`stop`: the daemon ends when all its inputs have ended; `wait`: it keeps running."),
     ] = "stop"
     numeric_label: Annotated[
-        int, Meta(ge=0, le=255, description="Becomes `raw.label`; 0 is blocked by convention.")
+        int, Meta(ge=0, le=255, description="Value of `raw.label`; by convention 0 means blocked.")
     ] = 0
 
 

@@ -39,13 +39,13 @@ _PLUGINS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 class DBIOptions(SQLOptions, frozen=True, kw_only=True):
     """Options of DBI; names as in ulogd.conf."""
 
-    dbtype: Annotated[str, Meta(description="libdbi's name of the database: `pgsql`, `mysql` or `sqlite3`.")]
-    db: Annotated[str, Meta(min_length=1, description="Database; with sqlite3 the whole path of the file.")]
-    user: Annotated[str, Meta(description="User.")] = ""
+    dbtype: Annotated[str, Meta(description="libdbi's name for the database: `pgsql`, `mysql` or `sqlite3`.")]
+    db: Annotated[str, Meta(min_length=1, description="Name of the database; with sqlite3 the full path of the file.")]
+    user: Annotated[str, Meta(description="User name.")] = ""
     host: Annotated[str, Meta(description="Server; empty: this machine.")] = ""
     pass_: Annotated[str, Meta(description="Password.")] = field(name="pass", default="")
-    port: Annotated[PortNumber, Meta(description="Port; 0: the database's own.")] = 0
-    schema: Annotated[str, Meta(min_length=1, description="Schema of table and ledger, with pgsql.")] = "public"
+    port: Annotated[PortNumber, Meta(description="Port; 0: the default port of the database.")] = 0
+    schema: Annotated[str, Meta(min_length=1, description="Schema of the table and the ledger, with pgsql.")] = "public"
 
     def __post_init__(self) -> None:
         """ValueError where the other plugin would not take the options, or there is none."""

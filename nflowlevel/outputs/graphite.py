@@ -71,21 +71,23 @@ _CLOCK_SET_BACK_SECS = 60
 class GRAPHITEOptions(Options, frozen=True, kw_only=True):
     """Options of GRAPHITE; `host`, `port` and `prefix` as in ulogd.conf."""
 
-    host: Annotated[str, Meta(min_length=1, description="The receiver: a name or an address.")] = "127.0.0.1"
+    host: Annotated[str, Meta(min_length=1, description="Name or address of the receiver.")] = "127.0.0.1"
     port: Annotated[
-        PortOrNone, Meta(description=f"Its port; empty: {_PLAINTEXT_PORT}, or {_PICKLE_PORT} for pickle.")
+        PortOrNone, Meta(description=f"Port of the receiver; empty: {_PLAINTEXT_PORT}, or {_PICKLE_PORT} for pickle.")
     ] = ""
-    prefix: Annotated[str, Meta(max_length=255, description="Put before each name, with a dot between.")] = ""
-    protocol: Annotated[Literal["plaintext", "pickle"], Meta(description="Lines, or carbon's pickles (TCP only).")] = (
-        "plaintext"
-    )
-    transport: Annotated[Literal["tcp", "udp"], Meta(description="How points are sent.")] = "tcp"
+    prefix: Annotated[str, Meta(max_length=255, description="Text before each name, joined by a dot.")] = ""
+    protocol: Annotated[
+        Literal["plaintext", "pickle"], Meta(description="Lines of text, or carbon's pickles (TCP only).")
+    ] = "plaintext"
+    transport: Annotated[Literal["tcp", "udp"], Meta(description="Transport for the points.")] = "tcp"
     datagram_bytes: Annotated[
         int,
-        Meta(ge=64, le=8192, description="UDP: as many objects as fit go into a datagram; carbon reads 8192 bytes."),
+        Meta(
+            ge=64, le=8192, description="UDP: most bytes of a datagram, filled with whole objects; carbon reads 8192."
+        ),
     ] = 1432
     max_pending_bytes: Annotated[
-        int, Meta(ge=0, description="Memory for points that wait while the receiver is away.")
+        int, Meta(ge=0, description="Most bytes of points kept in memory while the receiver is unavailable.")
     ] = 64 << 20
 
     def __post_init__(self) -> None:
@@ -94,11 +96,11 @@ class GRAPHITEOptions(Options, frozen=True, kw_only=True):
 
 
 class GRAPHITEStats(OutputStats):
-    """A record is an object of a poll: its two points, and those sent later for counts that were carried over."""
+    """A record is one object in one poll: its two points, and points sent later for counts that were carried over."""
 
     reasons: ClassVar[Mapping[str, str]] = {
         **OutputStats.reasons,
-        "merged": "Not sent on its own for want of memory: its counts are part of the same object's next value.",
+        "merged": "Memory was full, so it was not sent alone: the next value of the same object includes its counts.",
     }
 
 

@@ -33,11 +33,13 @@ class JSONOptions(LineOptions, frozen=True, kw_only=True):
     """Options of JSON; names as in ulogd.conf."""
 
     file: File = "/var/log/ulogd.json"
-    timestamp: Annotated[bool, Meta(description="Begin with the time.")] = True
-    eventv1: Annotated[bool, Meta(description="Logstash's names: `@version`, and `@timestamp` for the time.")] = False
-    device: Annotated[str, Meta(description="Value of `dvc`: the firewall's name.")] = "Netfilter"
+    timestamp: Annotated[bool, Meta(description="Begin each object with the time.")] = True
+    eventv1: Annotated[bool, Meta(description="Use Logstash's names: `@version`, and `@timestamp` for the time.")] = (
+        False
+    )
+    device: Annotated[str, Meta(description="Value of `dvc`, the firewall's name.")] = "Netfilter"
     boolean_label: Annotated[
-        bool, Meta(description="Instead of `raw.label`: `action`, `blocked` for 0 and `allowed` for any other label.")
+        bool, Meta(description="Write `action` instead of `raw.label`: `blocked` for label 0, `allowed` for any other.")
     ] = False
 
 

@@ -41,17 +41,17 @@ if TYPE_CHECKING:
 class MYSQLOptions(SQLOptions, frozen=True, kw_only=True):
     """Options of MYSQL; names as in ulogd.conf."""
 
-    db: Annotated[str, Meta(min_length=1, description="Database.")]
+    db: Annotated[str, Meta(min_length=1, description="Name of the database.")]
     host: Annotated[
         str,
-        Meta(description="Host name, address, or path of a Unix socket; empty: what `option_file` says, or localhost."),
+        Meta(description="Host name, address, or path of a Unix socket; empty: from `option_file`, or localhost."),
     ] = ""
-    port: Annotated[PortNumber, Meta(description="Port; 0: 3306, and on localhost the Unix socket.")] = 0
-    user: Annotated[str, Meta(description="User; empty: what `option_file` says, or the daemon's own.")] = ""
-    pass_: Annotated[str, Meta(description="Password; `option_file` keeps it out of the configuration.")] = field(
+    port: Annotated[PortNumber, Meta(description="Port; 0: 3306, or on localhost the Unix socket.")] = 0
+    user: Annotated[str, Meta(description="User name; empty: from `option_file`, or the daemon's user.")] = ""
+    pass_: Annotated[str, Meta(description="Password; use `option_file` to keep it out of the configuration.")] = field(
         default="", name="pass"
     )
-    option_file: Annotated[str, Meta(description="A my.cnf, whose section [client] says what is not said here.")] = ""
+    option_file: Annotated[str, Meta(description="A my.cnf; its section [client] supplies what is not set here.")] = ""
 
 
 class MYSQL(SQLOutput[MYSQLOptions]):

@@ -43,24 +43,24 @@ if TYPE_CHECKING:
 class PGSQLOptions(SQLOptions, frozen=True, kw_only=True):
     """Options of PGSQL; names as in ulogd.conf."""
 
-    db: Annotated[str, Meta(description="Database; empty: libpq's own choice.")] = ""
-    user: Annotated[str, Meta(description="User; empty: libpq's own choice.")] = ""
+    db: Annotated[str, Meta(description="Name of the database; empty: libpq's default.")] = ""
+    user: Annotated[str, Meta(description="User name; empty: libpq's default.")] = ""
     host: Annotated[
-        str, Meta(description="Server: a name, an address or a directory with its socket; empty: libpq's own choice.")
+        str, Meta(description="Server: a name, an address or the directory of its socket; empty: libpq's default.")
     ] = ""
-    pass_: Annotated[str, Meta(description="Password; better kept in libpq's password file.")] = field(
+    pass_: Annotated[str, Meta(description="Password; libpq's password file is a better place for it.")] = field(
         name="pass", default=""
     )
-    port: Annotated[PortNumber, Meta(description="Port; 0: libpq's own choice.")] = 0
+    port: Annotated[PortNumber, Meta(description="Port; 0: libpq's default.")] = 0
     schema: Annotated[
         str,
         Meta(
             min_length=1,
-            description="Schema of table and ledger; another than `public` also comes first in the search path.",
+            description="Schema of table and ledger; unless it is `public`, it also comes first in the search path.",
         ),
     ] = "public"
     connstring: Annotated[
-        str, Meta(description="Connection string of libpq instead of db, user, host, pass and port.")
+        str, Meta(description="Connection string for libpq, instead of db, user, host, pass and port.")
     ] = ""
 
 

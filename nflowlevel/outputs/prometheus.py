@@ -55,24 +55,25 @@ class PROMETHEUSOptions(Options, frozen=True, kw_only=True):
 
     section_optional: ClassVar[bool] = True
 
-    host: Annotated[str, Meta(min_length=1, description="Address to listen on; `0.0.0.0` or `::` is every one.")] = (
-        "127.0.0.1"
-    )
-    port: Annotated[PortNumber, Meta(description="Port to listen on; 0: any that is free.")] = 9747
+    host: Annotated[
+        str, Meta(min_length=1, description="Address to listen on; `0.0.0.0` or `::` means all addresses.")
+    ] = "127.0.0.1"
+    port: Annotated[PortNumber, Meta(description="Port to listen on; 0: any free port.")] = 9747
     max_series: Annotated[
-        int, Meta(ge=2, description="Most series of accounting objects, two for each; the daemon's own come on top.")
+        int, Meta(ge=2, description="Most series of accounting objects, two per object; the daemon's own do not count.")
     ] = 20_000
     forget_secs: Annotated[
-        int, Meta(ge=1, description="An object not seen for so long is served no more; longer than a poll interval.")
+        int,
+        Meta(ge=1, description="Seconds after which an object no longer seen is removed; more than a poll interval."),
     ] = 300
 
 
 class PROMETHEUSStats(OutputStats):
-    """A record is an object of a poll."""
+    """A record is one object in one poll."""
 
     reasons: ClassVar[Mapping[str, str]] = {"series": "There were more objects than `max_series` allows."}
 
-    scrapes = counter("scrapes", "Times the endpoint was read.")
+    scrapes = counter("scrapes", "Number of times the endpoint was read.")
 
 
 class _Object:

@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 class SQLITE3Options(SQLOptions, frozen=True, kw_only=True):
     """Options of SQLITE3; names as in ulogd.conf."""
 
-    db: Annotated[str, Meta(min_length=1, description="The database's file.")]
-    table: Annotated[str, Meta(min_length=1, description="Table or view whose columns say which keys are stored.")] = (
+    db: Annotated[str, Meta(min_length=1, description="File of the database.")]
+    table: Annotated[str, Meta(min_length=1, description="Table or view; its columns say which keys are stored.")] = (
         "packets"
     )
     sync: Annotated[
         bool,
         Meta(
-            description="Bring each transaction to the disk before it counts as stored; without, a power failure may "
-            "take the last ones."
+            description="Force each transaction to the disk before it counts as stored; if off, a power failure "
+            "may lose the last ones."
         ),
     ] = True
 

@@ -101,9 +101,9 @@ class _Cut(Exception):
 
 
 class Capture:
-    """An open capture file. Iterate it for packets, or `batches()`, or call `receive` until `at_end`.
+    """An open capture file. Iterate over it for packets or over `batches()`, or call `receive` until `at_end`.
 
-    `stop` may be called from any thread and ends the iteration after the present batch.
+    Any thread may call `stop`; it ends the iteration after the current batch.
     """
 
     def __init__(self, source: Source, *, strict: bool = True, label: int = 0, max_held_bytes: int = 1 << 30) -> None:
@@ -135,9 +135,9 @@ class Capture:
     def receive(self) -> Batch:
         """Return the next packets; an empty batch only at the end.
 
-        Raises CaptureError where the file is cut or damaged, after all packets before that were returned (with
-        `strict=False` it ends there); OSError when reading fails; NflowError when packets that were kept hold too many
-        buffers.
+        Raises CaptureError if the file is cut or damaged, once all packets before that point were returned (with
+        `strict=False` the file ends there instead), OSError if reading fails, and NflowError if packets you keep hold
+        too many buffers.
         """
         if self._over:
             return Batch(None, 0)
