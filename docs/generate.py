@@ -71,7 +71,7 @@ options. `nflowlevel describe PLUGIN` prints what this page says. Numbers may be
 ## [global]
 
 These are the options of the daemon itself. The section also takes `stack=` and `plugin=`, each as often as needed.
-`plugin=` lines are accepted for compatibility with ulogd and have no effect: the daemon finds every plugin by its name."""
+`plugin=` lines are accepted for compatibility with ulogd; the daemon finds every plugin by its name."""
 
 _ATTRIBUTES_HEAD = '''\
 # SPDX-License-Identifier: GPL-2.0-or-later

@@ -167,13 +167,13 @@ class Capture:
 
     @property
     def at_end(self) -> bool:
-        """Whether all has been read, as far as the file can be read."""
+        """Whether everything that can be read of the file has been read."""
         return self._over
 
     def batches(self, timeout: float | None = None) -> Iterator[Batch]:
-        """Yield batches to the end of the file, or until `stop`; raises what `receive` raises.
+        """Yield batches to the end of the file, or until `stop`; raises the errors of `receive`.
 
-        timeout: not needed, as a file has always something or has ended; code that reads groups gives it.
+        timeout: ignored, because a file never waits; it lets code for groups read files too.
         """
         while not self._stopping and (batch := self.receive()):
             yield batch
@@ -183,7 +183,7 @@ class Capture:
             yield from batch
 
     def stop(self) -> None:
-        """End the iteration, in whatever thread it runs, after the present batch."""
+        """End the iteration after the current batch, whichever thread runs it."""
         self._stopping = True
 
     def _end(self, error: CaptureError) -> None:

@@ -337,8 +337,8 @@ def _with_options_of(
 def open_group(*group: int, **options: object) -> Group:
     """Open a group, 0 to 65535, and become its reader.
 
-    profile: `default` (a single packet arrives within 0.1 s), `latency` (within 5 ms) or `throughput`; the options below
-        override its values.
+    profile: `default` (a single packet arrives within 0.1 s), `latency` (within 5 ms) or `throughput`; the options
+        below override its values.
     copy_mode: part of a packet that the kernel copies: `packet`, `meta` (no payload) or `none`.
     copy_range: bytes copied of each packet; 0: all.
     qthreshold: packets that the kernel gathers before it sends them; 0: the profile's value.
