@@ -28,12 +28,12 @@ from nflowlevel.records.sums import Sum
 from nflowlevel.stats import CaptureStats, Counters, GroupStats
 
 _INTRODUCTION = """\
-`import nflowlevel as nfl` gives the names on this page. They are typed (`py.typed`), and `help()` says the same.
-[recipes.md](recipes.md) has programs to start from, [keys.md](keys.md) all keys.
+`import nflowlevel as nfl` gives the names on this page. They are typed (`py.typed`), and `help()` shows the same text.
+[recipes.md](recipes.md) has programs to start from, and [keys.md](keys.md) lists all keys.
 
-A key has several names, which mean the same wherever a key is asked for: its own (`ip.saddr`), the attribute
-(`packet.saddr`, `packet.ip_saddr`) and the name in JSON (`src_ip`). An unknown name raises a KeyError that suggests the
-nearest one.
+A key has several names: its own (`ip.saddr`), the attribute (`packet.saddr`, `packet.ip_saddr`) and the name in JSON
+(`src_ip`). You can use any of them wherever a key is expected. An unknown name raises a KeyError that suggests the
+nearest name.
 
 Times are in seconds and sizes in bytes unless the text says otherwise."""
 
@@ -143,7 +143,7 @@ def _class(cls: type, table: Callable[..., str]) -> list[str]:
     if attributes := list(_instance_attributes(cls)):
         parts.append(f"Attributes: {', '.join(f'`{name}`' for name in attributes)}.")
     if special := [text for name, text in _SPECIAL.items() if _defines(cls, name)]:
-        parts.append(f"Understands {', '.join(special)}.")
+        parts.append(f"Supports {', '.join(special)}.")
     properties = {
         name: value for name, value in public_members(cls).items() if isinstance(value, property | cached_property)
     }

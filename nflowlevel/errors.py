@@ -34,7 +34,7 @@ class ConfigError(NflowError):
 
 
 class CaptureError(NflowError):
-    """A capture file is none, is cut or is damaged.
+    """A file is not a capture file, or it is cut or damaged.
 
     `file` is its name, `at` the byte from which on it cannot be read (of the uncompressed data), `packets` how many
     came before that.
@@ -70,7 +70,7 @@ class StackError(NflowError):
 
 
 class OutputError(NflowError):
-    """A target cannot be written. `retryable` is False where trying again cannot help."""
+    """A target cannot be written. `retryable` is False if trying again cannot help."""
 
     def __init__(self, message: str, *, retryable: bool = True) -> None:
         self.retryable = retryable

@@ -88,28 +88,26 @@ class GroupStats(Counters):
     """What one log group received, and what it missed."""
 
     received = counter("packets", "Packets received and decoded.", always=True)
-    gap = counter("packets", "Packets missing between sequence numbers: lost before they reached us.", always=True)
-    overrun = counter("events", "ENOBUFS from the socket: its buffer was full (the loss itself is in gap).")
+    gap = counter("packets", "Packets missing between sequence numbers, lost before they arrived here.", always=True)
+    overrun = counter("events", "ENOBUFS from the socket: its buffer was full (`gap` counts the lost packets).")
     truncated = counter("datagrams", "Datagrams longer than the receive slot, cut by the kernel.")
     malformed = counter("messages", "Netlink messages that could not be decoded.")
     datagrams = counter("datagrams", "Netlink datagrams received.")
     bytes = counter("bytes", "Bytes of netlink datagrams received.")
     unresolved = counter(
-        "datagrams", "Datagrams the kernel dropped after the last packet received: no sequence number tells how many."
+        "datagrams", "Datagrams the kernel dropped after the last packet received; how many packets is not known yet."
     )
 
 
 class CaptureStats(Counters):
-    """What was read from a capture file, and what could not be."""
+    """What was read from a capture file, and what could not be read."""
 
     received = counter("packets", "Packets read and decoded.", always=True)
-    malformed = counter(
-        "packets", "Packets left out: their link-layer header or their block is not whole, or is wrong."
-    )
+    malformed = counter("packets", "Packets left out: their link-layer header or their block is incomplete or wrong.")
     foreign = counter("packets", "Packets left out: the link type of their interface is not supported.")
-    snapped = counter("packets", "Packets of which the file has only the beginning (snaplen); they are in `received`.")
-    broken = counter("files", "Files that end in the middle of a packet, or are damaged: what comes after is not read.")
-    bytes = counter("bytes", "Bytes read of the file, after decompression.")
+    snapped = counter("packets", "Packets the file has only the beginning of (snaplen); `received` includes them.")
+    broken = counter("files", "Files that are damaged or end in the middle of a packet; nothing after that is read.")
+    bytes = counter("bytes", "Bytes read from the file, after decompression.")
 
 
 class OutputStats(Counters):
@@ -117,21 +115,23 @@ class OutputStats(Counters):
 
     #: Why an output may discard a record. An output with reasons of its own extends this in a subclass.
     reasons: ClassVar[Mapping[str, str]] = {
-        "full": "The target was away, slow or full for so long that the buffer in memory was full too.",
+        "full": "The target was unavailable, slow or full for so long that the buffer in memory filled up.",
         "too_long": "The record does not fit into a datagram.",
-        "stop": "The record was not accepted by the target before the daemon had to stop.",
+        "stop": "The target had not accepted the record when the daemon had to stop.",
     }
 
     records = counter("records", "Records given to the output.", always=True)
-    written = counter("records", "Records the target accepted: a file's kernel, a peer's acknowledgement.", always=True)
+    written = counter(
+        "records", "Records the target accepted: the kernel for a file, the acknowledgement of a peer.", always=True
+    )
     pending = counter("records", "Records in memory, waiting for the target.", gauge=True, always=True)
     pending_bytes = counter("bytes", "Bytes in memory, waiting for the target.", gauge=True)
     bytes = counter("bytes", "Bytes the target accepted.")
     errors = counter("events", "Failed attempts to open, connect, write or resolve.")
-    retries = counter("events", "Attempts made again after a failure.")
-    resent = counter("records", "Records sent again after a peer broke off: they may have come twice.")
-    torn = counter("events", "Torn lines cut off (or closed by a newline) at the end of a file.")
-    sync_errors = counter("events", "Failed fdatasync calls: what was written before may be lost with the power.")
+    retries = counter("events", "Attempts repeated after a failure.")
+    resent = counter("records", "Records sent again after a connection broke; they may have arrived twice.")
+    torn = counter("events", "Incomplete lines cut off (or closed by a newline) at the end of a file.")
+    sync_errors = counter("events", "Failed fdatasync calls; a power failure may lose what was written before.")
 
     def __init__(self) -> None:
         super().__init__()

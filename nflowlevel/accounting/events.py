@@ -12,17 +12,17 @@ from nflowlevel.binding.nfacct import QuotaSocket
 
 
 class QuotaEvents:
-    """Objects as they were when a packet brought them to their quota.
+    """Objects, as they were when a packet brought them to their quota.
 
-    Iterate it, or call `receive` when `fileno()` is readable. The kernel tells it once, and again when the object was
-    zeroed meanwhile.
+    Iterate over it, or call `receive` when `fileno()` is readable. The kernel reports an object once, and again only
+    after the object was zeroed.
     """
 
     def __init__(self, netns: str | None = None) -> None:
         self._socket = QuotaSocket(netns)
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when there is something, for select, epoll and asyncio."""
+        """Return the descriptor that is readable when a notification waits, for select, epoll and asyncio."""
         return self._socket.socket.fileno()
 
     def receive(self) -> list[Counter]:
@@ -31,7 +31,7 @@ class QuotaEvents:
 
     @property
     def lost(self) -> int:
-        """Notifications that found no room in the socket: it was read too late."""
+        """Notifications that were lost because the socket was full: it was read too late."""
         return self._socket.socket.drops
 
     def __iter__(self) -> Iterator[Counter]:

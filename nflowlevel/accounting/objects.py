@@ -58,7 +58,7 @@ _FEW_NAMES = 2000
 class Accounting:
     """The accounting objects of one network namespace; netns is a name, a path, or None for the thread's own.
 
-    One thread uses it. Needs CAP_NET_ADMIN, to read as well. Close it, or use it as a context manager.
+    Use it from one thread only. It needs CAP_NET_ADMIN, even to read. Close it, or use it as a context manager.
     """
 
     def __init__(self, netns: str | None = None) -> None:
@@ -76,9 +76,9 @@ class Accounting:
         packet_quota: int | None = None,
         byte_quota: int | None = None,
     ) -> None:
-        """Create an object that counts from `packets` and `bytes` on; at most one of the quotas.
+        """Create an object that starts at `packets` and `bytes`; give at most one of the quotas.
 
-        A rule with an object that has a quota matches only beyond it. KernelError with errno EEXIST: there is one.
+        If the object has a quota, its rules match only beyond it. KernelError with errno EEXIST if the name is taken.
         """
         if packet_quota is not None and byte_quota is not None:
             raise ValueError(f"create accounting object {name!r}: a quota counts packets or bytes, not both")
@@ -95,11 +95,11 @@ class Accounting:
             raise
 
     def get(self, name: str) -> Counter:
-        """Return the object of that name; KernelError with errno ENOENT where there is none."""
+        """Return the object of that name; KernelError with errno ENOENT if there is no such object."""
         return self._get(name, zero=False)
 
     def get_and_zero(self, name: str) -> Counter:
-        """Return the object of that name and set it to zero, in one step; its quota, if any, begins anew."""
+        """Return the object of that name and set it to zero, in one step; this restarts its quota."""
         return self._get(name, zero=True)
 
     def _get(self, name: str, *, zero: bool) -> Counter:
@@ -146,9 +146,9 @@ class Accounting:
         return CounterTable(best.counters, malformed=best.malformed)
 
     def dump_and_zero(self, only: str | tuple[int, int] | None = None) -> CounterTable:
-        """Return all objects (or `only` some) as a table and set each to zero as it is read; quotas begin anew.
+        """Return all objects (or `only` some) as a table and set each to zero as it is read; this restarts quotas.
 
-        Nothing that was zeroed is thrown away: where something fails half-way, `error` of the table says so.
+        Counts that were zeroed are always returned: if reading fails half-way, `error` of the table says so.
         """
         table: CounterTable | None = None
         for _ in range(_TRIES):
@@ -192,16 +192,16 @@ class Accounting:
             fresh.close()
 
     def flush(self) -> list[str]:
-        """Delete all objects that no rule uses; return the names of those that stay."""
+        """Delete all objects that no rule uses; return the names of the remaining ones."""
         self._socket.flush()
         return self.dump().names
 
     def list(self, only: str | tuple[int, int] | None = None) -> list[Counter]:
-        """Return all objects, or those that `only` lets pass: a name of FILTERS, or the kernel's own (mask, value)."""
+        """Return all objects, or those that `only` selects: a name of FILTERS, or the kernel's (mask, value)."""
         return [*self.dump(only)]
 
     def restore(self, counters: Iterable[Counter]) -> None:
-        """Create objects with these names, counts and quotas: all of them, or none where one cannot be created."""
+        """Create objects with these names, counts and quotas: all of them, or none if one cannot be created."""
         created: list[Counter] = []
         try:
             for counter in counters:
@@ -217,7 +217,7 @@ class Accounting:
     # -- surroundings --------------------------------------------------------------------------------------------
 
     def quota_events(self) -> QuotaEvents:
-        """Return the stream of objects that reach their quota from now on."""
+        """Return a stream of the objects that reach their quota from now on."""
         return QuotaEvents(self.netns)
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from nflowlevel.records.sums import SUM
 
 
 class Counter(msgspec.Struct, frozen=True, gc=False):
-    """One accounting object as it was when it was read."""
+    """One accounting object, as it was at the time of reading."""
 
     name: str
     """Bytes that are not UTF-8 are Python's surrogates ("\\udcff" is 0xff)."""
@@ -26,9 +26,9 @@ class Counter(msgspec.Struct, frozen=True, gc=False):
     quota: int | None = None
     """Packets or bytes (`quota_unit`) beyond which its rules begin to match; None: its rules match always."""
     flags: int = 0
-    """As the kernel has them: NFACCT_F_QUOTA_PKTS 1, NFACCT_F_QUOTA_BYTES 2, NFACCT_F_OVERQUOTA 4."""
+    """The kernel's flags: NFACCT_F_QUOTA_PKTS 1, NFACCT_F_QUOTA_BYTES 2, NFACCT_F_OVERQUOTA 4."""
     rules: int = 0
-    """How many rules count into it."""
+    """Number of rules that count into it."""
 
     @property
     def quota_unit(self) -> str | None:
@@ -42,9 +42,9 @@ class Counter(msgspec.Struct, frozen=True, gc=False):
 
 
 class CounterTable(Sequence[Counter]):
-    """Accounting objects read together, in the order of their creation: a sequence of Counter, and columns.
+    """Accounting objects that were read together, in the order of their creation: a sequence of Counter, and columns.
 
-    The columns are memoryviews of numbers, read-only, nothing copied: `tolist()` them, or give them to `numpy.asarray`.
+    The columns are read-only memoryviews of numbers, without a copy: call `tolist()` or pass them to `numpy.asarray`.
     """
 
     def __init__(self, counters: CounterArray, *, recovered: int = 0, malformed: int = 0, error: str = "") -> None:
@@ -74,7 +74,7 @@ class CounterTable(Sequence[Counter]):
 
     @cached_property
     def quotas(self) -> memoryview:
-        """Quotas; 0 where there is none, see `flags`."""
+        """Quotas; 0 if an object has none, see `flags`."""
         return self.counters.column("quota")
 
     @cached_property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The prefilters of a daemon: `[prefilter…]` sections, loaded before the stacks start, kept as long as it runs.
+"""The prefilters of a daemon: `[prefilter…]` sections. They are loaded before the stacks start and stay while it runs.
 
     [prefilter1]
     name=ssh
@@ -9,8 +9,9 @@
     attach=input        # rules of our own in nftables; without it a rule of yours names the pinned program
     group=1
 
-A prefilter that is pinned under the name already, from the daemon's last run, gets these rules and goes on counting.
-One that cannot be loaded ends the start, or with `optional=1` is reported and left out: nothing is attached then.
+If the daemon's last run left a prefilter pinned under the name, that prefilter gets these rules and keeps counting.
+If a prefilter cannot be loaded, the daemon does not start. With `optional=1` it reports the prefilter, leaves it out
+and attaches nothing for it.
 """
 
 from __future__ import annotations
@@ -37,32 +38,35 @@ _NAME = "[A-Za-z0-9_-]{0,64}"
 class SectionOptions(PrefilterOptions, frozen=True, kw_only=True):
     """Options of a section: the rules, and what becomes of the packets that pass them."""
 
-    name: Annotated[str, Meta(pattern=f"^{_NAME}$", description="Its name; empty: the section's.")] = ""
-    optional: Annotated[bool, Meta(description="Go on without it where it cannot be loaded.")] = False
-    pin: Annotated[
-        bool, Meta(description="Pin it, so that rules of iptables and `nflowlevel prefilter` find it by name.")
-    ] = True
-    attach: Annotated[
-        str, Meta(description="Hooks at which rules of our own in nftables ask it: input, forward, output.")
+    name: Annotated[
+        str, Meta(pattern=f"^{_NAME}$", description="Name of the prefilter; empty: the name of the section.")
     ] = ""
-    group: Annotated[int, Meta(ge=0, le=65535, description="Attached: the group that gets what matches.")] | None = None
-    prefix: Annotated[str, Meta(max_length=127, description="Attached with a group: the prefix of its packets.")] = ""
-    mark: (
-        Annotated[int, Meta(ge=0, le=2**32 - 1, description="Attached, in place of a group: bits set in the mark.")]
+    optional: Annotated[bool, Meta(description="Start without the prefilter if it cannot be loaded.")] = False
+    pin: Annotated[
+        bool, Meta(description="Pin it, so that iptables rules and `nflowlevel prefilter` find it by name.")
+    ] = True
+    attach: Annotated[str, Meta(description="Hooks where our own nftables rules call it: input, forward, output.")] = ""
+    group: (
+        Annotated[int, Meta(ge=0, le=65535, description="With `attach`: group that gets the packets that match.")]
         | None
     ) = None
-    mask: (
+    prefix: Annotated[str, Meta(max_length=127, description="With `attach` and `group`: prefix of these packets.")] = ""
+    mark: (
         Annotated[
-            int, Meta(ge=1, le=2**32 - 1, description="Which bits of the mark are set; without it those of mark.")
+            int, Meta(ge=0, le=2**32 - 1, description="With `attach`, instead of a group: bits to set in the mark.")
         ]
         | None
     ) = None
+    mask: (
+        Annotated[int, Meta(ge=1, le=2**32 - 1, description="Bits of the mark that change; empty: the bits of `mark`.")]
+        | None
+    ) = None
     priority: (
-        Annotated[int, Meta(ge=-(2**31), le=2**31 - 1, description="Attached: the priority of the chains in nftables.")]
+        Annotated[int, Meta(ge=-(2**31), le=2**31 - 1, description="With `attach`: priority of the nftables chains.")]
         | None
     ) = None
     network_namespace_path: Annotated[
-        str, Meta(description="Attached: in this network namespace, a path or a name; empty: the daemon's own.")
+        str, Meta(description="With `attach`: network namespace, a path or a name; empty: the daemon's own.")
     ] = ""
 
     def __post_init__(self) -> None:

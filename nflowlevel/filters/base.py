@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """BASE: the packet's own fields: IPv4, IPv6, TCP, UDP, UDP-Lite, ICMP, ICMPv6, SCTP, AH, ESP, ARP.
 
-The fields are decoded when packets are received, in C; this plugin makes them part of the stack's records.
+C code decodes the fields when packets are received; this plugin adds them to the stack's records.
 """
 
 from __future__ import annotations

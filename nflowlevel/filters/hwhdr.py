@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """HWHDR: hardware addresses and link-layer header as text, lower-case hex digits joined by colons.
 
-`oob.protocol` is the EtherType of the Ethernet header where the packet has one. Headers of any length are taken.
-Packets sent by this machine have no link-layer header yet, and so none of these texts.
+`oob.protocol` is the EtherType of the Ethernet header if the packet has one. Headers may have any length. Packets sent
+by this machine do not have a link-layer header yet, so they have none of these texts.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """IFINDEX: names of the interfaces a packet came in and leaves by.
 
-Names follow renames and removals, in the namespace the packets come from. The name is empty for packets without such an
-interface and for an index the kernel no longer knows; it is never another interface's. Packets of a capture file have
-the names that stand in it.
+Names follow renames and removals in the packets' own namespace. The name is empty if the packet has no such interface
+or if the kernel no longer knows the index; it is never the name of another interface. Packets of a capture file have
+the names stored in the file.
 """
 
 from __future__ import annotations

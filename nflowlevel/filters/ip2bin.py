@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """IP2BIN: addresses as 128-bit numbers, for columns such as MySQL's BINARY(16).
 
-`0x` and 32 hex digits, IPv4 addresses mapped into ::ffff:0:0/96 (RFC 4291, 2.5.5.2): both kinds sort and compare in one
-column. The SQL outputs store the 16 bytes; PostgreSQL has a type of its own for addresses, for which IP2STR is right.
+An address becomes `0x` and 32 hex digits. IPv4 addresses are mapped into ::ffff:0:0/96 (RFC 4291, 2.5.5.2), so both
+kinds sort and compare in one column. The SQL outputs store the 16 bytes. PostgreSQL has its own type for addresses; use
+IP2STR there.
 """
 
 from __future__ import annotations

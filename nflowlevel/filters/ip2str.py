@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """IP2STR: addresses as text, in the form of inet_ntop(3).
 
-The text is made when an output asks for it, in C; this plugin makes it part of the stack's records.
+C code makes the text when an output asks for it; this plugin adds it to the stack's records.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""MARK: lets only packets pass whose mark (`oob.mark`), masked, is the given one.
+"""MARK: passes only packets whose masked mark (`oob.mark`) is the given one.
 
-A packet without a mark counts as one with mark 0; where the source knows no marks at all everything passes.
+A packet without a mark counts as having mark 0. If the source does not provide marks at all, everything passes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class MARKOptions(Options, frozen=True, kw_only=True):
 
     section_optional = True
 
-    mark: Annotated[int, Meta(ge=0, le=0xFFFFFFFF, description="The mark that passes.")] = 0
-    mask: Annotated[int, Meta(ge=0, le=0xFFFFFFFF, description="Bits of the mark that count.")] = 0xFFFFFFFF
+    mark: Annotated[int, Meta(ge=0, le=0xFFFFFFFF, description="Mark that passes.")] = 0
+    mask: Annotated[int, Meta(ge=0, le=0xFFFFFFFF, description="Bits of the mark that are compared.")] = 0xFFFFFFFF
 
 
 class MARK(Filter[MARKOptions]):

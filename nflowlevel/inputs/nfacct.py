@@ -1,29 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """NFACCT: the kernel's accounting objects (`nfacct add`, `iptables -m nfacct`), read every `pollinterval` seconds.
 
-A record per object and poll, also of those that counted nothing: `sum.name`, `sum.pkts`, `sum.bytes`. The first poll
-comes one interval after the start, SIGUSR2 makes one at once. Polls keep to a grid of the monotonic clock: they do
-not drift, and one that was missed, because the daemon was busy or stopped, is not made up.
+Each poll makes one record per object (`sum.name`, `sum.pkts`, `sum.bytes`), even for objects that counted nothing. The
+first poll comes one interval after the start; SIGUSR2 triggers one at once. Polls follow a fixed grid of the monotonic
+clock, so they do not drift. A poll that was missed because the daemon was busy or stopped is not made up for.
 
 With `zerocounter`, the default, a record carries what was counted since the last poll, and the kernel's counters are
-set to 0 as they are read. From then on these counts exist only here, so this is what becomes of them:
+set to 0 as they are read. From then on only the daemon has these counts. It treats them as follows:
 
-- Nothing is lost on the way from the kernel, also where its own dump would lose objects (accounting/objects.py). It
-  takes a new socket for each poll of more than some 350 objects. A daemon that has become an ordinary user (`-u`)
-  cannot open one in another namespace: then packets of the moment of the poll may be missing, of a few objects,
-  counted in `recovered`.
-- An output whose target is away keeps them, as it keeps all records, up to its own bound (`max_pending_bytes` of
-  those that write lines, some 100 bytes a record). What does not fit, and what its target did not take before the
-  daemon had to stop, is dropped and counted in the output's statistics.
-- At stop there is no last poll: what was counted since the last one stays in the kernel, and the next start delivers
-  it.
-- A process that is killed between poll and delivery loses what it held: that of one poll, or what waited for a
-  target.
+- Nothing is lost on the way from the kernel, even where the kernel's own dump would lose objects
+  (accounting/objects.py). This takes a new socket for each poll of more than about 350 objects. A daemon that has
+  become an ordinary user (`-u`) cannot open one in another namespace. A few objects may then miss the packets of the
+  moment of the poll; `recovered` counts these objects.
+- An output whose target is unavailable keeps them, like all records, up to its own limit (`max_pending_bytes` in the
+  outputs that write lines; a record takes about 100 bytes). The output drops what does not fit, and what its target
+  did not accept before the daemon had to stop. Its statistics count both.
+- There is no last poll at stop: what was counted since the previous poll stays in the kernel, and the next start
+  delivers it.
+- A process that is killed between poll and delivery loses the counts it held: those of one poll, or those that were
+  waiting for a target.
 
-Without `zerocounter` a record carries all that was counted since the object was made, and a record that is lost costs
-no counts. Objects with a quota want that: setting one to 0 starts its quota anew.
+Without `zerocounter` a record carries everything that was counted since the object was created, and a lost record costs
+no counts. Use this for objects with a quota: setting an object to 0 restarts its quota.
 
-Objects that reach their quota are named in the log at once.
+The log names each object as soon as it reaches its quota.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ class NFACCTStats(PollingStats):
     """What was read."""
 
     received = counter("records", "Accounting objects read.", always=True)
-    errors = counter("polls", "Times the kernel refused, or gave up half-way; what it had zeroed is delivered.")
+    errors = counter("polls", "Polls that the kernel refused or broke off; what it had zeroed by then is delivered.")
     recovered = counter(
-        "records", "Objects caught by the kernel's lossy dump: packets of some milliseconds may be missing."
+        "records", "Objects that the kernel's dump had lost; packets of a few milliseconds may be missing."
     )
-    malformed = counter("messages", "Netlink messages that could not be decoded: their counts are lost.")
+    malformed = counter("messages", "Netlink messages that could not be decoded; their counts are lost.")
     quotas = counter("events", "Objects that reached their quota.")
-    quotas_lost = counter("events", "Notifications of that which came too fast.")
+    quotas_lost = counter("events", "Notifications about quotas that came too fast to be read.")
 
 
 class NFACCT(PollingInput[NFACCTOptions]):

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """NFLOG: packets that rules log with `log group N` (nft) or `-j NFLOG --nflog-group N` (iptables).
 
-One reader per group and network namespace: where another process reads the group the stack does not start, and the
-message names that process. An instance may stand at the head of several stacks; it is opened once.
+A group has one reader per network namespace. If another process reads the group, the stack does not start, and the
+message names that process. One instance can feed several stacks; it is opened once.
 
-Loss is counted, never silent: sequence numbers are always asked for, `gap` is the number of packets the kernel could
-not deliver, `overrun` how often its queue was full; the socket buffer then doubles up to its ceiling. A clean stop
-gives the group up and reads all that the kernel still holds.
+Every loss is counted. The plugin always asks for sequence numbers: `gap` is the number of packets the kernel could not
+deliver, and `overrun` is the number of times its queue was full. After an overrun the socket buffer doubles, up to its
+ceiling. A clean stop gives the group up and reads everything the kernel still holds.
 """
 
 from __future__ import annotations
@@ -37,44 +37,49 @@ class NFLOGOptions(Options, frozen=True, kw_only=True):
     """Options of NFLOG; names as in ulogd.conf."""
 
     group: Annotated[
-        int, Meta(ge=0, le=65535, description="The group; 0 also takes over kernel logging, see `bind`.")
+        int, Meta(ge=0, le=65535, description="Group to read; group 0 also takes over kernel logging, see `bind`.")
     ] = 0
     profile: Annotated[
         Literal["default", "latency", "throughput"],
-        Meta(description="Settings for what follows: a lone packet arrives within 0.1 s, 5 ms or 0.5 s."),
+        Meta(description="Preset for the options below: a single packet arrives within 0.1 s, 5 ms or 0.5 s."),
     ] = "default"
     netlink_qthreshold: Annotated[
-        int, Meta(ge=0, description="Packets the kernel gathers before it sends them; 0: as the profile says.")
+        int, Meta(ge=0, description="Packets the kernel gathers before it sends them; 0: the profile's value.")
     ] = 0
     netlink_qtimeout: Annotated[
-        int, Meta(ge=0, description="Longest wait of a packet in the kernel, in 1/100 s; 0: as the profile says.")
+        int, Meta(ge=0, description="Longest wait of a packet in the kernel, in 1/100 s; 0: the profile's value.")
     ] = 0
     nlbufsiz: Annotated[
-        int, Meta(ge=0, le=131072, description="Bytes the kernel gathers before it sends them; 0: as the profile says.")
+        int, Meta(ge=0, le=131072, description="Bytes the kernel gathers before it sends them; 0: the profile's value.")
     ] = 0
     netlink_socket_buffer_size: Annotated[
-        int, Meta(ge=0, description="Socket buffer in bytes (the kernel doubles it); 0: 64 MiB.")
+        int, Meta(ge=0, description="Size of the socket buffer in bytes (the kernel doubles it); 0: 64 MiB.")
     ] = 0
     netlink_socket_buffer_maxsize: Annotated[
-        int, Meta(ge=0, description="Ceiling up to which it doubles when the kernel loses packets; 0: 256 MiB.")
+        int, Meta(ge=0, description="Size in bytes up to which it doubles when the kernel loses packets; 0: 256 MiB.")
     ] = 0
-    copy_mode: Annotated[Literal["packet", "meta", "none"], Meta(description="What the kernel copies of a packet.")] = (
-        "packet"
-    )
-    copy_range: Annotated[int, Meta(ge=0, le=65535, description="Bytes it copies of a packet; 0: all.")] = 0
+    copy_mode: Annotated[
+        Literal["packet", "meta", "none"], Meta(description="Part of a packet that the kernel copies.")
+    ] = "packet"
+    copy_range: Annotated[
+        int, Meta(ge=0, le=65535, description="Bytes of a packet that the kernel copies; 0: all.")
+    ] = 0
     numeric_label: Annotated[
-        int, Meta(ge=0, le=255, description="Becomes `raw.label`; 0 is blocked by convention.")
+        int, Meta(ge=0, le=255, description="Value of `raw.label`; by convention 0 means blocked.")
     ] = 0
     seq_local: Annotated[bool, Meta(description="Publish `oob.seq.local`.")] = False
     seq_global: Annotated[bool, Meta(description="Publish `oob.seq.global`.")] = False
     attach_conntrack: Annotated[bool, Meta(description="Ask the kernel for each packet's conntrack entry.")] = False
     bind: Annotated[
-        bool, Meta(description="Become the kernel's packet logger of IPv4, IPv6 and bridge (always for group 0).")
+        bool, Meta(description="Become the kernel's packet logger for IPv4, IPv6 and bridge (always done for group 0).")
     ] = False
-    unbind: Annotated[bool, Meta(description="With `bind` or group 0: first remove the present logger.")] = True
+    unbind: Annotated[bool, Meta(description="With `bind` or group 0: first remove the current logger.")] = True
     network_namespace_path: NetnsPath = ""
     bufsize: Annotated[
-        int, Meta(ge=0, description="Accepted for ulogd's sake; receive buffers always hold what the kernel can send.")
+        int,
+        Meta(
+            ge=0, description="Accepted for ulogd compatibility; receive buffers always hold what the kernel can send."
+        ),
     ] = 0
 
 

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """NFTCOUNTER: the named counters and quotas of nftables, read every `pollinterval` seconds.
 
-A rule that says `counter name "http"` counts into an object of its table; all such objects of all families and tables
-of the namespace are read, those that count nothing included. `sum.name` is `family.table.name`, for instance
-`inet.filter.http`; `sum.pkts` and `sum.bytes` are what was counted. A quota has no packets: its record carries the
-bytes used in `sum.bytes` and what it allows in `sum.limit`.
+A rule that says `counter name "http"` counts into an object of its table. The plugin reads all such objects in all
+families and tables of the namespace, including those that count nothing. `sum.name` is `family.table.name`, for
+example `inet.filter.http`; `sum.pkts` and `sum.bytes` are what was counted. A quota does not count packets: its record
+has the bytes used in `sum.bytes` and the bytes allowed in `sum.limit`.
 
-The first poll comes one interval after the start and SIGUSR2 makes one at once; polls keep to a grid of the monotonic
-clock, so they do not drift. At stop there is none: what was counted stays in the kernel.
+The first poll comes one interval after the start; SIGUSR2 triggers one at once. Polls follow a fixed grid of the
+monotonic clock, so they do not drift. There is no poll at stop: the counts stay in the kernel.
 
-With `zerocounter` a record carries what was counted since the last poll, and the counter is set to 0 in the same step:
-no packet is counted twice or not at all, also where `nft reset counters` would lose some. It is off by default, because
-whoever reads the counters with nft besides would find them zeroed. Quotas are never reset, they would let more through.
+With `zerocounter` a record carries what was counted since the last poll, and the counter is set to 0 in the same step.
+No packet is counted twice or missed, even where `nft reset counters` would lose some. It is off by default because
+anyone who also reads the counters with nft would find them zeroed. Quotas are never reset: that would let more through.
 """
 
 from __future__ import annotations

@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """PCAPFILE: packets of a capture file, pcap or pcapng, as if rules had logged them; it needs no root.
 
-The file is read from its beginning to its end; it may be compressed by gzip, or by zstd where the Python module
-zstandard is installed. Link types: Ethernet, raw IP, NFLOG (`tcpdump -i nflog:1 -w FILE`), Linux cooked captures.
-Time stamps are the file's. Only link type NFLOG has prefixes, hooks, users and the other keys that belong to rules
-and sockets; docs/keys.md lists what the others lack. IFINDEX gives the interfaces of pcapng the names that stand in the
-file, never those of this machine.
+The file is read from beginning to end. It may be compressed with gzip, or with zstd if the Python module zstandard is
+installed. The supported link types are Ethernet, raw IP, NFLOG (`tcpdump -i nflog:1 -w FILE`) and Linux cooked
+captures. Time stamps are those of the file. Only link type NFLOG has prefixes, hooks, users and the other keys that
+belong to rules and sockets; docs/keys.md lists what the other types lack. IFINDEX gives the interfaces of a pcapng file
+the names stored in the file, never those of this machine.
 
-A file can wait, so nothing of it is dropped because an output is slow or away: the next packets are read when all
-stacks of this input run and their outputs have delivered what they had. Only a `ring_buffer_size` of less than a
-batch, a few thousand packets, spills or drops as it says.
+A file can wait, so no packet is dropped because an output is slow or its target is unavailable. The plugin reads the
+next packets once all stacks of this input run and their outputs have delivered what they had. The exception is a
+`ring_buffer_size` smaller than a batch (a few thousand packets): that ring spills or drops, as `when_full` says.
 
-With `at_end=stop` the input is done at the end of the file. The daemon ends, with status 0, when all inputs of all
-its stacks are done and the outputs have delivered everything. With `at_end=wait` it stays, for its status and
-metrics, until it is told to stop. The file is read once: what is appended to it later is not read, and SIGHUP does
-not read it again. After a restart it is read from its beginning.
+With `at_end=stop` the input is done at the end of the file. The daemon ends with status 0 when all inputs of all its
+stacks are done and the outputs have delivered everything. With `at_end=wait` the daemon keeps running, for its status
+and metrics, until it is told to stop. The file is read once: data appended later is not read, and SIGHUP does not read
+the file again. After a restart the file is read from its beginning.
 
-A file that ends in the middle of a packet, or is damaged, is read up to there: the log says at which byte, and
-`broken` counts it.
+A file that is damaged or ends in the middle of a packet is read up to that point: the log gives the byte, and `broken`
+counts the file.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from nflowlevel.stats import CaptureStats
 class PCAPFILEOptions(Options, frozen=True, kw_only=True):
     """Options of PCAPFILE."""
 
-    file: Annotated[str, Meta(min_length=1, description="The capture file; a regular file, no pipe.")]
+    file: Annotated[str, Meta(min_length=1, description="Capture file to read; a regular file, not a pipe.")]
     at_end: Annotated[
         Literal["stop", "wait"],
-        Meta(description="`stop`: the daemon ends when all its inputs are at their end; `wait`: it stays."),
+        Meta(description="`stop`: the daemon ends when all its inputs have ended; `wait`: it keeps running."),
     ] = "stop"
     numeric_label: Annotated[
-        int, Meta(ge=0, le=255, description="Becomes `raw.label`; 0 is blocked by convention.")
+        int, Meta(ge=0, le=255, description="Value of `raw.label`; by convention 0 means blocked.")
     ] = 0
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""DBI: ulogd2's output through libdbi, for configurations that have it: does what PGSQL, MYSQL or SQLITE3 does.
+"""DBI: ulogd2's output through libdbi, for configurations that use it: does what PGSQL, MYSQL or SQLITE3 does.
 
-`dbtype` is the name of libdbi's driver and says which of them: `pgsql`, `mysql` or `sqlite3`. Nothing of libdbi is
-needed; there is no output for its other drivers. ulogd2 reads `port` and `schema` and does not use them; here they are
-used (`schema` with pgsql only).
+`dbtype` is the name of libdbi's driver and selects one of them: `pgsql`, `mysql` or `sqlite3`. libdbi itself is not
+needed; its other drivers are not supported. ulogd2 reads `port` and `schema` but ignores them; this output uses them
+(`schema` with pgsql only).
 
-With sqlite3 `db` is the whole path of the file. libdbi takes a mere name from a directory that it was built with; in
-Debian's package that is /usr/var/lib/libdbi/sqlite3.
+With sqlite3, `db` is the full path of the file. libdbi looks for a name without a path in a directory that was set when
+it was built; in Debian's package that is /usr/var/lib/libdbi/sqlite3.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _PLUGINS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 class DBIOptions(SQLOptions, frozen=True, kw_only=True):
     """Options of DBI; names as in ulogd.conf."""
 
-    dbtype: Annotated[str, Meta(description="libdbi's name of the database: `pgsql`, `mysql` or `sqlite3`.")]
-    db: Annotated[str, Meta(min_length=1, description="Database; with sqlite3 the whole path of the file.")]
-    user: Annotated[str, Meta(description="User.")] = ""
+    dbtype: Annotated[str, Meta(description="libdbi's name for the database: `pgsql`, `mysql` or `sqlite3`.")]
+    db: Annotated[str, Meta(min_length=1, description="Name of the database; with sqlite3 the full path of the file.")]
+    user: Annotated[str, Meta(description="User name.")] = ""
     host: Annotated[str, Meta(description="Server; empty: this machine.")] = ""
     pass_: Annotated[str, Meta(description="Password.")] = field(name="pass", default="")
-    port: Annotated[PortNumber, Meta(description="Port; 0: the database's own.")] = 0
-    schema: Annotated[str, Meta(min_length=1, description="Schema of table and ledger, with pgsql.")] = "public"
+    port: Annotated[PortNumber, Meta(description="Port; 0: the default port of the database.")] = 0
+    schema: Annotated[str, Meta(min_length=1, description="Schema of the table and the ledger, with pgsql.")] = "public"
 
     def __post_init__(self) -> None:
         """ValueError where the other plugin would not take the options, or there is none."""

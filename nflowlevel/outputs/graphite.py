@@ -1,26 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""GRAPHITE: counters to carbon, Graphite's receiver, or to whatever else takes its protocols.
+"""GRAPHITE: counters to carbon, Graphite's receiver, or to any other receiver of its protocols.
 
 Each object makes two points, `<prefix>.<name>.pkts` and `<prefix>.<name>.bytes`; a quota of nftables makes `.used` and
-`.limit`, in bytes. Their time is `oob.time.sec` where it is there and not 0, else that of writing. A poll is one send.
-Two polls within a second, as SIGUSR2 can cause, get two seconds: carbon keeps only the last value of a second.
+`.limit`, in bytes. Their time is `oob.time.sec` if the record has it and it is not 0, otherwise the time of writing. A
+poll is sent in one piece. Two polls within one second, which SIGUSR2 can cause, get two different seconds: carbon keeps
+only the last value of a second.
 
-Names. A dot makes a level of Graphite's tree: `ipv4.http` is `http` under `ipv4`. Letters, digits and `_-:+@#=` stay as
-they are; any other byte becomes `%` and two hex digits (a blank `%20`, a slash `%2F`), and so does a dot at either end
-or after another dot. So no two objects share a series, whatever they are called, and no name breaks a line: carbon
-refuses blanks, and hangs up on a byte that is not UTF-8. A level of more than 255 bytes, longer than a file name can
-be, is cut, and ends in `~` and a hash of the whole. The same holds for `prefix`; without one there is no leading dot.
+Names. A dot starts a level of Graphite's tree: `ipv4.http` is `http` under `ipv4`. Letters, digits and `_-:+@#=` stay
+as they are. Any other byte becomes `%` and two hex digits (a blank `%20`, a slash `%2F`), and so does a dot at either
+end or after another dot. Therefore no two objects share a series, whatever their names are, and no name breaks a line:
+carbon refuses blanks, and closes the connection on a byte that is not UTF-8. A level of more than 255 bytes, the
+longest possible file name, is cut and ends in `~` and a hash of the whole level. The same rules apply to `prefix`;
+without a prefix there is no leading dot.
 
-What is counted. With `zerocounter` each value is what was counted since the last poll: give such series a finest
-retention of at most `pollinterval`, as carbon keeps one value of each step and drops the others. Without it the value
-is the total, for Graphite's `perSecond()` or `nonNegativeDerivative()`.
+What is counted. With `zerocounter` each value is what was counted since the last poll. Give such series a finest
+retention of at most `pollinterval`: carbon keeps one value per step and drops the others. Without `zerocounter` the
+value is the total, for Graphite's `perSecond()` or `nonNegativeDerivative()`.
 
-A receiver that is away, at the start too, slow, or closing stops nothing: polls wait in memory, up to
-`max_pending_bytes`, and are sent when it is back; it is tried again after 0.1 s, 0.2 s … 5 s. Where that memory is full
-the counts of further polls are added up (with `zerocounter`; else the next total has them) and sent with the first poll
-that finds room: the resolution in time is lost, no packet. What TCP had not acknowledged when a connection broke is
-sent again, and so is what was acknowledged within the last 2 s, at most 8 MiB; a point that comes twice is the same
-point. UDP has no acknowledgement: what the receiver's socket has no room for is lost, and nobody is told.
+A receiver that is unavailable (also at the start), slow or closing stops nothing. Polls wait in memory, up to
+`max_pending_bytes`, and are sent when the receiver is back; the output tries again after 0.1 s, 0.2 s … 5 s. When that
+memory is full, the counts of further polls are added up (with `zerocounter`; otherwise the next total includes them)
+and sent with the first poll that finds room. This loses resolution in time, but no packet. After a broken connection
+the output sends again what TCP had not acknowledged, and what was acknowledged within the last 2 s, at most 8 MiB; a
+point that arrives twice is the same point. UDP has no acknowledgement: if the receiver's socket has no room, the points
+are lost without notice.
 """
 
 from __future__ import annotations
@@ -68,21 +71,23 @@ _CLOCK_SET_BACK_SECS = 60
 class GRAPHITEOptions(Options, frozen=True, kw_only=True):
     """Options of GRAPHITE; `host`, `port` and `prefix` as in ulogd.conf."""
 
-    host: Annotated[str, Meta(min_length=1, description="The receiver: a name or an address.")] = "127.0.0.1"
+    host: Annotated[str, Meta(min_length=1, description="Name or address of the receiver.")] = "127.0.0.1"
     port: Annotated[
-        PortOrNone, Meta(description=f"Its port; empty: {_PLAINTEXT_PORT}, or {_PICKLE_PORT} for pickle.")
+        PortOrNone, Meta(description=f"Port of the receiver; empty: {_PLAINTEXT_PORT}, or {_PICKLE_PORT} for pickle.")
     ] = ""
-    prefix: Annotated[str, Meta(max_length=255, description="Put before each name, with a dot between.")] = ""
-    protocol: Annotated[Literal["plaintext", "pickle"], Meta(description="Lines, or carbon's pickles (TCP only).")] = (
-        "plaintext"
-    )
-    transport: Annotated[Literal["tcp", "udp"], Meta(description="How points are sent.")] = "tcp"
+    prefix: Annotated[str, Meta(max_length=255, description="Text before each name, joined by a dot.")] = ""
+    protocol: Annotated[
+        Literal["plaintext", "pickle"], Meta(description="Lines of text, or carbon's pickles (TCP only).")
+    ] = "plaintext"
+    transport: Annotated[Literal["tcp", "udp"], Meta(description="Transport for the points.")] = "tcp"
     datagram_bytes: Annotated[
         int,
-        Meta(ge=64, le=8192, description="UDP: as many objects as fit go into a datagram; carbon reads 8192 bytes."),
+        Meta(
+            ge=64, le=8192, description="UDP: most bytes of a datagram, filled with whole objects; carbon reads 8192."
+        ),
     ] = 1432
     max_pending_bytes: Annotated[
-        int, Meta(ge=0, description="Memory for points that wait while the receiver is away.")
+        int, Meta(ge=0, description="Most bytes of points kept in memory while the receiver is unavailable.")
     ] = 64 << 20
 
     def __post_init__(self) -> None:
@@ -91,11 +96,11 @@ class GRAPHITEOptions(Options, frozen=True, kw_only=True):
 
 
 class GRAPHITEStats(OutputStats):
-    """A record is an object of a poll: its two points, and those sent later for counts that were carried over."""
+    """A record is one object in one poll: its two points, and points sent later for counts that were carried over."""
 
     reasons: ClassVar[Mapping[str, str]] = {
         **OutputStats.reasons,
-        "merged": "Not sent on its own for want of memory: its counts are part of the same object's next value.",
+        "merged": "Memory was full, so it was not sent alone: the next value of the same object includes its counts.",
     }
 
 

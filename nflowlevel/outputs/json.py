@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """JSON: one JSON object per record and line, to a file, a FIFO, standard output, or a TCP, UDP or unix socket.
 
-Members and their order are ulogd2's: `timestamp` (ISO 8601, with the zone always), `dvc`, then the keys of the stack;
-addresses and ports under their CIM names (`src_ip`, `dest_ip`, `src_port`, `dest_port`). Logstash, Splunk and jq read
-it as it is. Text that is not UTF-8 keeps its place, with U+FFFD for each bad byte.
+Members and their order are those of ulogd2: `timestamp` (ISO 8601, always with the zone), `dvc`, then the keys of the
+stack. Addresses and ports have their CIM names (`src_ip`, `dest_ip`, `src_port`, `dest_port`). Logstash, Splunk and jq
+read the lines as they are. Text that is not UTF-8 is kept, with U+FFFD for each bad byte.
 
-A batch is one write. A full disk, a vanished directory, a stalled or absent peer stops nothing else: records are kept,
-up to `max_pending_bytes`, and written when the target is back; beyond that new records are dropped and counted. No line
-is ever left torn, also not by kill -9: what a dead process left incomplete is cut off when the file is opened again. On
-a TCP or unix connection that breaks, lines the peer had not acknowledged are sent again: a line may come twice.
+A batch is one write. A full disk, a missing directory, or a peer that is stalled or absent stops nothing else. The
+output keeps records, up to `max_pending_bytes`, and writes them when the target is back; beyond that limit it drops and
+counts new records. No line is ever left torn, even after kill -9: when the file is opened again, the incomplete line of
+a dead process is cut off. When a TCP or unix connection breaks, lines that the peer had not acknowledged are sent
+again: a line may arrive twice.
 """
 
 from __future__ import annotations
@@ -32,11 +33,13 @@ class JSONOptions(LineOptions, frozen=True, kw_only=True):
     """Options of JSON; names as in ulogd.conf."""
 
     file: File = "/var/log/ulogd.json"
-    timestamp: Annotated[bool, Meta(description="Begin with the time.")] = True
-    eventv1: Annotated[bool, Meta(description="Logstash's names: `@version`, and `@timestamp` for the time.")] = False
-    device: Annotated[str, Meta(description="Value of `dvc`: the firewall's name.")] = "Netfilter"
+    timestamp: Annotated[bool, Meta(description="Begin each object with the time.")] = True
+    eventv1: Annotated[bool, Meta(description="Use Logstash's names: `@version`, and `@timestamp` for the time.")] = (
+        False
+    )
+    device: Annotated[str, Meta(description="Value of `dvc`, the firewall's name.")] = "Netfilter"
     boolean_label: Annotated[
-        bool, Meta(description="Instead of `raw.label`: `action`, `blocked` for 0 and `allowed` for any other label.")
+        bool, Meta(description="Write `action` instead of `raw.label`: `blocked` for label 0, `allowed` for any other.")
     ] = False
 
 

@@ -1,28 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """PGSQL: rows into a table of PostgreSQL (11 or later), or a call of a function or procedure for each of them.
 
-`table` is a table or a view of `schema`; its columns say what is stored: a `_` of a column is a `.` of a key, a column
-that no key has keeps its default. ulogd2's schemas work as they are; `nflowlevel sql init` makes one that fits the
-values better. `procedure` says what is done with a row:
+`table` is a table or a view of `schema`. Its columns say what is stored: a `_` in a column stands for a `.` in a key,
+and a column without a key keeps its default. ulogd2's schemas work unchanged; `nflowlevel sql init` creates one that
+fits the values better. `procedure` says what is done with a row:
 
-- `INSERT` puts it into `table`, `INSERT INTO name` into another one with these columns: by COPY, or by INSERT where
-  COPY would do something else (a view without INSTEAD OF trigger, rules, row security).
-- `CALL name` calls a procedure, any other name a function, with the columns of `table` as arguments, in their order:
+- `INSERT` puts it into `table`, `INSERT INTO name` into another one with these columns. It uses COPY, or INSERT where
+  COPY would behave differently (a view without INSTEAD OF trigger, rules, row security).
+- `CALL name` calls a procedure, any other name a function. The arguments are the columns of `table`, in their order:
   ulogd2's `INSERT_PACKET_FULL` with its view `ulog`, `INSERT_CT` with `ulog2_ct`, `INSERT_NFACCT` with `nfacct`. A
-  batch goes into a temporary table, and the calls are made from there; where the user may not make one, or the name has
-  several meanings, they are made one by one.
+  batch goes into a temporary table, and the calls are made from there. If the user may not create one, or if the name
+  has several meanings, the calls are made one by one.
 
-How to connect: what `db`, `user`, `host`, `pass`, `port` or `connstring` do not say is left to libpq, so that its
-environment (PGHOST, PGSERVICE, PGSSLMODE …), service file and password file work; therefore only `table` is mandatory.
-There is one connection. A pooler before the server has to keep sessions (PgBouncer: `pool_mode=session`).
+How to connect: libpq supplies whatever `db`, `user`, `host`, `pass`, `port` and `connstring` leave open, so its
+environment (PGHOST, PGSERVICE, PGSSLMODE …), service file and password file work. Only `table` is therefore mandatory.
+The output opens one connection. A pooler in front of the server must keep sessions (PgBouncer: `pool_mode=session`).
 
-A batch is one transaction, and also moves this output's row in the table `nflowlevel_ledger`, which tells after a
-broken connection what has arrived: each row is stored exactly once. The table is made in `schema` at the first connect.
-Where that is not permitted a batch whose commit was not answered may come twice, and the log says so.
+A batch is one transaction. It also updates this output's row in the table `nflowlevel_ledger`, which tells what has
+arrived after a connection broke: each row is stored exactly once. The first connect creates that table in `schema`. If
+this is not permitted, a batch whose commit was not answered may be stored twice, and the log says so.
 
-A row that the server refuses for its values goes to the dead-letter file with the reason (SQLSTATE classes 21, 22, 23,
-38, 44 and P0, 20000, 54000, and any class that only a RAISE of your own can have). After any other error rows wait
-until it is mended.
+A row that the server refuses because of its values goes to the dead-letter file with the reason (SQLSTATE classes 21,
+22, 23, 38, 44 and P0, 20000, 54000, and any class that only your own RAISE can have). After any other error rows wait
+until the cause is fixed.
 """
 
 from __future__ import annotations
@@ -43,24 +43,24 @@ if TYPE_CHECKING:
 class PGSQLOptions(SQLOptions, frozen=True, kw_only=True):
     """Options of PGSQL; names as in ulogd.conf."""
 
-    db: Annotated[str, Meta(description="Database; empty: libpq's own choice.")] = ""
-    user: Annotated[str, Meta(description="User; empty: libpq's own choice.")] = ""
+    db: Annotated[str, Meta(description="Name of the database; empty: libpq's default.")] = ""
+    user: Annotated[str, Meta(description="User name; empty: libpq's default.")] = ""
     host: Annotated[
-        str, Meta(description="Server: a name, an address or a directory with its socket; empty: libpq's own choice.")
+        str, Meta(description="Server: a name, an address or the directory of its socket; empty: libpq's default.")
     ] = ""
-    pass_: Annotated[str, Meta(description="Password; better kept in libpq's password file.")] = field(
+    pass_: Annotated[str, Meta(description="Password; libpq's password file is a better place for it.")] = field(
         name="pass", default=""
     )
-    port: Annotated[PortNumber, Meta(description="Port; 0: libpq's own choice.")] = 0
+    port: Annotated[PortNumber, Meta(description="Port; 0: libpq's default.")] = 0
     schema: Annotated[
         str,
         Meta(
             min_length=1,
-            description="Schema of table and ledger; another than `public` also comes first in the search path.",
+            description="Schema of table and ledger; unless it is `public`, it also comes first in the search path.",
         ),
     ] = "public"
     connstring: Annotated[
-        str, Meta(description="Connection string of libpq instead of db, user, host, pass and port.")
+        str, Meta(description="Connection string for libpq, instead of db, user, host, pass and port.")
     ] = ""
 
 

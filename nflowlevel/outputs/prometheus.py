@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """PROMETHEUS: an HTTP endpoint, `/metrics`, for Prometheus to scrape: the counters of its stack and the daemon's own.
 
-At the end of a stack of counters (NFACCT, NFTCOUNTER) each object is a series, its name the label `name`:
-`nflowlevel_accounting_packets_total` and `nflowlevel_accounting_bytes_total`; a quota of nftables has
-`nflowlevel_quota_used_bytes` and `nflowlevel_quota_limit_bytes`. Where the input zeroes the kernel's counters the
-values are added up, so a series only grows, from 0 at the start of the daemon; else it is the kernel's total. At the
-end of a stack of packets it serves the daemon's counters alone: `stack=log1:NFLOG,prom1:PROMETHEUS` with the log1 of
-another stack costs next to nothing.
+At the end of a stack of counters (NFACCT, NFTCOUNTER) each object is a series with its name in the label `name`:
+`nflowlevel_accounting_packets_total` and `nflowlevel_accounting_bytes_total`. A quota of nftables has
+`nflowlevel_quota_used_bytes` and `nflowlevel_quota_limit_bytes`. If the input zeroes the kernel's counters, the output
+adds the values up: a series starts at 0 with the daemon and only grows. Otherwise it is the kernel's total. At the end
+of a stack of packets the output serves only the daemon's counters: `stack=log1:NFLOG,prom1:PROMETHEUS` with the log1 of
+another stack costs almost nothing.
 
-The daemon's own are those of all stacks: what each input received and missed (`nflowlevel_input_…`, docs/plugins.md
-has them), what became of each output's records (`nflowlevel_output_…`, with `dropped` by reason), whether a stack runs
-(`nflowlevel_stack_up`) and what an output is doing (`nflowlevel_output_state_info`).
+The daemon's own counters cover all stacks: what each input received and missed (`nflowlevel_input_…`, listed in
+docs/plugins.md), what became of each output's records (`nflowlevel_output_…`, with `dropped` by reason), whether a
+stack runs (`nflowlevel_stack_up`) and what an output is doing (`nflowlevel_output_state_info`).
 
-The text format is OpenMetrics; a client that asks for the older text format only gets that. The endpoint listens on
-loopback unless `host` says otherwise: it has no password. At most `max_series` series come from accounting; objects
-beyond that are dropped and counted. An object that was not seen for `forget_secs` is forgotten. Clients are served by
-threads of their own: a slow one delays nobody else, and the receiving of packets not at all.
+The text format is OpenMetrics; a client that asks only for the older text format gets that one. The endpoint listens on
+loopback unless `host` says otherwise, because it has no password. At most `max_series` series come from accounting;
+further objects are dropped and counted. An object that was not seen for `forget_secs` is forgotten. Clients have their
+own threads: a slow client delays no other client and does not delay the receiving of packets.
 """
 
 from __future__ import annotations
@@ -55,24 +55,25 @@ class PROMETHEUSOptions(Options, frozen=True, kw_only=True):
 
     section_optional: ClassVar[bool] = True
 
-    host: Annotated[str, Meta(min_length=1, description="Address to listen on; `0.0.0.0` or `::` is every one.")] = (
-        "127.0.0.1"
-    )
-    port: Annotated[PortNumber, Meta(description="Port to listen on; 0: any that is free.")] = 9747
+    host: Annotated[
+        str, Meta(min_length=1, description="Address to listen on; `0.0.0.0` or `::` means all addresses.")
+    ] = "127.0.0.1"
+    port: Annotated[PortNumber, Meta(description="Port to listen on; 0: any free port.")] = 9747
     max_series: Annotated[
-        int, Meta(ge=2, description="Most series of accounting objects, two for each; the daemon's own come on top.")
+        int, Meta(ge=2, description="Most series of accounting objects, two per object; the daemon's own do not count.")
     ] = 20_000
     forget_secs: Annotated[
-        int, Meta(ge=1, description="An object not seen for so long is served no more; longer than a poll interval.")
+        int,
+        Meta(ge=1, description="Seconds after which an object no longer seen is removed; more than a poll interval."),
     ] = 300
 
 
 class PROMETHEUSStats(OutputStats):
-    """A record is an object of a poll."""
+    """A record is one object in one poll."""
 
     reasons: ClassVar[Mapping[str, str]] = {"series": "There were more objects than `max_series` allows."}
 
-    scrapes = counter("scrapes", "Times the endpoint was read.")
+    scrapes = counter("scrapes", "Number of times the endpoint was read.")
 
 
 class _Object:

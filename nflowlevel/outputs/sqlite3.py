@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """SQLITE3: rows into a table of an SQLite file: a database without a server.
 
-Each column takes the key of its name, with `.` for `_`; other columns stay empty. Where `table` is one of ours,
-`packets` or for accounting `sums`, file and table are created when they are missing. A table of ulogd2's works as it
-is: numbers above 2^31 are stored as what they are, addresses as text, or as numbers in a column for numbers (IPv4).
+Each column stores the key of its name, with `.` for `_`; other columns stay empty. If `table` is one of our own,
+`packets` or (for accounting) `sums`, the output creates a missing file or table. A table of ulogd2 works unchanged:
+numbers above 2^31 are stored as they are, addresses as text, or as numbers in a numeric column (IPv4).
 
-What waits is stored in one transaction, which is on the disk before it counts as stored. A lock of another process is
-waited for, a file that was removed or replaced is opened anew, and meanwhile rows are kept as `when_full` says. A row
-that breaks a constraint goes into the dead-letter file alone, one that was in before the daemon was killed is not
-stored again. Several outputs may share a file.
+All waiting rows are stored in one transaction, which is on the disk before it counts as stored. The output waits for
+the lock of another process and reopens a file that was removed or replaced; meanwhile it keeps rows as `when_full`
+says. If a row breaks a constraint, only that row goes to the dead-letter file. A row that was stored before the daemon
+was killed is not stored again. Several outputs may share a file.
 
-The file is switched to SQLite's write-ahead log, so that readers and the output do not wait for each other. `FILE-wal`
-and `FILE-shm` belong to it while it is open: to copy it use `sqlite3 FILE ".backup COPY"`, to replace it stop the
-daemon first.
+The output switches the file to SQLite's write-ahead log, so that readers and the output do not wait for each other.
+`FILE-wal` and `FILE-shm` belong to the file while it is open. To copy the file use `sqlite3 FILE ".backup COPY"`; to
+replace it stop the daemon first.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 class SQLITE3Options(SQLOptions, frozen=True, kw_only=True):
     """Options of SQLITE3; names as in ulogd.conf."""
 
-    db: Annotated[str, Meta(min_length=1, description="The database's file.")]
-    table: Annotated[str, Meta(min_length=1, description="Table or view whose columns say which keys are stored.")] = (
+    db: Annotated[str, Meta(min_length=1, description="File of the database.")]
+    table: Annotated[str, Meta(min_length=1, description="Table or view; its columns say which keys are stored.")] = (
         "packets"
     )
     sync: Annotated[
         bool,
         Meta(
-            description="Bring each transaction to the disk before it counts as stored; without, a power failure may "
-            "take the last ones."
+            description="Force each transaction to the disk before it counts as stored; if off, a power failure "
+            "may lose the last ones."
         ),
     ] = True
 

@@ -43,7 +43,8 @@ SomeTarget = TypeVar("SomeTarget", bound=LineTarget)
 File = Annotated[
     str,
     Meta(
-        min_length=1, description="File or FIFO appended to, or the socket's path in mode unix; `-` is standard output."
+        min_length=1,
+        description="File or FIFO to append to, or in mode unix the path of the socket; `-` is standard output.",
     ),
 ]
 
@@ -51,20 +52,20 @@ File = Annotated[
 class LineOptions(Options, frozen=True, kw_only=True):
     """Where lines go; names as in ulogd.conf. A plugin's own options derive from it, and give `file` a default."""
 
-    mode: Annotated[Literal["file", "tcp", "udp", "unix"], Meta(description="Where lines go.")] = "file"
+    mode: Annotated[Literal["file", "tcp", "udp", "unix"], Meta(description="Kind of target for the lines.")] = "file"
     file: File
-    host: Annotated[str, Meta(min_length=1, description="Peer of modes tcp and udp: a name or an address.")] = (
+    host: Annotated[str, Meta(min_length=1, description="Peer in modes tcp and udp: a name or an address.")] = (
         "127.0.0.1"
     )
-    port: Annotated[Port, Meta(description="Its port.")] = "12345"
+    port: Annotated[Port, Meta(description="Port of the peer.")] = "12345"
     sync: Annotated[
         bool,
         Meta(
-            description="Bring each batch to the disk (fdatasync, in the background), not only to the system's cache."
+            description="Force each batch to the disk (fdatasync, in the background), not only to the system's cache."
         ),
     ] = False
     max_pending_bytes: Annotated[
-        int, Meta(ge=0, description="Memory for records that wait while the target is away.")
+        int, Meta(ge=0, description="Most bytes of records kept in memory while the target is unavailable.")
     ] = MAX_PENDING_BYTES
 
 

@@ -21,17 +21,17 @@ from nflowlevel.records.keys import Key
 from nflowlevel.stats import Counters, counter
 
 #: The option `zerocounter`, for plugins that have a default for it.
-ZeroCounter = Annotated[bool, Meta(description="Read what was counted since the last poll, and zero it.")]
+ZeroCounter = Annotated[bool, Meta(description="Read what was counted since the last poll, and set it to zero.")]
 
 
 class PollingOptions(Options, frozen=True, kw_only=True):
     """When and where to poll; names as in ulogd.conf. A plugin's own options derive from it."""
 
-    pollinterval: Annotated[int, Meta(ge=1, description="Seconds from poll to poll.")]
+    pollinterval: Annotated[int, Meta(ge=1, description="Seconds between two polls.")]
     zerocounter: ZeroCounter
-    timestamp: Annotated[bool, Meta(description="Publish `oob.time.sec` and `oob.time.usec`: when it was polled.")] = (
-        False
-    )
+    timestamp: Annotated[
+        bool, Meta(description="Publish the time of the poll as `oob.time.sec` and `oob.time.usec`.")
+    ] = False
     network_namespace_path: NetnsPath = ""
 
 
@@ -39,9 +39,9 @@ class PollingStats(Counters):
     """What was read."""
 
     received = counter("records", "Counters read.", always=True)
-    polls = counter("polls", "Times they were read.", always=True)
-    missed = counter("polls", "Times they should have been read, but the daemon was busy or stopped.")
-    errors = counter("polls", "Times the kernel refused.")
+    polls = counter("polls", "Polls that were made.", always=True)
+    missed = counter("polls", "Polls that were due while the daemon was busy or stopped.")
+    errors = counter("polls", "Polls that the kernel refused.")
 
 
 SomePolling = TypeVar("SomePolling", bound=PollingOptions)

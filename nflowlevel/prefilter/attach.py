@@ -36,7 +36,7 @@ _NAME = re.compile("[A-Za-z0-9_-]{1,64}")
 
 
 class Attachment:
-    """Rules of ours that ask a program. `detach` takes them away; `release` leaves them to their `on_exit`.
+    """Our own rules that call a program. `detach` removes them; `release` treats them as `on_exit` says.
 
     Forgetting the object releases them. As a context manager it detaches.
     """
@@ -48,15 +48,15 @@ class Attachment:
 
     @property
     def table(self) -> str:
-        """The table as nft calls it."""
+        """Name of the table in nft."""
         return f"inet {self._table.name}"
 
     def detach(self) -> None:
-        """Take the rules away; may be called again."""
+        """Remove the rules; may be called again."""
         self._table.remove()
 
     def release(self) -> None:
-        """Give the rules up as the end of the process would: they go, or are kept. May be called again."""
+        """Release the rules as the end of the process would: they are removed or kept. May be called again."""
         self._table.close()
 
     def __enter__(self) -> Attachment:

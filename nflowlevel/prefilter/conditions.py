@@ -28,42 +28,48 @@ _MOST_NS = 100 * 365 * 86400 * SECOND_NS
 class PrefilterOptions(Options, frozen=True, kw_only=True):
     """Which packets a prefilter logs; without any condition, all."""
 
-    ignore: Annotated[str, Meta(description="Networks whose packets are not logged, by source address.")] = ""
-    only: Annotated[str, Meta(description="Only packets from these networks are logged.")] = ""
-    ignore_dst: Annotated[str, Meta(description="Networks to which packets are not logged.")] = ""
-    only_dst: Annotated[str, Meta(description="Only packets to these networks are logged.")] = ""
-    protocols: Annotated[str, Meta(description="Only these protocols, by name (tcp, udp, icmp …) or number.")] = ""
-    sports: Annotated[str, Meta(description="Only these source ports; a range is written 8000-8100.")] = ""
-    dports: Annotated[str, Meta(description="Only these destination ports.")] = ""
+    ignore: Annotated[str, Meta(description="Do not log packets from these networks.")] = ""
+    only: Annotated[str, Meta(description="Log only packets from these networks.")] = ""
+    ignore_dst: Annotated[str, Meta(description="Do not log packets to these networks.")] = ""
+    only_dst: Annotated[str, Meta(description="Log only packets to these networks.")] = ""
+    protocols: Annotated[str, Meta(description="Log only these protocols, by name (tcp, udp, icmp …) or number.")] = ""
+    sports: Annotated[str, Meta(description="Log only these source ports; write a range as 8000-8100.")] = ""
+    dports: Annotated[str, Meta(description="Log only these destination ports.")] = ""
     tcp_flags: Annotated[
         str,
         Meta(
-            description="Only TCP with these flags; `!` before one: without it. `syn` alone means an attempt to "
-            "connect (SYN without ACK); `MASK/FLAGS`: of the flags in MASK exactly FLAGS, as iptables' --tcp-flags."
+            description="Log only TCP with these flags; `!` before a flag: without it. `syn` alone means an attempt "
+            "to connect (SYN without ACK). `MASK/FLAGS`: exactly FLAGS of those in MASK, as iptables' --tcp-flags."
         ),
     ] = ""
-    sample: Annotated[int, Meta(ge=1, le=2**32 - 1, description="One in so many packets, counted on each CPU.")] = 1
+    sample: Annotated[
+        int, Meta(ge=1, le=2**32 - 1, description="Log one packet in this many, counted on each CPU.")
+    ] = 1
     first_of_flow: Annotated[
-        float, Meta(ge=0, le=10**6, description="Only the first packet of a flow in so many seconds; 0: all.")
+        float, Meta(ge=0, le=10**6, description="Log only the first packet of a flow in this many seconds; 0: all.")
     ] = 0
-    rate: Annotated[float, Meta(ge=0, le=10**9, description="Packets/s of each source address; 0: any.")] = 0
-    burst: Annotated[int, Meta(ge=1, le=10**6, description="Packets that a source may send at once.")] = 5
-    rate_prefix4: Annotated[int, Meta(ge=0, le=32, description="IPv4 addresses with such a prefix are one source.")] = (
-        32
-    )
+    rate: Annotated[float, Meta(ge=0, le=10**9, description="Most packets/s of each source address; 0: no limit.")] = 0
+    burst: Annotated[int, Meta(ge=1, le=10**6, description="Most packets that a source may send at once.")] = 5
+    rate_prefix4: Annotated[
+        int, Meta(ge=0, le=32, description="Length of the IPv4 prefix that makes addresses one source.")
+    ] = 32
     rate_prefix6: Annotated[
-        int, Meta(ge=0, le=128, description="IPv6 addresses with such a prefix are one source.")
+        int, Meta(ge=0, le=128, description="Length of the IPv6 prefix that makes addresses one source.")
     ] = 64
-    global_rate: Annotated[float, Meta(ge=0, le=10**9, description="Packets/s of all sources together; 0: any.")] = 0
-    global_burst: Annotated[int, Meta(ge=1, le=10**6, description="Packets that all may send at once.")] = 5
+    global_rate: Annotated[
+        float, Meta(ge=0, le=10**9, description="Most packets/s of all sources together; 0: no limit.")
+    ] = 0
+    global_burst: Annotated[
+        int, Meta(ge=1, le=10**6, description="Most packets that all sources may send at once.")
+    ] = 5
     top: Annotated[
-        bool, Meta(description="Count packets by source and by destination port, before they are thinned.")
+        bool, Meta(description="Count packets by source and by destination port, before sampling and rates thin them.")
     ] = False
-    sources: Annotated[int, Meta(ge=1, le=2**24, description="Sources that are remembered.")] = 16384
-    flows: Annotated[int, Meta(ge=1, le=2**24, description="Flows that are remembered.")] = 65536
+    sources: Annotated[int, Meta(ge=1, le=2**24, description="Number of sources to remember.")] = 16384
+    flows: Annotated[int, Meta(ge=1, le=2**24, description="Number of flows to remember.")] = 65536
     on_exit: Annotated[
         Literal["no-match", "keep"],
-        Meta(description="What rules see when the process has ended: no packet matches, or all goes on as before."),
+        Meta(description="What rules see after the process has ended: no packet matches, or matching goes on."),
     ] = "no-match"
 
     def __post_init__(self) -> None:

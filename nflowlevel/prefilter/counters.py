@@ -54,7 +54,7 @@ class PrefilterCounters(msgspec.Struct, frozen=True):
 
     @property
     def seen(self) -> int:
-        """Packets that came to the program."""
+        """Packets that the program has seen."""
         return self.total(TOTALS).packets
 
     @property
@@ -64,7 +64,7 @@ class PrefilterCounters(msgspec.Struct, frozen=True):
 
     @property
     def sampled_out(self) -> int:
-        """Packets that were not the one in `sample`."""
+        """Packets that `sample` left out."""
         return self.total(("sampled_out",)).packets
 
     @property
@@ -84,7 +84,7 @@ class PrefilterCounters(msgspec.Struct, frozen=True):
 
     @property
     def protocols(self) -> dict[str, dict[str, Count]]:
-        """Packets and bytes by protocol, and in it by what became of them."""
+        """Packets and bytes by protocol, and for each protocol by reason."""
         return {
             protocol: {"seen": self.total(TOTALS, protocol), **{t: self.total((t,), protocol) for t in TOTALS}}
             for protocol in PROTOCOLS
@@ -114,7 +114,7 @@ class Top(NamedTuple):
     """The largest senders and destination ports among the packets that met all conditions."""
 
     sources: list[tuple[str, Count]]
-    """Addresses, or networks where a prefix makes many addresses one source."""
+    """Addresses, or networks if a prefix makes many addresses one source."""
     ports: list[tuple[str, int, int]]
     """Protocol, port, packets."""
 

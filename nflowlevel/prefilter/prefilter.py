@@ -52,7 +52,7 @@ _BEHIND = struct.pack("=I", lib.NFL_PREFILTER_BEHIND)
 
 
 class Prefilter:
-    """A prefilter by name. `load()` it, or use it as a context manager, which loads it and at the end closes it."""
+    """A prefilter by name. Call `load()`, or use it as a context manager, which loads it and closes it at the end."""
 
     def __init__(self, name: str, *, bpffs: str | os.PathLike[str] = MOUNT_POINT, **rules: Unpack[Rules]) -> None:
         if not _NAME.fullmatch(name):
@@ -69,7 +69,7 @@ class Prefilter:
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def load(self) -> Self:
-        """Load it into the kernel, so that it can be attached; NotSupported or KernelError where that cannot be."""
+        """Load it into the kernel, so that it can be attached; NotSupported or KernelError if this is not possible."""
         if self._dispatcher is not None:
             return self
         try:
@@ -87,7 +87,7 @@ class Prefilter:
     def pin(self) -> None:
         """Give it its name in the BPF file system, where rules and other processes find it.
 
-        KernelError EEXIST where the name is taken (see `open` and `take`), LayoutError where by another version.
+        KernelError EEXIST if the name is taken (see `open` and `take`), LayoutError if another version has taken it.
         """
         dispatcher = self._loaded()
         try:
@@ -106,9 +106,9 @@ class Prefilter:
             raise
 
     def update(self, **changes: Unpack[Rules]) -> None:
-        """Change rules, all at once: a packet is judged by all old rules or by all new ones.
+        """Change rules, all at once: each packet sees either all old rules or all new ones.
 
-        Without changes, it puts the program back that the end of another process took away.
+        Without changes, it restores the program that the end of another process removed.
         """
         self._loaded()
         rules = options_of(changes, self.rules)
@@ -121,9 +121,9 @@ class Prefilter:
             pins.describe(self.directory, rules)
 
     def set_predicate(self, program: Program | None) -> None:
-        """Let a program of the user's own see each packet first; None takes it out.
+        """Let your own program see each packet first; None removes it.
 
-        It calls slot NFL_PREFILTER_BEHIND of the map `slots` where it agrees; else it counts the packet as
+        The program calls slot NFL_PREFILTER_BEHIND of the map `slots` to accept a packet. Otherwise it counts it as
         NFL_FILTERED_PREDICATE in `counters` and returns 0: see bpf/README.md.
         """
         self._loaded()
@@ -135,7 +135,7 @@ class Prefilter:
             self._slots.update(_FIRST, struct.pack("=i", program.fd))
 
     def close(self) -> None:
-        """Close the descriptors; pins stay, and attached rules if `on_exit` is keep. May be called again."""
+        """Close the descriptors; pins stay, and so do attached rules if `on_exit` is keep. May be called again."""
         while self._attachments:
             self._attachments.pop().release()
         maps, self._maps = self._maps, {}
@@ -145,7 +145,7 @@ class Prefilter:
                 owner.close()
 
     def remove(self) -> None:
-        """Remove what is pinned, and close."""
+        """Remove the pins, and close."""
         pins.remove(self.directory)
         self.close()
 
@@ -172,7 +172,7 @@ class Prefilter:
         priority: int | None = None,
         netns: str | None = None,
     ) -> Attachment:
-        """Log what matches at these hooks to `group`, or set `mark`, by rules of our own in nftables: see attach.py."""
+        """Log packets that match at these hooks to `group`, or set `mark`, by our own nftables rules: see attach.py."""
         attachment = attach(
             self.prog_fd,
             self.name,
@@ -191,7 +191,7 @@ class Prefilter:
         return attachment
 
     def detach(self) -> None:
-        """Take the rules away that `attach` made; may be called again."""
+        """Remove the rules that `attach` made; may be called again."""
         while self._attachments:
             self._attachments.pop().detach()
 
@@ -199,7 +199,7 @@ class Prefilter:
 
     @classmethod
     def open(cls, name: str, *, bpffs: str | os.PathLike[str] = MOUNT_POINT) -> Self:
-        """Open what is pinned under a name, with the rules it has; nothing of it changes."""
+        """Open the prefilter pinned under a name, with its rules; this changes nothing."""
         pre = cls(name, bpffs=bpffs)
         pre.rules = pins.described(pre.directory)
         try:
@@ -213,9 +213,9 @@ class Prefilter:
 
     @classmethod
     def take(cls, name: str, *, bpffs: str | os.PathLike[str] = MOUNT_POINT, **rules: Unpack[Rules]) -> Self:
-        """Load and pin a prefilter, or give the one that is pinned under this name these rules: as after a restart.
+        """Load and pin a prefilter, or give these rules to the one already pinned under this name, as after a restart.
 
-        ValueError where it is pinned with another `on_exit` or other sizes, which cannot change.
+        ValueError if it is pinned with another `on_exit` or other sizes, which cannot change.
         """
         wanted = cls(name, bpffs=bpffs, **rules)
         pre = cls.open(name, bpffs=bpffs) if wanted.directory.is_dir() else wanted
@@ -231,14 +231,14 @@ class Prefilter:
 
     @staticmethod
     def pinned(*, bpffs: str | os.PathLike[str] = MOUNT_POINT) -> list[str]:
-        """Return the names that are pinned, of whatever layout."""
+        """Return the names that are pinned, in any layout."""
         return pins.names(Path(bpffs))
 
     # -- what it has --------------------------------------------------------------------------------------------------
 
     @property
     def path(self) -> str:
-        """What iptables' `-m bpf --object-pinned` takes, once it is pinned."""
+        """The path for iptables' `-m bpf --object-pinned`, once it is pinned."""
         return str(self.directory / "prog")
 
     @property
@@ -248,7 +248,7 @@ class Prefilter:
 
     @property
     def is_pinned(self) -> bool:
-        """Whether this prefilter, not another of its name, is what is pinned."""
+        """Whether this prefilter is pinned, and not another one of its name."""
         if not os.path.exists(self.path):
             return False
         with Program.pinned(Path(self.path)) as other:
@@ -260,12 +260,12 @@ class Prefilter:
         return self._slots.lookup(_FIRST) is not None
 
     def counters(self) -> PrefilterCounters:
-        """Return what it has counted since it was loaded, on all CPUs and under all rules it had."""
+        """Return the counts since it was loaded, of all CPUs and all rules it has had."""
         self._loaded()
         return counters(self._maps["counters"].items())
 
     def top(self, count: int = 10) -> Top:
-        """Return the largest senders and destination ports; empty where the rules never had `top`."""
+        """Return the largest senders and destination ports; empty if the rules never had `top`."""
         self._loaded()
         prefixes = self.rules.rate_prefix4, self.rules.rate_prefix6
         with self._maps["ports_seen"].memory() as ports:
@@ -311,11 +311,11 @@ class Prefilter:
         bpffs: str | os.PathLike[str] = MOUNT_POINT,
         **rules: Unpack[Rules],
     ) -> Self:
-        """Compile a condition of your own, such as `tcp.dport == 22 && ip.ttl < 40`, that comes before the rules.
+        """Compile your own condition, such as `tcp.dport == 22 && ip.ttl < 40`, which is checked before the rules.
 
-        bcc does that, in a process that then ends; docs/filters.md says how one is written, and PredicateError what is
-        wrong with it. NotSupported where bcc or kernel headers are missing. A process that opens the prefilter later
-        has no predicate to put back: it is the `slots`, pinned with `on_exit="keep"`, that keep it.
+        bcc compiles it, in a process that then ends. docs/filters.md describes the language, and PredicateError says
+        what is wrong. NotSupported if bcc or kernel headers are missing. A process that opens the prefilter later
+        cannot restore the predicate; only the `slots`, pinned with `on_exit="keep"`, keep it.
         """
         from nflowlevel.prefilter.compiling import compile_predicate  # what runs other programs is wanted only here
 

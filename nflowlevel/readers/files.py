@@ -101,9 +101,9 @@ class _Cut(Exception):
 
 
 class Capture:
-    """An open capture file. Iterate it for packets, or `batches()`, or call `receive` until `at_end`.
+    """An open capture file. Iterate over it for packets or over `batches()`, or call `receive` until `at_end`.
 
-    `stop` may be called from any thread and ends the iteration after the present batch.
+    Any thread may call `stop`; it ends the iteration after the current batch.
     """
 
     def __init__(self, source: Source, *, strict: bool = True, label: int = 0, max_held_bytes: int = 1 << 30) -> None:
@@ -135,9 +135,9 @@ class Capture:
     def receive(self) -> Batch:
         """Return the next packets; an empty batch only at the end.
 
-        Raises CaptureError where the file is cut or damaged, after all packets before that were returned (with
-        `strict=False` it ends there); OSError when reading fails; NflowError when packets that were kept hold too many
-        buffers.
+        Raises CaptureError if the file is cut or damaged, once all packets before that point were returned (with
+        `strict=False` the file ends there instead), OSError if reading fails, and NflowError if packets you keep hold
+        too many buffers.
         """
         if self._over:
             return Batch(None, 0)
@@ -167,13 +167,13 @@ class Capture:
 
     @property
     def at_end(self) -> bool:
-        """Whether all has been read, as far as the file can be read."""
+        """Whether everything that can be read of the file has been read."""
         return self._over
 
     def batches(self, timeout: float | None = None) -> Iterator[Batch]:
-        """Yield batches to the end of the file, or until `stop`; raises what `receive` raises.
+        """Yield batches to the end of the file, or until `stop`; raises the errors of `receive`.
 
-        timeout: not needed, as a file has always something or has ended; code that reads groups gives it.
+        timeout: ignored, because a file never waits; it lets code for groups read files too.
         """
         while not self._stopping and (batch := self.receive()):
             yield batch
@@ -183,7 +183,7 @@ class Capture:
             yield from batch
 
     def stop(self) -> None:
-        """End the iteration, in whatever thread it runs, after the present batch."""
+        """End the iteration after the current batch, whichever thread runs it."""
         self._stopping = True
 
     def _end(self, error: CaptureError) -> None:

@@ -58,11 +58,11 @@ _BATCHES_BEFORE_UNBIND = 64
 
 
 class Group:
-    """An open group. Iterate it for packets, or `batches()`, or call `receive` when `fileno()` is readable; in asyncio
-    `async for batch in group`.
+    """An open group. Iterate over it for packets or over `batches()`, or call `receive` when `fileno()` is readable. In
+    asyncio use `async for batch in group`.
 
-    One thread reads; `stop` may be called from any. After `stop` the iteration still gives what the kernel had queued
-    and then ends: nothing is lost. `close` without that throws away what was not read.
+    Only one thread may read; any thread may call `stop`. After `stop` the iteration still yields what the kernel had
+    queued, then ends: nothing is lost. `close` without `stop` discards what was not read.
     """
 
     def __init__(
@@ -135,10 +135,11 @@ class Group:
         return self._socket.fileno()
 
     def receive(self) -> Batch:
-        """Return at once what has arrived, an empty batch where nothing has.
+        """Return without waiting what has arrived; the batch is empty if nothing has.
 
-        `more` then tells that further packets may wait, `pause` how long it is worth to wait before the next call.
-        Raises KernelError when the socket fails, NflowError when packets that were kept hold too many receive buffers.
+        Afterwards `more` says whether further packets may be waiting, and `pause` how many seconds to wait before the
+        next call.
+        Raises KernelError if the socket fails, and NflowError if packets you keep hold too many receive buffers.
         """
         received = self._socket.receive()
         state = self._socket.state
@@ -163,7 +164,7 @@ class Group:
 
     @property
     def more(self) -> bool:
-        """Whether packets may wait that the last `receive` left behind."""
+        """Whether the last `receive` may have left packets behind."""
         return bool(self._socket.state.more) or self._socket.early
 
     #: Seconds it is worth to wait before the next `receive`, so that dense traffic is read in larger pieces.
@@ -180,8 +181,8 @@ class Group:
             self.pause = 0.0
 
     def batches(self, timeout: float | None = None) -> Iterator[Batch]:
-        """Yield batches as they come, until `stop`; with `timeout` (seconds) an empty one when nothing came for that
-        long."""
+        """Yield batches as they come, until `stop`; with `timeout` (seconds) yield an empty batch if nothing came for
+        that long."""
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         poll.register(self._wake, select.POLLIN)
@@ -208,7 +209,7 @@ class Group:
         return batches(self)
 
     def drain(self) -> Iterator[Batch]:
-        """Give the group up and yield all that the kernel had queued for it; then the group is empty."""
+        """Give the group up and yield everything that the kernel had queued for it; then the group is empty."""
         if not self._unbound:
             # Make room for what the kernel sends at unbind; under a flood the socket may never be seen empty.
             yield from islice(self._waiting(), _BATCHES_BEFORE_UNBIND)
@@ -221,7 +222,7 @@ class Group:
             yield batch
 
     def stop(self) -> None:
-        """End the iteration in whatever thread it runs: it yields what the kernel has queued, then ends."""
+        """End the iteration, whichever thread runs it: it yields what the kernel has queued, then ends."""
         self._stopping = True
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
@@ -235,7 +236,7 @@ class Group:
 
     @property
     def stats(self) -> GroupStats:
-        """What was received and what was lost; exact: received + gap is what the rule counted."""
+        """What was received and what was lost. Exact: received + gap is what the rule counted."""
         state, stats = self._socket.state, GroupStats()
         for name in ("received", "gap", "overrun", "truncated", "malformed", "datagrams", "bytes"):
             setattr(stats, name, getattr(state, name))
@@ -266,7 +267,7 @@ class Group:
     # -- surroundings --------------------------------------------------------------------------------------------
 
     def attach_conntrack(self) -> None:
-        """Ask for the packets' conntrack entries (key `ct`); KernelError where the kernel cannot."""
+        """Ask for the packets' conntrack entries (key `ct`); KernelError if the kernel cannot provide them."""
         self._socket.attach_conntrack(seq_global=self._seq_global)
 
     def become_logger(self, families: tuple[int, ...], *, unbind_first: bool) -> None:
@@ -281,7 +282,7 @@ class Group:
         return self._links.table
 
     def close(self) -> None:
-        """Give the group up; packets that were not read are lost. May be called again."""
+        """Give the group up; packets that were not read are lost. It may be called more than once."""
         self._closed = True
         if self._when_closed:
             self._when_closed()
@@ -334,25 +335,25 @@ def _with_options_of(
 
 @_with_options_of(Group)
 def open_group(*group: int, **options: object) -> Group:
-    """Become the reader of a group, 0 to 65535.
+    """Open a group, 0 to 65535, and become its reader.
 
-    profile: `default` (a lone packet arrives within 0.1 s), `latency` (within 5 ms) or `throughput`; an option that is
-        given by itself wins over the profile.
-    copy_mode: `packet`, `meta` (no payload) or `none`: what the kernel copies of a packet.
+    profile: `default` (a single packet arrives within 0.1 s), `latency` (within 5 ms) or `throughput`; the options
+        below override its values.
+    copy_mode: part of a packet that the kernel copies: `packet`, `meta` (no payload) or `none`.
     copy_range: bytes copied of each packet; 0: all.
-    qthreshold: packets that the kernel gathers before it sends them; 0: as the profile says.
-    qtimeout: longest wait of a packet in the kernel, in 1/100 s; 0: as the profile says.
-    nlbufsiz: bytes that the kernel gathers before it sends them; 0: as the profile says.
-    socket_buffer: bytes of the socket buffer.
-    max_socket_buffer: bytes up to which the socket buffer doubles when the kernel loses packets.
-    seq_global: whether packets have `oob.seq.global`, their number over all groups that ask for it.
-    attach_conntrack: whether packets have `ct`, their conntrack entry; KernelError where the kernel cannot.
+    qthreshold: packets that the kernel gathers before it sends them; 0: the profile's value.
+    qtimeout: longest wait of a packet in the kernel, in 1/100 s; 0: the profile's value.
+    nlbufsiz: bytes that the kernel gathers before it sends them; 0: the profile's value.
+    socket_buffer: size of the socket buffer in bytes.
+    max_socket_buffer: size in bytes up to which the socket buffer doubles when the kernel loses packets.
+    seq_global: whether packets have `oob.seq.global`, their number across all groups that ask for it.
+    attach_conntrack: whether packets have `ct`, their conntrack entry; KernelError if the kernel cannot provide it.
     netns: network namespace to read in: a name or a path; None: the process's own.
-    label: becomes `raw.label` of each packet, 0 to 255.
-    max_held_bytes: most bytes of receive buffers that packets, memoryviews and columns which are kept may hold.
+    label: value of `raw.label` for each packet, 0 to 255.
+    max_held_bytes: most bytes of receive buffers that the packets, memoryviews and columns you keep may hold.
 
-    Raises KernelError: it names the reader where the group is taken, or the missing capability. TypeError where there
-    is no such option, ValueError where a value is none of those allowed.
+    Raises KernelError if the group cannot be opened: it names the process that already reads it, or the missing
+    capability. Raises TypeError for an unknown option and ValueError for a value that is not allowed.
     """
     known = Group.__init__.__kwdefaults__ or {}
     for name in options:

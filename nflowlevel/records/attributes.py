@@ -34,8 +34,8 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def prefix(self) -> str | None:
-        """Prefix of the rule that logged the packet; nft sends an empty one for a rule without. Key: `oob.prefix`;
-        None where it does not hold.
+        """Prefix of the rule that logged the packet; empty for an nft rule without a prefix. Key: `oob.prefix`; None
+        where it does not hold.
         """
         try:
             return self._batch._cache["oob.prefix"][self._row]
@@ -44,7 +44,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def mark(self) -> int:
-        """Mark of the packet; 0 without one. Key: `oob.mark`."""
+        """Mark of the packet; 0 if it has none. Key: `oob.mark`."""
         try:
             return self._batch._cache["oob.mark"][self._row]
         except KeyError:
@@ -110,7 +110,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def indev_name(self) -> str:
-        """Name of the input interface; empty without one or when unknown. Key: `oob.in`."""
+        """Name of the input interface; empty if there is none or it is unknown. Key: `oob.in`."""
         try:
             return self._batch._cache["oob.in"][self._row]
         except KeyError:
@@ -118,7 +118,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def outdev_name(self) -> str:
-        """Name of the output interface; likewise. Key: `oob.out`."""
+        """Name of the output interface; empty if there is none or it is unknown. Key: `oob.out`."""
         try:
             return self._batch._cache["oob.out"][self._row]
         except KeyError:
@@ -126,7 +126,9 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def uid(self) -> int | None:
-        """User that owns the sending socket, where the kernel knows. Key: `oob.uid`; None where it does not hold."""
+        """ID of the user that owns the sending socket, if the kernel knows it. Key: `oob.uid`; None where it does
+        not hold.
+        """
         try:
             return self._batch._cache["oob.uid"][self._row]
         except KeyError:
@@ -134,7 +136,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def gid(self) -> int | None:
-        """Group of the same. Key: `oob.gid`; None where it does not hold."""
+        """ID of the group that owns the sending socket. Key: `oob.gid`; None where it does not hold."""
         try:
             return self._batch._cache["oob.gid"][self._row]
         except KeyError:
@@ -142,7 +144,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def label(self) -> int:
-        """`numeric_label` of the input: by convention 0 blocked, else allowed. Key: `raw.label`."""
+        """`numeric_label` of the input: by convention 0 means blocked, any other value allowed. Key: `raw.label`."""
         try:
             return self._batch._cache["raw.label"][self._row]
         except KeyError:
@@ -158,7 +160,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def seq_global(self) -> int | None:
-        """Sequence number over all groups that ask for it. Key: `oob.seq.global`; None where it does not hold."""
+        """Sequence number across all groups that ask for it. Key: `oob.seq.global`; None where it does not hold."""
         try:
             return self._batch._cache["oob.seq.global"][self._row]
         except KeyError:
@@ -182,8 +184,8 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def protocol(self) -> int | None:
-        """Protocol; IPv6: of the header after the extension headers, where it can be reached. Key: `ip.protocol`;
-        None where it does not hold.
+        """Protocol; for IPv6 that of the header after the extension headers, if it can be reached. Key:
+        `ip.protocol`; None where it does not hold.
         """
         try:
             return self._batch._cache["ip.protocol"][self._row]
@@ -192,7 +194,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def sport(self) -> int | None:
-        """Whichever holds of tcp.sport, udp.sport, sctp.sport; None where it does not hold."""
+        """The first of these that has a value: tcp.sport, udp.sport, sctp.sport; None where it does not hold."""
         try:
             return self._batch._cache["src_port"][self._row]
         except KeyError:
@@ -200,7 +202,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def dport(self) -> int | None:
-        """Whichever holds of tcp.dport, udp.dport, sctp.dport; None where it does not hold."""
+        """The first of these that has a value: tcp.dport, udp.dport, sctp.dport; None where it does not hold."""
         try:
             return self._batch._cache["dest_port"][self._row]
         except KeyError:
@@ -208,7 +210,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def src_port(self) -> int | None:
-        """Whichever holds of tcp.sport, udp.sport, sctp.sport; None where it does not hold."""
+        """The first of these that has a value: tcp.sport, udp.sport, sctp.sport; None where it does not hold."""
         try:
             return self._batch._cache["src_port"][self._row]
         except KeyError:
@@ -216,7 +218,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def dest_port(self) -> int | None:
-        """Whichever holds of tcp.dport, udp.dport, sctp.dport; None where it does not hold."""
+        """The first of these that has a value: tcp.dport, udp.dport, sctp.dport; None where it does not hold."""
         try:
             return self._batch._cache["dest_port"][self._row]
         except KeyError:
@@ -240,9 +242,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def raw_mac(self) -> memoryview | None:
-        """Link-layer header; only where the kernel has one (input side). Key: `raw.mac`; None where it does not
-        hold.
-        """
+        """Link-layer header; only if the kernel has one (input side). Key: `raw.mac`; None where it does not hold."""
         try:
             return self._batch._cache["raw.mac"][self._row]
         except KeyError:
@@ -276,8 +276,8 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_prefix(self) -> str | None:
-        """Prefix of the rule that logged the packet; nft sends an empty one for a rule without. Key: `oob.prefix`;
-        None where it does not hold.
+        """Prefix of the rule that logged the packet; empty for an nft rule without a prefix. Key: `oob.prefix`; None
+        where it does not hold.
         """
         try:
             return self._batch._cache["oob.prefix"][self._row]
@@ -286,7 +286,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_time_sec(self) -> int:
-        """Seconds since 1970: the kernel's stamp, else the time of reception. Key: `oob.time.sec`."""
+        """Seconds since 1970: the kernel's time stamp, otherwise the time of reception. Key: `oob.time.sec`."""
         try:
             return self._batch._cache["oob.time.sec"][self._row]
         except KeyError:
@@ -294,7 +294,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_time_usec(self) -> int:
-        """Microseconds of the same. Key: `oob.time.usec`."""
+        """Microseconds of the same time. Key: `oob.time.usec`."""
         try:
             return self._batch._cache["oob.time.usec"][self._row]
         except KeyError:
@@ -302,7 +302,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_mark(self) -> int:
-        """Mark of the packet; 0 without one. Key: `oob.mark`."""
+        """Mark of the packet; 0 if it has none. Key: `oob.mark`."""
         try:
             return self._batch._cache["oob.mark"][self._row]
         except KeyError:
@@ -352,7 +352,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_seq_global(self) -> int | None:
-        """Sequence number over all groups that ask for it. Key: `oob.seq.global`; None where it does not hold."""
+        """Sequence number across all groups that ask for it. Key: `oob.seq.global`; None where it does not hold."""
         try:
             return self._batch._cache["oob.seq.global"][self._row]
         except KeyError:
@@ -376,7 +376,9 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_uid(self) -> int | None:
-        """User that owns the sending socket, where the kernel knows. Key: `oob.uid`; None where it does not hold."""
+        """ID of the user that owns the sending socket, if the kernel knows it. Key: `oob.uid`; None where it does
+        not hold.
+        """
         try:
             return self._batch._cache["oob.uid"][self._row]
         except KeyError:
@@ -384,7 +386,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_gid(self) -> int | None:
-        """Group of the same. Key: `oob.gid`; None where it does not hold."""
+        """ID of the group that owns the sending socket. Key: `oob.gid`; None where it does not hold."""
         try:
             return self._batch._cache["oob.gid"][self._row]
         except KeyError:
@@ -392,7 +394,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def raw_label(self) -> int:
-        """`numeric_label` of the input: by convention 0 blocked, else allowed. Key: `raw.label`."""
+        """`numeric_label` of the input: by convention 0 means blocked, any other value allowed. Key: `raw.label`."""
         try:
             return self._batch._cache["raw.label"][self._row]
         except KeyError:
@@ -458,7 +460,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def vlan_priority(self) -> int | None:
-        """Its priority code point. Key: `vlan.priority`; None where it does not hold."""
+        """Priority code point of the VLAN tag. Key: `vlan.priority`; None where it does not hold."""
         try:
             return self._batch._cache["vlan.priority"][self._row]
         except KeyError:
@@ -500,8 +502,8 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip_protocol(self) -> int | None:
-        """Protocol; IPv6: of the header after the extension headers, where it can be reached. Key: `ip.protocol`;
-        None where it does not hold.
+        """Protocol; for IPv6 that of the header after the extension headers, if it can be reached. Key:
+        `ip.protocol`; None where it does not hold.
         """
         try:
             return self._batch._cache["ip.protocol"][self._row]
@@ -526,7 +528,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip_totlen(self) -> int | None:
-        """Length the IPv4 header states. Key: `ip.totlen`; None where it does not hold."""
+        """Length in bytes stated by the IPv4 header. Key: `ip.totlen`; None where it does not hold."""
         try:
             return self._batch._cache["ip.totlen"][self._row]
         except KeyError:
@@ -558,7 +560,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip_fragoff(self) -> int | None:
-        """IPv4 flags and fragment offset, the whole field. Key: `ip.fragoff`; None where it does not hold."""
+        """IPv4 flags and fragment offset as one 16-bit field. Key: `ip.fragoff`; None where it does not hold."""
         try:
             return self._batch._cache["ip.fragoff"][self._row]
         except KeyError:
@@ -566,7 +568,9 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip6_payloadlen(self) -> int | None:
-        """Length the IPv6 header states, itself not counted. Key: `ip6.payloadlen`; None where it does not hold."""
+        """Length in bytes stated by the IPv6 header, without that header itself. Key: `ip6.payloadlen`; None where
+        it does not hold.
+        """
         try:
             return self._batch._cache["ip6.payloadlen"][self._row]
         except KeyError:
@@ -774,7 +778,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def udp_len(self) -> int | None:
-        """Length the UDP header states; not UDP-Lite. Key: `udp.len`; None where it does not hold."""
+        """Length in bytes stated by the UDP header; not for UDP-Lite. Key: `udp.len`; None where it does not hold."""
         try:
             return self._batch._cache["udp.len"][self._row]
         except KeyError:
@@ -814,7 +818,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def icmp_echoseq(self) -> int | None:
-        """Its sequence number. Key: `icmp.echoseq`; None where it does not hold."""
+        """Sequence number of an echo. Key: `icmp.echoseq`; None where it does not hold."""
         try:
             return self._batch._cache["icmp.echoseq"][self._row]
         except KeyError:
@@ -822,8 +826,8 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def icmp_gateway(self) -> str | None:
-        """Gateway of a redirect (type 5); the pointer word of type 12. Key: `icmp.gateway`; None where it does not
-        hold.
+        """Gateway of a redirect (type 5), or the pointer word of type 12. Key: `icmp.gateway`; None where it does
+        not hold.
         """
         try:
             return self._batch._cache["icmp.gateway"][self._row]
@@ -872,7 +876,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def icmpv6_echoseq(self) -> int | None:
-        """Its sequence number. Key: `icmpv6.echoseq`; None where it does not hold."""
+        """Sequence number of an echo. Key: `icmpv6.echoseq`; None where it does not hold."""
         try:
             return self._batch._cache["icmpv6.echoseq"][self._row]
         except KeyError:
@@ -984,7 +988,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_in(self) -> str:
-        """Name of the input interface; empty without one or when unknown. Key: `oob.in`."""
+        """Name of the input interface; empty if there is none or it is unknown. Key: `oob.in`."""
         try:
             return self._batch._cache["oob.in"][self._row]
         except KeyError:
@@ -992,7 +996,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_out(self) -> str:
-        """Name of the output interface; likewise. Key: `oob.out`."""
+        """Name of the output interface; empty if there is none or it is unknown. Key: `oob.out`."""
         try:
             return self._batch._cache["oob.out"][self._row]
         except KeyError:
@@ -1058,7 +1062,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip_daddr_bin(self) -> str | None:
-        """Destination address likewise. Key: `ip.daddr.bin`; None where it does not hold."""
+        """Destination address in the same form. Key: `ip.daddr.bin`; None where it does not hold."""
         try:
             return self._batch._cache["ip.daddr.bin"][self._row]
         except KeyError:

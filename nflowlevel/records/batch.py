@@ -118,9 +118,9 @@ class Batch:
     def of_columns(
         cls, columns: Mapping[str, Sequence[int | float | str | None]], *, time: tuple[int, int | None], group: int = 0
     ) -> Batch:
-        """Return a batch of records that are no packets, such as counters: values by key, all of the same length.
+        """Return a batch of records other than packets, such as counters: values by key, all of the same length.
 
-        `time` is their time: seconds since 1970, and microseconds or None. ValueError where the lengths differ.
+        `time` is their time: seconds since 1970, and microseconds or None. ValueError if the lengths differ.
         """
         count = len(next(iter(columns.values()), ()))
         batch = cls(None, count, group=group, time=time)
@@ -184,7 +184,7 @@ class Batch:
         return self.type.names.find(name, self._added)
 
     def values(self, key: str) -> list[Any]:
-        """Return one key of each packet; None where it does not hold.
+        """Return one key of each packet; None if it does not hold.
 
         Numbers are int, addresses and texts str, hardware addresses bytes, raw.pkt and other pieces of the buffer
         memoryviews. `src_port`, `dest_port`, `src_ip` and `dest_ip` give whichever of their keys holds.
@@ -364,7 +364,7 @@ class Batch:
     def select(self, rows: Sequence[int]) -> Batch:
         """Return a batch of these packets (their numbers in this one, ascending), over the same memory.
 
-        IndexError where this batch has no such packet: there is memory behind the last one.
+        IndexError if this batch has no such packet.
         """
         # "All hold" is true of a part as well; "some hold" makes values() ask each record.
         chosen = self.copy()
@@ -378,14 +378,14 @@ class Batch:
         """Return a batch of the packets that a filter selects, such as `tcp.dport == 22 && ip.ttl < 40`, over the same
         memory.
 
-        docs/filters.md has the language; FilterError says where a filter is wrong.
+        docs/filters.md describes the language; FilterError says where a filter is wrong.
         """
         from nflowlevel.records.mask import selected  # the daemon never filters so
 
         return self.select(selected(filter_, self))
 
     def copy(self) -> Batch:
-        """Return the same packets as a batch of their own: what is added to it does not show in this one."""
+        """Return the same packets as a new batch: columns added to one do not appear in the other."""
         twin = Batch(
             self._lease,
             self._count,
@@ -402,10 +402,10 @@ class Batch:
         return twin
 
     def add(self, key: str | Key, values: Sequence[int | float | str | None]) -> None:
-        """Add a column, or put it in the place of one of the same name: a value or None for each packet.
+        """Add a column, or replace the one of the same name: a value or None for each packet.
 
         A name alone leaves the type of a new column open; the key that a filter declares in `adds` fixes it, so that
-        Arrow tables have one schema. ValueError where there are more or fewer values than packets.
+        Arrow tables have one schema. ValueError if there are more or fewer values than packets.
         """
         name, declared = (key, None) if isinstance(key, str) else (key.name, key)
         if len(values) != self._count:

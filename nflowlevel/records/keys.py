@@ -41,9 +41,9 @@ class PacketCondition(Condition):
     """When the keys of a packet hold: `enum nfl_valid` of _cdefs/packet.h."""
 
     ALWAYS = "always"
-    PACKET_HDR = "the kernel says it (packets of rules: always)"
+    PACKET_HDR = "the kernel provides it (always for packets of rules)"
     HOOK = "a rule logged the packet"
-    PAYLOAD = "the packet was copied, or a part of it"
+    PAYLOAD = "at least a part of the packet was copied"
     PREFIX = "the rule has a prefix"
     INDEV = "there is an input interface"
     OUTDEV = "there is an output interface"
@@ -241,26 +241,26 @@ def _nflog() -> list[Key]:
         return _key("NFLOG", name, type_, valid, meaning, new=True, most=most, longest=longest)
 
     return [
-        key("raw.mac", "raw", "HWHEADER", "Link-layer header; only where the kernel has one (input side).", longest=14),
+        key("raw.mac", "raw", "HWHEADER", "Link-layer header; only if the kernel has one (input side).", longest=14),
         key("raw.pkt", "raw", "PAYLOAD", "The packet from its network header on, up to copy_range or snaplen.", (21373, 1), length="raw_pktlen", longest=0xFFFF),
         key("raw.pktlen", "uint32", "PAYLOAD", "Bytes of the packet that were captured.", (21373, 2), most=0xFFFF),
         key("raw.pktcount", "uint32", "ALWAYS", "Packets this record stands for: 1.", (0, 2), most=1),
-        key("oob.prefix", "string", "PREFIX", "Prefix of the rule that logged the packet; nft sends an empty one for a rule without.", (21373, 3), longest=127),
-        key("oob.time.sec", "uint32", "ALWAYS", "Seconds since 1970: the kernel's stamp, else the time of reception.", (0, 150)),
-        key("oob.time.usec", "uint32", "ALWAYS", "Microseconds of the same.", (0, 154), most=999_999),
-        key("oob.mark", "uint32", "ALWAYS", "Mark of the packet; 0 without one.", (21373, 4)),
+        key("oob.prefix", "string", "PREFIX", "Prefix of the rule that logged the packet; empty for an nft rule without a prefix.", (21373, 3), longest=127),
+        key("oob.time.sec", "uint32", "ALWAYS", "Seconds since 1970: the kernel's time stamp, otherwise the time of reception.", (0, 150)),
+        key("oob.time.usec", "uint32", "ALWAYS", "Microseconds of the same time.", (0, 154), most=999_999),
+        key("oob.mark", "uint32", "ALWAYS", "Mark of the packet; 0 if it has none.", (21373, 4)),
         key("oob.ifindex_in", "uint32", "INDEV", "Index of the interface the packet came in by.", (0, 10), most=_MOST_IFINDEX),
         key("oob.ifindex_out", "uint32", "OUTDEV", "Index of the interface it leaves by.", (0, 14), most=_MOST_IFINDEX),
         key("oob.hook", "uint8", "HOOK", "Netfilter hook (IP: 0 prerouting, 1 input, 2 forward, 3 output, 4 postrouting).",
             (21373, 5), most=8),
         key("raw.mac_len", "uint16", "HWHEADER", "Bytes in raw.mac."),
         key("oob.seq.local", "uint32", "SEQ", "Sequence number within the group.", (21373, 7)),
-        key("oob.seq.global", "uint32", "SEQ_GLOBAL", "Sequence number over all groups that ask for it.", (21373, 8)),
+        key("oob.seq.global", "uint32", "SEQ_GLOBAL", "Sequence number across all groups that ask for it.", (21373, 8)),
         key("oob.family", "uint8", "ALWAYS", "Family of the rule: 2 IPv4, 10 IPv6, 7 bridge, 3 ARP, 5 netdev.", most=12),
         key("oob.protocol", "uint16", "PACKET_HDR", "EtherType of the packet."),
-        key("oob.uid", "uint32", "UID", "User that owns the sending socket, where the kernel knows."),
-        key("oob.gid", "uint32", "GID", "Group of the same."),
-        key("raw.label", "uint8", "ALWAYS", "`numeric_label` of the input: by convention 0 blocked, else allowed."),
+        key("oob.uid", "uint32", "UID", "ID of the user that owns the sending socket, if the kernel knows it."),
+        key("oob.gid", "uint32", "GID", "ID of the group that owns the sending socket."),
+        key("raw.label", "uint8", "ALWAYS", "`numeric_label` of the input: by convention 0 means blocked, any other value allowed."),
         key("raw.type", "uint16", "HWHEADER", "Link type (ARPHRD_*; 1 is Ethernet)."),
         key("raw.mac.saddr", "raw", "HWADDR", "Hardware address of the sender.", (0, 56), kind="fixed", length="raw_mac_addrlen", longest=8),
         key("raw.mac.addrlen", "uint16", "HWADDR", "Bytes in raw.mac.saddr.", most=8),
@@ -268,7 +268,7 @@ def _nflog() -> list[Key]:
         new("oob.physindev", "uint32", "PHYSINDEV", "Index of the bridge port the packet came in by.", most=_MOST_IFINDEX),
         new("oob.physoutdev", "uint32", "PHYSOUTDEV", "Index of the bridge port it leaves by.", most=_MOST_IFINDEX),
         new("vlan.id", "uint16", "VLAN", "VLAN of the outermost 802.1Q or 802.1ad tag.", most=0xFFF),
-        new("vlan.priority", "uint8", "VLAN", "Its priority code point.", most=7),
+        new("vlan.priority", "uint8", "VLAN", "Priority code point of the VLAN tag.", most=7),
         new("vlan.protocol", "uint16", "VLAN", "EtherType of the tag: 0x8100 or 0x88a8."),
         new("raw.l2hdr", "raw", "L2HDR", "Link-layer header of a bridged packet, tags included (NFULA_L2HDR).", longest=14),
     ]  # fmt: skip
@@ -292,15 +292,15 @@ def _base() -> list[Key]:
     return [
         key("ip.saddr", "ipaddr", "IP", "Source address, IPv4 or IPv6.", (0, 8)),
         key("ip.daddr", "ipaddr", "IP", "Destination address.", (0, 12)),
-        key("ip.protocol", "uint8", "PROTOCOL", "Protocol; IPv6: of the header after the extension headers, where it can be reached.", (0, 4)),
+        key("ip.protocol", "uint8", "PROTOCOL", "Protocol; for IPv6 that of the header after the extension headers, if it can be reached.", (0, 4)),
         key("ip.tos", "uint8", "IP4", "IPv4 type of service (DSCP and ECN).", (0, 5)),
         key("ip.ttl", "uint8", "IP4", "IPv4 time to live.", (0, 192)),
-        key("ip.totlen", "uint16", "IP4", "Length the IPv4 header states.", (0, 190)),
+        key("ip.totlen", "uint16", "IP4", "Length in bytes stated by the IPv4 header.", (0, 190)),
         key("ip.ihl", "uint8", "IP4", "IPv4 header length in 32-bit words.", (0, 207), most=15),
         key("ip.csum", "uint16", "IP4", "IPv4 header checksum."),
         key("ip.id", "uint16", "IP4", "IPv4 identification.", (0, 54)),
-        key("ip.fragoff", "uint16", "IP4", "IPv4 flags and fragment offset, the whole field.", (0, 88)),
-        key("ip6.payloadlen", "uint16", "IP6", "Length the IPv6 header states, itself not counted.", (0, 191)),
+        key("ip.fragoff", "uint16", "IP4", "IPv4 flags and fragment offset as one 16-bit field.", (0, 88)),
+        key("ip6.payloadlen", "uint16", "IP6", "Length in bytes stated by the IPv6 header, without that header itself.", (0, 191)),
         key("ip6.priority", "uint8", "IP6", "IPv6 traffic class."),
         key("ip6.flowlabel", "uint32", "IP6", "IPv6 flow label.", (0, 31), most=0xFFFFF),
         key("ip6.hoplimit", "uint8", "IP6", "IPv6 hop limit."),
@@ -326,19 +326,19 @@ def _base() -> list[Key]:
         key("tcp.csum", "uint16", "TCP", "TCP checksum."),
         key("udp.sport", "uint16", "UDP", "UDP or UDP-Lite source port.", (0, 180), cim="src_port"),
         key("udp.dport", "uint16", "UDP", "UDP or UDP-Lite destination port.", (0, 181), cim="dest_port"),
-        key("udp.len", "uint16", "UDP_LEN", "Length the UDP header states; not UDP-Lite."),
+        key("udp.len", "uint16", "UDP_LEN", "Length in bytes stated by the UDP header; not for UDP-Lite."),
         key("udp.csum", "uint16", "UDP", "UDP or UDP-Lite checksum."),
         key("icmp.type", "uint8", "ICMP", "ICMP type.", (0, 176)),
         key("icmp.code", "uint8", "ICMP", "ICMP code.", (0, 177)),
         key("icmp.echoid", "uint16", "ICMP_ECHO", "Identifier of an echo or echo reply."),
-        key("icmp.echoseq", "uint16", "ICMP_ECHO", "Its sequence number."),
-        key("icmp.gateway", "ipaddr", "ICMP_GATEWAY", "Gateway of a redirect (type 5); the pointer word of type 12.", kind="addr4"),
+        key("icmp.echoseq", "uint16", "ICMP_ECHO", "Sequence number of an echo."),
+        key("icmp.gateway", "ipaddr", "ICMP_GATEWAY", "Gateway of a redirect (type 5), or the pointer word of type 12.", kind="addr4"),
         key("icmp.fragmtu", "uint16", "ICMP_FRAGMTU", "MTU of `fragmentation needed` (type 3 code 4)."),
         key("icmp.csum", "uint16", "ICMP", "ICMP checksum."),
         key("icmpv6.type", "uint8", "ICMPV6", "ICMPv6 type.", (0, 178)),
         key("icmpv6.code", "uint8", "ICMPV6", "ICMPv6 code.", (0, 179)),
         key("icmpv6.echoid", "uint16", "ICMPV6_ECHO", "Identifier of an echo request or reply."),
-        key("icmpv6.echoseq", "uint16", "ICMPV6_ECHO", "Its sequence number."),
+        key("icmpv6.echoseq", "uint16", "ICMPV6_ECHO", "Sequence number of an echo."),
         key("icmpv6.csum", "uint16", "ICMPV6", "ICMPv6 checksum."),
         key("ahesp.spi", "uint32", "SPI", "Security parameters index of AH or ESP."),
         key("oob.protocol", "uint16", "PACKET_HDR", "EtherType of the packet."),
@@ -363,8 +363,8 @@ def _filters() -> list[Key]:
         return _key(plugin, name, "string", valid, meaning, kind=kind, field=field, cim=cim, new=new)
 
     return [
-        text("IFINDEX", "oob.in", "ALWAYS", "Name of the input interface; empty without one or when unknown.", "ifname", "oob_ifindex_in"),
-        text("IFINDEX", "oob.out", "ALWAYS", "Name of the output interface; likewise.", "ifname", "oob_ifindex_out"),
+        text("IFINDEX", "oob.in", "ALWAYS", "Name of the input interface; empty if there is none or it is unknown.", "ifname", "oob_ifindex_in"),
+        text("IFINDEX", "oob.out", "ALWAYS", "Name of the output interface; empty if there is none or it is unknown.", "ifname", "oob_ifindex_out"),
         text("IFINDEX", "oob.physin", "PHYSINDEV", "Name of the bridge port the packet came in by.", "ifname", "oob_physindev", new=True),
         text("IFINDEX", "oob.physout", "PHYSOUTDEV", "Name of the bridge port it leaves by.", "ifname", "oob_physoutdev", new=True),
         text("IP2STR", "ip.saddr.str", "IP", "Source address as text.", "addr", "ip_saddr", "src_ip"),
@@ -372,9 +372,9 @@ def _filters() -> list[Key]:
         text("IP2STR", "arp.saddr.str", "ARP_ADDR", "ARP sender's address as text.", "addr4", "arp_saddr"),
         text("IP2STR", "arp.daddr.str", "ARP_ADDR", "ARP target's address as text.", "addr4", "arp_daddr"),
         _key("IP2BIN", "ip.saddr.bin", "rawstr", "IP", "Source address as `0x` and 32 hex digits, IPv4 mapped into ::ffff:0:0/96.", kind="addrbin", field="ip_saddr"),
-        _key("IP2BIN", "ip.daddr.bin", "rawstr", "IP", "Destination address likewise.", kind="addrbin", field="ip_daddr"),
-        _key("HWHDR", "raw.type", "uint16", "HWTYPE", "Link type; 65535 where only the sender's address is known.", field="hwhdr_type"),
-        _key("HWHDR", "oob.protocol", "uint16", "PACKET_HDR", "EtherType, of the Ethernet header where there is one.", field="hwhdr_protocol"),
+        _key("IP2BIN", "ip.daddr.bin", "rawstr", "IP", "Destination address in the same form.", kind="addrbin", field="ip_daddr"),
+        _key("HWHDR", "raw.type", "uint16", "HWTYPE", "Link type; 65535 if only the sender's address is known.", field="hwhdr_type"),
+        _key("HWHDR", "oob.protocol", "uint16", "PACKET_HDR", "EtherType, taken from the Ethernet header if there is one.", field="hwhdr_protocol"),
         text("HWHDR", "mac.saddr.str", "MAC_SADDR", "Sender's hardware address as text.", "mac", "mac_saddr"),
         text("HWHDR", "mac.daddr.str", "MAC_DADDR", "Destination's hardware address as text (Ethernet).", "mac", "mac_daddr"),
         text("HWHDR", "mac.str", "HWHEADER", "The whole link-layer header as text.", "macbytes", "raw_mac"),
@@ -411,7 +411,7 @@ def _nfacct() -> list[Key]:
         key("sum.pkts", "uint64", "packets", "Packets it counted."),
         key("sum.bytes", "uint64", "bytes", "Bytes it counted."),
         key("oob.time.sec", "uint32", "time_sec", "Time of the poll, seconds since 1970; only with `timestamp`.", valid="TIME"),
-        key("oob.time.usec", "uint32", "time_usec", "Microseconds of the same.", valid="TIME", most=999_999),
+        key("oob.time.usec", "uint32", "time_usec", "Microseconds of the same time.", valid="TIME", most=999_999),
     ]  # fmt: skip
 
 
@@ -422,11 +422,11 @@ def _nftcounter() -> list[Key]:
 
     return [
         key("sum.name", "string", "`family.table.name` of the counter or quota.", longest=6 + 1 + 255 + 1 + 255),
-        key("sum.pkts", "uint64", "Packets it counted; a quota has none."),
-        key("sum.bytes", "uint64", "Bytes it counted, or that were used of the quota."),
-        key("sum.limit", "uint64", "Bytes that the quota allows; a counter has none."),
+        key("sum.pkts", "uint64", "Packets it counted; quotas do not have this."),
+        key("sum.bytes", "uint64", "Bytes it counted, or bytes of the quota that were used."),
+        key("sum.limit", "uint64", "Bytes that the quota allows; counters do not have this."),
         key("oob.time.sec", "uint32", "Time of the poll, seconds since 1970; only with `timestamp`."),
-        key("oob.time.usec", "uint32", "Microseconds of the same.", most=999_999),
+        key("oob.time.usec", "uint32", "Microseconds of the same time.", most=999_999),
     ]
 
 

@@ -37,15 +37,15 @@ class SpoolStats(OutputStats):
     """What became of the records given to an output with a spool."""
 
     reasons: ClassVar[Mapping[str, str]] = {
-        "ring_full": "The ring in memory was full, and `when_full` said to drop.",
+        "ring_full": "The ring in memory was full, and `when_full` says to drop.",
         "spool_full": "The ring was full, and the spool had reached `spool_max_bytes`.",
-        "spool_error": "The ring was full and the spool could not be written, or what was in it could not be read.",
-        "refused": "The target refused the row itself; it is in the dead-letter file, with the reason.",
-        "stop": "The row had not been taken before the daemon had to stop, and there was no spool to keep it.",
+        "spool_error": "The ring was full and the spool could not be written, or its contents could not be read.",
+        "refused": "The target refused the row itself; the dead-letter file has it, with the reason.",
+        "stop": "The target had not accepted the row when the daemon had to stop, and no spool could keep it.",
     }
 
     pending = counter("records", "Records waiting for the target, in memory or spooled.", gauge=True, always=True)
-    spooled = counter("records", "Records among them that wait on disk.", gauge=True)
+    spooled = counter("records", "Records of `pending` that wait on disk.", gauge=True)
     spooled_bytes = counter("bytes", "Size of the spool's files.", gauge=True)
 
 

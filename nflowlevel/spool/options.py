@@ -25,29 +25,32 @@ class SpoolOptions(Options, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="Longest pause between attempts to connect, in seconds; 0: after a failure SIGHUP only.",
+            description="Longest pause between attempts to connect, in seconds; 0: retry only after SIGHUP.",
         ),
     ] = 2
-    connect_timeout: Annotated[int, Meta(ge=0, description="Seconds an attempt to connect may take; 0: ten.")] = 0
+    connect_timeout: Annotated[
+        int, Meta(ge=0, description="Most seconds that an attempt to connect may take; 0: ten.")
+    ] = 0
     timeout: Annotated[
-        int, Meta(ge=1, description="Seconds a transaction may take before the connection is given up as hung.")
+        int,
+        Meta(ge=1, description="Most seconds that a transaction may take; after that the connection counts as hung."),
     ] = 60
     ring_buffer_size: Annotated[
-        int, Meta(ge=0, description="Events held in memory for the output's thread; 0: 100000.")
+        int, Meta(ge=0, description="Most events kept in memory for the output's thread; 0: 100000.")
     ] = 0
     backlog_memcap: Annotated[
-        int, Meta(ge=0, description="Bytes of events held in memory beyond the ring while the target is away.")
+        int, Meta(ge=0, description="Bytes of events kept in memory beyond the ring while the target is unavailable.")
     ] = 0
     when_full: Annotated[
         WhenFull,
-        Meta(description="What becomes of events that memory has no room for: to disk, or dropped and counted."),
+        Meta(description="What to do with events when memory is full: spool them to disk, or drop and count them."),
     ] = "spool"
     spool_directory: Annotated[
-        str, Meta(min_length=1, description="Where the spool is: a directory in it, named after the instance.")
+        str, Meta(min_length=1, description="Directory for spools; each instance has a subdirectory with its name.")
     ] = "/var/spool/nflowlevel"
-    spool_max_bytes: Annotated[int, Meta(ge=1, description="Most disk space that the spool takes.")] = 4 << 30
+    spool_max_bytes: Annotated[int, Meta(ge=1, description="Most bytes that the spool may take on disk.")] = 4 << 30
     dead_letter_file: Annotated[
-        str, Meta(description="File for rows that are refused for ever; empty: refused.jsonl in the spool's directory.")
+        str, Meta(description="File for rows that the target refuses; empty: refused.jsonl in the spool's directory.")
     ] = ""
 
     @property

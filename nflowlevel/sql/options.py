@@ -19,7 +19,7 @@ STATEMENT_ROWS = 1_000
 class SQLOptions(SpoolOptions, frozen=True, kw_only=True):
     """Options of all SQL outputs; names as in ulogd.conf."""
 
-    table: Annotated[str, Meta(min_length=1, description="Table or view whose columns say which keys are stored.")]
+    table: Annotated[str, Meta(min_length=1, description="Table or view; its columns say which keys are stored.")]
     procedure: Annotated[
         str,
         Meta(
@@ -29,7 +29,7 @@ class SQLOptions(SpoolOptions, frozen=True, kw_only=True):
         ),
     ] = "INSERT"
     backlog_oneshot_requests: Annotated[
-        int, Meta(ge=0, description="Statements of the backlog that go into one transaction when it is replayed.")
+        int, Meta(ge=0, description="Statements per transaction when the backlog is replayed.")
     ] = 10
 
     @property
@@ -43,7 +43,7 @@ class Access(Protocol):
 
     @property
     def table(self) -> str:
-        """Table or view whose columns say which keys are stored."""
+        """Table or view; its columns say which keys are stored."""
 
     @property
     def procedure(self) -> str:

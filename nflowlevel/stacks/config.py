@@ -45,7 +45,7 @@ class GlobalOptions(Options, frozen=True, kw_only=True):
 
     logfile: Annotated[
         str,
-        Meta(description="Where the daemon's own messages go: a file, 'stdout' or 'syslog'; empty is standard error."),
+        Meta(description="Target of the daemon's own messages: a file, 'stdout' or 'syslog'; empty: standard error."),
     ] = ""
     loglevel: Annotated[
         int,
@@ -53,7 +53,7 @@ class GlobalOptions(Options, frozen=True, kw_only=True):
     ] = 5
     status_secs: Annotated[
         int,
-        Meta(ge=0, description="Seconds between two lines of statistics in the log; 0 writes none."),
+        Meta(ge=0, description="Seconds between two lines of statistics in the log; 0: no such lines."),
     ] = 300
 
 
