@@ -426,7 +426,7 @@ def test_help_has_every_rule_and_the_exit_statuses(capsys: pytest.CaptureFixture
     for name in PrefilterOptions.__struct_fields__:
         assert f"--{name.replace('_', '-')}" in texts["load"]
         assert (f"--{name.replace('_', '-')} " in texts["update"]) is (name not in FIXED)
-    assert "all goes on as before. Default: keep." in texts["load"]
+    assert "or matching goes on. Default: keep." in texts["load"]
 
 
 def test_try_is_there(netns: Netns, command: Command) -> None:
