@@ -88,7 +88,9 @@ class GroupStats(Counters):
     """What one log group received, and what it missed."""
 
     received = counter("packets", "Packets received and decoded.", always=True)
-    gap = counter("packets", "Packets missing between sequence numbers: lost before they reached us.", always=True)
+    gap = counter(
+        "packets", "Packets missing between sequence numbers: lost before they reached nflowlevel.", always=True
+    )
     overrun = counter("events", "ENOBUFS from the socket: its buffer was full (the loss itself is in gap).")
     truncated = counter("datagrams", "Datagrams longer than the receive slot, cut by the kernel.")
     malformed = counter("messages", "Netlink messages that could not be decoded.")

@@ -52,8 +52,8 @@ def test_all_can_be_given_as_they_are() -> None:
     ("given", "message"),
     [
         ({"ignore": ["10.0.0.0/33"]}, "ignore: '10.0.0.0/33': a prefix has 0 to 32 bits"),
-        ({"only": "host"}, "only: 'host' is no address and no network such as 192.0.2.0/24"),
-        ({"only_dst": "fd00::1/64"}, "only_dst: 'fd00::1/64' has bits set behind its prefix"),
+        ({"only": "host"}, "only: 'host' is not an address or a network (example: 192.0.2.0/24)"),
+        ({"only_dst": "fd00::1/64"}, "only_dst: 'fd00::1/64' has bits set after its prefix"),
         ({"protocols": [256]}, "protocols: '256' is no protocol"),
         ({"protocols": "tpc"}, "protocols: 'tpc' is no protocol (0 to 255 or a name) — did you mean 'tcp'?"),
         ({"dports": "80-70"}, "dports: '80-70' is not within 0-65535, or its end comes before its beginning"),

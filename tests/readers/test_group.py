@@ -626,7 +626,7 @@ def test_close(netns: Netns) -> None:
 
 
 def overflow(pair: Pair, group: nfl.Group, profile: str = "default", count: int = 20_000) -> None:
-    """Send more than the socket buffer takes while nobody reads, then read, then show the group the next number."""
+    """Send more than the socket buffer takes while no process reads, then read, then show the group the next number."""
     flushed = PROFILES[profile].qtimeout / 100 + 0.1
     for packets in (count, 1):
         pair.send_udp(packets)
