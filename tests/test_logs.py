@@ -184,7 +184,7 @@ def test_syslog(system_log: socket.socket) -> None:
     ]
 
 
-# -- a log that no process reads ------------------------------------------------------------------------------------------
+# -- a log that nobody reads ------------------------------------------------------------------------------------------
 
 #: More than any buffer of the kernel holds, in messages of the size that `fill` writes.
 _MANY = 5000

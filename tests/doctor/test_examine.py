@@ -128,7 +128,7 @@ def test_rule_not_hit(netns: Netns, ask: Doctor) -> None:
         never = ask("--netns", netns.name, "--group", 2)
     assert untold.status == 0
     assert untold.has("hint", "handle 2 logs to group 2, but never matched")
-    assert untold.has("hint", "handle 3", "no counter tells", "write `counter` before `log`")
+    assert untold.has("hint", "handle 3", "whether it ever matched is unknown", "write `counter` before `log`")
     assert never.of("problem")[0].startswith("nft inet t c handle 2 logs to group 2, but never matched")
     assert len(never.of("problem")) == 1
 
@@ -194,7 +194,9 @@ def test_rule_in_another_namespace(netns: Netns, ask: Doctor) -> None:
         "hint", f"in network namespace {other.name} nft inet t c handle 2 logs to group 2", f"--netns {other.name}"
     )
     assert back.has("problem", "no process reads group 2")
-    assert back.has("hint", f"in network namespace {netns.name} group 2 is read by process", "but not here")
+    assert back.has(
+        "hint", f"in network namespace {netns.name} group 2 is read by process", "but not in this namespace"
+    )
 
 
 # -- iptables --------------------------------------------------------------------------------------------------------
@@ -354,7 +356,7 @@ def test_without_root_in_a_user_namespace(at_once: bool) -> None:
     assert "nft ip t c handle 2 has logged 2 packets to group 2" in alone
     assert "problem  no process reads group 2" in alone
     said = (
-        "hint     who reads group 2 may not be seen here; Netfilter sockets are"
+        "hint     the reader of group 2 is not visible here; Netfilter sockets are"
         if at_once
         else "ok       group 2 is read by"
     )
@@ -469,7 +471,7 @@ def test_configuration_whose_targets_are_not_there(tmp_path: Path, ask: Doctor) 
         )
         answer = ask("--config", _write(tmp_path, text))
     assert answer.has("problem", f"[gr] tcp peer 127.0.0.1 port {port}: Connection refused", "listens there")
-    assert answer.has("problem", f"[pr] 127.0.0.1 port {port} cannot be listened on", "use another port")
+    assert answer.has("problem", f"[pr] cannot listen on 127.0.0.1 port {port}", "use another port")
     assert answer.has("hint", "[db] its database is not checked here", "see: nflowlevel sql check")
 
 

@@ -138,4 +138,4 @@ def test_who_may_not_look(bpffs: Path) -> None:
         parent.chmod(parent.stat().st_mode | 0o011)
     assert run_as_nobody(configured) == (0, "[]\n")
     status, output = run_as_nobody(lambda: configured("ssh"))
-    assert (status, output) == (0, f"['what is pinned beneath {bpffs} cannot be seen']\n")
+    assert (status, output) == (0, f"['cannot see what is pinned below {bpffs}']\n")

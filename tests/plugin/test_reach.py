@@ -97,7 +97,7 @@ def test_file_of_somebody_else() -> None:
     lines = output.splitlines()
     assert [line.startswith("Finding(status='problem'") for line in lines] == [True] * 3
     assert "/etc/hosts cannot be written" in lines[0]
-    assert "cannot be created: /etc may not be written" in lines[1]
+    assert "cannot be created: /etc is not writable" in lines[1]
 
 
 def test_tcp() -> None:

@@ -124,7 +124,7 @@ def test_sets_of_addresses() -> None:
         (" \n", 2, "there is none"),
         ("tcp.dprt == 22", 0, "unknown field 'tcp.dprt' — did you mean 'tcp.dport'?"),
         ("1 && Tcp.Dport == 22", 5, "did you mean 'tcp.dport'?"),
-        ("xyzzy", 0, "unknown field 'xyzzy'; there are ip.saddr, ip.daddr, ip.ttl"),
+        ("xyzzy", 0, "unknown field 'xyzzy'; available: ip.saddr, ip.daddr, ip.ttl"),
         ("tcp.window > 2", 0, "'tcp.window' is no field"),
         ("tcp.syn and tcp.ack", 8, "unknown field 'and' — did you mean '&&'?"),
         ("NOT tcp.syn", 0, "did you mean '!'?"),

@@ -267,7 +267,8 @@ def test_an_option_without_value_is_an_error(line: str):
 
 def test_a_comment_is_no_value():
     assert section_errors("key = # none") == [
-        "u.conf:4: [log1]: 'key' has no value, because '#' after a blank begins a comment; quote the value if '#' is part of it"
+        "u.conf:4: [log1]: 'key' has no value, because '#' after a blank begins a comment; "
+        "quote the value if '#' is part of it"
     ]
 
 

@@ -179,7 +179,7 @@ def test_an_added_column_is_a_member(third_party: dict[str, Any]) -> None:
 )
 def test_structure(stack: str, said: str) -> None:
     messages = refused(f"[global]\nstack={stack}\n[g]\n[j]\n[k]\n")
-    assert f"/etc/my.conf:2: stack={stack}: {said}" in [message.split("; there are ")[0] for message in messages]
+    assert f"/etc/my.conf:2: stack={stack}: {said}" in [message.split("; available: ")[0] for message in messages]
 
 
 def test_a_missing_key_is_named(third_party: dict[str, Any]) -> None:
@@ -372,7 +372,7 @@ def test_a_group_has_one_input() -> None:
     (error,) = caught.value.errors
     assert (error.line, error.message) == (
         6,
-        "[c] group 3 is read by [a] already; let both stacks begin with a",
+        "[c] group 3 is already read by [a]; begin both stacks with a",
     )
     stacks_of(
         "[global]\nstack=a:NFLOG,b:BASE,j:JSON\nstack=c:NFLOG,b:BASE,j:JSON\n"
