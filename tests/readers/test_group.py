@@ -786,12 +786,12 @@ def test_an_ordinary_user_in_namespaces_of_his_own() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"group": -1}, "group -1: 0 to 65535 allowed"),
-        ({"group": 65536}, "group 65536: 0 to 65535 allowed"),
+        ({"group": -1}, "group -1: must be 0 to 65535"),
+        ({"group": 65536}, "group 65536: must be 0 to 65535"),
         ({"group": 1, "copy_mode": "all"}, "copy_mode 'all': one of none, meta, packet"),
         (
             {"group": 1, "profile": "latence"},
-            "profile 'latence' — did you mean 'latency'?; one of default, latency, throughput",
+            "unknown profile 'latence' — did you mean 'latency'?; available: default, latency, throughput",
         ),
     ],
 )
