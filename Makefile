@@ -35,25 +35,25 @@ demo-sql: $(COMPILED) ## show packets in SQLite, and in a PostgreSQL that is sto
 test: setup ## run all tests
 	$(BIN)/python -m pytest
 
-lint: setup ## ruff and mypy --strict
+lint: setup ## check the code with ruff and mypy --strict
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict
 
-format: setup ## let ruff format the code and mend what it can
+format: setup ## format the code with ruff and fix what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 bench: setup ## measure, with ulogd2 beside it; raw results as JSON
 	$(BIN)/python -m bench
 
-fuzz: setup ## the C part under AddressSanitizer, over mutated messages
+fuzz: setup ## fuzz the C part under AddressSanitizer, over mutated messages
 	PYTHON=$(BIN)/python tests/fuzz/run
 
-docs: setup ## make docs/keys.md, docs/plugins.md and the example configuration anew, from the code
+docs: setup ## generate docs/keys.md, docs/plugins.md and the example configuration from the code
 	$(BIN)/python docs/generate.py
 
-clean: ## remove all that these commands made in this directory
+clean: ## remove everything that these commands made in this directory
 	rm -rf .venv build dist *.egg-info nflowlevel/_clib.c nflowlevel/*.so nflowlevel/*.o .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

@@ -34,7 +34,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="nflowlevel-demo-") as name, _attacker() as attacker:
         directory = Path(name)
         output = directory / "ulogd.json"
-        say("a firewall and an attacker, joined by a cable, in network namespaces of their own")
+        say("a firewall and an attacker, joined by a cable, each in its own network namespace")
         _connect(attacker.pid)
         say(f"the rules of {_shown(RULES)}: accepted SSH and IPv6 pings to group 1, dropped packets to group 2")
         run("nft", "-f", str(RULES))
@@ -134,7 +134,7 @@ def _verdict(sent: dict[str, int], counted: dict[str, int], records: list[dict[s
     )
     if sent == counted == lines:
         return 0
-    print(f"these should be equal: sent {sent}, counted {counted}, logged {lines}", file=sys.stderr)
+    print(f"these must be equal: sent {sent}, counted {counted}, logged {lines}", file=sys.stderr)
     return 1
 
 

@@ -244,7 +244,7 @@ def _told(kind: inspect.Type) -> Iterator[str]:
 def _unknown(name: str, known: list[str]) -> str:
     hint = nearest(name, known)
     if not hint:
-        hint = f"; known are {_either(known, 'and')}" if known else "; there are none to set"
+        hint = f"; available: {', '.join(known)}" if known else "; it has no options"
     return f"unknown option '{printable(name)}'{hint}"
 
 

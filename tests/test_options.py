@@ -222,9 +222,9 @@ def test_unknown_option_names_the_nearest():
 
 def test_unknown_option_without_a_near_one_lists_all():
     assert refused(Needy, db="x", table="y", zzz="1") == [
-        "u.conf:13: [log1] NFLOG: unknown option 'zzz'; known are db, table and port"
+        "u.conf:13: [log1] NFLOG: unknown option 'zzz'; available: db, table, port"
     ]
-    assert refused(Options, zzz="1") == ["u.conf:11: [log1] NFLOG: unknown option 'zzz'; there are none to set"]
+    assert refused(Options, zzz="1") == ["u.conf:11: [log1] NFLOG: unknown option 'zzz'; it has no options"]
 
 
 def test_unknown_option_may_be_known_elsewhere():

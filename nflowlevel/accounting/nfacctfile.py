@@ -56,7 +56,7 @@ def parse(data: bytes, file: str) -> list[Entry]:
         try:
             entry = Entry(_counter(line), number)
             if entry.counter.name in entries:
-                raise ValueError(f"'{entry.counter.name}' stands in line {entries[entry.counter.name].line} already")
+                raise ValueError(f"'{entry.counter.name}' already stands in line {entries[entry.counter.name].line}")
             entries[entry.counter.name] = entry
         except ValueError as error:
             errors.append(ConfigError(str(error), file=file, line=number))
@@ -71,7 +71,7 @@ def parse(data: bytes, file: str) -> list[Entry]:
 def _counter(line: str) -> Counter:
     match = _LINE.fullmatch(line)
     if match is None:
-        raise ValueError(f"'{printable(line)}' is no line of `nfacct list`")
+        raise ValueError(f"'{printable(line)}' is not a line of `nfacct list`")
     name = match["name"]
     checked(name)
     numbers = {what: int(match[what] or 0) for what in ("packets", "bytes", "quota")}

@@ -85,13 +85,13 @@ class Accounting:
         quota = packet_quota if packet_quota is not None else byte_quota
         for what, number in (("packets", packets), ("bytes", bytes), ("quota", quota)):
             if number is not None and not 0 <= number <= _MOST:
-                raise ValueError(f"create accounting object {name!r}: {what} {number}: 0 to {_MOST} allowed")
+                raise ValueError(f"create accounting object {name!r}: {what} {number}: must be 0 to {_MOST}")
         flags = PACKET_QUOTA if packet_quota is not None else BYTE_QUOTA if byte_quota is not None else 0
         try:
             self._socket.create(checked(name), packets=packets, bytes_=bytes, flags=flags, quota=quota or 0)
         except KernelError as error:
             if error.errno == errno.EEXIST:
-                raise KernelError(error.tried, errno.EEXIST, "delete it first, or go on with it as it is") from None
+                raise KernelError(error.tried, errno.EEXIST, "delete it first, or use the existing one") from None
             raise
 
     def get(self, name: str) -> Counter:
@@ -120,9 +120,9 @@ class Accounting:
         hint = error.hint
         if error.errno == errno.ENOENT:
             known = self.dump().names
-            hint = "there is none of that name"
+            hint = "no object has that name"
             if len(known) <= _FEW_NAMES:
-                hint += nearest(name, known) or "; `nflowlevel acct list` shows those there are"
+                hint += nearest(name, known) or "; list them with: nflowlevel acct list"
         elif error.errno == errno.EBUSY:
             hint = f"{_rules(self.get(name).rules)}; remove what `iptables-save | grep nfacct` shows of it"
         return KernelError(error.tried, error.errno or 0, hint)
@@ -251,7 +251,7 @@ def _filter(only: str | tuple[int, int] | None) -> tuple[int, int] | None:
     try:
         return FILTERS[only]
     except KeyError:
-        raise ValueError(f"filter '{only}'{nearest(only, FILTERS)}; one of {', '.join(FILTERS)}") from None
+        raise ValueError(f"unknown filter '{only}'{nearest(only, FILTERS)}; available: {', '.join(FILTERS)}") from None
 
 
 def _rules(count: int) -> str:

@@ -259,7 +259,7 @@ class Statistics(_Owner):
 
     def __init__(self) -> None:
         super().__init__(-1)
-        self._fd = _check(lib.nfl_bpf_enable_statistics(), "switch the statistics of BPF on", CAP_SYS_ADMIN)
+        self._fd = _check(lib.nfl_bpf_enable_statistics(), "switch on the statistics of BPF", CAP_SYS_ADMIN)
 
 
 # -- the machine -------------------------------------------------------------------------------------------------------

@@ -149,7 +149,9 @@ def _references(
                 (addend,) = struct.unpack_from("=i", code, at + 4)
                 yield Reference(at // INSTRUCTION, "", symbol.value + addend)
             else:
-                raise ValueError(f"{sections[program].name} refers to {symbol.name!r}, which is no map and no constant")
+                raise ValueError(
+                    f"{sections[program].name} refers to {symbol.name!r}, which is neither a map nor a constant"
+                )
 
 
 def _text(data: bytes) -> str:

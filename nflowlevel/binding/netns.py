@@ -47,7 +47,7 @@ def entered(netns: str | None) -> Iterator[None]:
         try:
             yield
         finally:
-            _setns(home, "return to the own network namespace")
+            _setns(home, "return to the process's own network namespace")
     finally:
         os.close(target)
         os.close(home)
@@ -59,7 +59,7 @@ def _setns(fd: int, tried: str) -> None:
 
 
 def everywhere(look: Callable[[str | None], Answer]) -> tuple[dict[str, Answer], list[str]]:
-    """Look at our own namespace and all of `ip netns`, each once; also return those that cannot be entered."""
+    """Look at this namespace and all of `ip netns`, each once; also return those that cannot be entered."""
     return _look(look, set())
 
 

@@ -133,7 +133,7 @@ class NamedObjects:
                 _raise(errno_of(body))
             if found := _parse(body):
                 objects.append(found)
-        raise KernelError("list nftables objects", errno.EIO, "the kernel's answer has no end")
+        raise KernelError("list nftables objects", errno.EIO, "the kernel's answer is incomplete")
 
     def _zero(self, objects: list[NamedObject]) -> None:
         """Zero these counters, and add what they had counted to what is taken."""
@@ -155,7 +155,9 @@ class NamedObjects:
             self._keep(known if type_ == messages.ERROR else _parse(body) or known)
             if not asked:
                 return
-        raise KernelError("reset nftables counters", errno.ENOBUFS, f"{len(asked)} answers found no room")
+        raise KernelError(
+            "reset nftables counters", errno.ENOBUFS, f"{len(asked)} answers did not fit into the socket buffer"
+        )
 
     def _keep(self, counter: NamedObject) -> None:
         packets, size = self._taken.get(counter.identity, (0, 0))
@@ -196,8 +198,6 @@ def _text(name: bytes) -> str:
 
 def _raise(code: int) -> None:
     if code in (errno.EINVAL, errno.EOPNOTSUPP):  # nfnetlink's answers for a subsystem that is not there
-        raise NotSupported(
-            "nftables", found="a kernel that does not know it", needed="CONFIG_NF_TABLES (try: modprobe nf_tables)"
-        )
+        raise NotSupported("nftables", found="a kernel without it", needed="CONFIG_NF_TABLES (try: modprobe nf_tables)")
     hint = "needs CAP_NET_ADMIN: run as root" if code == errno.EPERM else ""
     raise KernelError("ask for nftables objects", code, hint)

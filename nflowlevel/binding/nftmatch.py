@@ -130,7 +130,7 @@ class MatchTable:
         """Tell whether a kept table has our name; KernelError where it is not for us to replace."""
         old, ours = self._channel.find(self.name)
         if old and not old.owner and not ours:
-            hint = f"nflowlevel did not make the one that is there; see it with: nft list table inet {self.name}"
+            hint = f"nflowlevel did not make the existing table; see it with: nft list table inet {self.name}"
             raise KernelError(f"make nftables table inet {self.name}", errno.EEXIST, hint)
         return self._channel.is_free(old, "make")
 
@@ -352,7 +352,7 @@ class _Channel:
         if refused.part == _GETTABLE and refused.errno in (errno.EINVAL, errno.EOPNOTSUPP):
             return NotSupported(
                 "nftables",
-                found="a kernel that does not know it",
+                found="a kernel without it",
                 needed="CONFIG_NF_TABLES and CONFIG_NF_TABLES_INET (try: modprobe nf_tables)",
             )
         hint = ""

@@ -15,11 +15,11 @@ from nflowlevel.errors import NflowError
 
 #: Subcommand and what it is for; the module has the same name with `_` for `-`.
 COMMANDS = {
-    "tail": "show the packets of a group as they come",
+    "tail": "show the packets of a group as they arrive",
     "acct": "show, create and restore the kernel's accounting objects",
-    "doctor": "say why no packets arrive",
-    "nf-log": "show or choose who takes the packets that the kernel logs unasked",
-    "check-config": "say what is wrong with a configuration",
+    "doctor": "find out why no packets arrive",
+    "nf-log": "show or choose the back end for packets that the kernel itself logs",
+    "check-config": "check a configuration for errors",
     "sql": "create and check the tables of SQL outputs",
     "prefilter": "load, change, watch and remove BPF programs that choose what is logged",
     "describe": "describe a plugin: its options and keys",

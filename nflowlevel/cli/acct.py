@@ -36,8 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="action", metavar="ACTION")
     listing = _add(commands, "list", _list, "show all objects (the default)")
     _add_format(listing)
-    listing.add_argument("--only", choices=FILTERS, help="only objects of this kind")
-    listing.add_argument("--reset", action="store_true", help="set each to zero as it is read")
+    listing.add_argument("--only", choices=FILTERS, help="list only objects of this kind")
+    listing.add_argument("--reset", action="store_true", help="set each object to zero as it is read")
     add_watch(listing)
     one = _add(commands, "get", _get, "show one object")
     one.add_argument("name")
@@ -46,16 +46,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     new = _add(commands, "add", _create, "create an object")
     new.add_argument("name")
     quota = new.add_mutually_exclusive_group()
-    quota.add_argument("--packet-quota", metavar="N", type=_COUNT, help="its rules match beyond N packets only")
-    quota.add_argument("--byte-quota", metavar="N", type=_COUNT, help="its rules match beyond N bytes only")
-    new.add_argument("--packets", metavar="N", type=_COUNT, default=0, help="packets to begin with")
-    new.add_argument("--bytes", metavar="N", type=_COUNT, default=0, help="bytes to begin with")
+    quota.add_argument("--packet-quota", metavar="N", type=_COUNT, help="its rules match only after N packets")
+    quota.add_argument("--byte-quota", metavar="N", type=_COUNT, help="its rules match only after N bytes")
+    new.add_argument("--packets", metavar="N", type=_COUNT, default=0, help="initial packet count")
+    new.add_argument("--bytes", metavar="N", type=_COUNT, default=0, help="initial byte count")
     _add(commands, "delete", _delete, "delete objects that no rule uses").add_argument("name", nargs="+")
     _add(commands, "flush", _flush, "delete all objects that no rule uses")
     _add(commands, "dump", _dump, "write all objects as `restore` and `nfacct restore` read them")
     restore = _add(commands, "restore", _restore, "create the objects of a file: all, or none")
-    restore.add_argument("file", nargs="?", default="-", help="of `dump` or `nfacct list`; - is standard input")
-    restore.add_argument("--skip-existing", action="store_true", help="leave objects that exist as they are")
+    restore.add_argument("file", nargs="?", default="-", help="output of `dump` or `nfacct list`; - is standard input")
+    restore.add_argument("--skip-existing", action="store_true", help="leave existing objects unchanged")
 
 
 def _add(
@@ -94,13 +94,13 @@ def run(options: argparse.Namespace) -> int:
 def _list(accounting: Accounting, options: argparse.Namespace) -> None:
     if options.watch is not None:
         if options.reset:
-            raise NflowError("--watch shows rates, --reset would spoil them for others: use one of them")
+            raise NflowError("--watch and --reset cannot be combined: a reset falsifies the rates of other readers")
         _watch(accounting, options)
         return
     table = accounting.dump_and_zero(options.only) if options.reset else accounting.dump(options.only)
     _show([*table], options.format)
     if table.error:
-        raise NflowError(f"the list is not complete: {table.error}; what is not in it was not set to zero")
+        raise NflowError(f"the list is incomplete: {table.error}; objects that are missing were not set to zero")
 
 
 def _get(accounting: Accounting, options: argparse.Namespace) -> None:
@@ -161,7 +161,7 @@ def rates(before: Sequence[Counter], now: Sequence[Counter], secs: float) -> lis
 
 def _watch(accounting: Accounting, options: argparse.Namespace) -> None:
     if options.format == "xml":
-        raise NflowError("--watch shows rates, for which nfacct's XML has no place: use --json")
+        raise NflowError("nfacct's XML cannot hold the rates of --watch: use --json")
 
     def show(before: list[Counter], now: list[Counter], secs: float) -> None:
         _show_rates(rates(before, now, secs), options.format)
@@ -211,9 +211,9 @@ def _delete(accounting: Accounting, options: argparse.Namespace) -> None:
 def _flush(accounting: Accounting, options: argparse.Namespace) -> None:
     if stay := accounting.flush():
         what = (
-            "object stays because rules count into it"
+            "object was kept because rules count into it"
             if len(stay) == 1
-            else "objects stay because rules count into them"
+            else "objects were kept because rules count into them"
         )
         print(f"{len(stay)} {what}: {_few(stay)}", file=sys.stderr)
 
@@ -231,7 +231,7 @@ def _dump(accounting: Accounting, options: argparse.Namespace) -> None:
     sys.stdout.buffer.writelines(acctfile.lines(counters))
     sys.stdout.buffer.flush()
     if strange := acctfile.strange_names(counters):
-        print(f"nfacct would cut these names at the blank or semicolon: {_few(strange)}", file=sys.stderr)
+        print(f"nfacct cuts these names off at the blank or semicolon: {_few(strange)}", file=sys.stderr)
 
 
 def _restore(accounting: Accounting, options: argparse.Namespace) -> None:

@@ -90,6 +90,6 @@ def add_watch(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=seconds(*_WATCH_SECS),
         const=1.0,
-        help="again every SECS, with rates",
+        help="repeat every SECS seconds, with rates",
     )
-    parser.add_argument("-n", "--count", metavar="N", type=whole(0), default=0, help="with --watch: end after N times")
+    parser.add_argument("-n", "--count", metavar="N", type=whole(0), default=0, help="with --watch: stop after N times")

@@ -19,7 +19,7 @@ from nflowlevel.stacks.config import Config
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("-g", "--group", type=group, metavar="N", help="only this group")
-    parser.add_argument("-c", "--config", metavar="FILE", help="what this configuration reads and writes")
+    parser.add_argument("-c", "--config", metavar="FILE", help="check what this configuration reads and writes")
     add_netns(parser)
 
 

@@ -23,12 +23,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _add(commands, "list", _list, "show families, back ends and switches (the default)")
     setting = _add(commands, "set", _set, "choose the back end of a family")
     setting.add_argument("family", help=f"{', '.join(FAMILIES)}, or a number")
-    setting.add_argument("backend", help="nfnetlink_log (group 0), nf_log_ipv4 and its like (kernel log), or NONE")
-    invalid = _add(commands, "invalid", _invalid, "show or set whose invalid packets conntrack logs")
+    setting.add_argument("backend", help="nfnetlink_log (group 0), nf_log_ipv4 and similar (kernel log), or NONE")
+    invalid = _add(commands, "invalid", _invalid, "show or set the protocols whose invalid packets conntrack logs")
     invalid.add_argument("protocol", nargs="?", help=f"off, all, {', '.join(nf_log.PROTOCOLS)}, or a number")
-    everywhere = _add(commands, "all-netns", _all_netns, "show or set who writes to the kernel's log")
+    everywhere = _add(commands, "all-netns", _all_netns, "show or set which namespaces write to the kernel's log")
     everywhere.add_argument(
-        "allowed", nargs="?", choices=("on", "off"), help="on: rules of every namespace; off: of the initial one"
+        "allowed",
+        nargs="?",
+        choices=("on", "off"),
+        help="on: rules of every namespace; off: only rules of the initial one",
     )
     parser.set_defaults(act=_list)
 

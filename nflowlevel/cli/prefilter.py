@@ -29,7 +29,8 @@ from nflowlevel.prefilter.prefilter import Prefilter
 
 EXIT_USED = 3
 
-_STATUS = f"""exit status: 0 done; 1 not done, and why; 2 wrong arguments; {EXIT_USED} `remove`: a rule still uses it"""
+_STATUS = f"""exit status: 0 success; 1 failure, with the reason; 2 wrong arguments;
+{EXIT_USED} `remove`: a rule still uses it"""
 _EXAMPLES = """examples:
   nflowlevel prefilter load ssh --dports 22 --tcp-flags syn --rate 100 --attach input --group 1
   nflowlevel prefilter counters ssh --watch
@@ -47,24 +48,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     load = _add(commands, "load", _load, "load a prefilter and pin it under a name")
     _add_rules(load, changes=False)
     _add_attaching(load)
-    update = _add(commands, "update", _update, "change rules of a prefilter, all at once; counters go on")
+    update = _add(commands, "update", _update, "change rules of a prefilter, all at once; counters are kept")
     _add_rules(update, changes=True)
     _add_attaching(update)
     show = _add(commands, "show", _show, "show rules, state and users of one prefilter, or of all", named="?")
-    show.add_argument("-j", "--json", action="store_true", help="JSON, one object a line")
-    counters = _add(commands, "counters", prefilter_counters.run, "show what became of the packets", named="")
+    show.add_argument("-j", "--json", action="store_true", help="JSON, one object per line")
+    counters = _add(commands, "counters", prefilter_counters.run, "show what happened to the packets", named="")
     prefilter_counters.configure(counters)
-    remove = _add(commands, "remove", _remove, "remove a prefilter, and the table of ours that asks it")
-    remove.add_argument("--force", action="store_true", help="even where a rule uses it")
-    rule = _add(commands, "rule", _rule, "print rules that ask a prefilter, for iptables and nft, to be pasted")
-    rule.add_argument("--group", metavar="N", type=arguments.group, required=True, help="group that gets what matches")
+    remove = _add(commands, "remove", _remove, "remove a prefilter, and nflowlevel's own table that uses it")
+    remove.add_argument("--force", action="store_true", help="remove it even if a rule uses it")
+    rule = _add(commands, "rule", _rule, "print rules for iptables and nft that use a prefilter, ready to paste")
+    rule.add_argument(
+        "--group", metavar="N", type=arguments.group, required=True, help="group that receives matching packets"
+    )
     rule.add_argument("--hook", metavar="HOOKS", type=arguments.words, default=["input"], help="hooks (default: input)")
     rule.add_argument("--prefix", default="", help="prefix of what is logged")
     rule.add_argument(
         "--mark", metavar="BITS", type=arguments.mark, default=_MARK, help=f"for nft (default {_MARK:#x})"
     )
-    _add(commands, "mount", _mount, "mount the BPF file system, unless it is there", named="")
-    trial = _add(commands, "try", prefilter_try.run, "compile a condition of your own and look what agrees", named="")
+    _add(commands, "mount", _mount, "mount the BPF file system, unless it is mounted", named="")
+    trial = _add(commands, "try", prefilter_try.run, "compile a condition and watch which packets match it", named="")
     prefilter_try.configure(trial)
 
 
@@ -92,11 +95,15 @@ def _add_common(parser: argparse.ArgumentParser, *, default: object) -> None:
 
 
 def _add_rules(parser: argparse.ArgumentParser, *, changes: bool) -> None:
-    group = parser.add_argument_group("rules", "Lists have commas; @FILE reads a list from a file, an entry a line.")
+    group = parser.add_argument_group(
+        "rules", "Lists are separated by commas; @FILE reads a list from a file, one entry per line."
+    )
     for doc in describe(PrefilterOptions):
         if not changes or doc.name not in FIXED:
             _add_rule(group, doc, changes=changes)
-    parser.add_argument("--verifier-log", action="store_true", help="where the kernel refuses it: all that it says")
+    parser.add_argument(
+        "--verifier-log", action="store_true", help="if the kernel refuses it, print its whole explanation"
+    )
 
 
 def _add_rule(group: argparse._ArgumentGroup, doc: OptionDoc, *, changes: bool) -> None:
@@ -114,16 +121,18 @@ def _add_rule(group: argparse._ArgumentGroup, doc: OptionDoc, *, changes: bool) 
 
 
 def _add_attaching(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("attaching", "A table of ours in nftables asks it, and stays: on_exit=keep.")
+    group = parser.add_argument_group(
+        "attaching", "nflowlevel's own nftables table uses it, and is kept: on_exit=keep."
+    )
     group.add_argument("--attach", metavar="HOOKS", type=arguments.words, help=f"hooks: {', '.join(HOOKS)}")
     then = group.add_mutually_exclusive_group()
-    then.add_argument("--group", metavar="N", type=arguments.group, help="log what matches to this group")
+    then.add_argument("--group", metavar="N", type=arguments.group, help="log matching packets to this group")
     then.add_argument(
-        "--mark", metavar="BITS", type=arguments.mark, help="set bits of its mark, such as 0x100, instead"
+        "--mark", metavar="BITS", type=arguments.mark, help="set these bits of the packet's mark instead, such as 0x100"
     )
     group.add_argument("--prefix", default="", help="with --group: prefix of what is logged")
     group.add_argument(
-        "--priority", metavar="N", type=arguments.whole(-(2**31), 2**31 - 1), help="of the chains; see nft(8)"
+        "--priority", metavar="N", type=arguments.whole(-(2**31), 2**31 - 1), help="priority of the chains; see nft(8)"
     )
     arguments.add_netns(group, what=" of the table")
 
@@ -143,7 +152,7 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise NflowError(str(error)) from None
     except PermissionError as error:
-        raise NflowError(f"{error.filename}: {error.strerror} — what is pinned belongs to root: run as root") from None
+        raise NflowError(f"{error.filename}: {error.strerror} — pinned objects belong to root: run as root") from None
 
 
 # -- rules ------------------------------------------------------------------------------------------------------------
@@ -207,9 +216,9 @@ def _load(options: argparse.Namespace) -> int:
             raise
     print(f"prefilter {pre.name} is pinned at {pre.path}")
     if rules.on_exit == "no-match":
-        print("until a process opens it that stays, it is empty and matches no packet (on_exit=no-match)")
+        print("it is empty and matches no packet until a process that keeps running opens it (on_exit=no-match)")
     if not options.attach:
-        print(f"rules that ask it: nflowlevel prefilter rule {pre.name} --group N")
+        print(f"print rules that use it: nflowlevel prefilter rule {pre.name} --group N")
     return 0
 
 
@@ -243,9 +252,9 @@ def _check_attaching(options: argparse.Namespace, rules: PrefilterOptions) -> No
     """Refuse, before anything is done, what cannot be attached, or would not stay."""
     if not options.attach:
         if options.group is not None or options.mark is not None:
-            raise NflowError("--group and --mark say what an attached prefilter does: give --attach HOOKS, too")
+            raise NflowError("--group and --mark need an attached prefilter: add --attach HOOKS")
     elif rules.on_exit != "keep":
-        raise NflowError("--attach makes rules that go with this command unless on_exit is keep: --on-exit keep")
+        raise NflowError("the rules of --attach end with this command unless on_exit is keep: add --on-exit keep")
 
 
 def _attach(pre: Prefilter, options: argparse.Namespace) -> None:
@@ -271,7 +280,7 @@ def _remove(options: argparse.Namespace) -> int:
         _say_used(pre.name, found)
         return EXIT_USED
     for what, remedy in found.unseen:
-        print(f"not looked at: {what}{f' — {remedy}' if remedy else ''}", file=sys.stderr)
+        print(f"not checked: {what}{f' — {remedy}' if remedy else ''}", file=sys.stderr)
     for netns in found.with_tables():
         if netns not in held:
             attach.detach(pre.name, netns=netns)

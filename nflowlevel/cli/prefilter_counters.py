@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("name")
     add_watch(parser)
-    parser.add_argument("-j", "--json", action="store_true", help="JSON; with --watch one line each time")
+    parser.add_argument("-j", "--json", action="store_true", help="JSON; with --watch one line per reading")
     parser.add_argument(
         "--largest", metavar="N", type=whole(0), default=10, help="sources and ports (default %(default)s)"
     )

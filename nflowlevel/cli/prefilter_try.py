@@ -34,15 +34,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("expression", help="a filter such as 'tcp.dport == 22 && ip.ttl < 40' (docs/filters.md)")
     parser.add_argument(
-        "--group", metavar="N", type=group, help="log to this group what agrees; without it, only count"
+        "--group", metavar="N", type=group, help="log matching packets to this group; without it, only count"
     )
     parser.add_argument("--prefix", default="", help="with --group: prefix of what is logged")
-    parser.add_argument("--hook", choices=tuple(HOOKS), default="input", help="where to look (default: input)")
+    parser.add_argument("--hook", choices=tuple(HOOKS), default="input", help="hook to watch (default: input)")
     parser.add_argument(
-        "--seconds", metavar="S", type=seconds(0, _LONGEST_SECS), help="end after so long; without it, with Ctrl-C"
+        "--seconds", metavar="S", type=seconds(0, _LONGEST_SECS), help="stop after S seconds; without it, at Ctrl-C"
     )
     add_netns(parser)
-    parser.add_argument("--verifier-log", action="store_true", help="where the kernel refuses it: all that it says")
+    parser.add_argument(
+        "--verifier-log", action="store_true", help="if the kernel refuses it, print its whole explanation"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -50,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         with Prefilter.from_source(options.expression, name=f"try-{os.getpid()}") as pre, _attached(pre, options):
             where = f"at {options.hook}" + ("" if options.group is None else f", to group {options.group}")
-            print(f"looking {where}; end with Ctrl-C", file=sys.stderr)
+            print(f"watching {where}; stop with Ctrl-C", file=sys.stderr)
             _watch(pre, options.seconds)
     except VerifierError as error:
         if options.verifier_log:

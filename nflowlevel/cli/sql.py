@@ -56,8 +56,10 @@ _NOBODY = "nflowlevel sql check"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    init = _add(commands, "init", _init, "create our tables and the ledger where they are missing", _EXAMPLES)
-    init.add_argument("-p", "--print", action="store_true", help="only print the statements, for who may execute them")
+    init = _add(commands, "init", _init, "create nflowlevel's tables and the ledger if they are missing", _EXAMPLES)
+    init.add_argument(
+        "-p", "--print", action="store_true", help="only print the statements, for a user with the necessary rights"
+    )
     init.add_argument("output", nargs="?", metavar="INSTANCE", help="only this output; or PGSQL, MYSQL or SQLITE3")
     init.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="options of PGSQL, MYSQL or SQLITE3")
     check = _add(commands, "check", _check, "compare tables with the stacks that fill them; creates nothing", _STATUS)
@@ -106,7 +108,7 @@ def _outputs(file: str, wanted: str | None) -> list[SQLOutput[Any]]:
     if not chosen:
         names = sorted({output.instance for output in found})
         hint = nearest(wanted or "", names)
-        said = f"no SQL output '{printable(wanted or '')}'{hint}; there is {' and '.join(names)}"
+        said = f"unknown SQL output '{printable(wanted or '')}'{hint}; available: {', '.join(names)}"
         raise ConfigError(said, file=file)
     return chosen
 
@@ -170,7 +172,7 @@ def _create(output: SQLOutput[Any], members: Members) -> None:
         database.connect()
         if table not in _TABLES and _columns(database):
             database.run(schema(f"{database.dialect}-ledger.sql"))
-            print(f"[{output.instance}] {database.shown}: the ledger is there, beside the table {table}")
+            print(f"[{output.instance}] {database.shown}: the ledger exists, next to the table {table}")
             return
         database.run(_script(database.dialect))
         ours = f"the tables {' and '.join(_TABLES)} and the ledger are there"
@@ -220,7 +222,10 @@ def _check_one(output: SQLOutput[Any]) -> int:
     _say("columns without a key", [_with_plugin(name) for name in compared.without_key], ", ")
     _say("note", compared.remarks)
     _say("does not fit", compared.problems)
-    _say("no ledger yet; the daemon makes it if it may, else `sql init` by one who may", no_ledger)
+    _say(
+        "no ledger yet; the daemon creates it if it has the right; otherwise run `sql init` as a user who has",
+        no_ledger,
+    )
     return EXIT_PROBLEMS if compared.problems or no_ledger or not compared.stored else 0
 
 

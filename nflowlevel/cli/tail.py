@@ -42,8 +42,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     of = "the group, 0 to 65535: of `log group N` or `--nflog-group N`"
     parser.add_argument("-g", "--group", type=group_number, required=True, help=of)
     parser.add_argument("-j", "--json", action="store_true", help="JSON lines, as the daemon writes them")
-    parser.add_argument("-n", "--count", type=whole(0), default=0, help="end after this many packets")
-    filter_ = "only packets for which this holds, such as 'tcp.dport == 22 && ip.ttl < 40' (docs/filters.md)"
+    parser.add_argument("-n", "--count", type=whole(0), default=0, help="stop after this many packets")
+    filter_ = "show only packets that match this filter, such as 'tcp.dport == 22 && ip.ttl < 40' (docs/filters.md)"
     parser.add_argument("-F", "--filter", metavar="EXPRESSION", help=filter_)
     add_netns(parser)
 
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     with open_group(options.group, profile="latency", netns=options.netns) as group:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: group.stop())
-        print(f"group {options.group}: waiting for packets; end with Ctrl-C", file=sys.stderr)
+        print(f"group {options.group}: waiting for packets; stop with Ctrl-C", file=sys.stderr)
         shown = 0
         for batch in group.batches():
             if filter_ is not None:
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _loss(group: Group) -> str:
     stats = group.stats
-    lost = f"{stats.gap} lost before they reached us" if stats.gap else "none lost"
+    lost = f"{stats.gap} lost before they reached nflowlevel" if stats.gap else "none lost"
     return f"{stats.received} packets received, {lost}"
 
 

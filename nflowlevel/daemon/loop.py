@@ -107,7 +107,7 @@ class Loop:
         for stack in self.stacks:
             self._start(stack)
         running = sum(stack.is_open for stack in self.stacks)
-        others = f"; the others are tried again every {RESTART_SECS:g} s and at SIGHUP" if self._restart_at else ""
+        others = f"; retrying the others every {RESTART_SECS:g} s and at SIGHUP" if self._restart_at else ""
         if running:
             log.log(NOTICE, "%d of %d stacks run%s", running, len(self.stacks), others)
         return running
@@ -117,8 +117,8 @@ class Loop:
             stack.open()
         except Exception as error:
             self._restart_at[stack] = time.monotonic() + RESTART_SECS
-            self._limited(logging.ERROR, stack.text, f"stack={stack.text} does not start: {told(error)}")
-            log.debug("the failure in full", exc_info=True)
+            self._limited(logging.ERROR, stack.text, f"stack={stack.text} cannot start: {told(error)}")
+            log.debug("full traceback", exc_info=True)
             return
         self._restart_at.pop(stack, None)
         log.info("stack=%s runs", stack.text)
@@ -148,7 +148,7 @@ class Loop:
                     self._read(self._readers[fd])
             self._on_deadlines(time.monotonic())
             if self._inputs_ended() and not any(stack.output.stats.pending for stack in self.stacks):
-                log.log(NOTICE, "all inputs have come to their end: stopping")
+                log.log(NOTICE, "all inputs have ended: stopping")
                 break
         self._finish()
 
@@ -210,7 +210,7 @@ class Loop:
 
     def _failed(self, plugin: Plugin[Any], error: Exception, lost: str = "") -> None:
         self._limited(logging.ERROR, repr(plugin), f"{plugin}: {told(error)}{lost}")
-        log.debug("the failure in full", exc_info=True)
+        log.debug("full traceback", exc_info=True)
 
     # -- signals -------------------------------------------------------------------------------------------------
 
@@ -230,7 +230,7 @@ class Loop:
     def _reopen(self) -> None:
         self._notifier(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
         self._reopen_log()
-        log.log(NOTICE, "SIGHUP: files are opened anew")
+        log.log(NOTICE, "SIGHUP: reopening files")
         for source in self._sources():
             self._call(source.input, source.input.reopen)
         for stack in self.stacks:
@@ -267,7 +267,7 @@ class Loop:
             if stack.output.stats.pending:
                 parts.append(f"{stack.output.instance}: {stack.output.state}")
             if stack.dropped:
-                parts.append(f"{stack.output.instance}: {stack.dropped} lost by a fault of a plugin")
+                parts.append(f"{stack.output.instance}: {stack.dropped} lost because a plugin failed")
         return "; ".join(parts)
 
     def _notify_status(self) -> None:
@@ -279,7 +279,7 @@ class Loop:
         for source in self._sources():
             log.log(NOTICE, "%s: %s", source.input, source.input.stats)
         for stack in self.stacks:
-            lost = f", lost by a fault of a plugin {stack.dropped}" if stack.dropped else ""
+            lost = f", lost because a plugin failed {stack.dropped}" if stack.dropped else ""
             state = "the stack does not run" if stack in self._restart_at else stack.output.state
             log.log(NOTICE, "%s of stack %s: %s%s; %s", stack.output, stack.text, stack.output.stats, lost, state)
 

@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-u", "--uid", metavar="USER", type=_user, help="become this user when everything has started")
     parser.add_argument("-i", "--info", metavar="PLUGIN", help="describe a plugin (by name, or ulogd's file) and exit")
-    parser.add_argument("--check-config", action="store_true", help="say what is wrong with the configuration and exit")
+    parser.add_argument("--check-config", action="store_true", help="check the configuration for errors and exit")
     parser.add_argument("-V", "--version", action="version", version=f"nflowlevel-daemon {__version__}")
     # ulogd ignores what follows its options.
     parser.add_argument("ignored", nargs="*", help=argparse.SUPPRESS)
@@ -78,7 +78,7 @@ def _user(name: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(name)
     except KeyError:
-        raise argparse.ArgumentTypeError(f"there is no user '{name}'") from None
+        raise argparse.ArgumentTypeError(f"no such user '{name}'") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = _run(options, config, stacks, prefilters, started)
     except BaseException:
-        log.critical("the daemon ends by an error of its own", exc_info=True)
+        log.critical("the daemon stops because of an internal error", exc_info=True)
         status = EXIT_FAILURE
     if started is not None:
         started.failed(status)

@@ -32,7 +32,7 @@ class PidFile:
             holder = os.read(fd, 32).decode("ascii", "replace").strip()
             os.close(fd)
             raise NflowError(
-                f"pid file {self.path}: process {holder or '?'} runs already; stop it or use another file"
+                f"pid file {self.path}: process {holder or '?'} is already running; stop it or use another file"
             ) from None
         except OSError as error:
             raise NflowError(f"pid file {self.path}: {error.strerror}") from None

@@ -76,9 +76,9 @@ class SectionOptions(PrefilterOptions, frozen=True, kw_only=True):
             checked_hooks(self.hooks)
             action(self.group, self.mark, self.mask, self.prefix)
         if not self.attach and (self.group is not None or self.mark is not None):
-            raise ValueError("group and mark are for attach=; without it a rule of yours says where packets go")
+            raise ValueError("group and mark need attach=; without it, your own rules decide where packets go")
         if not self.attach and not self.pin:
-            raise ValueError("pin=0 without attach=: no rule could find it")
+            raise ValueError("pin=0 needs attach=; otherwise no rule could use the prefilter")
 
     @property
     def hooks(self) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ def wanted(config: Config) -> list[Wanted]:
             )
             name = options.name or section.name
             if names.setdefault(name, section.name) != section.name:
-                message = f"[{section.name}] prefilter: [{names[name]}] has the name '{name}' already"
+                message = f"[{section.name}] prefilter: [{names[name]}] already has the name '{name}'"
                 errors.append(ConfigError(message, file=config.file, line=section.line))
             found.append(Wanted(name, options))
         except ConfigErrors as several:
@@ -140,7 +140,7 @@ class Prefilters:
                     self.close()
                     raise NflowError(f"prefilter {name}: {error}") from error
                 self.missing[name] = str(error)
-                log.error("prefilter %s: %s; it is optional, so the daemon goes on without", name, error)
+                log.error("prefilter %s: %s; it is optional, so the daemon continues without it", name, error)
 
     def counters(self) -> dict[str, PrefilterCounters]:
         """Return what each has counted whose counters can be read.

@@ -53,7 +53,7 @@ _REMEDY = {
     errno.EDQUOT: "free space there or raise the quota",
     errno.EFBIG: "the file reached the size limit: rotate it or raise the limit",
     errno.EPIPE: "start its reader again",
-    errno.ENXIO: "nothing is behind this device",
+    errno.ENXIO: "the device has no hardware or driver",
     errno.EBADF: "standard output is closed",
 }
 
@@ -224,7 +224,7 @@ class AppendFile:
         else:
             trouble = str(error.strerror)
             self.stats.errors += 1
-            instead = "the old file is used on" if self._file else f"records waiting: {self.stats.pending}"
+            instead = "the old file stays in use" if self._file else f"records waiting: {self.stats.pending}"
             self._limited(logging.ERROR, "open", f"open {self._name}: {_reason(error)}; {instead}")
         if not self._file:
             self._trouble = trouble

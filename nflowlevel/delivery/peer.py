@@ -153,7 +153,7 @@ class Peer:
             try:
                 self._attempt()
             except Exception:  # a mistake of ours must not silence the output for ever
-                log.exception("%s: unexpected error, the connection is made anew", self._name)
+                log.exception("%s: unexpected error, the connection is made again", self._name)
             if stopping and not self._addresses:
                 break  # each address had one more chance
             if time.monotonic() - began > _LASTED_SECS:
@@ -203,7 +203,7 @@ class Peer:
         self.stats.errors += 1
         self._state = f"connecting to {self._name} ({error.strerror})"
         waiting = f"records waiting: {self.stats.pending}"
-        self._limited(logging.ERROR, tried, f"{tried}: {error.strerror}; {waiting}, it is tried again")
+        self._limited(logging.ERROR, tried, f"{tried}: {error.strerror}; {waiting}, trying again")
 
     def _serve(self, link: Link) -> None:
         """Send what comes until an order ends it; raises OSError when the connection breaks."""

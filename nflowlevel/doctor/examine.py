@@ -119,4 +119,4 @@ def _elsewhere(facts: Facts, netns: str | None, groups: set[int]) -> Iterator[Fi
     for group in sorted(lacking or set().union(*(other.ruleset.groups for other in others.values()))):
         yield from diagnosis.check_elsewhere(facts, others, group)
     if closed and any(not facts.ruleset.of_group(group) for group in lacking or {0}):
-        yield Finding("hint", f"namespaces that could not be looked into: {', '.join(closed)}", "run as root")
+        yield Finding("hint", f"cannot look into these namespaces: {', '.join(closed)}", "run as root")

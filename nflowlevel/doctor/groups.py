@@ -37,10 +37,10 @@ def check_kernel(facts: Facts) -> Iterator[Finding]:
         remedy = "load it with: modprobe nfnetlink_log (kernel option CONFIG_NETFILTER_NETLINK_LOG)"
         yield Finding("problem", "the kernel has no nfnetlink_log", remedy)
     if facts.obstacle:
-        remedy = "run as root, or in namespaces of your own: unshare -Urn"
+        remedy = "run as root, or in a new namespace: unshare -Urn"
         yield Finding("problem", f"{facts.obstacle} (here: {facts.user_namespace})", remedy)
     else:
-        yield Finding("ok", f"CAP_NET_ADMIN is there, in {facts.user_namespace}")
+        yield Finding("ok", f"CAP_NET_ADMIN is held in {facts.user_namespace}")
 
 
 def check_rules(facts: Facts, group: int) -> Iterator[Finding]:
@@ -70,32 +70,33 @@ def _rule(rule: LogRule, *, hit: bool, untold: bool) -> Finding:
         )
         return Finding(worry, f"{told} logs to group {rule.group}, but {rule.idle}", remedy)
     if rule.packets is None:
-        text = f"{told} logs to group {rule.group}; no counter tells whether it was ever hit"
+        text = f"{told} logs to group {rule.group}; it has no counter, so whether it ever matched is unknown"
         return Finding("hint", text, "write `counter` before `log`")
-    text = f"{told} logs to group {rule.group}, but was never hit (its counter is 0)"
+    text = f"{told} logs to group {rule.group}, but never matched (its counter is 0)"
     if rule.family == "inet" and rule.table.startswith(_OF_PREFILTER):
         name = rule.table.removeprefix(_OF_PREFILTER)
-        return Finding(worry, text, f"what its prefilter makes of them says: nflowlevel prefilter counters {name}")
-    return Finding(worry, text, "an earlier rule decides about the packets, or none matches: nft monitor trace")
+        return Finding(worry, text, f"see what its prefilter does with them: nflowlevel prefilter counters {name}")
+    return Finding(worry, text, "an earlier rule handles the packets, or none match; see: nft monitor trace")
 
 
 def _rule_limits(rule: LogRule) -> Iterator[Finding]:
     if rule.snaplen is not None and rule.snaplen < _HEADER_BYTES:
         text = f"{rule.where} cuts packets to {rule.snaplen} bytes (snaplen): headers are missing"
-        yield Finding("hint", text, f"leave it out, or at least {_HEADER_BYTES}")
+        yield Finding("hint", text, f"remove snaplen, or set it to at least {_HEADER_BYTES}")
     elif rule.snaplen is not None:
         yield Finding("hint", f"{rule.where} cuts packets to {rule.snaplen} bytes (snaplen)")
     if rule.queue_threshold and rule.queue_threshold < _SMALL_THRESHOLD:
         text = (
-            f"{rule.where} sends after {rule.queue_threshold} packets (queue-threshold), whatever the reader asks for"
+            f"{rule.where} sends after {rule.queue_threshold} packets (queue-threshold), "
+            "regardless of what the reader asks for"
         )
-        yield Finding("hint", text, "leave it out: it costs CPU and, in a flood, packets")
+        yield Finding("hint", text, "remove queue-threshold: it costs CPU and, in a flood, packets")
 
 
 def _no_rule(facts: Facts, group: int) -> Finding:
     others = sorted(facts.ruleset.groups)
     elsewhere = f"; rules log to {_groups(others)}" if others else ""
-    blind = ", as far as can be seen" if facts.ruleset.unseen else ""
+    blind = ", as far as is visible" if facts.ruleset.unseen else ""
     if group == 0 and _sends_own_messages(facts):
         return Finding("ok", f"no rule logs to group 0{blind}, but the kernel's own messages go there")
     remedy = f"add one, such as: nft add rule inet filter input counter log group {group}"
@@ -108,14 +109,14 @@ def check_other_rules(facts: Facts, groups: Collection[int]) -> Iterator[Finding
     if is_missing or 0 in groups:
         yield from _kernel_log(facts)
     if is_missing:
-        yield from (Finding("hint", f"cannot be seen: {what}", remedy) for what, remedy in facts.ruleset.unseen)
+        yield from (Finding("hint", f"cannot see {what}", remedy) for what, remedy in facts.ruleset.unseen)
 
 
 def _kernel_log(facts: Facts) -> Iterator[Finding]:
     """Judge the rules that log without a group: many expect their packets in group 0."""
     rules = facts.ruleset.of_group(None)
     for rule in rules[:_MOST_RULES]:
-        lost = ", which takes nothing from this namespace (nf_log_all_netns is 0)" if facts.kernel_log is False else ""
+        lost = ", which logs nothing from this namespace (nf_log_all_netns is 0)" if facts.kernel_log is False else ""
         text = f"{rule.where} logs without a group: to the kernel's log{lost}, never to a reader"
         iptables = not rule.where.startswith("nft ")
         yield Finding("hint", text, "use -j NFLOG --nflog-group N" if iptables else "write `log group N`")
@@ -137,10 +138,12 @@ def check_own_messages(facts: Facts) -> Iterator[Finding]:
         else:
             taker = family.active or "nobody"
             text = f"the kernel's own messages about {family.name} go to {taker}, not to group 0 (nf_log)"
-            remedy = f"nflowlevel nf-log set {family.name} {_NFNETLINK_LOG} (the daemon does, where it reads group 0)"
+            remedy = (
+                f"nflowlevel nf-log set {family.name} {_NFNETLINK_LOG} (the daemon does this when it reads group 0)"
+            )
             yield Finding("hint", text, remedy)
     if facts.log_invalid == "off":
-        yield Finding("hint", "conntrack says nothing about invalid packets", "nflowlevel nf-log invalid all")
+        yield Finding("hint", "conntrack does not log invalid packets", "nflowlevel nf-log invalid all")
     elif facts.log_invalid:
         yield Finding("ok", f"conntrack logs invalid packets: {facts.log_invalid}")
 
@@ -153,8 +156,8 @@ def check_reader(facts: Facts, group: int) -> Iterator[Finding]:
     reader = facts.readers.get(group)
     if reader is None:
         lost = " and what rules log to it is lost" if facts.ruleset.of_group(group) else ""
-        remedy = f"start nflowlevel-daemon, or look at it with: nflowlevel tail --group {group}"
-        yield Finding("problem", f"nobody reads group {group}{lost}", remedy)
+        remedy = f"start nflowlevel-daemon, or watch the group with: nflowlevel tail --group {group}"
+        yield Finding("problem", f"no process reads group {group}{lost}", remedy)
         return
     waiting = f"{reader.bound.queued} packets wait in the kernel, for {reader.bound.flush_centisecs / 100:g} s at most"
     yield Finding("ok", f"group {group} is read by {reader}; {waiting}")
@@ -164,16 +167,20 @@ def check_reader(facts: Facts, group: int) -> Iterator[Finding]:
 
 def _suspects(facts: Facts, group: int) -> Finding:
     if not facts.suspects:
-        return Finding("problem", f"nobody reads group {group}: no process here has a Netfilter socket")
-    text = f"who reads group {group} may not be seen here; Netfilter sockets are {', '.join(map(str, facts.suspects))}"
-    return Finding("hint", text, "/proc/net/netfilter/nfnetlink_log belongs to root outside: run as that")
+        return Finding(
+            "problem", f"no process reads group {group}: no process in this namespace has a Netfilter socket"
+        )
+    text = (
+        f"the reader of group {group} is not visible here; Netfilter sockets are {', '.join(map(str, facts.suspects))}"
+    )
+    return Finding("hint", text, "/proc/net/netfilter/nfnetlink_log belongs to the host's root: run as that user")
 
 
 def _copy_mode(reader: Reader, group: int) -> Iterator[Finding]:
     mode = _COPY_MODES.get(reader.bound.copy_mode, str(reader.bound.copy_mode))
     if mode == "disabled":
         yield Finding(
-            "problem", f"the reader of group {group} has turned it off (copy_mode {mode})", "copy_mode=packet"
+            "problem", f"the reader of group {group} has turned copying off (copy_mode {mode})", "copy_mode=packet"
         )
     elif mode != "packet":
         text = f"the reader of group {group} asks for no packet data (copy_mode {mode}): no addresses, no ports"
@@ -190,11 +197,12 @@ def _pace(reader: Reader, group: int) -> Iterator[Finding]:
         yield Finding("problem", f"{reader} is stopped", f"continue it with: kill -CONT {reader.holder.pid}")
     port = reader.port
     if port and port.drops:
-        text = f"the reader of group {group} was too slow: {port.drops} datagrams had no room in its socket buffer"
+        text = f"the reader of group {group} was too slow: {port.drops} datagrams did not fit into its socket buffer"
         yield Finding("problem", text, "enlarge netlink_socket_buffer_size, netlink_qthreshold and nlbufsiz")
     if port and port.queued_bytes > _MUCH_UNREAD_BYTES:
         yield Finding(
-            "hint", f"{port.queued_bytes} bytes wait in the socket of group {group}'s reader: it is behind, or hangs"
+            "hint",
+            f"{port.queued_bytes} bytes wait in the socket of group {group}'s reader: the reader is slow or hangs",
         )
 
 
@@ -204,13 +212,13 @@ def check_elsewhere(facts: Facts, others: Mapping[str, Facts], group: int) -> It
         rules, reader = other.ruleset.of_group(group), (other.readers or {}).get(group)
         if rules and not facts.ruleset.of_group(group):
             text = f"in {_called(name)} {rules[0].where} logs to group {group}: each namespace has its own groups"
-            yield Finding("hint", text, f"read there: nflowlevel doctor --group {group}{_netns_option(name)}")
+            yield Finding("hint", text, f"check there: nflowlevel doctor --group {group}{_netns_option(name)}")
         if reader and facts.readers is not None and group not in facts.readers:
-            yield Finding("hint", f"in {_called(name)} group {group} is read by {reader}, but not here")
+            yield Finding("hint", f"in {_called(name)} group {group} is read by {reader}, but not in this namespace")
 
 
 def _called(name: str) -> str:
-    return "our own namespace" if name == OWN else f"network namespace {name}"
+    return "this namespace" if name == OWN else f"network namespace {name}"
 
 
 def _netns_option(name: str) -> str:
@@ -224,6 +232,6 @@ def _groups(numbers: list[int]) -> str:
 
 def check_no_group(facts: Facts) -> Finding:
     """Say that no group is in use at all."""
-    blind = ", as far as can be seen" if facts.ruleset.unseen else ""
+    blind = ", as far as is visible" if facts.ruleset.unseen else ""
     remedy = "add one, such as: nft add rule inet filter input counter log group 2"
-    return Finding("problem", f"no rule logs to any group{blind}, and nobody reads one", remedy)
+    return Finding("problem", f"no rule logs to any group{blind}, and no process reads one", remedy)

@@ -26,7 +26,7 @@ def check(
     except PermissionError:
         # Who may not look mostly has none; a configuration makes it worth a line.
         if configured:
-            yield Finding("hint", f"what is pinned beneath {mount_point} cannot be seen", "run as root")
+            yield Finding("hint", f"cannot see what is pinned below {mount_point}", "run as root")
         return
     except KernelError as error:
         yield Finding("problem", str(error))
@@ -36,23 +36,23 @@ def check(
     for name in pinned:
         yield from _check_one(name, mount_point)
     for name in sorted({*configured} - {*pinned}):
-        yield Finding("hint", f"prefilter {name} is not loaded", "the daemon does it when it starts")
+        yield Finding("hint", f"prefilter {name} is not loaded", "the daemon loads it when it starts")
     yield from _check_names(netns, mount_point)
 
 
 def _check_machine(mount_point: Path) -> Iterator[Finding]:
     """Judge what each prefilter needs."""
     if obstacle := bpf.obstacle():
-        yield Finding("problem", f"no prefilter can be loaded: {obstacle}", "run as root, or with CAP_BPF")
+        yield Finding("problem", f"cannot load prefilters: {obstacle}", "run as root, or with CAP_BPF")
     if not bpffs.is_mounted(mount_point):
-        text = f"no prefilter can be pinned: no BPF file system at {mount_point}"
+        text = f"cannot pin prefilters: no BPF file system at {mount_point}"
         yield Finding("problem", text, "nflowlevel prefilter mount")
     try:
         shipped()
     except NotSupported as missing:
-        yield Finding("problem", f"no prefilter can be loaded: {missing.found}", missing.needed)
+        yield Finding("problem", f"cannot load prefilters: {missing.found}", missing.needed)
     if slowness := bpf.slowness():
-        remedy = "sysctl -w net.core.bpf_jit_enable=1, then load them anew" if bpf.jit_is_on() is False else ""
+        remedy = "sysctl -w net.core.bpf_jit_enable=1, then reload them" if bpf.jit_is_on() is False else ""
         yield Finding("hint", f"prefilters are slower than they could be: {slowness}", remedy or "run as root")
 
 
@@ -95,9 +95,7 @@ def _check_names(netns: str | None, mount_point: Path) -> Iterator[Finding]:
             )
         else:
             text = f"{place} names {path}, and no BPF file system shows here whether that is pinned"
-            yield Finding(
-                "hint", text, "where it is mounted `ip netns exec` hides it; else: nflowlevel prefilter mount"
-            )
+            yield Finding("hint", text, "`ip netns exec` hides a mounted one; otherwise: nflowlevel prefilter mount")
 
 
 def _rules_naming(directory: Path, netns: str | None) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def families(netns: str | None = None) -> dict[str, Family]:
         try:
             lines = _LIST.read_text().splitlines()
         except OSError as error:
-            raise KernelError("read the logging back ends", error.errno or 0, f"there is no {_LIST}") from None
+            raise KernelError("read the logging back ends", error.errno or 0, f"no such file: {_LIST}") from None
     return {family.name: family for family in map(_parse_line, lines)}
 
 
@@ -85,7 +85,7 @@ def family_number(family: str | int) -> int:
     name = _NFT_NAMES.get(family, family)
     if name not in FAMILIES:
         known = (*FAMILIES, *_NFT_NAMES)
-        raise ValueError(f"no family '{family}'{nearest(family, known)}; there are {', '.join(FAMILIES)}")
+        raise ValueError(f"unknown family '{family}'{nearest(family, known)}; available: {', '.join(FAMILIES)}")
     return FAMILIES[name]
 
 
@@ -98,7 +98,7 @@ def select(family: str | int, backend: str | None, *, netns: str | None = None) 
     with entered(netns), _explained(tried):
         if not setting.exists():
             known = ", ".join(families())
-            raise KernelError(tried, errno.ENOENT, f"this kernel knows no such family; it has {known}")
+            raise KernelError(tried, errno.ENOENT, f"this kernel does not know this family; available: {known}")
         try:
             _write(setting, backend)
         except FileNotFoundError as error:
@@ -108,7 +108,7 @@ def select(family: str | int, backend: str | None, *, netns: str | None = None) 
 def _not_loaded(number: int, backend: str) -> str:
     family = _name_of(number)
     available = families()[family].available
-    remedies = [f"it has {', '.join((*available, NONE))}"]
+    remedies = [f"available: {', '.join((*available, NONE))}"]
     if backend == "nfnetlink_log":
         remedies.append("load it with: modprobe nfnetlink_log")
     elif backend in _FORMER_NAMES:
@@ -139,8 +139,8 @@ def _protocol_number(protocol: str | int) -> int:
     text = str(protocol).lower()
     number = int(text) if text.isdecimal() else words.get(text, -1)
     if not 0 <= number <= 255:
-        known = f"there are {', '.join(words)}, or a number up to 255"
-        raise ValueError(f"no protocol '{protocol}'{nearest(text, words)}; {known}")
+        known = f"available: {', '.join(words)}, or a number from 0 to 255"
+        raise ValueError(f"unknown protocol '{protocol}'{nearest(text, words)}; {known}")
     return number
 
 
@@ -162,7 +162,7 @@ def set_all_netns(allowed: bool) -> None:
     except KernelError as error:
         if error.tried == tried:
             raise
-        hint = "only the initial network namespace can, and this process cannot enter that"
+        hint = "only possible in the initial network namespace, which this process cannot enter"
         raise KernelError(tried, error.errno or 0, hint) from None
 
 
@@ -200,7 +200,7 @@ def _explained(tried: str) -> Iterator[None]:
 def _reason(error: OSError) -> str:
     if error.errno == errno.ENOENT:
         remedy = ": load the module with: modprobe nf_conntrack" if "nf_conntrack" in str(error.filename) else ""
-        return f"there is no {error.filename}{remedy}"
+        return f"no such file: {error.filename}{remedy}"
     if error.errno == errno.EROFS:
         return "/proc/sys is read-only here, as in most containers; set it from outside, with --netns"
     obstacle = procfs.admin_obstacle() if error.errno in (errno.EACCES, errno.EPERM) else ""

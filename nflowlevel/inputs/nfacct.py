@@ -118,7 +118,7 @@ class NFACCT(PollingInput[NFACCTOptions]):
             self._limited(logging.ERROR, "malformed", text)
         if table.recovered:
             why = "objects came or went meanwhile, or no socket can be opened in that namespace any more"
-            text = f"{self}: of {table.recovered} objects packets of the moment of the poll may be missing: {why}"
+            text = f"{self}: {table.recovered} objects may lack packets that arrived during the poll: {why}"
             self._limited(NOTICE, "recovered", text)
 
     def _log_quotas(self) -> None:

@@ -65,7 +65,7 @@ class PCAPFILE(Input[PCAPFILEOptions]):
         path = self.options.file
         self.close()
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise StackError(f"{path} is no regular file: a pipe or device would hold up the other stacks")
+            raise StackError(f"{path} is not a regular file: a pipe or device would block the other stacks")
         self._capture = read_pcap(path, strict=False, label=self.options.numeric_label)
 
     @property

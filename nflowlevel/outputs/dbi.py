@@ -54,7 +54,7 @@ class DBIOptions(SQLOptions, frozen=True, kw_only=True):
     def output(self, instance: str) -> SQLOutput[Any]:
         """Return the plugin that does the work, with its own options."""
         if self.dbtype not in _PLUGINS:
-            raise ValueError(f"dbtype={self.dbtype}: there is no output for it; there are {', '.join(_PLUGINS)}")
+            raise ValueError(f"dbtype={self.dbtype}: no output supports it; available: {', '.join(_PLUGINS)}")
         if self.dbtype == "sqlite3" and not os.path.isabs(self.db):
             raise ValueError(f"db={self.db}: libdbi has it in a directory of its own; give the whole path of the file")
         name, own = _PLUGINS[self.dbtype]

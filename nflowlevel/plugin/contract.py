@@ -279,7 +279,7 @@ def check_plugin(plugin: object) -> None:
     """Refuse a class that would fail, or do nothing, only when packets come; NflowError says what to mend."""
     base = next((b for b in (Input, Filter, Output) if isinstance(plugin, type) and issubclass(plugin, b)), None)
     if base is None or not isinstance(plugin, type):
-        raise NflowError(f"{plugin!r} is no plugin: it must be a class derived from Input, Filter or Output")
+        raise NflowError(f"{plugin!r} is not a plugin: it must be a class derived from Input, Filter or Output")
     missing = sorted(getattr(plugin, "__abstractmethods__", ()))
     # What a base between offers is called by that.
     inherited = {name for parent in plugin.__mro__[1:] for name in vars(parent)}

@@ -41,7 +41,7 @@ def file(path: str) -> Iterator[Finding]:
     if stat.S_ISDIR(status.st_mode):
         yield Finding("problem", f"file={path} is a directory", "name a file in it")
     elif not os.access(target, os.W_OK, effective_ids=True):
-        yield Finding("problem", f"file={path} may not be written", "change its owner or mode, or the user")
+        yield Finding("problem", f"file={path} cannot be written", "change its owner or mode, or the user")
     else:
         yield Finding("ok", f"file={path} can be written")
         yield from _space(target)
@@ -49,9 +49,9 @@ def file(path: str) -> Iterator[Finding]:
 
 def _missing(path: str, directory: str) -> Finding:
     if not os.path.isdir(directory):
-        return Finding("problem", f"file={path}: there is no directory {directory}", f"mkdir -p {directory}")
+        return Finding("problem", f"file={path}: no such directory: {directory}", f"mkdir -p {directory}")
     if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
-        return Finding("problem", f"file={path} cannot be created: {directory} may not be written")
+        return Finding("problem", f"file={path} cannot be created: {directory} is not writable")
     return next(_space(directory), Finding("ok", f"file={path} does not exist and can be created"))
 
 
@@ -85,7 +85,7 @@ def peer(transport: Literal["tcp", "udp"], host: str, port: str) -> Iterator[Fin
         yield Finding("problem", f"{shown}: {getattr(error, 'strerror', None) or error}", "check host and port")
         return
     if transport == "udp":
-        yield Finding("ok", f"{shown} is {addresses[0][4][0]}; with UDP nothing tells whether anybody listens")
+        yield Finding("ok", f"{shown} is {addresses[0][4][0]}; UDP cannot tell whether a program listens")
         return
     reason = ""
     for family, _, _, _, address in addresses:
@@ -113,14 +113,14 @@ def listening(host: str, port: int) -> Iterator[Finding]:
     except (OSError, UnicodeError) as error:
         number, reason = getattr(error, "errno", None), getattr(error, "strerror", None) or error
         if number != errno.EADDRINUSE:
-            hint = "use a port that this user may have" if number == errno.EACCES else "use an address of this machine"
-            yield Finding("problem", f"{shown} cannot be listened on: {reason}", hint)
+            hint = "use a port that this user may bind" if number == errno.EACCES else "use an address of this machine"
+            yield Finding("problem", f"cannot listen on {shown}: {reason}", hint)
         elif _is_ours(host, port):
             yield Finding("ok", f"{shown} is served by nflowlevel")
         else:
-            yield Finding("problem", f"{shown} cannot be listened on: {reason}", "use another port")
+            yield Finding("problem", f"cannot listen on {shown}: {reason}", "use another port")
     else:
-        yield Finding("ok", f"{shown} can be listened on")
+        yield Finding("ok", f"{shown} is free to listen on")
 
 
 def _is_ours(host: str, port: int) -> bool:

@@ -56,4 +56,4 @@ class SQLOutput(SpooledOutput[SomeSQL]):
 
     def examine(self) -> Iterator[Finding]:
         """Databases have a command of their own, which can do more."""
-        yield Finding("hint", "its database is not looked at here", "see: nflowlevel sql check")
+        yield Finding("hint", "its database is not checked here", "see: nflowlevel sql check")

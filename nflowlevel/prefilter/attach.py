@@ -133,7 +133,7 @@ def checked_hooks(hooks: Collection[str]) -> tuple[str, ...]:
 
 def _known(what: str, value: str, known: Collection[str]) -> None:
     if value not in known:
-        raise ValueError(f"{what} '{value}': one of {', '.join(known)}{nearest(value, known)}")
+        raise ValueError(f"unknown {what} '{value}'{nearest(value, known)}; available: {', '.join(known)}")
 
 
 def action(
@@ -172,4 +172,4 @@ def check_prefix(prefix: str, most: int) -> None:
 def in_range(what: str, value: int, least: int, most: int) -> None:
     """Refuse a number outside of these, by ValueError."""
     if not least <= value <= most:
-        raise ValueError(f"{what} {value}: {least} to {most} allowed")
+        raise ValueError(f"{what} {value}: must be {least} to {most}")

@@ -35,14 +35,14 @@ def find_headers(directory: Path, modules: Path = _MODULES) -> None:
     """
     if named := os.environ.get(_VARIABLE):
         if not Path(named).is_dir():
-            raise Missing("headers", f"no directory {named}, which {_VARIABLE} names")
+            raise Missing("headers", f"no such directory: {named} ({_VARIABLE})")
         return
     release = os.uname().release
     if (modules / release / "build" / "include").is_dir():
         return
     others = [build.parent for build in modules.glob("*/build") if (build / "include").is_dir()]
     if not others:
-        raise Missing("headers", f"no {modules}/{release}/build, nor that of another kernel")
+        raise Missing("headers", f"no {modules}/{release}/build, and no build directory of another kernel")
     _merge([tree for name in ("build", "source") if (tree := max(others, key=_version) / name).is_dir()], directory)
     os.environ[_VARIABLE] = str(directory)
 

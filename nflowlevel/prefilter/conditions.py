@@ -106,7 +106,7 @@ def options_of(given: Mapping[str, object], base: PrefilterOptions | None = None
     known = PrefilterOptions.__struct_fields__
     for name in given:
         if name not in known:
-            raise TypeError(f"a prefilter has no rule {name!r}{nearest(name, known)}")
+            raise TypeError(f"unknown rule of a prefilter {name!r}{nearest(name, known)}")
     values = msgspec.structs.asdict(base) if base else {}
     values |= {name: _as_option(name, value) for name, value in given.items()}
     try:
@@ -139,7 +139,7 @@ def protocols(text: str) -> set[int]:
         elif word.lower() in PROTOCOLS:
             found.add(PROTOCOLS[word.lower()])
         else:
-            raise ValueError(f"protocols: {word!r} is no protocol (0 to 255 or a name){nearest(word, PROTOCOLS)}")
+            raise ValueError(f"protocols: {word!r} is not a protocol (0 to 255 or a name){nearest(word, PROTOCOLS)}")
     return found
 
 
@@ -149,7 +149,7 @@ def ports(text: str, name: str = "ports") -> list[range]:
     for word in words(text):
         first, dash, last = word.partition("-")
         if not first.isdecimal() or not (last.isdecimal() if dash else True):
-            raise ValueError(f"{name}: {word!r} is no port and no range such as 8000-8100")
+            raise ValueError(f"{name}: {word!r} is not a port or a range (example: 8000-8100)")
         numbers = range(int(first), int(last if dash else first) + 1)
         if not numbers or numbers[-1] > 65535:
             raise ValueError(f"{name}: {word!r} is not within 0-65535, or its end comes before its beginning")
@@ -177,7 +177,7 @@ def tcp_flags(text: str) -> FlagMask | None:
     wanted = {word.lower() for word in words(text)}
     on, off = {word for word in wanted if word[0] != "!"}, {word[1:] for word in wanted if word[0] == "!"}
     if on & off:
-        raise ValueError(f"tcp_flags: {text!r} asks for {min(on & off)} with and without")
+        raise ValueError(f"tcp_flags: {text!r} asks for {min(on & off)} both set and not set")
     if on == {"syn"}:
         off |= {"ack"}
     return FlagMask(sum(map(_flag, on | off)), sum(map(_flag, on)))
@@ -185,7 +185,7 @@ def tcp_flags(text: str) -> FlagMask | None:
 
 def _flag(word: str) -> int:
     if word.lower() not in TCP_FLAGS:
-        raise ValueError(f"tcp_flags: {word!r} is no flag ({', '.join(TCP_FLAGS)}){nearest(word, TCP_FLAGS)}")
+        raise ValueError(f"tcp_flags: {word!r} is not a flag ({', '.join(TCP_FLAGS)}){nearest(word, TCP_FLAGS)}")
     return TCP_FLAGS[word.lower()]
 
 

@@ -31,7 +31,7 @@ def nft_rules(
     in_range("group", group, 0, 0xFFFF)
     _check_pasted(prefix, NFT_PREFIX_BYTES)
     if '"' in prefix or "$" in prefix:
-        raise ValueError(f"prefix {prefix!r}: nft cannot write a double quote, and takes $ for a variable")
+        raise ValueError(f"prefix {prefix!r}: nft cannot write a double quote, and reads $ as a variable")
     bits, mask = mark_of(mark, mask)
     log = f"counter log group {group}" + (f' prefix "{prefix}"' if prefix else "")
     commands = [
@@ -75,4 +75,4 @@ def _paragraphs(name: str, iptables: list[str], nft: list[str], mark: str) -> It
 def _check_pasted(prefix: str, most: int) -> None:
     check_prefix(prefix, most)
     if prefix and not prefix.isprintable():
-        raise ValueError(f"prefix {prefix!r}: what a terminal cannot show cannot be pasted")
+        raise ValueError(f"prefix {prefix!r}: characters that a terminal cannot show cannot be pasted")

@@ -80,7 +80,7 @@ def _of_prefilter(directory: Path) -> Iterator[int]:
             yield stack.enter_context(_opened(directory, within=parent))
         except FileNotFoundError:
             hint = nearest(directory.name, names(mount_point)).removeprefix(" — ")
-            hint = hint or f"pinned are: {', '.join(names(mount_point)) or 'none'}"
+            hint = hint or f"pinned: {', '.join(names(mount_point)) or 'none'}"
             raise KernelError(f"open prefilter {directory.name!r}", errno.ENOENT, hint) from None
 
 
@@ -97,7 +97,7 @@ def _opened(directory: Path, *, within: int | None = None) -> Iterator[int]:
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENOTDIR):
             raise
-        hint = f"it is no directory but was put there by somebody: look at it, then rm {directory}"
+        hint = f"it is not a directory and nflowlevel did not make it: look at it, then rm {directory}"
         raise KernelError(tried, errno.EPERM, hint) from None
     else:
         try:
@@ -160,7 +160,7 @@ def remove(directory: Path) -> None:
                 os.unlink(name, dir_fd=fd)
         left = sorted(os.listdir(fd))
     if left:
-        hint = f"there is something that nflowlevel did not pin: {', '.join(left)}"
+        hint = f"it holds something that nflowlevel did not pin: {', '.join(left)}"
         raise KernelError(f"remove {directory}", errno.ENOTEMPTY, hint)
     with _opened(directory.parent) as parent:
         os.rmdir(directory.name, dir_fd=parent)

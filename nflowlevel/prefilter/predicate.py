@@ -118,12 +118,12 @@ def _find(text: str, name: str, at: int) -> expressions.Field:
     try:
         field = field_of(name)
     except KeyError:
-        hint = nearest(name.lower(), FIELDS) or f"; there are {', '.join(FIELDS)}"
+        hint = nearest(name.lower(), FIELDS) or f"; available: {', '.join(FIELDS)}"
         raise FilterError(no_field(name, hint), text, at) from None
     except TypeError:
         field = None
     if field is None or not has(field.name):
-        reason = f"{name!r} is no field that a prefilter has; it has {', '.join(FIELDS)}"
+        reason = f"{name!r} is not a field of prefilters; available: {', '.join(FIELDS)}"
         raise FilterError(reason, text, at)
     return field
 

@@ -294,7 +294,7 @@ class Capture:
                     self._rest = head
                     return None
         raise CaptureError(
-            f"it is no capture (pcap or pcapng): it begins with the bytes {head.hex(' ')}", file=self.name
+            f"it is not a capture (pcap or pcapng): it begins with the bytes {head.hex(' ')}", file=self.name
         )
 
     def _begin_pcap(self, order: str, units: int) -> None:
@@ -448,7 +448,7 @@ def _open(source: Source) -> tuple[_ReadInto, str, Callable[[], None]]:
         file: Any = open(0, "rb", 0, closefd=False) if source == "-" else open(source, "rb", 0)  # noqa: SIM115
         return _of_object(file), "standard input" if source == "-" else os.fsdecode(source), file.close
     if not hasattr(source, "read"):
-        raise TypeError(f"read_pcap: a path or a binary file object is needed, not {type(source).__name__}")
+        raise TypeError(f"read_pcap: source must be a path or a binary file object, not {type(source).__name__}")
     if isinstance(source, io.TextIOBase):
         raise TypeError("read_pcap: the file is open as text; open it with mode 'rb'")
     return _of_object(source), str(getattr(source, "name", f"<{type(source).__name__}>")), lambda: None
@@ -471,7 +471,7 @@ def _of_object(file: Any) -> _ReadInto:
 def _blocking(method: Callable[[memoryview], int | None], view: memoryview) -> int:
     got = method(view)
     if got is None:
-        raise BlockingIOError(errno.EAGAIN, "read_pcap: nothing is there yet, and the file object does not wait for it")
+        raise BlockingIOError(errno.EAGAIN, "read_pcap: no data yet, and the file object is non-blocking")
     return got
 
 

@@ -85,9 +85,9 @@ class Group:
     ) -> None:
         settings = _profile(profile)
         if not 0 <= group <= 0xFFFF:
-            raise ValueError(f"group {group}: 0 to 65535 allowed")
+            raise ValueError(f"group {group}: must be 0 to 65535")
         if copy_mode not in COPY_MODES:
-            raise ValueError(f"copy_mode '{copy_mode}': one of {', '.join(COPY_MODES)}")
+            raise ValueError(f"unknown copy_mode '{copy_mode}'; available: {', '.join(COPY_MODES)}")
         self.group = group
         self.netns = netns
         self.coalesce_secs = settings.coalesce_secs
@@ -317,7 +317,9 @@ def _profile(name: str) -> Profile:
     try:
         return PROFILES[name]
     except KeyError:
-        raise ValueError(f"profile '{name}'{nearest(name, PROFILES)}; one of {', '.join(PROFILES)}") from None
+        raise ValueError(
+            f"unknown profile '{name}'{nearest(name, PROFILES)}; available: {', '.join(PROFILES)}"
+        ) from None
 
 
 def _with_options_of(
@@ -358,5 +360,5 @@ def open_group(*group: int, **options: object) -> Group:
     known = Group.__init__.__kwdefaults__ or {}
     for name in options:
         if name not in known and name != "group":
-            raise TypeError(f"open_group has no option '{name}'{nearest(name, known)}; it has {', '.join(known)}")
+            raise TypeError(f"open_group: unknown option '{name}'{nearest(name, known)}; available: {', '.join(known)}")
     return Group(*group, **options)  # type: ignore[arg-type]

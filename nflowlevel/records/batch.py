@@ -296,7 +296,8 @@ class Batch:
             return self._fields(layout.key.field)
         if layout.key.kind == "bytes":
             raise TypeError(
-                f"{key} is a piece of the receive buffer, of another length in each packet: take batch.values('{key}')"
+                f"{key} is a piece of the receive buffer, and its length differs from packet to packet: "
+                f"use batch.values('{key}')"
             )
         texts: np.ndarray[Any, Any] = numpy().array(self.values(key), dtype=object)
         return texts

@@ -200,9 +200,9 @@ def bounds_of(operator_: str, left: Bounds, right: Bounds) -> Bounds:
         raise ValueError("a division by 0")
     if operator_ in ("<<", ">>"):
         if left[0] < 0:
-            raise ValueError(f"what stands before {operator_} may be negative")
+            raise ValueError(f"the left side of {operator_} may be negative")
         if right[0] < 0 or right[1] > 63:
-            raise ValueError(f"what stands behind {operator_} may be outside of 0 to 63")
+            raise ValueError(f"the right side of {operator_} must be 0 to 63")
     if left[0] == left[1] and right[0] == right[1]:
         exact = COMPUTE[operator_](left[0], right[0])
         return _fitting(exact, exact)

@@ -149,7 +149,7 @@ def find_key(name: str, type_: RecordType) -> Key:
     if key is None:
         if name in CIM:
             return BY_NAME[CIM[name][0]]
-        raise KeyError(f"no key '{name}'{nearest(name, {**BY_NAME, **type_.by_name})}; docs/keys.md lists them")
+        raise KeyError(f"unknown key '{name}'{nearest(name, {**BY_NAME, **type_.by_name})}; docs/keys.md lists them")
     return key
 
 

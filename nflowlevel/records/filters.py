@@ -66,7 +66,7 @@ _MOST = {"uint8": 0xFF, "bool": 0xFF, "uint16": 0xFFFF, "uint32": 0xFFFF_FFFF, "
 def field_of(name: str, names: Names = PACKET_NAMES) -> Field:
     """Return the field that a name means.
 
-    KeyError where there is none of that name, TypeError where it is nothing that a filter can look at.
+    KeyError where no object has that name, TypeError where it is nothing that a filter can look at.
     """
     found = names.find(name)
     keys = names.joined.get(found, (found,)) if found not in names.keys else (found,)
@@ -128,7 +128,7 @@ _MEANT = {"=": "==", "and": "&&", "or": "||", "not": "!"}
 def no_field(name: str, hint: str) -> str:
     """Return that a name is no field, and what is meant: an operator, or what `hint` says."""
     meant = f" — did you mean '{_MEANT[name.lower()]}'?" if name.lower() in _MEANT else hint
-    return f"{name!r} is no field{meant or '; docs/keys.md lists them'}"
+    return f"unknown field {name!r}{meant or '; docs/keys.md lists them'}"
 
 
 class _Token(NamedTuple):
@@ -231,10 +231,10 @@ class _Parser:
     def _misplaced(self, token: _Token) -> FilterError:
         """Say that a token is none of the language's, or stands where it must not."""
         if token.kind == "string":
-            reason = f"{token.text} has no place where a number is wanted"
+            reason = f"{token.text} is not allowed where a number is expected"
         else:
             meant = f" — did you mean '{_MEANT[token.text]}'?" if token.text in _MEANT else ""
-            reason = f"{token.text!r} has no place in an expression of fields, numbers and operators{meant}"
+            reason = f"{token.text!r} is not allowed in an expression of fields, numbers and operators{meant}"
         return self._error(reason, token.at)
 
     def _no_operator(self) -> FilterError:
@@ -242,7 +242,7 @@ class _Parser:
         if token.kind == "name":
             self._find(token.text, token.at)  # of what is no name either, that is said
         if token.kind == "among":
-            return self._error(f"{token.text!r} has to stand behind a field", token.at)
+            return self._error(f"{token.text!r} must follow a field", token.at)
         if token.kind in ("other", "set"):
             return self._misplaced(token)
         return self._error(f"expected an operator before {token.text!r}", token.at)
@@ -314,14 +314,12 @@ class _Parser:
             case "open":
                 return self._brackets(self._take())
             case "address":
-                reason = (
-                    f"{token.text!r} has to stand behind ip.saddr or ip.daddr and == or !=, or in a set behind 'in'"
-                )
+                reason = f"{token.text!r} must follow ip.saddr or ip.daddr and == or !=, or be in a set after 'in'"
                 raise self._error(reason, token.at)
             case "other" | "string" | "set":
                 raise self._misplaced(token)
             case "among":
-                raise self._error(f"{token.text!r} has to stand behind a field", token.at)
+                raise self._error(f"{token.text!r} must follow a field", token.at)
         if token.text == ")" and not self._opened:
             raise self._error("a parenthesis that was not opened", token.at)
         if not token.kind and self._opened:
@@ -331,7 +329,7 @@ class _Parser:
     def _brackets(self, opening: _Token) -> Brackets:
         self._opened.append(opening)
         if len(self._opened) > _MOST_PARENTHESES:
-            raise self._error(f"more than {_MOST_PARENTHESES} parentheses within one another", opening.at)
+            raise self._error(f"more than {_MOST_PARENTHESES} nested parentheses", opening.at)
         inside = self._logic()
         if self._next.text != ")":
             if self._next.kind:
@@ -348,9 +346,9 @@ class _Parser:
         elif _HEX.fullmatch(digits) or _DECIMAL.fullmatch(digits):
             number = int(digits, 0)
         else:
-            raise self._error(f"{token.text!r} is no number: one that begins with 0 is octal", token.at)
+            raise self._error(f"{token.text!r} is not a number: a number that begins with 0 is octal", token.at)
         if number > MOST:
-            raise self._error("integer literal is too large: a number has 63 bits at most", token.at)
+            raise self._error("integer literal is too large: a number has at most 63 bits", token.at)
         return Number(token.at, token.end, number, number, 1, token.text)
 
     # -- fields --------------------------------------------------------------------------------------------------
@@ -360,7 +358,7 @@ class _Parser:
         sign, operand = self._next, self._tokens[self._number_of_next + 1]
         compared = sign.text in ("==", "!=")
         if compared and operand.kind == "address" and field.type == "number":
-            raise self._error(f"{name.text!r} is no address", name.at)
+            raise self._error(f"{name.text!r} is not an address", name.at)
         if sign.kind != "among" and sign.text != "~":
             if field.type == "text" and not compared:
                 raise self._error(f"{name.text!r} is text: compare it by ==, !=, ~ or in", name.at)
@@ -428,12 +426,12 @@ class _Parser:
         except ValueError as error:
             raise self._error(str(error).removeprefix("networks: "), token.at) from None
         if len(found) != 1:
-            raise self._error(f"{token.text} is no address and no network", token.at)
+            raise self._error(f"{token.text} is not an address or a network", token.at)
         return found[0]
 
     def _pattern(self, field: Field, name: _Token) -> Pattern:
         if field.type != "text":
-            raise self._error(f"{name.text!r} is no text, and ~ compares texts", name.at)
+            raise self._error(f"{name.text!r} is not text, and ~ compares text", name.at)
         if self._next.kind != "string":
             raise self._error('expected a text in double quotes, such as "SSH*"', self._next.at)
         return Pattern(self._string(self._take()))

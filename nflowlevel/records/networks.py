@@ -39,12 +39,12 @@ def _network(word: str, name: str) -> Network:
     try:
         number = int.from_bytes(socket.inet_pton(family, address), "big")
     except OSError:
-        raise ValueError(f"{name}: {word!r} is no address and no network such as 192.0.2.0/24") from None
+        raise ValueError(f"{name}: {word!r} is not an address or a network (example: 192.0.2.0/24)") from None
     if slash and not (length.isdecimal() and int(length) <= bits):
-        raise ValueError(f"{name}: {word!r}: a prefix has 0 to {bits} bits")
+        raise ValueError(f"{name}: {word!r}: the prefix length must be 0 to {bits}")
     network = Network(version, number, int(length) if slash else bits)
     if number & (1 << bits - network.length) - 1:
-        raise ValueError(f"{name}: {word!r} has bits set behind its prefix")
+        raise ValueError(f"{name}: {word!r} has bits set after its prefix")
     return network
 
 

@@ -83,7 +83,7 @@ class SpoolDirectory:
         if not self.id or numbers.damaged or not numbers.value:
             # Under the old id a database would take our numbers for rows that it has.
             if self.id or numbers.value or numbers.damaged:
-                log.error("spool %s: what names it is damaged; it goes on under a new id", self.directory)
+                log.error("spool %s: what names it is damaged; continuing under a new id", self.directory)
             self._new_id()
         self._next = max(numbers.value, _next_block(max(used, self.position)))
         numbers.value = self._next

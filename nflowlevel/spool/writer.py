@@ -150,7 +150,7 @@ class Writer:
         except Unavailable as error:
             return str(error)
         except Exception as error:  # a mistake of ours must not silence the output for ever
-            log.debug("the failure in full", exc_info=True)
+            log.debug("full traceback", exc_info=True)
             return f"{self._sink.shown}: {type(error).__name__}: {error}"
         finally:
             self._sink.close()
@@ -267,7 +267,7 @@ class Writer:
         self._stats.errors += 1
         self._failure = message
         self._state = f"connecting to {self._sink.shown} ({message})"
-        again = "it is tried again" if self._options.reconnect else "reconnect=0: only SIGHUP makes another attempt"
+        again = "trying again" if self._options.reconnect else "reconnect=0: only SIGHUP makes another attempt"
         self._limited(logging.ERROR, message, f"{message}; rows waiting: {self._stats.pending}, {again}")
 
     def _sleep(self, seconds: float | None) -> None:

@@ -220,7 +220,9 @@ class SQLiteDatabase(Database):
                     lambda connection: connection.execute("PRAGMA journal_mode=WAL").fetchone(), _SWITCH_SECS
                 )
         except Unavailable as error:
-            log.warning("%s; going on without", error)  # somebody reads it this moment: the next connection gets it
+            log.warning(
+                "%s; continuing without it", error
+            )  # somebody reads it this moment: the next connection gets it
         else:
             if mode != "wal":
                 log.warning("%s: no write-ahead log on this file system; readers and this output will wait", self.shown)

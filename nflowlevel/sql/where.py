@@ -97,7 +97,7 @@ def where(
         try:
             known[field_of(name, names).name] = Column(column) if isinstance(column, str) else column
         except (KeyError, TypeError):
-            raise ValueError(f"columns: {name!r} is no field{names.nearest(name)}") from None
+            raise ValueError(f"columns: unknown field {name!r}{names.nearest(name)}") from None
     fragment = _Writer(parsed.text, known, _SYNTAX[dialect]).condition(parsed.root, told=False)
     return Condition(fragment.text.replace("\0", _SYNTAX[dialect].placeholder), fragment.parameters)
 
@@ -132,7 +132,7 @@ class _Syntax:
     def identifier(self, name: str) -> str:
         """Return a name in quotes."""
         if "\0" in name:
-            raise ValueError(f"columns: {name!r} is no name")
+            raise ValueError(f"columns: {name!r} is not a name")
         quoted = self.quote + name.replace(self.quote, 2 * self.quote) + self.quote
         return quoted.replace("%", "%%") if self.placeholder == "%s" else quoted
 

@@ -142,7 +142,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             return
         spare = set(self.sections) - _instances(self.stacks) - {"global"}
         message = (
-            f"[{printable(item.instance)}] {printable(item.plugin)}: there is no such section; add it, "
+            f"[{printable(item.instance)}] {printable(item.plugin)}: no such section; add it, "
             f"even without options{nearest(item.instance, map(printable, spare))}"
         )
         raise _all([ConfigError(message, file=self.file, line=stack.line)])
@@ -239,9 +239,9 @@ class _Reader:
         inside, bracket, behind = start.lstrip(_BLANKS + "[").partition("]")
         if not bracket:
             inside = re.split(r"(?:^|[ \t\r])#", inside, maxsplit=1)[0]
-            self.warn("']' is missing at the end of the section's name", number)
+            self.warn("the section's name lacks the closing ']'", number)
         elif behind.strip(_BLANKS + "]") and not behind.lstrip(_BLANKS).startswith("#"):
-            self.warn("text behind the section's name is ignored", number)
+            self.warn("text after the section's name is ignored", number)
         quoted = re.fullmatch(r'"([^"]+)"', inside.strip(_BLANKS))
         words = [quoted[1]] if quoted else re.findall(r"[^ \t\r]+", inside)
         if len(words) != 1:
@@ -258,13 +258,13 @@ class _Reader:
             try:
                 key, value, behind = _assignment(line, "stack" if repeated else "")
                 if key in values:
-                    raise _Unclear(f"'{printable(key)}' is set a second time, the first is in line {values[key].line}")
+                    raise _Unclear(f"'{printable(key)}' is set twice; it was first set in line {values[key].line}")
             except _Unclear as unclear:
                 errors.append(self.error(f"[{printable(section.name)}]: {unclear}", number))
                 continue
             if behind:
                 advice = "put the whole value in double quotes if it is part of it"
-                self.warn(f"'{printable(key)}': text behind the value is ignored; {advice}", number)
+                self.warn(f"'{printable(key)}': text after the value is ignored; {advice}", number)
             if key in repeated:
                 repeated[key].append(Value(value, number))
             else:
@@ -287,7 +287,7 @@ class _Reader:
         for path, line in self.repeated["plugin"]:
             match = _MODULE.fullmatch(os.path.basename(path))
             if not match:
-                self.warn(f"plugin='{printable(path)}' does not have the name of an ulogd2 module: ignored", line)
+                self.warn(f"plugin='{printable(path)}' is not named like an ulogd2 module: ignored", line)
             plugins.append(PluginLine(match[1] if match else "", path, line))
         return plugins
 
@@ -318,12 +318,13 @@ def _assignment(line: str, list_key: str) -> tuple[str, str, bool]:
         raise _Unclear(f"'{printable(key)}' has no value; write {printable(key)}=\"\" for an empty one")
     if line[start] == "#" and line[start - 1] in _BLANKS:
         raise _Unclear(
-            f"'{printable(key)}' has no value, as '#' behind a blank begins a comment; quote it if it does not"
+            f"'{printable(key)}' has no value, because '#' after a blank begins a comment; "
+            "quote the value if '#' is part of it"
         )
     unquoted_list = key == list_key and line[start] != '"'
     value, end = _word(line, start, _STACK_WORDS if unquoted_list else _WORD)
     if "\0" in key + value:
-        raise _Unclear("has a NUL byte: this is no text")
+        raise _Unclear("has a NUL byte, so it is not text")
     behind = line[end:].lstrip(_BLANKS)
     return key, value, bool(behind) and not behind.startswith("#")
 
@@ -331,7 +332,7 @@ def _assignment(line: str, list_key: str) -> tuple[str, str, bool]:
 def _word(line: str, start: int, pattern: re.Pattern[str]) -> tuple[str, int]:
     match = pattern.match(line, start)
     if not match:
-        raise _Unclear("a double quote is opened but not closed")
+        raise _Unclear("a double quote is not closed")
     return match[match.lastindex or 0], match.end()
 
 
@@ -345,7 +346,7 @@ def _stack_items(text: str) -> tuple[StackItem, ...]:
         if not (colon and instance and plugin):
             raise _Unclear(f"'{printable(item)}' is not of the form id:PLUGIN")
         if re.search("[ \t\r:]", plugin):
-            raise _Unclear(f"'{printable(item)}' is more than one id:PLUGIN; put a comma between two")
+            raise _Unclear(f"'{printable(item)}' is more than one id:PLUGIN; put commas between them")
         items.append(StackItem(instance, plugin))
     if not items:
         raise _Unclear("it is empty; write it as id:PLUGIN,id:PLUGIN,…")
@@ -359,7 +360,7 @@ def _global_options(
     section = sections.get("global")
     if section is None:
         alike = next((s for s in sections.values() if nearest(s.name, ["global"])), None)
-        hint = f"; [{printable(alike.name)}] seems to be meant for it" if alike else ""
+        hint = f"; [{printable(alike.name)}] may be meant as that section" if alike else ""
         message = f"there is no section [global], which holds the stack= lines{hint}"
         return GlobalOptions(), [ConfigError(message, file=file, line=alike.line if alike else 0)]
     errors = list(section.errors)
@@ -377,7 +378,9 @@ def _global_options(
     except ConfigErrors as wrong:
         errors.extend(wrong.errors)
     if not stack_lines and not section.errors:
-        errors.append(ConfigError("[global]: there is no stack= line, so nothing to do", file=file, line=section.line))
+        errors.append(
+            ConfigError("[global]: there is no stack= line, so there is nothing to do", file=file, line=section.line)
+        )
     return options, errors
 
 

@@ -41,8 +41,11 @@ def find_plugin(name: str) -> type[AnyPlugin]:
     if name not in others:
         known = (*builtin_names(), *others)
         if name in ULOGD2_NAMES:
-            raise NflowError(f"the plugin '{name}' of ulogd2 is not here; comment this stack out (docs/from-ulogd2.md)")
-        raise NflowError(f"no plugin '{name}'{nearest(name, known)}; there are {', '.join(sorted(known))}")
+            raise NflowError(
+                f"nflowlevel does not support ulogd2's plugin '{name}' yet; "
+                "comment out this stack (docs/from-ulogd2.md)"
+            )
+        raise NflowError(f"unknown plugin '{name}'{nearest(name, known)}; available: {', '.join(sorted(known))}")
     try:
         found = others[name].load()
     except Exception as error:

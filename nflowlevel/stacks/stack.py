@@ -124,7 +124,7 @@ class Stack:
             self.dropped += len(batch)
             lost = f"{self.dropped} records of stack {self.text} lost so far"
             self._limited(logging.ERROR, plugin.instance, f"{plugin}: {told(error)}; {lost}")
-            log.debug("the failure in full", exc_info=True)
+            log.debug("full traceback", exc_info=True)
 
     def close(self, timeout: float = 1.0) -> None:
         """Close output and filters; the source belongs to all its stacks. May be called again."""
@@ -160,7 +160,7 @@ def _claimed_twice(config: Config, sources: Iterable[Source]) -> Iterator[Config
         holder = holders.setdefault(claims, instance)
         if claims and holder != instance:
             line = config.sections[instance].line if instance in config.sections else 0
-            message = f"[{instance}] {claims} is read by [{holder}] already; let both stacks begin with {holder}"
+            message = f"[{instance}] {claims} is already read by [{holder}]; begin both stacks with {holder}"
             yield ConfigError(message, file=config.file, line=line)
 
 
@@ -212,12 +212,12 @@ def _plugin(config: Config, line: StackLine, item: StackItem, sources: dict[str,
 def _misplaced(plugins: list[AnyPlugin]) -> Iterator[str]:
     """Yield what is wrong with the order of a stack: input, filters, output."""
     if not isinstance(plugins[0], Input):
-        yield f"a stack begins with an input, but {plugins[0]} is none"
+        yield f"a stack begins with an input, but {plugins[0]} is not one"
     if not isinstance(plugins[-1], Output):
-        yield f"a stack ends with an output, but {plugins[-1]} is none"
+        yield f"a stack ends with an output, but {plugins[-1]} is not one"
     for plugin in plugins[1:-1]:
         if not isinstance(plugin, Filter):
-            yield f"between the first and the last there are filters only, but {plugin} is none"
+            yield f"only filters may stand between input and output, but {plugin} is not one"
 
 
 def _mismatches(plugins: list[AnyPlugin]) -> Iterator[str]:

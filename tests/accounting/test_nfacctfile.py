@@ -99,10 +99,10 @@ def test_each_wrong_line_is_named() -> None:
     ]
     assert complaints("\n".join(lines)) == [
         "f:2: the name of an accounting object must not be empty",
-        "f:3: 'a' stands in line 1 already",
+        "f:3: 'a' already stands in line 1",
         "f:4: 'b': packets 18446744073709551616 has more than 64 bits",
         f"f:5: accounting object '{'x' * 32}': a name has at most 31 bytes, this one 32",
-        "f:6: '\\x1b[31m' is no line of `nfacct list`",
+        "f:6: '\\x1b[31m' is not a line of `nfacct list`",
     ]
 
 

@@ -118,7 +118,7 @@ def test_among_many_names_none_is_proposed(accounting: Accounting, monkeypatch: 
     monkeypatch.setattr(module, "_FEW_NAMES", 1)
     accounting.create("ab")
     accounting.create("cd")
-    with pytest.raises(KernelError, match=r"there is none of that name$"):
+    with pytest.raises(KernelError, match=r"no object has that name$"):
         accounting.get("abc")
 
 

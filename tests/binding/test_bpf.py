@@ -217,7 +217,7 @@ def test_without_capabilities() -> None:
     assert lines == [
         f"make the BPF map 'x': Operation not permitted — CAP_BPF is {remedy}CAP_BPF",
         f"load the BPF program 'test': Operation not permitted — CAP_BPF is {remedy}CAP_BPF",
-        f"switch the statistics of BPF on: Operation not permitted — CAP_SYS_ADMIN is {remedy}CAP_SYS_ADMIN",
+        f"switch on the statistics of BPF: Operation not permitted — CAP_SYS_ADMIN is {remedy}CAP_SYS_ADMIN",
         f"open the BPF map 1: Operation not permitted — CAP_SYS_ADMIN is {remedy}CAP_SYS_ADMIN",
     ]
 

@@ -83,7 +83,7 @@ def test_a_reference_to_something_else_is_refused(tmp_path: Path) -> None:
         int elsewhere;
         __attribute__((section("socket/x"), used)) int x(void *c) { return elsewhere; }
     """
-    with pytest.raises(ValueError, match="'elsewhere', which is no map and no constant"):
+    with pytest.raises(ValueError, match="'elsewhere', which is neither a map nor a constant"):
         compiled(tmp_path, source)
 
 

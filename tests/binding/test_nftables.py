@@ -142,7 +142,7 @@ def test_answers_that_found_no_room(netns: Netns, objects: NamedObjects, monkeyp
     known = objects.read()
     monkeypatch.setattr(objects, "read", lambda: known)
     monkeypatch.setattr(objects, "_messages", cut_short)
-    with pytest.raises(KernelError, match="1 answers found no room"):
+    with pytest.raises(KernelError, match="1 answers did not fit into the socket buffer"):
         objects.take()
 
 

@@ -235,12 +235,12 @@ def test_flush(command: _Command) -> None:
     for number in range(12):
         command.accounting.create(f"c{number}")
     count_udp(command.netns, "c0")
-    command("flush", says="1 object stays because rules count into it: c0\n")
+    command("flush", says="1 object was kept because rules count into it: c0\n")
     for number in range(1, 12):
         command.accounting.create(f"c{number}")
         count_udp(command.netns, f"c{number}")
     stay = ", ".join(f"c{number}" for number in range(10))
-    command("flush", says=f"12 objects stay because rules count into them: {stay} and 2 more\n")
+    command("flush", says=f"12 objects were kept because rules count into them: {stay} and 2 more\n")
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_dump_and_restore(command: _Command, tmp_path: Path) -> None:
     before = command.accounting.list()
     words = [sys.executable, "-m", "nflowlevel", "acct", "dump"]
     done = subprocess.run(command.netns.command(*words), capture_output=True, check=True, env=environment())
-    assert done.stderr == b"nfacct would cut these names at the blank or semicolon: a b, c;d\n"
+    assert done.stderr == b"nfacct cuts these names off at the blank or semicolon: a b, c;d\n"
     (tmp_path / "f").write_bytes(done.stdout)
     command.accounting.flush()
     assert command("restore", str(tmp_path / "f")) == ""
@@ -287,7 +287,7 @@ def test_a_bad_line_changes_nothing(command: _Command, tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.write_text("{ pkts = 1, bytes = 2 } = a;\n\n{ pkts = 1, bytes = x } = b;\n{ pkts = 1, bytes = 2 } = c;\n")
     assert command.fails("restore", str(file)) == (
-        f"nflowlevel acct: {file}:3: '{{ pkts = 1, bytes = x }} = b;' is no line of `nfacct list`\n"
+        f"nflowlevel acct: {file}:3: '{{ pkts = 1, bytes = x }} = b;' is not a line of `nfacct list`\n"
     )
     assert command.accounting.list() == []
 

@@ -27,11 +27,11 @@ file=/nonexistent/out.json
 
 #: What is changed in the good one, the line that is named, and what is said.
 _MISTAKES = {
-    "unknown plugin": (("h:HWHDR", "h:HWHRD"), 2, "no plugin 'HWHRD' — did you mean 'HWHDR'?"),
-    "plugin in lower case": (("j:JSON", "j:json"), 2, "no plugin 'json' — did you mean 'JSON'?"),
+    "unknown plugin": (("h:HWHDR", "h:HWHRD"), 2, "unknown plugin 'HWHRD' — did you mean 'HWHDR'?"),
+    "plugin in lower case": (("j:JSON", "j:json"), 2, "unknown plugin 'json' — did you mean 'JSON'?"),
     "item without colon": (("b:BASE", "BASE"), 2, "'BASE' is not of the form id:PLUGIN"),
     "two items without comma": (("b:BASE,", "b:BASE:"), 2, "'b:BASE:i:IFINDEX' is more than one id:PLUGIN"),
-    "no input": (("g:NFLOG,", ""), 2, "a stack begins with an input, but b:BASE is none"),
+    "no input": (("g:NFLOG,", ""), 2, "a stack begins with an input, but b:BASE is not one"),
     "no output": ((",j:JSON", ""), 2, "a stack ends with an output, but h:HWHDR is none"),
     "output in the middle": (("i:IFINDEX", "x:JSON"), 2, "[x] JSON: there is no such section"),
     "wrong order": (("b:BASE,i:IFINDEX", "i:IFINDEX,b:BASE"), 2, "i:IFINDEX takes flow or packet but gets raw"),
@@ -49,11 +49,11 @@ _MISTAKES = {
     "option without value": (("group=2", "group="), 4, "[g]: 'group' has no value"),
     "quote that is not closed": (("/nonexistent/out.json", '"/nonexistent'), 6, "[j]: a double quote is opened but"),
     "option set twice": (("group=2", "group=2\ngroup=3"), 5, "[g]: 'group' is set a second time, the first is in"),
-    "section missing": (("[g]", "[gg]"), 2, "[g] NFLOG: there is no such section; add it, even without options — did"),
+    "section missing": (("[g]", "[gg]"), 2, "[g] NFLOG: no such section; add it, even without options — did"),
     "section of the output missing": (("[j]", "[k]"), 2, "[j] JSON: there is no such section; add it"),
     "section without name": (("[j]", "[]"), 5, "bad section header: it has no name; write it as [name]"),
     "no [global]": (("[global]", "[globl]"), 1, "there is no section [global], which holds the stack= lines; [globl]"),
-    "no stack": (("stack=", "#stack="), 1, "[global]: there is no stack= line, so nothing to do"),
+    "no stack": (("stack=", "#stack="), 1, "[global]: there is no stack= line, so there is nothing to do"),
     "empty stack": (("stack=", 'stack=""#'), 2, "stack: it is empty; write it as id:PLUGIN,id:PLUGIN"),
     "bad log level": (("[g]", "loglevel=9\n[g]"), 3, "[global]: loglevel=9: 1 to 8 allowed"),
 }  # fmt: skip
@@ -94,7 +94,7 @@ def test_many_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path: Path)
         ),
         (lambda file: file.mkdir(), "cannot read the configuration: Is a directory — name a file in it"),
         (lambda file: file.symlink_to("/dev/zero"), "is too large for a configuration file"),
-        (lambda file: file.write_bytes(b"[global]\nstack=g:NFLOG\0\n"), "has a NUL byte: this is no text"),
+        (lambda file: file.write_bytes(b"[global]\nstack=g:NFLOG\0\n"), "has a NUL byte, so it is not text"),
     ],
 )
 def test_a_file_that_cannot_be_used(tmp_path: Path, make: object, said: str) -> None:
@@ -135,11 +135,8 @@ def test_warnings_do_not_keep_it_from_starting(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"{file}: no errors; 1 stack\n")
     lines = done.stderr.splitlines()
     assert len(lines) == 4
-    assert (
-        lines[0]
-        == f"warning: {file}:2: plugin='/usr/lib/ulogd/mine.so' does not have the name of an ulogd2 module: ignored"
-    )
-    assert lines[1].startswith(f"warning: {file}:5: 'group': text behind the value is ignored; ")
+    assert lines[0] == f"warning: {file}:2: plugin='/usr/lib/ulogd/mine.so' is not named like an ulogd2 module: ignored"
+    assert lines[1].startswith(f"warning: {file}:5: 'group': text after the value is ignored; ")
     assert "(no stack uses this section)" in lines[2]
     assert lines[3] == f"warning: {file}:8: second section [g]: ignored, the one in line 4 is read"
 

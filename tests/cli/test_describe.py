@@ -28,4 +28,4 @@ def test_an_unknown_plugin_is_a_failure(capsys: pytest.CaptureFixture[str]) -> N
     assert cli.main(["describe", "NFLOGG"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("nflowlevel describe: no plugin 'NFLOGG' — did you mean 'NFLOG'?")
+    assert err.startswith("nflowlevel describe: unknown plugin 'NFLOGG' — did you mean 'NFLOG'?")

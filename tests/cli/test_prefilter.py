@@ -225,7 +225,7 @@ def test_what_update_cannot_change(command: Command, capsys: pytest.CaptureFixtu
         (["--sample", "x"], "sample=x: not a whole number; 1 to 4294967295 allowed"),
         (["--dports", "99999"], "dports: '99999' is not within 0-65535"),
         (["--protocols", "tpc"], "did you mean 'tcp'?"),
-        (["--ignore", "10.0.0.1/8"], "has bits set behind its prefix"),
+        (["--ignore", "10.0.0.1/8"], "has bits set after its prefix"),
         (["--attach", "imput", "--group", "1"], "did you mean 'input'?"),
         (["--attach", "input"], "a group to log to, or a mark to set, and not both"),
         (["--attach", "input", "--group", "1", "--on-exit", "no-match"], "--on-exit keep"),
@@ -322,7 +322,7 @@ def test_without_capability(bpffs: Path) -> None:
     assert load("ssh") == 0
     status, output = run_as_nobody(lambda: cli.main(["prefilter", "--bpffs", str(bpffs), "show"]))
     assert status == 1
-    assert "Permission denied — what is pinned belongs to root: run as root" in output
+    assert "Permission denied — pinned objects belong to root: run as root" in output
 
 
 def test_installed_without_clang(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ def test_counts_only(pair: Pair, number: signal.Signals) -> None:
         chain c { type filter hook input priority 0; udp dport 9 meta mark 0xdeadbeef counter name marked; }
     }""")
     trial = Trial(pair, "udp.dport == 9")
-    assert trial.says == "looking at input; end with Ctrl-C\n"
+    assert trial.says == "watching at input; stop with Ctrl-C\n"
     pair.send_udp(count=23)
     trial.agreed(23)
     pair.send_udp(count=7, port=19)
@@ -93,7 +93,7 @@ def test_counts_only(pair: Pair, number: signal.Signals) -> None:
 
 def test_logs_to_a_group(pair: Pair) -> None:
     trial = Trial(pair, "udp.dport == 9", "--group", "7", "--prefix", "mine: ")
-    assert trial.says == "looking at input, to group 7; end with Ctrl-C\n"
+    assert trial.says == "watching at input, to group 7; stop with Ctrl-C\n"
     with Group(7, netns=pair.fw.path) as group:
         pair.send_udp(count=5, port=19)
         pair.send_udp(count=23)

@@ -74,7 +74,7 @@ def lines_of(output: str) -> dict[str, list[str]]:
     return found
 
 
-_NO_LEDGER = "no ledger yet; the daemon makes it if it may, else `sql init` by one who may"
+_NO_LEDGER = "no ledger yet; the daemon creates it if it has the right; otherwise run `sql init` as a user who has"
 
 
 # -- SQLite: init -----------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ class Tail:
 
     def begun(self) -> Tail:
         """Wait until it reads the group."""
-        assert self.stderr.readline() == "group 2: waiting for packets; end with Ctrl-C\n"
+        assert self.stderr.readline() == "group 2: waiting for packets; stop with Ctrl-C\n"
         return self
 
     def lines(self, count: int) -> list[str]:

@@ -204,7 +204,7 @@ def test_a_stack_that_fails_is_tried_again(logged: pytest.LogCaptureFixture, mon
     assert good.got == [0, 1, 2]
     assert memory.got == [0, 1]
     assert memory.calls == ["open", "close"] * 3 + ["open", "write", "close"]
-    assert "stack=stack-of-memory does not start: no room" in logged.text
+    assert "stack=stack-of-memory cannot start: no room" in logged.text
     assert "1 of 2 stacks run; the others are tried again every 0.005 s and at SIGHUP" in logged.text
 
 
@@ -231,7 +231,7 @@ def test_start_says_how_many_run(logged: pytest.LogCaptureFixture) -> None:
     memories[1].faulty = ""
     assert loop.start() == 1
     loop.close()
-    assert "does not start: RuntimeError: broken plugin" in logged.text
+    assert "cannot start: RuntimeError: broken plugin" in logged.text
 
 
 def test_a_shared_input_is_read_for_the_stack_that_runs() -> None:
@@ -269,7 +269,7 @@ def test_it_ends_when_all_inputs_have(logged: pytest.LogCaptureFixture) -> None:
     assert memory.got == [0, 1, 0, 1, 2]
     assert other.got == [0, 1, 2]
     assert (file.calls[-1], memory.calls[-1]) == ("close", "close")
-    assert "all inputs have come to their end: stopping" in logged.text
+    assert "all inputs have ended: stopping" in logged.text
 
 
 def test_it_does_not_end_while_an_output_holds_something() -> None:
@@ -474,7 +474,7 @@ def test_status_says_what_runs_what_waits_and_what_was_lost(monkeypatch: pytest.
     run(stack, manager=manager)
     last = next(text for text in seen if "lost" in text)
     assert last == (
-        "1 of 1 stacks run; feed: received 3, gap 0; memory: remembering; memory: 3 lost by a fault of a plugin"
+        "1 of 1 stacks run; feed: received 3, gap 0; memory: remembering; memory: 3 lost because a plugin failed"
     )
 
 

@@ -83,7 +83,7 @@ def test_unknown_option() -> None:
 def test_unknown_user() -> None:
     done = run("-u", "nobody-of-that-name")
     assert done.returncode == 1
-    assert "there is no user 'nobody-of-that-name'" in done.stderr
+    assert "no such user 'nobody-of-that-name'" in done.stderr
 
 
 def test_words_that_are_no_options_are_ignored_anywhere(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_one_that_cannot_be_loaded_ends_the_start(pair: Pair, tmp_path: Path) ->
 
 def test_an_optional_one_is_left_out(pair: Pair, tmp_path: Path) -> None:
     with Daemon(tmp_path, text(pair, tmp_path / "out", "optional=1"), wrapper=_NO_BPFFS) as daemon:
-        daemon.says("it is optional, so the daemon goes on without")
+        daemon.says("it is optional, so the daemon continues without it")
         daemon.send(signal.SIGUSR1)
         daemon.says("prefilter test: not loaded")
     assert ours(pair.fw) == ""

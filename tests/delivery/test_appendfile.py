@@ -494,7 +494,7 @@ def test_failed_reopen_goes_on_with_the_old_file(make: Make, tmp_path: Path, cap
     directory.rename(moved)
     file.reopen()
     write(1)
-    assert "the old file is used on" in caplog.text
+    assert "the old file stays in use" in caplog.text
     assert file.deadline is not None, "it is tried again"
     assert numbers((moved / "log").read_bytes()) == [0, 1]
     directory.mkdir()
@@ -566,7 +566,7 @@ def test_next_reader_of_a_fifo_goes_on_at_the_exact_byte(make: Make, tmp_path: P
     write(2000)
     got = read_fifo(reader, 12_345)
     os.close(reader)
-    write(1)  # nobody reads
+    write(1)  # no process reads
     file.retry()
     assert file.state == f"waiting for {path} (Broken pipe)"
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)

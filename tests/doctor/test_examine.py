@@ -97,7 +97,7 @@ def test_nothing_is_wrong(netns: Netns, ask: Doctor) -> None:
         answer = ask("--netns", netns.name, "--group", 2)
     assert answer.status == 0
     assert answer.has("ok", "the kernel has nfnetlink_log")
-    assert answer.has("ok", "CAP_NET_ADMIN is there, in the initial user namespace")
+    assert answer.has("ok", "CAP_NET_ADMIN is held in the initial user namespace")
     assert answer.has("ok", "nft inet t c handle 2 ('nine') has logged 23 packets to group 2")
     assert answer.has("ok", "group 2 is read by process", str(os.getpid()))
     assert len(answer.lines) == 4
@@ -116,7 +116,7 @@ def test_no_rule(netns: Netns, ask: Doctor) -> None:
 def test_no_group_at_all(netns: Netns, ask: Doctor) -> None:
     answer = ask("--netns", netns.name)
     assert len(answer.of("problem")) == 1
-    assert answer.has("problem", "no rule logs to any group, and nobody reads one")
+    assert answer.has("problem", "no rule logs to any group, and no process reads one")
 
 
 def test_rule_not_hit(netns: Netns, ask: Doctor) -> None:
@@ -127,9 +127,9 @@ def test_rule_not_hit(netns: Netns, ask: Doctor) -> None:
         netns.run("nft", "delete", "rule", "inet", "t", "c", "handle", "3")
         never = ask("--netns", netns.name, "--group", 2)
     assert untold.status == 0
-    assert untold.has("hint", "handle 2 logs to group 2, but was never hit")
-    assert untold.has("hint", "handle 3", "no counter tells", "write `counter` before `log`")
-    assert never.of("problem")[0].startswith("nft inet t c handle 2 logs to group 2, but was never hit")
+    assert untold.has("hint", "handle 2 logs to group 2, but never matched")
+    assert untold.has("hint", "handle 3", "whether it ever matched is unknown", "write `counter` before `log`")
+    assert never.of("problem")[0].startswith("nft inet t c handle 2 logs to group 2, but never matched")
     assert len(never.of("problem")) == 1
 
 
@@ -146,7 +146,7 @@ def test_hit_but_nobody_reads(netns: Netns, ask: Doctor) -> None:
     answer = ask("--netns", netns.name, "--group", 2)
     assert answer.has("ok", "has logged 23 packets to group 2")
     assert [line.partition(" — ")[0] for line in answer.of("problem")] == [
-        "nobody reads group 2 and what rules log to it is lost"
+        "no process reads group 2 and what rules log to it is lost"
     ]
     assert answer.has("problem", "nflowlevel tail --group 2")
 
@@ -157,7 +157,7 @@ def test_without_a_group_all_are_looked_at(netns: Netns, ask: Doctor) -> None:
     with open_group(2, netns=netns.name), open_group(4, netns=netns.name):
         answer = ask("--netns", netns.name)
     assert answer.has("ok", "group 2 is read")
-    assert answer.has("problem", "nobody reads group 3")
+    assert answer.has("problem", "no process reads group 3")
     assert answer.has("problem", "no rule logs to group 4; rules log to groups 2, 3")
     assert answer.has("hint", "handle 4 logs without a group")
 
@@ -178,7 +178,7 @@ def test_overrun(netns: Netns, ask: Doctor) -> None:
     with open_group(2, netns=netns.name, profile="latency", socket_buffer=2048, max_socket_buffer=2048):
         _send(netns, 500)
         answer = ask("--netns", netns.name, "--group", 2)
-    assert answer.has("problem", "datagrams had no room in its socket buffer", "netlink_socket_buffer_size")
+    assert answer.has("problem", "datagrams did not fit into its socket buffer", "netlink_socket_buffer_size")
 
 
 def test_rule_in_another_namespace(netns: Netns, ask: Doctor) -> None:
@@ -193,8 +193,10 @@ def test_rule_in_another_namespace(netns: Netns, ask: Doctor) -> None:
     assert answer.has(
         "hint", f"in network namespace {other.name} nft inet t c handle 2 logs to group 2", f"--netns {other.name}"
     )
-    assert back.has("problem", "nobody reads group 2")
-    assert back.has("hint", f"in network namespace {netns.name} group 2 is read by process", "but not here")
+    assert back.has("problem", "no process reads group 2")
+    assert back.has(
+        "hint", f"in network namespace {netns.name} group 2 is read by process", "but not in this namespace"
+    )
 
 
 # -- iptables --------------------------------------------------------------------------------------------------------
@@ -211,8 +213,8 @@ def test_iptables(netns: Netns, ask: Doctor, variant: str) -> None:
     _send(netns)
     hit = ask("--netns", netns.name, "--group", 2)
     assert hit.has("ok", "('to nine') has logged 23 packets to group 2")
-    assert hit.has("problem", "nobody reads group 2")
-    assert ask("--netns", netns.name, "--group", 3).has("problem", "was never hit")
+    assert hit.has("problem", "no process reads group 2")
+    assert ask("--netns", netns.name, "--group", 3).has("problem", "never matched")
     without = ask("--netns", netns.name, "--group", 4)
     assert without.has("problem", "no rule logs to group 4; rules log to groups 2, 3")
     assert without.has("hint", "iptables", "filter INPUT rule 3 logs without a group", "use -j NFLOG --nflog-group N")
@@ -226,7 +228,7 @@ def test_programs_that_are_missing_are_named(
         patch.setenv("PATH", str(tmp_path))
         patch.setattr("nflowlevel.firewall.ruleset._ADMIN_PATH", str(tmp_path))
         answer = ask("--netns", netns.name, "--group", 2)
-    assert answer.has("problem", "no rule logs to group 2, as far as can be seen")
+    assert answer.has("problem", "no rule logs to group 2, as far as is visible")
     assert answer.has("hint", "nft is not installed", "install the package nftables")
     assert answer.has("hint", "iptables-save is not installed", "install the package iptables")
 
@@ -257,7 +259,7 @@ def test_group_0_and_the_kernels_own_messages(netns: Netns, ask: Doctor) -> None
         nf_log.set_log_invalid("all", netns=netns.name)
         on = ask("--netns", netns.name, "--group", 0)
     assert off.has("problem", "no rule logs to group 0")
-    assert off.has("hint", "conntrack says nothing about invalid packets", "nflowlevel nf-log invalid all")
+    assert off.has("hint", "conntrack does not log invalid packets", "nflowlevel nf-log invalid all")
     assert on.status == 0
     assert on.has("ok", "the kernel's own messages about ipv4 go to group 0")
     assert on.has("hint", "about ipv6 go to nobody", "nflowlevel nf-log set ipv6 nfnetlink_log")
@@ -302,7 +304,7 @@ def test_prefilters(netns: Netns, tmp_path: Path) -> None:
     assert none == "0"
     (problem,) = [line for line in lines if line.startswith("problem  prefilter")]
     assert "prefilter ssh is empty, its process has ended: no packet matches, but iptables-legacy -t filter" in problem
-    assert "hint     prefilter web is not loaded — the daemon does it when it starts" in lines
+    assert "hint     prefilter web is not loaded — the daemon loads it when it starts" in lines
 
 
 # -- who asks --------------------------------------------------------------------------------------------------------
@@ -313,8 +315,8 @@ def test_missing_capability() -> None:
     status, output = run_as_nobody(lambda: cli.main(["doctor", "--group", "2"]))
     assert status == 1, output
     assert "problem  CAP_NET_ADMIN is missing (here: the initial user namespace) — run as root" in output
-    assert "problem  no rule logs to group 2, as far as can be seen" in output
-    assert "hint     cannot be seen: rules of nft: nft: Operation not permitted" in output
+    assert "problem  no rule logs to group 2, as far as is visible" in output
+    assert "hint     cannot see rules of nft: nft: Operation not permitted" in output
 
 
 @pytest.mark.kernel
@@ -349,12 +351,12 @@ def test_without_root_in_a_user_namespace(at_once: bool) -> None:
     status, output = run_as_nobody(function)
     assert status == 10, output
     alone, _, read = output.partition("--\n")
-    assert "ok       CAP_NET_ADMIN is there, in a user namespace where uid 0 is uid 65534 outside" in alone
+    assert "ok       CAP_NET_ADMIN is held in a user namespace where uid 0 is uid 65534 outside" in alone
     # With the answer of a closed port.
     assert "nft ip t c handle 2 has logged 2 packets to group 2" in alone
-    assert "problem  nobody reads group 2" in alone
+    assert "problem  no process reads group 2" in alone
     said = (
-        "hint     who reads group 2 may not be seen here; Netfilter sockets are"
+        "hint     the reader of group 2 is not visible here; Netfilter sockets are"
         if at_once
         else "ok       group 2 is read by"
     )
@@ -406,7 +408,7 @@ def test_configuration_of_the_running_daemon(netns: Netns, tmp_path: Path, ask: 
     assert answer.has("ok", "group 2 is read by process", "nflowlevel.daemon.main")
     assert answer.has("ok", "[j] file=", "can be written")
     assert [line.partition(" — ")[0] for line in broken.of("problem")] == [
-        f"[k] file={tmp_path}/gone/b.json: there is no directory {tmp_path}/gone"
+        f"[k] file={tmp_path}/gone/b.json: no such directory: {tmp_path}/gone"
     ]
 
 
@@ -429,7 +431,7 @@ def test_configuration_that_reads_a_group_twice(netns: Netns, tmp_path: Path, as
         f"g:NFLOG,{_FILTERS},j:JSON", f"h:NFLOG,{_FILTERS},j:JSON", g="group=2", h="group=2", j=f"file={tmp_path}/out"
     )
     answer = ask("--netns", netns.name, "--config", _write(tmp_path, text))
-    assert answer.has("problem", "[h] group 2 is read by [g] already; let both stacks begin with g")
+    assert answer.has("problem", "[h] group 2 is already read by [g]; begin both stacks with g")
 
 
 def test_configuration_of_two_namespaces(netns: Netns, tmp_path: Path, ask: Doctor) -> None:
@@ -449,9 +451,9 @@ def test_configuration_of_two_namespaces(netns: Netns, tmp_path: Path, ask: Doct
     finally:
         other.close()
     assert answer.has("problem", f"namespace {netns.name}: no rule logs to group 2")
-    assert answer.has("problem", f"namespace {other.name}: nobody reads group 3")
+    assert answer.has("problem", f"namespace {other.name}: no process reads group 3")
     assert not one.has("problem", "group 2")
-    assert one.has("problem", "nobody reads group 3")
+    assert one.has("problem", "no process reads group 3")
 
 
 def test_configuration_whose_targets_are_not_there(tmp_path: Path, ask: Doctor) -> None:
@@ -469,8 +471,8 @@ def test_configuration_whose_targets_are_not_there(tmp_path: Path, ask: Doctor) 
         )
         answer = ask("--config", _write(tmp_path, text))
     assert answer.has("problem", f"[gr] tcp peer 127.0.0.1 port {port}: Connection refused", "listens there")
-    assert answer.has("problem", f"[pr] 127.0.0.1 port {port} cannot be listened on", "use another port")
-    assert answer.has("hint", "[db] its database is not looked at here", "see: nflowlevel sql check")
+    assert answer.has("problem", f"[pr] cannot listen on 127.0.0.1 port {port}", "use another port")
+    assert answer.has("hint", "[db] its database is not checked here", "see: nflowlevel sql check")
 
 
 def test_configuration_without_the_group_asked_for(tmp_path: Path, ask: Doctor) -> None:

@@ -134,12 +134,10 @@ def test_other_rules_matter_where_a_group_has_none() -> None:
     unseen = Unseen("rules of nft: nft is not installed", "install it")
     facts = Facts(Ruleset((_RULE, replace(_RULE, group=None), replace(_RULE, group=0)), (unseen,)), readers={})
     assert not list(diagnosis.check_other_rules(facts, {2}))
-    assert [finding.text for finding in diagnosis.check_other_rules(facts, {2, 3})][1:] == [
-        f"cannot be seen: {unseen.what}"
-    ]
+    assert [finding.text for finding in diagnosis.check_other_rules(facts, {2, 3})][1:] == [f"cannot see {unseen.what}"]
     # Many take `log` for `log group 0`.
     assert len(list(diagnosis.check_other_rules(facts, {0}))) == 1
-    assert diagnosis.check_no_group(facts).text.startswith("no rule logs to any group, as far as can be seen")
+    assert diagnosis.check_no_group(facts).text.startswith("no rule logs to any group, as far as is visible")
 
 
 # -- group 0 ---------------------------------------------------------------------------------------------------------
@@ -169,10 +167,10 @@ def test_own_messages_do_not_come(active: str | None, log_invalid: str) -> None:
 
 
 def test_nobody_reads() -> None:
-    assert _one(diagnosis.check_reader(_facts(), 2)).text == "nobody reads group 2"
+    assert _one(diagnosis.check_reader(_facts(), 2)).text == "no process reads group 2"
     finding = _one(diagnosis.check_reader(_facts(_RULE), 2))
     assert finding.status == "problem"
-    assert finding.text == "nobody reads group 2 and what rules log to it is lost"
+    assert finding.text == "no process reads group 2 and what rules log to it is lost"
 
 
 def test_reader() -> None:
@@ -197,7 +195,7 @@ def test_reader_whose_process_is_not_found() -> None:
         (replace(_READER, bound=BoundGroup(2, 77, 0, 3, 0, 5)), "problem", "copy_mode disabled"),
         (replace(_READER, bound=BoundGroup(2, 77, 0, 2, 40, 5)), "hint", "40 bytes of each packet"),
         (replace(_READER, stopped=True), "problem", "is stopped"),
-        (replace(_READER, port=PortState(77, 0, 17, 1)), "problem", "17 datagrams had no room"),
+        (replace(_READER, port=PortState(77, 0, 17, 1)), "problem", "17 datagrams did not fit"),
         (replace(_READER, port=PortState(77, 64 << 20, 0, 1)), "hint", "67108864 bytes wait"),
         (replace(_READER, port=None), "", ""),
     ],
@@ -222,7 +220,7 @@ def test_rule_in_another_namespace() -> None:
     others = {"dmz": _facts(_RULE), OWN: _facts(_RULE), "lan": _facts(replace(_RULE, group=3))}
     findings = list(diagnosis.check_elsewhere(_facts(), others, 2))
     assert [finding.remedy for finding in findings] == [
-        "read there: nflowlevel doctor --group 2 --netns dmz", "read there: nflowlevel doctor --group 2"]  # fmt: skip
+        "check there: nflowlevel doctor --group 2 --netns dmz", "check there: nflowlevel doctor --group 2"]  # fmt: skip
     assert "in network namespace dmz nft inet t c handle 4 logs to group 2" in findings[0].text
     assert not list(diagnosis.check_elsewhere(_facts(_RULE), others, 2))
 

@@ -96,7 +96,7 @@ def test_where_no_bpf_file_system_shows_it(netns: Netns, bpffs: Path) -> None:
         assert (found.status, "shows here whether that is pinned" in found.text) == ("hint", True)
         problem, *_ = check(netns, bpffs, "ssh")
         assert problem == Finding(
-            "problem", f"no prefilter can be pinned: no BPF file system at {bpffs}", "nflowlevel prefilter mount"
+            "problem", f"cannot pin prefilters: no BPF file system at {bpffs}", "nflowlevel prefilter mount"
         )
     finally:
         subprocess.run(["umount", bpffs], check=True)
@@ -105,7 +105,7 @@ def test_where_no_bpf_file_system_shows_it(netns: Netns, bpffs: Path) -> None:
 def test_configured_and_not_loaded(netns: Netns, bpffs: Path) -> None:
     load(bpffs, on_exit="keep")
     assert check(netns, bpffs, "web", "ssh") == [
-        Finding("hint", "prefilter web is not loaded", "the daemon does it when it starts")
+        Finding("hint", "prefilter web is not loaded", "the daemon loads it when it starts")
     ]
 
 
@@ -118,8 +118,8 @@ def test_what_is_missing_matters_only_where_there_is_one(
     assert check(netns, bpffs) == []
     found = [(each.status, each.text.partition(" (no ")[0], each.remedy) for each in check(netns, bpffs, "ssh")]
     assert found[:2] == [
-        ("problem", "no prefilter can be loaded: CAP_BPF is missing", "run as root, or with CAP_BPF"),
-        ("problem", "no prefilter can be loaded: an installation made without clang", found[1][2]),
+        ("problem", "cannot load prefilters: CAP_BPF is missing", "run as root, or with CAP_BPF"),
+        ("problem", "cannot load prefilters: an installation made without clang", found[1][2]),
     ]
     assert "clang" in found[1][2]
     assert found[2][0] == "hint"
@@ -138,4 +138,4 @@ def test_who_may_not_look(bpffs: Path) -> None:
         parent.chmod(parent.stat().st_mode | 0o011)
     assert run_as_nobody(configured) == (0, "[]\n")
     status, output = run_as_nobody(lambda: configured("ssh"))
-    assert (status, output) == (0, f"['what is pinned beneath {bpffs} cannot be seen']\n")
+    assert (status, output) == (0, f"['cannot see what is pinned below {bpffs}']\n")

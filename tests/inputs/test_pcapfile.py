@@ -131,7 +131,7 @@ def test_a_file_through_the_daemon(tmp_path: Path) -> None:
     conf.write_text(config(STACK, p=f"file={source}", j=f"file={out}"))
     done = run("-c", str(conf))
     assert done.returncode == 0, done.stderr
-    assert "all inputs have come to their end: stopping" in done.stderr
+    assert "all inputs have ended: stopping" in done.stderr
     found = lines_of(out)
     assert [record["src_port"] for record in found] == [1 + n % 60000 for n in range(len(packets))]
     assert [r["oob.time.sec"] * 10**6 + r["oob.time.usec"] for r in found] == [p.ns // 1000 for p in packets]

@@ -56,8 +56,8 @@ class _OneKey(Through):
         (_MisspeltOptional, r"method 'reopne' is never called — did you mean 'reopen'\?"),
         (_Lacking, "plugin _Lacking lacks drain, fileno, open, receive, stats"),
         (_Nameless, "plugin _Nameless lacks a name"),
-        (Memory("instance"), "is no plugin: it must be a class"),
-        (str, "is no plugin: it must be a class derived from Input, Filter or Output"),
+        (Memory("instance"), "is not a plugin: it must be a class"),
+        (str, "is not a plugin: it must be a class derived from Input, Filter or Output"),
     ],
 )
 def test_classes_that_cannot_work_are_refused(plugin: Any, said: str) -> None:

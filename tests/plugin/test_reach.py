@@ -46,12 +46,12 @@ def test_link_to_nowhere(tmp_path: Path) -> None:
     link.symlink_to(tmp_path / "gone" / "f")
     finding = _one(reach.file(str(link)))
     assert finding.status == "problem"
-    assert f"there is no directory {tmp_path}/gone" in finding.text
+    assert f"no such directory: {tmp_path}/gone" in finding.text
 
 
 def test_missing_directory(tmp_path: Path) -> None:
     gone = f"{tmp_path}/gone"
-    text = f"file={gone}/f: there is no directory {gone}"
+    text = f"file={gone}/f: no such directory: {gone}"
     assert _one(reach.file(f"{gone}/f")) == ("problem", text, f"mkdir -p {gone}")
 
 
@@ -96,8 +96,8 @@ def test_file_of_somebody_else() -> None:
     assert status == 0
     lines = output.splitlines()
     assert [line.startswith("Finding(status='problem'") for line in lines] == [True] * 3
-    assert "/etc/hosts may not be written" in lines[0]
-    assert "cannot be created: /etc may not be written" in lines[1]
+    assert "/etc/hosts cannot be written" in lines[0]
+    assert "cannot be created: /etc is not writable" in lines[1]
 
 
 def test_tcp() -> None:
@@ -117,7 +117,7 @@ def test_names_that_are_not_known() -> None:
 def test_udp_only_tells_the_address() -> None:
     finding = _one(reach.peer("udp", "127.0.0.1", "9"))
     assert finding.status == "ok"
-    assert "nothing tells" in finding.text
+    assert "UDP cannot tell" in finding.text
 
 
 def test_unix(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_unix(tmp_path: Path) -> None:
 def test_an_address_that_is_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    assert _one(reach.listening("127.0.0.1", port)) == ("ok", f"127.0.0.1 port {port} can be listened on", "")
+    assert _one(reach.listening("127.0.0.1", port)) == ("ok", f"127.0.0.1 port {port} is free to listen on", "")
 
 
 def test_an_address_that_somebody_else_has() -> None:

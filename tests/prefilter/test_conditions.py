@@ -52,15 +52,15 @@ def test_all_can_be_given_as_they_are() -> None:
     ("given", "message"),
     [
         ({"ignore": ["10.0.0.0/33"]}, "ignore: '10.0.0.0/33': a prefix has 0 to 32 bits"),
-        ({"only": "host"}, "only: 'host' is no address and no network such as 192.0.2.0/24"),
-        ({"only_dst": "fd00::1/64"}, "only_dst: 'fd00::1/64' has bits set behind its prefix"),
-        ({"protocols": [256]}, "protocols: '256' is no protocol"),
-        ({"protocols": "tpc"}, "protocols: 'tpc' is no protocol (0 to 255 or a name) — did you mean 'tcp'?"),
+        ({"only": "host"}, "only: 'host' is not an address or a network (example: 192.0.2.0/24)"),
+        ({"only_dst": "fd00::1/64"}, "only_dst: 'fd00::1/64' has bits set after its prefix"),
+        ({"protocols": [256]}, "protocols: '256' is not a protocol"),
+        ({"protocols": "tpc"}, "protocols: 'tpc' is not a protocol (0 to 255 or a name) — did you mean 'tcp'?"),
         ({"dports": "80-70"}, "dports: '80-70' is not within 0-65535, or its end comes before its beginning"),
         ({"sports": [65536]}, "sports: '65536' is not within 0-65535"),
-        ({"sports": "-5"}, "sports: '-5' is no port and no range such as 8000-8100"),
+        ({"sports": "-5"}, "sports: '-5' is not a port or a range (example: 8000-8100)"),
         ({"tcp_flags": "sny"}, "tcp_flags: 'sny' is no flag (fin, syn, rst, psh, ack, urg, ece, cwr) — did you mean"),
-        ({"tcp_flags": "ack,!ack"}, "tcp_flags: 'ack,!ack' asks for ack with and without"),
+        ({"tcp_flags": "ack,!ack"}, "tcp_flags: 'ack,!ack' asks for ack both set and not set"),
         ({"tcp_flags": "syn/ack"}, "tcp_flags: 'syn/ack' asks for a flag that is not in its mask"),
         ({"sample": 0}, "sample: Expected `int` >= 1"),
         ({"sample": "x"}, "sample: Expected `int`, got `str`"),
@@ -88,7 +88,7 @@ def test_a_configuration_reads_the_same_options() -> None:
     assert options == options_of(
         {"ignore": "10.0.0.0/8, fd00::/8", "dports": "22,80-90", "rate": 0.5, "top": True, "on_exit": "keep"}
     )
-    with pytest.raises(ConfigError, match="dports: 'x' is no port"):
+    with pytest.raises(ConfigError, match="dports: 'x' is not a port"):
         convert(PrefilterOptions, {"dports": Value("x", 7)}, plugin="", instance="prefilter1")
 
 

@@ -506,8 +506,8 @@ def test_update_keeps_what_is_counted_and_known() -> None:
 def test_a_refused_update_changes_nothing() -> None:
     with Prefilter("refused", dports=[22], rate=10) as pre, dispatcher(pre) as program:
         wrong: dict[str, tuple[prefilter.Given, str]] = {
-            "dports": ("x", "^dports: 'x' is no port"),
-            "ignore": ("10.0.0.1/8", "^ignore: '10.0.0.1/8' has bits set behind its prefix"),
+            "dports": ("x", "^dports: 'x' is not a port"),
+            "ignore": ("10.0.0.1/8", "^ignore: '10.0.0.1/8' has bits set after its prefix"),
             "sample": (0, "^sample: Expected `int` >= 1"),
             "sources": (5, "^sources of prefilter 'refused' cannot change"),
             "on_exit": ("keep", "^on_exit of"),

@@ -626,7 +626,7 @@ def test_close(netns: Netns) -> None:
 
 
 def overflow(pair: Pair, group: nfl.Group, profile: str = "default", count: int = 20_000) -> None:
-    """Send more than the socket buffer takes while nobody reads, then read, then show the group the next number."""
+    """Send more than the socket buffer takes while no process reads, then read, then show the group the next number."""
     flushed = PROFILES[profile].qtimeout / 100 + 0.1
     for packets in (count, 1):
         pair.send_udp(packets)
@@ -786,12 +786,12 @@ def test_an_ordinary_user_in_namespaces_of_his_own() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"group": -1}, "group -1: 0 to 65535 allowed"),
-        ({"group": 65536}, "group 65536: 0 to 65535 allowed"),
+        ({"group": -1}, "group -1: must be 0 to 65535"),
+        ({"group": 65536}, "group 65536: must be 0 to 65535"),
         ({"group": 1, "copy_mode": "all"}, "copy_mode 'all': one of none, meta, packet"),
         (
             {"group": 1, "profile": "latence"},
-            "profile 'latence' — did you mean 'latency'?; one of default, latency, throughput",
+            "unknown profile 'latence' — did you mean 'latency'?; available: default, latency, throughput",
         ),
     ],
 )

@@ -331,7 +331,7 @@ def test_added_columns_by_all_their_names() -> None:
         assert batch.rows(name, "tcp_dport") == [(1, None), (2, 80)], name
     assert (batch.values("dport"), batch[0].mark, batch[0].dport) == ([54, 80], 1, 54)
     assert batch.values("my_own") == batch.values("my.own") == [3, None]
-    with pytest.raises(KeyError, match=r"no key 'my\.on' — did you mean 'my\.own'"):
+    with pytest.raises(KeyError, match=r"unknown key 'my\.on' — did you mean 'my\.own'"):
         batch.values("my.on")
 
 
@@ -431,7 +431,7 @@ def test_unknown_keys(samples: Batch, name: str, hint: str) -> None:
     for ask in ways:
         with pytest.raises(KeyError) as caught:
             ask(name)
-        assert f"no key '{name}' — did you mean {hint}?; docs/keys.md lists them" in str(caught.value)
+        assert f"unknown key '{name}' — did you mean {hint}?; docs/keys.md lists them" in str(caught.value)
 
 
 # -- what is kept -----------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def test_one_key_by_all_its_names(names: Names, name: str, found: str, keys: tup
 def test_a_table_knows_its_own_keys_only(names: Names) -> None:
     """A name of another kind of record is none here."""
     assert "ip.saddr" not in names
-    with pytest.raises(KeyError, match=r"no key 'ip\.saddr'"):
+    with pytest.raises(KeyError, match=r"unknown key 'ip\.saddr'"):
         names.find("ip.saddr")
     assert {"flow.start.sec", "flow_start_sec", "began", "src_port", "port"} <= set(names)
 
@@ -60,11 +60,11 @@ def test_a_table_knows_its_own_keys_only(names: Names) -> None:
 def test_an_unknown_name_has_a_hint(names: Names, name: str, hint: str) -> None:
     with pytest.raises(KeyError) as caught:
         names.find(name, {"my.column": None})
-    assert f"no key '{name}' — did you mean '{hint}'?; docs/keys.md lists them" in caught.value.args[0]
+    assert f"unknown key '{name}' — did you mean '{hint}'?; docs/keys.md lists them" in caught.value.args[0]
 
 
 def test_without_a_near_name_there_is_no_hint(names: Names) -> None:
-    with pytest.raises(KeyError, match=r"no key 'zzzzzzzz'; docs"):
+    with pytest.raises(KeyError, match=r"unknown key 'zzzzzzzz'; docs"):
         names.find("zzzzzzzz")
 
 
@@ -79,5 +79,5 @@ def test_lists_are_found_as_single_names_are(names: Names) -> None:
     asked = ("began", "port", "a.b", "began")
     assert names.find_all(asked) == ("flow.start.sec", "src_port", "a.b", "flow.start.sec")
     assert names.find_all(asked) is names.find_all(asked), "the second time it is one look"
-    with pytest.raises(KeyError, match=r"no key 'no\.such'"):
+    with pytest.raises(KeyError, match=r"unknown key 'no\.such'"):
         names.find_all(("began", "no.such"))

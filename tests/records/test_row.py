@@ -75,7 +75,7 @@ def test_a_copy_knows_the_same_names(samples: Batch) -> None:
     twin = copy.copy(packet)
     for name in NAMES:
         assert twin.get(name) == packet.get(name), name
-    with pytest.raises(KeyError, match=r"no key 'tcp\.dprt' — did you mean 'tcp\.dport'"):
+    with pytest.raises(KeyError, match=r"unknown key 'tcp\.dprt' — did you mean 'tcp\.dport'"):
         twin.get("tcp.dprt")
 
 

@@ -191,9 +191,9 @@ def test_keys_that_only_other_types_have() -> None:
     assert wide.rows("oob.mark", "sum.pkts") == [(0, None), (0, None)]
     assert packets.values("sum.name") == [None]
     assert (wide.has("oob.mark"), wide.has("tcp.dport"), packets.has("tcp.dport")) == (True, False, True)
-    with pytest.raises(KeyError, match=r"no key 'n\.99' — did you mean 'n\.9'"):
+    with pytest.raises(KeyError, match=r"unknown key 'n\.99' — did you mean 'n\.9'"):
         wide.values("n.99")
-    with pytest.raises(KeyError, match=r"no key 'n\.1'"):
+    with pytest.raises(KeyError, match=r"unknown key 'n\.1'"):
         packets.values("n.1")
 
 

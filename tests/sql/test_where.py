@@ -276,7 +276,7 @@ def test_forms_that_an_address_cannot_have() -> None:
 def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match="unknown dialect 'oracle'; available: duckdb, postgresql, sqlite, mysql"):
         where("1", {}, "oracle")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"columns: 'tcp.dprt' is no field — did you mean 'tcp.dport'"):
+    with pytest.raises(ValueError, match=r"columns: unknown field 'tcp.dprt' — did you mean 'tcp.dport'"):
         where("1", {"tcp.dprt": "x"}, "sqlite")
     with pytest.raises(ValueError, match=r"columns: 'raw\.pkt' is no field"):
         where("1", {"raw.pkt": "x"}, "sqlite")

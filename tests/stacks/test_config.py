@@ -240,7 +240,7 @@ def test_a_hash_without_a_blank_before_it_is_part_of_the_value():
 def test_other_text_behind_the_value_is_ignored_with_a_warning(line: str):
     assert section(line) == {"key": "a"}
     assert warnings(f"{GLOBAL}[log1]\n{line}\n") == [
-        "u.conf:4: 'key': text behind the value is ignored; put the whole value in double quotes if it is part of it"
+        "u.conf:4: 'key': text after the value is ignored; put the whole value in double quotes if it is part of it"
     ]
 
 
@@ -267,13 +267,14 @@ def test_an_option_without_value_is_an_error(line: str):
 
 def test_a_comment_is_no_value():
     assert section_errors("key = # none") == [
-        "u.conf:4: [log1]: 'key' has no value, as '#' behind a blank begins a comment; quote it if it does not"
+        "u.conf:4: [log1]: 'key' has no value, because '#' after a blank begins a comment; "
+        "quote the value if '#' is part of it"
     ]
 
 
 @pytest.mark.parametrize("line", ['key="value', 'key="', '"key=value', 'key=  " # '])
 def test_an_unterminated_quote_is_an_error(line: str):
-    assert section_errors(line) == ["u.conf:4: [log1]: a double quote is opened but not closed"]
+    assert section_errors(line) == ["u.conf:4: [log1]: a double quote is not closed"]
 
 
 def test_an_option_without_name_is_an_error():
@@ -283,13 +284,13 @@ def test_an_option_without_name_is_an_error():
 def test_a_repeated_option_is_an_error_and_the_rest_is_read():
     text = "group=5\nkey=1\ngroup=5\nother"
     assert section_errors(text) == [
-        "u.conf:6: [log1]: 'group' is set a second time, the first is in line 4",
+        "u.conf:6: [log1]: 'group' is set twice; it was first set in line 4",
         "u.conf:7: [log1]: 'other' has no value; write other=\"\" for an empty one",
     ]
 
 
 def test_a_nul_byte_is_an_error_outside_of_comments():
-    assert section_errors("key=a\0b") == ["u.conf:4: [log1]: has a NUL byte: this is no text"]
+    assert section_errors("key=a\0b") == ["u.conf:4: [log1]: has a NUL byte, so it is not text"]
     assert section("#\0\nkey=1 # \0") == {"key": "1"}
 
 
@@ -309,13 +310,13 @@ def test_section_headers(header: str):
 def test_a_header_without_its_bracket_is_read_with_a_warning(header: str):
     text = f"{GLOBAL}{header}\nkey=1\n"
     assert parse_text(text).sections["log1"].values == {"key": Value("1", 4)}
-    assert warnings(text) == ["u.conf:3: ']' is missing at the end of the section's name"]
+    assert warnings(text) == ["u.conf:3: the section's name lacks the closing ']'"]
 
 
 def test_text_behind_a_header_is_ignored_with_a_warning():
     text = f"{GLOBAL}[log1] group=5\n"
     assert parse_text(text).sections["log1"].values == {}
-    assert warnings(text) == ["u.conf:3: text behind the section's name is ignored"]
+    assert warnings(text) == ["u.conf:3: text after the section's name is ignored"]
 
 
 @pytest.mark.parametrize(
@@ -383,7 +384,7 @@ def test_wrong_global_options_are_errors():
     assert errors(GLOBAL + "loglevel=9\nstak=a:B\nlogfile=a\nlogfile=b\nstatus_secs=soon\n") == [
         "u.conf:3: [global]: loglevel=9: 1 to 8 allowed",
         "u.conf:4: [global]: unknown option 'stak' — did you mean 'stack'?",
-        "u.conf:6: [global]: 'logfile' is set a second time, the first is in line 5",
+        "u.conf:6: [global]: 'logfile' is set twice; it was first set in line 5",
         "u.conf:7: [global]: status_secs=soon: not a whole number; at least 0 allowed",
     ]
 
@@ -391,12 +392,14 @@ def test_wrong_global_options_are_errors():
 def test_no_global_section():
     assert errors("") == ["u.conf: there is no section [global], which holds the stack= lines"]
     assert errors("[Global]\nstack=a:B\n") == [
-        "u.conf:1: there is no section [global], which holds the stack= lines; [Global] seems to be meant for it"
+        "u.conf:1: there is no section [global], which holds the stack= lines; [Global] may be meant as that section"
     ]
 
 
 def test_no_stack():
-    assert errors("[log1]\n[global]\nloglevel=5\n") == ["u.conf:2: [global]: there is no stack= line, so nothing to do"]
+    assert errors("[log1]\n[global]\nloglevel=5\n") == [
+        "u.conf:2: [global]: there is no stack= line, so there is nothing to do"
+    ]
 
 
 def test_plugin_lines_are_recorded_by_the_name_in_the_file_name():
@@ -467,8 +470,8 @@ def test_text_behind_a_stack_is_ignored_with_a_warning():
         ("a:X, b : Y", "'b' is not of the form id:PLUGIN"),
         (",,", "it is empty; write it as id:PLUGIN,id:PLUGIN,…"),
         ('""', "it is empty; write it as id:PLUGIN,id:PLUGIN,…"),
-        ('"a:X b:Y"', "'a:X b:Y' is more than one id:PLUGIN; put a comma between two"),
-        ("a:X:b:Y", "'a:X:b:Y' is more than one id:PLUGIN; put a comma between two"),
+        ('"a:X b:Y"', "'a:X b:Y' is more than one id:PLUGIN; put commas between them"),
+        ("a:X:b:Y", "'a:X:b:Y' is more than one id:PLUGIN; put commas between them"),
     ],
 )
 def test_wrong_stacks_are_errors(value: str, why: str):
@@ -563,7 +566,7 @@ def test_a_missing_section_is_an_error_at_the_stack():
     with pytest.raises(ConfigErrors) as caught:
         options_of(config, 0, NFLOGOptions)
     assert str(caught.value) == (
-        "u.conf:2: [log1] NFLOG: there is no such section; add it, even without options — did you mean 'log2'?"
+        "u.conf:2: [log1] NFLOG: no such section; add it, even without options — did you mean 'log2'?"
     )
 
 
@@ -587,7 +590,7 @@ def test_a_plugin_may_say_that_it_needs_no_section():
 
 def test_a_section_of_a_plugin_without_options_may_not_set_any():
     config = parse_text(GLOBAL + "[log1]\ngroup=5\n", "u.conf")
-    with pytest.raises(ConfigErrors, match="unknown option 'group'; there are none to set"):
+    with pytest.raises(ConfigErrors, match="unknown option 'group'; it has no options"):
         options_of(config, 0, Options)
 
 
@@ -613,7 +616,7 @@ def test_messages_about_such_bytes_can_be_printed(tmp_path: Path):
     path.write_bytes(GLOBAL.encode() + b"[log1]\n\xe9=1\n\xe9=2\n[\xe9]\n[\xe9]\n")
     with pytest.raises(ConfigErrors) as caught:
         parse(path)
-    assert str(caught.value).encode().endswith(rb"'\udce9' is set a second time, the first is in line 4")
+    assert str(caught.value).encode().endswith(rb"'\udce9' is set twice; it was first set in line 4")
 
 
 def test_a_missing_file(tmp_path: Path):

@@ -167,11 +167,11 @@ def test_an_added_column_is_a_member(third_party: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("stack", "said"),
     [
-        ("g:NFLOG,b:BASE,j:JSOM", "no plugin 'JSOM' — did you mean 'JSON'?"),
-        ("g:NFLOG,b:base,j:JSON", "no plugin 'base' — did you mean 'BASE'?"),
-        ("b:BASE,j:JSON", "a stack begins with an input, but b:BASE is none"),
-        ("g:NFLOG,b:BASE", "a stack ends with an output, but b:BASE is none"),
-        ("g:NFLOG,b:BASE,j:JSON,k:JSON", "between the first and the last there are filters only, but j:JSON is none"),
+        ("g:NFLOG,b:BASE,j:JSOM", "unknown plugin 'JSOM' — did you mean 'JSON'?"),
+        ("g:NFLOG,b:base,j:JSON", "unknown plugin 'base' — did you mean 'BASE'?"),
+        ("b:BASE,j:JSON", "a stack begins with an input, but b:BASE is not one"),
+        ("g:NFLOG,b:BASE", "a stack ends with an output, but b:BASE is not one"),
+        ("g:NFLOG,b:BASE,j:JSON,k:JSON", "only filters may stand between input and output, but j:JSON is not one"),
         ("g:NFLOG,j:JSON", "j:JSON takes flow or packet or sum but gets raw; put a BASE between"),
         ("g:NFLOG,h:HWHDR,j:JSON", "h:HWHDR takes packet but gets raw; put a BASE between"),
         ("g:NFLOG,b:BASE,c:BASE,j:JSON", "c:BASE takes raw but gets packet"),
@@ -179,7 +179,7 @@ def test_an_added_column_is_a_member(third_party: dict[str, Any]) -> None:
 )
 def test_structure(stack: str, said: str) -> None:
     messages = refused(f"[global]\nstack={stack}\n[g]\n[j]\n[k]\n")
-    assert f"/etc/my.conf:2: stack={stack}: {said}" in [message.split("; there are ")[0] for message in messages]
+    assert f"/etc/my.conf:2: stack={stack}: {said}" in [message.split("; available: ")[0] for message in messages]
 
 
 def test_a_missing_key_is_named(third_party: dict[str, Any]) -> None:
@@ -201,13 +201,13 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_twice() -> None:
     )
     assert messages[0] == "/etc/my.conf:6: [g] NFLOG: unknown option 'gruop' — did you mean 'group'?"
     assert messages[1].startswith("/etc/my.conf:8: [j] JSON: mode=carrier-pigeon: file, tcp, udp or unix allowed")
-    assert messages[2].startswith("/etc/my.conf:4: stack=g:NFLOG,x:NOPE,j:JSON: no plugin 'NOPE'")
+    assert messages[2].startswith("/etc/my.conf:4: stack=g:NFLOG,x:NOPE,j:JSON: unknown plugin 'NOPE'")
     assert len(messages) == 3
 
 
 def test_a_missing_section_is_an_error_only_where_it_matters() -> None:
     assert refused("[global]\nstack=g:NFLOG,b:BASE,m:MARK,j:JSON\n[gg]\n[j]\n") == [
-        "/etc/my.conf:2: [g] NFLOG: there is no such section; add it, even without options — did you mean 'gg'?"
+        "/etc/my.conf:2: [g] NFLOG: no such section; add it, even without options — did you mean 'gg'?"
     ]
 
 
@@ -300,7 +300,7 @@ def test_what_a_filter_adds_stays_in_its_stack() -> None:
     [
         (lambda batch: 1 // 0, "f:THROUGH: ZeroDivisionError: integer division or modulo by zero"),
         (lambda batch: None, "f:THROUGH: TypeError: process() returned None instead of a batch"),
-        (lambda batch: batch.values("no.key"), "f:THROUGH: KeyError: \"no key 'no.key'"),
+        (lambda batch: batch.values("no.key"), "f:THROUGH: KeyError: \"unknown key 'no.key'"),
     ],
 )
 def test_a_faulty_filter_costs_its_stack_this_batch(does: Any, said: str, logged: pytest.LogCaptureFixture) -> None:
@@ -372,7 +372,7 @@ def test_a_group_has_one_input() -> None:
     (error,) = caught.value.errors
     assert (error.line, error.message) == (
         6,
-        "[c] group 3 is read by [a] already; let both stacks begin with a",
+        "[c] group 3 is already read by [a]; begin both stacks with a",
     )
     stacks_of(
         "[global]\nstack=a:NFLOG,b:BASE,j:JSON\nstack=c:NFLOG,b:BASE,j:JSON\n"
