@@ -3,18 +3,24 @@
 
 A row is on the disk before the sink is told that it was passed over. Should the process die in between, the row is
 refused once more after the restart; its number says that it is here already.
+
+The file at the path is looked at before and after each write: one that was removed or moved away is made anew, and what
+is no regular file with one name is neither followed nor waited for.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nflowlevel.logs import log
 from nflowlevel.spool.sink import Unavailable
 
 if TYPE_CHECKING:
@@ -47,6 +53,8 @@ class DeadLetters:
             numbered = enumerate(self._describe(rows), rows.first)
             lines = [self._line(number, values, error, into) for number, values in numbered if number > self._last]
             self._append("".join(lines).encode("utf-8", "surrogatepass"))
+            if not self._is_current():
+                raise OSError(errno.ESTALE, "it was removed during the write")
         except OSError as problem:
             self.close()
             hint = "make room, or set dead_letter_file to another place; the rows wait"
@@ -67,10 +75,18 @@ class DeadLetters:
 
     def _open(self) -> None:
         if self._fd >= 0:
-            return
+            if self._is_current():
+                return
+            log.warning("%s was removed or moved away: refused rows go to a new one", self.path)
+            self.close()
+        self._last = 0  # what a file had that is gone is not in this one
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        size = os.fstat(self._fd).st_size
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        self._fd = os.open(self.path, flags, 0o600)
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            raise OSError(errno.EINVAL, "not a regular file with one name")
+        size = status.st_size
         tail = os.pread(self._fd, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
         whole, _, torn = tail.rpartition(b"\n")
         if torn:  # a process that died in the middle of a line
@@ -81,6 +97,13 @@ class DeadLetters:
                 if entry["writer"] == self._writer:
                     self._last = max(self._last, int(entry["row"]))
                     return
+
+    def _is_current(self) -> bool:
+        """Whether the open file is the one at the path."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), os.lstat(self.path))
+        except FileNotFoundError:
+            return False
 
     def _append(self, data: bytes) -> None:
         size = os.fstat(self._fd).st_size

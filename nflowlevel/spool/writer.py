@@ -158,6 +158,7 @@ class Writer:
 
     def _connect(self) -> None:
         self._reconnect = False
+        self._dead_letters.close()  # SIGHUP: it may have been moved away
         with self._at_most((self._options.connect_timeout or _CONNECT_SECS) + _GRACE_SECS):
             self._sink.connect()
         with self._at_most(self._options.timeout):

@@ -100,3 +100,54 @@ def test_a_directory_in_its_place(tmp_path: Path) -> None:
     os.mkdir(tmp_path / "refused.jsonl")
     with pytest.raises(Unavailable, match="Is a directory"):
         DeadLetters(tmp_path / "refused.jsonl", "me", dicts).write(row(7), _ERROR, "t")
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "replaced"])
+def test_a_file_that_goes_is_made_anew(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "refused.jsonl"
+    letters = DeadLetters(path, "me", dicts)
+    letters.write(row(7), _ERROR, "t")
+    if how == "removed":
+        path.unlink()
+    else:
+        path.rename(tmp_path / "old")
+    if how == "replaced":
+        path.touch()
+    letters.write(row(7), _ERROR, "t")  # of which the file that is there knows nothing
+    letters.write(row(8), _ERROR, "t")
+    assert [entry["row"] for entry in entries(path)] == [7, 8]
+    letters.close()
+
+
+def test_a_file_removed_during_the_write_does_not_have_the_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "refused.jsonl"
+    letters = DeadLetters(path, "me", dicts)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", lambda _fd: path.unlink())
+        with pytest.raises(Unavailable, match="removed during the write"):
+            letters.write(row(7), _ERROR, "t")
+    letters.write(row(7), _ERROR, "t")
+    assert [entry["row"] for entry in entries(path)] == [7]
+    letters.close()
+
+
+@pytest.mark.parametrize("planted", ["symlink", "hard link", "fifo"])
+def test_what_is_no_file_of_one_name_is_left_alone(tmp_path: Path, planted: str) -> None:
+    path, other = tmp_path / "refused.jsonl", tmp_path / "other"
+    other.write_text("not ours")
+    letters = DeadLetters(path, "me", dicts)
+    letters.write(row(7), _ERROR, "t")
+    path.unlink()
+    if planted == "symlink":
+        path.symlink_to(other)
+    elif planted == "hard link":
+        path.hardlink_to(other)
+    else:
+        os.mkfifo(path)
+    with pytest.raises(Unavailable, match=r"symbolic links|not a regular file with one name"):
+        letters.write(row(8), _ERROR, "t")
+    assert other.read_text() == "not ours"
+    path.unlink()
+    letters.write(row(8), _ERROR, "t")
+    assert [entry["row"] for entry in entries(path)] == [8]
+    letters.close()
