@@ -295,4 +295,4 @@ class Maker:
 
 def refused(error: FilterError) -> bool:
     """Tell whether a filter was refused because of its numbers, as many random ones are."""
-    return re.search("64 bits|outside of 0 to 63|may be negative|division by 0", error.reason) is not None
+    return re.search("64 bits|must be 0 to 63|may be negative|division by 0", error.reason) is not None

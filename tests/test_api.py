@@ -206,13 +206,13 @@ def test_open_group_shows_its_options() -> None:
 
 def test_unknown_options_have_a_hint() -> None:
     options: dict[str, Any] = {"profil": "latency"}
-    with pytest.raises(TypeError, match=r"open_group has no option 'profil' — did you mean 'profile'\?"):
+    with pytest.raises(TypeError, match=r"open_group: unknown option 'profil' — did you mean 'profile'\?"):
         nfl.open_group(2, **options)
     rules: dict[str, Any] = {"rat": 3}
-    with pytest.raises(TypeError, match=r"a prefilter has no rule 'rat' — did you mean 'rate'\?"):
+    with pytest.raises(TypeError, match=r"unknown rule of a prefilter 'rat' — did you mean 'rate'\?"):
         nfl.Prefilter("ssh", **rules)
     options = {"profile": "latencie"}
-    with pytest.raises(ValueError, match=r"profile 'latencie' — did you mean 'latency'\?"):
+    with pytest.raises(ValueError, match=r"unknown profile 'latencie' — did you mean 'latency'\?"):
         nfl.open_group(2, **options)
 
 

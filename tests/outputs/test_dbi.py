@@ -73,7 +73,7 @@ def test_only_what_says_where_is_mandatory(dbtype: str) -> None:
 @pytest.mark.parametrize(
     ("section", "said"),
     [
-        ({"dbtype": "oracle"}, "dbtype=oracle: there is no output for it; available: pgsql, mysql, sqlite3"),
+        ({"dbtype": "oracle"}, "dbtype=oracle: no output supports it; available: pgsql, mysql, sqlite3"),
         ({"dbtype": "sqlite3"}, "db=nulog: libdbi has it in a directory of its own; give the whole path"),
         ({"dbtype": "sqlite3", "db": "/nulog", "procedure": "CALL x"}, "SQLite has no procedures"),
         ({}, "dbtype is mandatory"),

@@ -51,7 +51,7 @@ def test_all_can_be_given_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"ignore": ["10.0.0.0/33"]}, "ignore: '10.0.0.0/33': a prefix has 0 to 32 bits"),
+        ({"ignore": ["10.0.0.0/33"]}, "ignore: '10.0.0.0/33': the prefix length must be 0 to 32"),
         ({"only": "host"}, "only: 'host' is not an address or a network (example: 192.0.2.0/24)"),
         ({"only_dst": "fd00::1/64"}, "only_dst: 'fd00::1/64' has bits set after its prefix"),
         ({"protocols": [256]}, "protocols: '256' is not a protocol"),
@@ -59,7 +59,7 @@ def test_all_can_be_given_as_they_are() -> None:
         ({"dports": "80-70"}, "dports: '80-70' is not within 0-65535, or its end comes before its beginning"),
         ({"sports": [65536]}, "sports: '65536' is not within 0-65535"),
         ({"sports": "-5"}, "sports: '-5' is not a port or a range (example: 8000-8100)"),
-        ({"tcp_flags": "sny"}, "tcp_flags: 'sny' is no flag (fin, syn, rst, psh, ack, urg, ece, cwr) — did you mean"),
+        ({"tcp_flags": "sny"}, "tcp_flags: 'sny' is not a flag (fin, syn, rst, psh, ack, urg, ece, cwr) — did you mean"),
         ({"tcp_flags": "ack,!ack"}, "tcp_flags: 'ack,!ack' asks for ack both set and not set"),
         ({"tcp_flags": "syn/ack"}, "tcp_flags: 'syn/ack' asks for a flag that is not in its mask"),
         ({"sample": 0}, "sample: Expected `int` >= 1"),
@@ -77,7 +77,7 @@ def test_what_is_wrong(given: dict[str, Any], message: str) -> None:
 
 
 def test_a_rule_there_is_none_of() -> None:
-    with pytest.raises(TypeError, match="a prefilter has no rule 'dport' — did you mean 'dports'"):
+    with pytest.raises(TypeError, match="unknown rule of a prefilter 'dport' — did you mean 'dports'"):
         options_of({"dport": 22})
 
 
