@@ -96,7 +96,9 @@ def where(
     for name, column in columns.items():
         try:
             known[field_of(name, names).name] = Column(column) if isinstance(column, str) else column
-        except (KeyError, TypeError):
+        except TypeError as error:
+            raise ValueError(f"columns: {error}") from None
+        except KeyError:
             raise ValueError(f"columns: unknown field {name!r}{names.nearest(name)}") from None
     fragment = _Writer(parsed.text, known, _SYNTAX[dialect]).condition(parsed.root, told=False)
     return Condition(fragment.text.replace("\0", _SYNTAX[dialect].placeholder), fragment.parameters)

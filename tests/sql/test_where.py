@@ -228,7 +228,7 @@ def test_values_are_parameters_and_names_are_quoted() -> None:
         assert "drop" not in condition.text
         assert [value.rstrip("*%") for value in condition.parameters if isinstance(value, str)] == [text, text]
         assert {"mysql": '`a"``%%b`', "postgresql": '"a""`%%b"'}.get(dialect, '"a""`%b"') in condition.text
-    with pytest.raises(ValueError, match="is no name"):
+    with pytest.raises(ValueError, match="is not a name"):
         sql("tcp.dport", tcp_dport="a\0b")
 
 
@@ -278,5 +278,5 @@ def test_wrong_arguments() -> None:
         where("1", {}, "oracle")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"columns: unknown field 'tcp.dprt' — did you mean 'tcp.dport'"):
         where("1", {"tcp.dprt": "x"}, "sqlite")
-    with pytest.raises(ValueError, match=r"columns: 'raw\.pkt' is no field"):
+    with pytest.raises(ValueError, match=r"columns: 'raw\.pkt' is bytes, which no filter compares"):
         where("1", {"raw.pkt": "x"}, "sqlite")
