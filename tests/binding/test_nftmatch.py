@@ -207,7 +207,7 @@ def test_owned_by_another_process(netns: Netns, port9: int) -> None:
 def test_a_table_somebody_else_made(netns: Netns, port9: int) -> None:
     netns.nft(f'table inet {NAME} {{ comment "mine"; chain c {{ }}; }}')
     before = ruleset(netns)
-    with pytest.raises(KernelError, match="nflowlevel did not make the one that is there") as caught:
+    with pytest.raises(KernelError, match="nflowlevel did not make the existing table") as caught:
         make(netns, port9)
     assert caught.value.errno == errno.EEXIST
     assert nftmatch.remove(NAME, netns.path) is False

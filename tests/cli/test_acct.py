@@ -117,7 +117,7 @@ def test_a_list_that_is_not_complete(command: _Command, monkeypatch: pytest.Monk
     assert cli.main(["acct", "--netns", command.netns.name, "list", "--reset"]) == 1
     output, errors = command._capsys.readouterr()
     assert "a " in output, "what was zeroed is shown"
-    assert "the list is not complete: Cannot allocate memory; what is not in it was not set to zero" in errors
+    assert "the list is incomplete: Cannot allocate memory; objects that are missing were not set to zero" in errors
 
 
 def test_the_reader_of_a_long_list_may_leave(netns: Netns) -> None:
@@ -200,7 +200,7 @@ def test_numbers_are_short() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "says"), [(["--watch", "--reset"], "use one of them"), (["--watch", "--xml"], "use --json")]
+    ("words", "says"), [(["--watch", "--reset"], "--watch and --reset cannot be combined"), (["--watch", "--xml"], "use --json")]
 )
 def test_what_does_not_go_together(command: _Command, words: list[str], says: str) -> None:
     assert says in command.fails("list", *words)

@@ -229,7 +229,7 @@ def test_what_update_cannot_change(command: Command, capsys: pytest.CaptureFixtu
         (["--attach", "imput", "--group", "1"], "did you mean 'input'?"),
         (["--attach", "input"], "a group to log to, or a mark to set, and not both"),
         (["--attach", "input", "--group", "1", "--on-exit", "no-match"], "--on-exit keep"),
-        (["--group", "1"], "give --attach HOOKS, too"),
+        (["--group", "1"], "--group and --mark need an attached prefilter: add --attach HOOKS"),
         (["--attach", "input", "--group", "1", "--netns", "nowhere"], "enter network namespace nowhere"),
     ],
 )
@@ -269,7 +269,7 @@ def test_a_name_that_is_none(command: Command) -> None:
 
 @pytest.mark.parametrize("action", ["show", "counters", "update", "remove"])
 def test_nothing_of_that_name(command: Command, action: str) -> None:
-    assert "No such file or directory — pinned are: none" in command.fails(action, "ssh")
+    assert "No such file or directory — pinned: none" in command.fails(action, "ssh")
     command("load", "ssh")
     assert "did you mean 'ssh'?" in command.fails(action, "shs")
 
@@ -344,7 +344,7 @@ def test_refused_by_the_verifier(command: Command, monkeypatch: pytest.MonkeyPat
 
 def test_empty_once_its_process_has_ended(command: Command) -> None:
     output = command("load", "ssh", "--on-exit", "no-match")
-    assert "until a process opens it that stays, it is empty" in output
+    assert "process that keeps running opens it" in output
     wait_for(lambda: command.shown()["state"] == "empty")  # the kernel does it a little later
     assert "ssh: empty: " in command("show", "ssh")
     assert "start the daemon that loads it" in command.fails("update", "ssh", "--sample", "2")

@@ -108,7 +108,7 @@ def test_init_of_one_output_of_several(command: Command, tmp_path: Path) -> None
 def test_init_leaves_a_database_with_another_table_alone_but_for_the_ledger(command: Command, path: Path) -> None:
     execute(path, "CREATE TABLE ulog_pkt (oob_mark INT)")
     command.configure("lite:SQLITE3", lite=f"db={path}\ntable=ulog_pkt")
-    assert command("init") == f"[lite] SQLite {path}: the ledger is there, beside the table ulog_pkt\n"
+    assert command("init") == f"[lite] SQLite {path}: the ledger exists, next to the table ulog_pkt\n"
     assert tables_of(path) == {"ulog_pkt", "nflowlevel_ledger"}
 
 
@@ -274,7 +274,7 @@ def test_a_configuration_without_an_sql_output(command: Command, path: Path) -> 
     for action in ("check", "init"):
         assert command(action, status=78) == f"{command.file}: no stack ends with an SQL output\n"
     command.configure("lite:SQLITE3", lite=f"db={path}")
-    assert command("check", "liet", status=78).endswith("no SQL output 'liet' — did you mean 'lite'?; there is lite\n")
+    assert command("check", "liet", status=78).endswith("unknown SQL output 'liet' — did you mean 'lite'?; available: lite\n")
     command.file.write_text("[global]\n")
     assert "nothing to do" in command("check", status=78)
 
@@ -355,7 +355,7 @@ def test_check_of_ulogd2s_flat_table(command: Command, server_db: Any, configure
     server_db.load_shipped("flat")
     configure("ulog2")
     assert _NO_LEDGER in lines_of(command("check", status=1))
-    assert "the ledger is there, beside the table ulog2" in command("init")
+    assert "the ledger exists, next to the table ulog2" in command("init")
     found = lines_of(command("check", status=1))
     assert _NO_LEDGER not in found
     narrow = {text.split()[0] for text in found["does not fit"]}

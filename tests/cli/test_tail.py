@@ -160,7 +160,7 @@ def test_a_filter(pair: Pair, tail: Any) -> None:
 def test_a_wrong_filter(pair: Pair, tail: Any) -> None:
     status, _, err = tail(pair.fw, "-g", "2", "--filter", "udp.dprt == 9").end()
     assert status == 1
-    assert "filter: 'udp.dprt' is no field — did you mean 'udp.dport'?\n    udp.dprt == 9\n    ^\n" in err
+    assert "filter: unknown field 'udp.dprt' — did you mean 'udp.dport'?\n    udp.dprt == 9\n    ^\n" in err
 
 
 def test_json_lines_are_those_of_the_daemon(pair: Pair, tail: Any) -> None:

@@ -205,7 +205,7 @@ def test_a_stack_that_fails_is_tried_again(logged: pytest.LogCaptureFixture, mon
     assert memory.got == [0, 1]
     assert memory.calls == ["open", "close"] * 3 + ["open", "write", "close"]
     assert "stack=stack-of-memory cannot start: no room" in logged.text
-    assert "1 of 2 stacks run; the others are tried again every 0.005 s and at SIGHUP" in logged.text
+    assert "1 of 2 stacks run; retrying the others every 0.005 s and at SIGHUP" in logged.text
 
 
 def _and_then(first: Callable[[str], None], then: Callable[[], None]) -> Callable[[str], None]:

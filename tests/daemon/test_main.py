@@ -146,7 +146,7 @@ def test_pidfile_of_a_living_process_is_respected(netns: Netns, tmp_path: Path, 
     with Daemon(tmp_path, to_file(out), "-p", str(pidfile), netns=netns) as daemon:
         done = run("-c", str(daemon.config), "-p", str(pidfile), netns=netns)
         assert done.returncode == 1
-        assert f"process {daemon.pid} runs already" in done.stderr
+        assert f"process {daemon.pid} is already running" in done.stderr
         assert pidfile.read_text() == f"{daemon.pid}\n"
 
 

@@ -54,7 +54,7 @@ def test_created_and_removed(tmp_path: Path) -> None:
 
 def test_a_living_holder_is_named(tmp_path: Path) -> None:
     path = tmp_path / "pid"
-    with held(path) as pid, pytest.raises(NflowError, match=f"pid file {path}: process {pid} runs already"):
+    with held(path) as pid, pytest.raises(NflowError, match=f"pid file {path}: process {pid} is already running"):
         PidFile(str(path)).create()
     assert path.read_text() == f"{pid}\n"
 

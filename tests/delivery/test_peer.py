@@ -146,7 +146,7 @@ def test_state_and_log_follow_the_connection(make: Make, receive: Receive, caplo
     target.write(lines(0, 1), 1)
     receive("tcp", address=("127.0.0.1", port))
     wait_for(lambda: target.state == f"connected to {name}")
-    assert f"connect to tcp {name}: Connection refused; records waiting: 0, it is tried again" in caplog.text
+    assert f"connect to tcp {name}: Connection refused; records waiting: 0, trying again" in caplog.text
     assert f"connected to tcp {name}" in caplog.text
     target.close(PATIENCE)
     assert target.state == f"closed tcp {name}"

@@ -234,7 +234,7 @@ def test_a_stack_that_starts_later_gets_all(tmp_path: Path) -> None:
         STACK, f"p:PCAPFILE,{FILTERS},k:JSON", p=f"file={source}", j=f"file={out}", k=f"file={directory}/out.json"
     )  # fmt: skip
     with Daemon(tmp_path, text) as daemon:
-        daemon.says("does not start")
+        daemon.says("cannot start")
         assert daemon.process.poll() is None
         directory.mkdir()
         daemon.send(1)  # SIGHUP: what did not start is tried again

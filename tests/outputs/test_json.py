@@ -406,7 +406,7 @@ def test_a_peer_that_is_down_at_the_start(
     first.stop()
     with Two(pair, tmp_path, options_for(first)) as two:
         two.send(23)
-        two.daemon.says("it is tried again")
+        two.daemon.says("trying again")
         second = receiver(kind, address=first.address)
         wait_for(lambda: len(got(second)) == 23, "the lines have come", lambda: two.daemon.stderr)
     assert got(second) == list(range(23))
