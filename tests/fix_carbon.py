@@ -116,7 +116,10 @@ class Carbon:
             return {}
         now = int(time.time())
         # A poll that came too soon after another is given a second that has not come yet.
-        found = whisper.fetch(str(path), now - _RETENTION_SECS + 60, now + 60, now=now + 60)
+        try:
+            found = whisper.fetch(str(path), now - _RETENTION_SECS + 60, now + 60, now=now + 60)
+        except whisper.CorruptWhisperFile:
+            return {}  # carbon is creating it this moment; one that stays so never has the total that is waited for
         if found is None:
             return {}
         (start, _, step), values = found

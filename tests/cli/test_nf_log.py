@@ -90,6 +90,6 @@ def test_all_netns(command: _Command) -> None:
 
 def test_errors(netns: Netns, command: _Command) -> None:
     assert "unknown family 'ipv5'" in command.fails("set", "ipv5", "NONE")
-    assert "no protocol 'tpc' — did you mean 'tcp'?" in command.fails("invalid", "tpc")
+    assert "unknown protocol 'tpc' — did you mean 'tcp'?" in command.fails("invalid", "tpc")
     refused = command.fails("set", "ipv4", "ipt_LOG", "--netns", netns.name)
     assert refused.startswith("nflowlevel nf-log: make ipt_LOG the logging back end of ipv4: No such file or directory")

@@ -467,7 +467,7 @@ def test_status_says_what_runs_what_waits_and_what_was_lost(monkeypatch: pytest.
     def told(name: str) -> None:
         if name == "STATUS":
             seen.append(manager.told[-1]["STATUS"])
-            if "lost by a fault" in seen[-1]:
+            if "because a plugin failed" in seen[-1]:
                 end()
 
     manager._then = told
