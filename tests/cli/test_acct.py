@@ -200,7 +200,8 @@ def test_numbers_are_short() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "says"), [(["--watch", "--reset"], "--watch and --reset cannot be combined"), (["--watch", "--xml"], "use --json")]
+    ("words", "says"),
+    [(["--watch", "--reset"], "--watch and --reset cannot be combined"), (["--watch", "--xml"], "use --json")],
 )
 def test_what_does_not_go_together(command: _Command, words: list[str], says: str) -> None:
     assert says in command.fails("list", *words)

@@ -70,7 +70,10 @@ def test_an_instance_of_a_stack_is_none() -> None:
         ("[prefilter1]\nignore=10.0.0.0/33\n", "10.0.0.0/33"),
         ("[prefilter1]\nrate=fast\n", "rate=fast: not a number"),
         ("[prefilter1]\nname=a/b\n", "name=a/b"),
-        ("[prefilter1]\nname=a\n[prefilter2]\nname=a\n", r"\[prefilter2\] prefilter: \[prefilter1\] already has the name 'a'"),
+        (
+            "[prefilter1]\nname=a\n[prefilter2]\nname=a\n",
+            r"\[prefilter2\] prefilter: \[prefilter1\] already has the name 'a'",
+        ),
         ("[prefilter1]\nrate\n", "'rate' has no value"),
     ],
 )

@@ -222,7 +222,11 @@ def test_what_goes_wrong_in_a_poll_is_counted_and_said(
     assert opened.receive().values("sum.pkts") == [23], "what was zeroed is delivered"
     stats = opened.stats
     assert (stats.received, stats.recovered, stats.malformed, stats.errors) == (1, 2, 3, 1)
-    for text in ("1 objects, then Cannot allocate memory", "3 messages of the kernel", "2 objects may lack packets that arrived"):
+    for text in (
+        "1 objects, then Cannot allocate memory",
+        "3 messages of the kernel",
+        "2 objects may lack packets that arrived",
+    ):
         assert text in caplog.text
 
 

@@ -59,7 +59,10 @@ def test_all_can_be_given_as_they_are() -> None:
         ({"dports": "80-70"}, "dports: '80-70' is not within 0-65535, or its end comes before its beginning"),
         ({"sports": [65536]}, "sports: '65536' is not within 0-65535"),
         ({"sports": "-5"}, "sports: '-5' is not a port or a range (example: 8000-8100)"),
-        ({"tcp_flags": "sny"}, "tcp_flags: 'sny' is not a flag (fin, syn, rst, psh, ack, urg, ece, cwr) — did you mean"),
+        (
+            {"tcp_flags": "sny"},
+            "tcp_flags: 'sny' is not a flag (fin, syn, rst, psh, ack, urg, ece, cwr) — did you mean",
+        ),
         ({"tcp_flags": "ack,!ack"}, "tcp_flags: 'ack,!ack' asks for ack both set and not set"),
         ({"tcp_flags": "syn/ack"}, "tcp_flags: 'syn/ack' asks for a flag that is not in its mask"),
         ({"sample": 0}, "sample: Expected `int` >= 1"),
