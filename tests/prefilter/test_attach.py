@@ -400,7 +400,7 @@ def test_prefilter_of_a_killed_process_in_our_table(road: Road, bpffs: Path, on_
     [
         ({}, "a group to log to, or a mark to set, and not both"),
         ({"group": 1, "mark": 1}, "and not both"),
-        ({"group": 65536}, "group 65536: 0 to 65535"),
+        ({"group": 65536}, "group 65536: must be 0 to 65535"),
         ({"group": 1, "snaplen": -1}, "snaplen -1"),
         ({"group": 1, "queue_threshold": 65536}, "queue_threshold 65536"),
         ({"group": 1, "prefix": "ö" * 64}, "at most 127 bytes"),
@@ -409,7 +409,7 @@ def test_prefilter_of_a_killed_process_in_our_table(road: Road, bpffs: Path, on_
         ({"group": 1, "hooks": []}, "at least one of them"),
         ({"group": 1, "hooks": ["input", "input"]}, "at most once"),
         ({"group": 1, "on_exit": "kep"}, "did you mean 'keep'"),
-        ({"mark": 0}, "mask 0: 1 to"),
+        ({"mark": 0}, "mask 0: must be 1 to"),
         ({"mark": 1 << 32}, "mark 4294967296"),
         ({"mark": 0x300, "mask": 0x100}, "0x300 has bits that its mask 0x100 does not have"),
         ({"group": 1, "priority": 1 << 31}, "priority 2147483648"),

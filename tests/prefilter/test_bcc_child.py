@@ -89,7 +89,7 @@ def test_none(tmp_path: Path, scratch: Path) -> None:
     with pytest.raises(Missing) as caught:
         find_headers(scratch, tmp_path)
     assert caught.value.what == "headers"
-    assert caught.value.found == f"no {tmp_path}/{os.uname().release}/build, nor that of another kernel"
+    assert caught.value.found == f"no {tmp_path}/{os.uname().release}/build, and no build directory of another kernel"
 
 
 def test_the_users_own_choice(tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:

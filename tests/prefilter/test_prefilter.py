@@ -515,7 +515,7 @@ def test_a_refused_update_changes_nothing() -> None:
         for name, (value, message) in wrong.items():
             with pytest.raises(ValueError, match=message):
                 pre.update(**{name: value})
-        with pytest.raises(TypeError, match="no rule 'dport' — did you mean 'dports'"):
+        with pytest.raises(TypeError, match="unknown rule of a prefilter 'dport' — did you mean 'dports'"):
             pre.update(dport=[1])
         assert pre.rules.dports == "22"
         assert program.test_run(syn(22)) == 1
@@ -665,7 +665,7 @@ def test_an_unknown_name(bpffs: Path, pinned: Callable[..., Prefilter]) -> None:
     pinned("web")
     with pytest.raises(KernelError, match="did you mean 'web'"):
         Prefilter.open("wep", bpffs=bpffs)
-    with pytest.raises(KernelError, match="pinned are: web"):
+    with pytest.raises(KernelError, match="pinned: web"):
         Prefilter.open("qqqqq", bpffs=bpffs)
 
 

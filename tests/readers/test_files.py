@@ -499,7 +499,7 @@ def test_a_source_that_does_not_wait() -> None:
         sink.write(data[:-10])
         with read_pcap(source) as opened:
             assert len(opened.receive()) == 1
-            with pytest.raises(BlockingIOError, match="nothing is there yet"):
+            with pytest.raises(BlockingIOError, match="no data yet"):
                 opened.receive()
             sink.write(data[-10:])
             assert [packet.sport for packet in opened.receive()] == [2]
@@ -522,7 +522,7 @@ def test_sources(tmp_path: Path) -> None:
 
 
 def test_what_is_no_source(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="a path or a binary file object is needed, not int"):
+    with pytest.raises(TypeError, match="source must be a path or a binary file object, not int"):
         read_pcap(5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="mode 'rb'"):
         read_pcap(io.StringIO("text"))  # type: ignore[arg-type]
@@ -796,8 +796,8 @@ def test_what_is_no_capture() -> None:
     modified = b"\x34\xcd\xb2\xa1" + bytes(100)
     for data, what in (
         (b"", "it is empty"),
-        (b"\xd4\xc3\xb2", "no capture"),
-        (b"GIF89a" + bytes(100), "no capture .* begins with the bytes 47 49 46 38"),
+        (b"\xd4\xc3\xb2", "not a capture"),
+        (b"GIF89a" + bytes(100), "not a capture .* begins with the bytes 47 49 46 38"),
         (modified, r"'modified' pcap format \(a1b2cd34\).*editcap"),
         (bytes(reversed(modified[:4])) + bytes(100), "'modified'"),
         (pcap([], captures.RAW)[:23], "in the middle of the file header"),

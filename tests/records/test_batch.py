@@ -139,7 +139,7 @@ def test_columns_of_texts_are_objects() -> None:
 
 def test_pieces_of_the_buffer_have_no_column(samples: Batch) -> None:
     for name in ("raw.pkt", "raw.mac", "raw.l2hdr", "ct"):
-        with pytest.raises(TypeError, match=rf"take batch.values\('{name}'\)"):
+        with pytest.raises(TypeError, match=rf"use batch.values\('{name}'\)"):
             samples.column(name)
 
 

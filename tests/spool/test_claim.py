@@ -90,7 +90,7 @@ def test_what_is_damaged_means_a_new_id(
     with claimed(tmp_path, used=7 * BLOCK + 5) as claim:
         assert claim.id != before
         assert claim.number(1) == 8 * BLOCK
-    assert "goes on under a new id" in caplog.text
+    assert "continuing under a new id" in caplog.text
 
 
 def test_numbers_known_to_be_used_are_not_used_again(tmp_path: Path) -> None:
