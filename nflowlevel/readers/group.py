@@ -86,6 +86,8 @@ class Group:
         settings = _profile(profile)
         if not 0 <= group <= 0xFFFF:
             raise ValueError(f"group {group}: must be 0 to 65535")
+        if not 0 <= label <= 0xFF:
+            raise ValueError(f"label {label}: must be 0 to 255")
         if copy_mode not in COPY_MODES:
             raise ValueError(f"unknown copy_mode '{copy_mode}'; available: {', '.join(COPY_MODES)}")
         self.group = group

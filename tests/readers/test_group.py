@@ -788,6 +788,7 @@ def test_an_ordinary_user_in_namespaces_of_his_own() -> None:
     [
         ({"group": -1}, "group -1: must be 0 to 65535"),
         ({"group": 65536}, "group 65536: must be 0 to 65535"),
+        ({"group": 1, "label": 300}, "label 300: must be 0 to 255"),
         ({"group": 1, "copy_mode": "all"}, "unknown copy_mode 'all'; available: none, meta, packet"),
         (
             {"group": 1, "profile": "latence"},
