@@ -14,7 +14,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 READY_FOR_TESTS := .venv/.ready-for-tests
 COMPILED := .venv/.compiled
-C_SOURCES := setup.py $(wildcard nflowlevel/_cdefs/*.[ch] nflowlevel/_cdefs/*.py bpf/*.[ch])
+C_SOURCES := setup.py nflowlevel/daemon/ulogd.c $(wildcard nflowlevel/_cdefs/*.[ch] nflowlevel/_cdefs/*.py bpf/*.[ch])
 
 .PHONY: help setup demo demo-accounting demo-sql test lint format bench fuzz docs clean packages packages-for-tests
 
@@ -54,7 +54,7 @@ docs: setup ## generate docs/keys.md, docs/plugins.md and the example configurat
 	$(BIN)/python docs/generate.py
 
 clean: ## remove everything that these commands made in this directory
-	rm -rf .venv build dist *.egg-info nflowlevel/_clib.c nflowlevel/*.so nflowlevel/*.o .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info nflowlevel/_clib.c nflowlevel/daemon/ulogd nflowlevel/*.so nflowlevel/*.o .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 packages:

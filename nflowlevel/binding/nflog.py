@@ -155,11 +155,16 @@ class GroupSocket:
         # EPERM is the kernel's answer both to a group that is taken and to a missing capability.
         with entered(self._netns):
             holder = procfs.holder_of(self.group)
+            suspects = () if holder else procfs.suspects()
             obstacle = procfs.admin_obstacle()
         if holder:
             return f"group {self.group} is read by {holder}; stop that reader or use another group"
         if not obstacle:
-            return f"group {self.group} is read by another socket, which may not be seen from this user namespace"
+            # Only root may read who has a group.
+            likely = f"process, probably {' or '.join(suspects)}" if suspects else "socket, which may not be seen here"
+            return (
+                f"group {self.group} is read by another {likely}; as root, type: nflowlevel doctor --group {self.group}"
+            )
         remedy = "; run as root; a service gets it by AmbientCapabilities=CAP_NET_ADMIN"
         return obstacle + (remedy if not procfs.has_capability(procfs.CAP_NET_ADMIN) else "")
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "check-config": "check a configuration for errors",
     "sql": "create and check the tables of SQL outputs",
     "prefilter": "load, change, watch and remove BPF programs that choose what is logged",
+    "drop-in": "run the daemon in the place of Debian's ulogd, and undo that",
     "describe": "describe a plugin: its options and keys",
 }
 

@@ -105,7 +105,7 @@ def _judge_group(facts: Facts, item: Wanted) -> Iterator[Finding]:
         yield from diagnosis.check_own_messages(facts)
     yield from diagnosis.check_reader(facts, item.group)
     reader = (facts.readers or {}).get(item.group)
-    if item.instance and reader and "nflowlevel" not in reader.command:
+    if item.instance and reader and not reader.ours:
         text = f"[{item.instance}] cannot read group {item.group} while {reader} does"
         yield Finding("problem", text, "stop that process, or use another group")
 

@@ -25,6 +25,8 @@ class Reader:
     command: str = ""
     stopped: bool = False
     port: procfs.PortState | None = None
+    ours: bool = False
+    """Whether it is nflowlevel, whatever the program is called."""
 
     def __str__(self) -> str:
         if not self.holder.pid:
@@ -85,6 +87,7 @@ def _readers() -> dict[int, Reader]:
             procfs.command_line(holder.pid) if holder.pid else "",
             holder.pid > 0 and procfs.is_stopped(holder.pid),
             ports.get(bound.portid),
+            holder.pid > 0 and procfs.is_ours(holder.pid),
         )
     return readers
 
