@@ -18,7 +18,7 @@ from nflowlevel.readers.group import Group, open_group
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.filters import parse
 from nflowlevel.records.mask import rows
-from nflowlevel.records.packet import Packet
+from nflowlevel.records.packetrow import Packet
 from nflowlevel.stacks.config import parse_text
 from nflowlevel.stacks.stack import build
 

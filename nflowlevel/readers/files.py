@@ -39,7 +39,7 @@ from nflowlevel.binding.interfaces import NO_NAMES, NameTable
 from nflowlevel.errors import CaptureError, NotSupported
 from nflowlevel.logs import log
 from nflowlevel.records.batch import Batch
-from nflowlevel.records.packet import Packet
+from nflowlevel.records.packetrow import Packet
 from nflowlevel.stats import CaptureStats
 
 #: Keys that packets of link types other than NFLOG never have: they belong to rules and sockets.

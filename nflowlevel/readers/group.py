@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
 from types import TracebackType
-from typing import Literal, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Literal, NamedTuple, ParamSpec
 
 from nflowlevel.binding.buffers import ENOUGH_RECORDS, BufferPool
 from nflowlevel.binding.interfaces import Links, NameTable
@@ -18,8 +18,10 @@ from nflowlevel.binding.nflog import COPY_MODES, GroupSocket
 from nflowlevel.errors import nearest
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.records.batch import Batch
-from nflowlevel.records.packet import Packet
 from nflowlevel.stats import GroupStats, html_table
+
+if TYPE_CHECKING:
+    from nflowlevel.records.packetrow import Packet
 
 MIB = 1 << 20
 

@@ -25,7 +25,7 @@ from nflowlevel.binding.interfaces import NO_NAMES, NameTable
 from nflowlevel.records.arrow import arrow_table
 from nflowlevel.records.fields import FORMATS, TEXT_KINDS, Layout, fields_of, numpy
 from nflowlevel.records.keys import Key
-from nflowlevel.records.packet import PACKET, Packet
+from nflowlevel.records.packet import PACKET
 from nflowlevel.records.render import Records
 from nflowlevel.records.row import shown
 from nflowlevel.records.types import RecordType
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from nflowlevel.records.filters import Filter
+    from nflowlevel.records.packetrow import Packet
 #: What a notebook shows of packets, and of how many.
 _NOTEBOOK_KEYS = ("oob.prefix", "oob.in", "oob.out", "ip.saddr", "ip.daddr", "ip.protocol", "tcp.sport", "tcp.dport",
                   "udp.sport", "udp.dport", "icmp.type", "icmpv6.type", "raw.pktlen")  # fmt: skip

@@ -42,6 +42,6 @@ SUM = RecordType(
     "sum",
     struct=ffi.typeof("struct nfl_counter"),
     keys=[key for key in CATALOGUE if isinstance(key.valid, SumCondition)],
-    row=Sum,
+    row=lambda: Sum,
     terms={"name": "sum.name", "packets": "sum.pkts", "bytes": "sum.bytes"},
 )

@@ -24,10 +24,11 @@ _WORD_BYTES = 8
 class RecordType:
     """A kind of record.
 
-    `struct` is the C type, as cffi has it; `keys` are all keys that lie in it, `row` makes one row of a batch from the
-    batch and a number. `six` is the condition that says the addresses (kinds addr and addrbin) are IPv6. `time` names
-    the fields with the record's time: seconds and microseconds of 32 bits each, or nanoseconds since 1970 of 64 bits;
-    empty: records have the time of their batch. `terms` are further names of keys, each an attribute of a row.
+    `struct` is the C type, as cffi has it; `keys` are all keys that lie in it, `row` returns what makes one row
+    of a batch from the batch and a number; it is called when the first row is asked for. `six` is the condition that
+    says the addresses (kinds addr and addrbin) are IPv6. `time` names the fields with the record's time: seconds and
+    microseconds of 32 bits each, or nanoseconds since 1970 of 64 bits; empty: records have the time of their batch.
+    `terms` are further names of keys, each an attribute of a row.
 
     ValueError: a key whose field the struct does not have, or not in that size.
     """
@@ -38,13 +39,13 @@ class RecordType:
         *,
         struct: CData,
         keys: Iterable[Key],
-        row: Callable[[Any, int], Any],
+        row: Callable[[], Callable[[Any, int], Any]],
         six: Condition | None = None,
         time: tuple[()] | tuple[str] | tuple[str, str] = (),
         terms: Mapping[str, str] | None = None,
     ) -> None:
         self.name: Final = name
-        self.row: Final = row
+        self._find_row: Final = row
         self.six: Final = six
         self.time: Final = time
         self.terms: Final[Mapping[str, str]] = terms or {}
@@ -94,6 +95,11 @@ class RecordType:
             return self._fields[field]
         except KeyError:
             raise ValueError(f"record type {self.name}: no field '{field}'") from None
+
+    @cached_property
+    def row(self) -> Callable[[Any, int], Any]:
+        """What makes one row of a batch from the batch and a number."""
+        return self._find_row()
 
     @cached_property
     def cim(self) -> dict[str, tuple[str, ...]]:

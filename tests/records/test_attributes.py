@@ -13,7 +13,7 @@ import pytest
 from nflowlevel.records.attributes import PacketAttributes
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import PACKET_KEYS
-from nflowlevel.records.packet import Packet
+from nflowlevel.records.packetrow import Packet
 from nflowlevel.records.terms import NAMES, TERMS
 from tests import oracle
 from tests.corpus import frames

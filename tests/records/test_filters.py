@@ -14,7 +14,7 @@ from nflowlevel.records.expressions import Brackets, Computed, Logic, Member, Nu
 from nflowlevel.records.filters import PACKET_NAMES, FilterError, field_of, parse
 from nflowlevel.records.keys import BY_NAME, CATALOGUE
 from nflowlevel.records.mask import holds
-from nflowlevel.records.packet import Packet
+from nflowlevel.records.packetrow import Packet
 from nflowlevel.records.terms import TERMS
 from tests.fix_filters import packets
 

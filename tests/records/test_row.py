@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from nflowlevel.records.batch import Batch
-from nflowlevel.records.packet import Packet
+from nflowlevel.records.packetrow import Packet
 from nflowlevel.records.row import Kept, shown
 from nflowlevel.records.terms import NAMES
 from tests.corpus import by_name
