@@ -221,8 +221,8 @@ def test_what_update_cannot_change(command: Command, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--rate", "-1"], "rate=-1: 0 to 1000000000 allowed"),
-        (["--sample", "x"], "sample=x: not a whole number; 1 to 4294967295 allowed"),
+        (["--rate", "-1"], "rate=-1: must be 0 to 1000000000"),
+        (["--sample", "x"], "sample=x: not a whole number; must be 1 to 4294967295"),
         (["--dports", "99999"], "dports: '99999' is not within 0-65535"),
         (["--protocols", "tpc"], "did you mean 'tcp'?"),
         (["--ignore", "10.0.0.1/8"], "has bits set after its prefix"),
