@@ -1,5 +1,6 @@
-/* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the fuzzers of the C part share: random numbers, seeds, buffers that are allocated to the byte, and a report of what was
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * What the fuzzers of the C part share: random numbers, seeds, buffers that are allocated to the byte, and a report of what was
  * being tried when something is found. A fuzzer defines, before it includes this file:
  *
  * PROGRAM	its name
