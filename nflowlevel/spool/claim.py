@@ -78,12 +78,12 @@ class SpoolDirectory:
         self._numbers = numbers = _Slots(self._path("numbers"))
         self._position = _Slots(self._path("position"))
         if self._position.damaged:
-            log.error("spool %s: its file `position` is damaged: rows may come twice", self.directory)
+            log.error("spool %s: its file `position` is damaged; rows may come twice", self.directory)
         self.id = self._read_id()
         if not self.id or numbers.damaged or not numbers.value:
             # Under the old id a database would take our numbers for rows that it has.
             if self.id or numbers.value or numbers.damaged:
-                log.error("spool %s: what names it is damaged; continuing under a new id", self.directory)
+                log.error("spool %s: the file with its id is damaged; continuing under a new id", self.directory)
             self._new_id()
         self._next = max(numbers.value, _next_block(max(used, self.position)))
         numbers.value = self._next

@@ -175,7 +175,7 @@ class Writer:
         if at is not None and not self._has_connected and at >= self._numbered_from:
             # Only a spool's directory that was set back (a restored backup) can bring this about.
             log.error(
-                "%s: the ledger is ahead of the spool, which must be older than it; this run takes another name there",
+                "%s: the ledger is ahead of the spool, so the spool is an old copy; using another name in the ledger",
                 self._sink.shown,
             )
             self._identity = str(uuid.uuid4())

@@ -123,7 +123,7 @@ class SQLiteDatabase(Database):
         else:
             raise Unavailable(
                 f"{self.shown} does not exist — create it with its table {self._options.table}, or leave out `table`: "
-                "then it is created with ours"
+                "then nflowlevel creates it with its own"
             )
 
     def _open(self) -> None:
@@ -173,7 +173,7 @@ class SQLiteDatabase(Database):
             found = self._open_connection.execute("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')")
             names = [name for (name,) in found]
         hint = nearest(self._options.table, names) or " — create it"
-        return f"{self.shown} has no table {self._options.table}{hint}, or leave out `table`: then ours is created"
+        return f"{self.shown} has no table {self._options.table}{hint}, or leave out `table` to get nflowlevel's own"
 
     def prepare(self, columns: Sequence[Column]) -> None:
         """Make the statement."""

@@ -38,14 +38,14 @@ _MISTAKES = {
     "type mismatch": (("b:BASE,", ""), 2, "i:IFINDEX takes flow or packet but gets raw; put a BASE between"),
     "unknown option": (("group=2", "gruop=2"), 4, "[g] NFLOG: unknown option 'gruop' — did you mean 'group'?"),
     "unknown option of [global]": (("[g]", "lgofile=x\n[g]"), 3, "unknown option 'lgofile' — did you mean 'logfile'?"),
-    "text for a number": (("group=2", "group=two"), 4, "[g] NFLOG: group=two: not a whole number; 0 to 65535 allowed"),
-    "number out of range": (("group=2", "group=70000"), 4, "[g] NFLOG: group=70000: 0 to 65535 allowed"),
-    "negative number": (("group=2", "group=-1"), 4, "[g] NFLOG: group=-1: 0 to 65535 allowed"),
+    "text for a number": (("group=2", "group=two"), 4, "[g] NFLOG: group=two: not a whole number; must be 0 to 65535"),
+    "number out of range": (("group=2", "group=70000"), 4, "[g] NFLOG: group=70000: must be 0 to 65535"),
+    "negative number": (("group=2", "group=-1"), 4, "[g] NFLOG: group=-1: must be 0 to 65535"),
     "decimal number with a zero": (("group=2", "group=018"), 4, "a leading 0 means octal"),
     "word that is none of the choices": (("[j]", "[j]\nmode=tpc"), 6, "[j] JSON: mode=tpc: file, tcp, udp or unix"),
-    "bad truth value": (("[j]", "[j]\nsync=maybe"), 6, "0, 1, no, yes, off, on, false or true allowed"),
+    "bad truth value": (("[j]", "[j]\nsync=maybe"), 6, "must be 0, 1, no, yes, off, on, false or true"),
     "number for a truth value": (("[j]", "[j]\nsync=2"), 6, "[j] JSON: sync=2: 0, 1, no, yes"),
-    "empty file name": (("/nonexistent/out.json", '""'), 6, "[j] JSON: file=: at least 1 characters allowed"),
+    "empty file name": (("/nonexistent/out.json", '""'), 6, "[j] JSON: file=: must be at least 1 character long"),
     "option without value": (("group=2", "group="), 4, "[g]: 'group' has no value"),
     "quote that is not closed": (("/nonexistent/out.json", '"/nonexistent'), 6, "[j]: a double quote is not closed"),
     "option set twice": (("group=2", "group=2\ngroup=3"), 5, "[g]: 'group' is set twice; it was first set in"),
@@ -55,7 +55,7 @@ _MISTAKES = {
     "no [global]": (("[global]", "[globl]"), 1, "there is no section [global], which holds the stack= lines; [globl]"),
     "no stack": (("stack=", "#stack="), 1, "[global]: there is no stack= line, so there is nothing to do"),
     "empty stack": (("stack=", 'stack=""#'), 2, "stack: it is empty; write it as id:PLUGIN,id:PLUGIN"),
-    "bad log level": (("[g]", "loglevel=9\n[g]"), 3, "[global]: loglevel=9: 1 to 8 allowed"),
+    "bad log level": (("[g]", "loglevel=9\n[g]"), 3, "[global]: loglevel=9: must be 1 to 8"),
 }  # fmt: skip
 
 

@@ -728,7 +728,7 @@ def _pcap_of_length(length: int) -> bytes:
 def test_a_packet_that_is_too_long(length: int) -> None:
     with (
         read_pcap(io.BytesIO(_pcap_of_length(length))) as opened,
-        pytest.raises(CaptureError, match=r"a length that cannot be stands at byte 108; 1 packets came before"),
+        pytest.raises(CaptureError, match=r"an impossible length stands at byte 108; 1 packets came before"),
     ):
         list(opened)
 
@@ -751,7 +751,7 @@ _GOOD = captures.packet_block(udp_packets(1)[0])
         (captures.interface(1)[:-4] + bytes(4), "whose two lengths differ"),
         (captures.interface(1, tsresol=20), "finer than 64 bits"),
         (captures.interface(1, tsresol=0xFF), "finer than 64 bits"),
-        (struct.pack("=III", 0x0A0D0D0A, 28, 0x11223344) + bytes(100), "without its byte order"),
+        (struct.pack("=III", 0x0A0D0D0A, 28, 0x11223344) + bytes(100), "without a byte order"),
         (captures.block(0x0A0D0D0A, struct.pack("=IHHq", 0x1A2B3C4D, 2, 0, -1)), "a section of version 2"),
         (captures.section()[:8], "in the middle of a packet or block"),
         (captures.section()[:-1], "in the middle of a packet or block"),
