@@ -105,6 +105,11 @@ class RecordType:
         return shared
 
     @cached_property
+    def own(self) -> Names:
+        """The names of the type's own keys."""
+        return Names(self.by_name, self.terms)
+
+    @cached_property
     def names(self) -> Names:
         """All names that batches of the type understand: its own keys come before those of other types."""
         return Names({**BY_NAME, **self.by_name}, self.terms)

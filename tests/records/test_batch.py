@@ -276,7 +276,7 @@ def test_repr() -> None:
     batch = few("udp4", "tcp4-syn")
     assert repr(batch) == "<Batch of 2 packets, group 0>"
     assert repr(batch[:1]) == "<Batch of 1 packet, group 0>"
-    assert repr(Batch.of_columns({"sum.name": ["a", "b"]}, time=(5, 6))) == "<Batch of 2 records, group 0>"
+    assert repr(Batch.of_columns({"sum.name": ["a", "b"]}, time=(5, 6))) == "<Batch of 2 records>"
 
 
 def test_a_table_for_notebooks() -> None:
