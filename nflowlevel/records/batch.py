@@ -27,7 +27,7 @@ from nflowlevel.records.fields import FORMATS, TEXT_KINDS, Layout, fields_of, fi
 from nflowlevel.records.keys import Condition, Key
 from nflowlevel.records.packet import PACKET, Packet
 from nflowlevel.records.render import Records
-from nflowlevel.records.row import Row, shown
+from nflowlevel.records.row import COLUMNS, shown
 from nflowlevel.records.types import RecordType
 from nflowlevel.stats import html_table
 
@@ -40,10 +40,6 @@ if TYPE_CHECKING:
 _NOTEBOOK_KEYS = ("oob.prefix", "oob.in", "oob.out", "ip.saddr", "ip.daddr", "ip.protocol", "tcp.sport", "tcp.dport",
                   "udp.sport", "udp.dport", "icmp.type", "icmpv6.type", "raw.pktlen")  # fmt: skip
 _NOTEBOOK_ROWS = 20
-
-
-#: Records that are nothing but the columns of their batch.
-COLUMNS = RecordType("record", struct=ffi.typeof("struct nfl_any"), keys=(), row=Row)
 
 
 class Column:

@@ -63,6 +63,7 @@ class RecordType:
             )
         for field in time:
             self.offset_of(field)
+        _TYPES[name] = self
 
     def _check(self, key: Key) -> None:
         size, wanted = self.field_size(key.field), _BYTES.get(key.kind)
@@ -116,6 +117,22 @@ class RecordType:
 
     def __repr__(self) -> str:
         return f"<RecordType {self.name}>"
+
+    def __reduce__(self) -> tuple[Callable[[str], RecordType], tuple[str]]:
+        """Be the same object after `copy` and `pickle`."""
+        return type_called, (self.name,)
+
+
+#: Those that were made, by name.
+_TYPES: dict[str, RecordType] = {}
+
+
+def type_called(name: str) -> RecordType:
+    """Return the record type of that name; ValueError where the module that declares it was not imported."""
+    try:
+        return _TYPES[name]
+    except KeyError:
+        raise ValueError(f"no record type '{name}': import the module that declares it first") from None
 
 
 _BYTES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "addr": 16, "addrbin": 16, "addr4": 4, "ifname": 4}

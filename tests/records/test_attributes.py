@@ -13,8 +13,8 @@ import pytest
 from nflowlevel.records.attributes import PacketAttributes
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import PACKET_KEYS
-from nflowlevel.records.packet import Packet
-from nflowlevel.records.terms import NAMES, TERMS
+from nflowlevel.records.packet import PACKET, Packet
+from nflowlevel.records.terms import TERMS
 from tests import oracle
 from tests.corpus import frames
 from tests.fix_decoder import decode
@@ -50,7 +50,7 @@ def test_an_attribute_has_the_type_it_says(name: str, batches: list[Batch]) -> N
 
 
 def test_every_name_of_a_key_is_an_attribute() -> None:
-    names = {name.replace(".", "_") for name in (*PACKET_KEYS, *NAMES.joined, *TERMS)}
+    names = {name.replace(".", "_") for name in (*PACKET_KEYS, *PACKET.names.joined, *TERMS)}
     own = {name for name, value in vars(PacketAttributes).items() if isinstance(value, property)}
     assert own == names
     assert attributes().keys() - own == {"timestamp", "totlen"}
