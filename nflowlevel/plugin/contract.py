@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, P
 from nflowlevel.errors import NflowError, nearest
 from nflowlevel.options import Options
 from nflowlevel.records.keys import Key, published_by
+from nflowlevel.records.packet import PACKET
+from nflowlevel.records.types import RecordType
 
 if TYPE_CHECKING:
     from nflowlevel.prefilter.counters import PrefilterCounters
@@ -109,6 +111,8 @@ class Input(Plugin[SomeOptions]):
     """
 
     provides: ClassVar[DataType]
+    #: What its batches have as records: in its stacks a name in `consumes` means what it means there.
+    records: ClassVar[RecordType] = PACKET
     #: It reads what was recorded earlier. That can wait: it is read only while its stacks run and their outputs have
     #: delivered what they had. And its batches bring the names of their interfaces with them.
     recorded: ClassVar[bool] = False

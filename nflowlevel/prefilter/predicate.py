@@ -120,9 +120,9 @@ def _find(text: str, name: str, at: int) -> expressions.Field:
     except KeyError:
         hint = nearest(name.lower(), FIELDS) or f"; available: {', '.join(FIELDS)}"
         raise FilterError(no_field(name, hint), text, at) from None
-    except TypeError:
-        field = None
-    if field is None or not has(field.name):
+    except TypeError as error:
+        raise FilterError(f"{error}; available: {', '.join(FIELDS)}", text, at) from None
+    if not has(field.name):
         reason = f"{name!r} is not a field of prefilters; available: {', '.join(FIELDS)}"
         raise FilterError(reason, text, at)
     return field

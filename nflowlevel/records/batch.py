@@ -23,11 +23,11 @@ from nflowlevel.binding._lib import ffi
 from nflowlevel.binding.buffers import Lease, RecordArray
 from nflowlevel.binding.interfaces import NO_NAMES, NameTable
 from nflowlevel.records.arrow import arrow_table
-from nflowlevel.records.fields import FORMATS, TEXT_KINDS, Layout, fields_of, numpy
-from nflowlevel.records.keys import Key
+from nflowlevel.records.fields import FORMATS, TEXT_KINDS, Layout, fields_of, find_key, numpy
+from nflowlevel.records.keys import Condition, Key
 from nflowlevel.records.packet import PACKET
 from nflowlevel.records.render import Records
-from nflowlevel.records.row import shown
+from nflowlevel.records.row import COLUMNS, shown
 from nflowlevel.records.types import RecordType
 from nflowlevel.stats import html_table
 
@@ -72,7 +72,6 @@ class Batch:
         "_layouts",
         "_lease",
         "_names",
-        "_of_columns",
         "_raw",
         "_rows",
         "_rows_array",
@@ -111,21 +110,24 @@ class Batch:
         self._table: Any = None
         self._raw: Records | None = None
         self._time = time
-        self._of_columns = False
         self._added: dict[str, Column] = {}
         self._cache: dict[str, list[Any]] = {}
 
     @classmethod
     def of_columns(
-        cls, columns: Mapping[str, Sequence[int | float | str | None]], *, time: tuple[int, int | None], group: int = 0
+        cls,
+        columns: Mapping[str, Sequence[int | float | str | None]] | Mapping[Key, Sequence[int | float | str | None]],
+        *,
+        time: tuple[int, int | None],
+        type: RecordType = COLUMNS,
     ) -> Batch:
-        """Return a batch of records other than packets, such as counters: values by key, all of the same length.
+        """Return a batch of records that are nothing but columns: values by name or key, all of the same length.
 
-        `time` is their time: seconds since 1970, and microseconds or None. Raises ValueError if the lengths differ.
+        `time` is their time: seconds since 1970, and microseconds or None. With a `type` the rows are its rows, and its
+        further keys are None. Raises ValueError if the lengths differ.
         """
         count = len(next(iter(columns.values()), ()))
-        batch = cls(None, count, group=group, time=time)
-        batch._of_columns = True
+        batch = cls(None, count, type=type, time=time)
         for key, values in columns.items():
             batch.add(key, values)
         return batch
@@ -149,14 +151,14 @@ class Batch:
         return packet
 
     def __repr__(self) -> str:
-        what = "record" if self._of_columns else self.type.name
+        what = self.type.name
         group = f", group {self.group}" if self.type is PACKET else ""
         return f"<Batch of {self._count} {what}{'' if self._count == 1 else 's'}{group}>"
 
     def _repr_html_(self) -> str:
         """Return the first packets as a table, for notebooks."""
         names = self._all_keys()
-        if self.type is PACKET and not self._of_columns:
+        if self.type is PACKET:
             names = tuple(name for name in names if name in _NOTEBOOK_KEYS or name in self._added)
         few = self[:_NOTEBOOK_ROWS]
         columns = [(name, few.values(name)) for name in names]
@@ -289,6 +291,13 @@ class Batch:
     def _other_column(self, key: str) -> np.ndarray[Any, Any]:
         """`column` of what was not asked for before, of selected packets, of added values."""
         name = self._find(key)
+        if name not in self._added and name not in self.type.cim and not self._layouts.holds(name):
+            # Of another type of records: it holds nowhere.
+            kind = find_key(name, self.type).kind
+            nothing: np.ndarray[Any, Any] = numpy().full(
+                self._count, *((0, FORMATS[kind]) if kind in FORMATS else (None,))
+            )
+            return nothing
         if self._is_list(name):
             joined: np.ndarray[Any, Any] = numpy().array(self.values(name))
             return joined
@@ -304,9 +313,12 @@ class Batch:
         texts: np.ndarray[Any, Any] = numpy().array(self.values(key), dtype=object)
         return texts
 
-    def valid(self, key: str) -> np.ndarray[Any, Any]:
-        """Return for each packet whether it has `key`, as a NumPy array of bool."""
+    def valid(self, key: str | Condition) -> np.ndarray[Any, Any]:
+        """Return for each packet whether it has `key`, or meets a condition of its type, as a NumPy array of bool."""
         mask: np.ndarray[Any, Any]
+        if not isinstance(key, str):
+            mask = (self._fields("valid") & numpy().uint64(1 << key.value)).astype(bool)
+            return mask
         name = self._find(key)
         if self._is_list(name):
             mask = numpy().array([value is not None for value in self.values(name)], dtype=bool)
@@ -341,7 +353,7 @@ class Batch:
         return made
 
     def _all_keys(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*(() if self._of_columns else self.type.by_name), *self._added)))
+        return tuple(dict.fromkeys((*self.type.by_name, *self._added)))
 
     def to_dicts(self, *keys: str) -> list[dict[str, Any]]:
         """Return a dict for each packet, with those of `keys` (or of all keys) that it has; the values are copies."""
@@ -400,7 +412,6 @@ class Batch:
             type=self.type,
             time=self._time,
         )
-        twin._of_columns = self._of_columns
         twin._rows, twin._rows_array, twin._names = self._rows, self._rows_array, self._names
         twin._added = dict(self._added)
         return twin

@@ -18,9 +18,10 @@ class Sum(Row, frozen=True, gc=False, eq=False):
         return str(self.get("sum.name"))
 
     @property
-    def packets(self) -> int:
-        """Packets it counted (`sum.pkts`)."""
-        return int(self.get("sum.pkts"))
+    def packets(self) -> int | None:
+        """Packets it counted (`sum.pkts`); None for a quota of nftables, which does not count them."""
+        packets = self.get("sum.pkts")
+        return None if packets is None else int(packets)
 
     @property
     def bytes(self) -> int:

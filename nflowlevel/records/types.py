@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from importlib import import_module
 from typing import Any, Final
 
 from nflowlevel.binding._lib import CData, ffi
@@ -64,6 +65,7 @@ class RecordType:
             )
         for field in time:
             self.offset_of(field)
+        _TYPES[name] = self
 
     def _check(self, key: Key) -> None:
         size, wanted = self.field_size(key.field), _BYTES.get(key.kind)
@@ -111,12 +113,34 @@ class RecordType:
         return shared
 
     @cached_property
+    def own(self) -> Names:
+        """The names of the type's own keys."""
+        return Names(self.by_name, self.terms)
+
+    @cached_property
     def names(self) -> Names:
         """All names that batches of the type understand: its own keys come before those of other types."""
         return Names({**BY_NAME, **self.by_name}, self.terms)
 
     def __repr__(self) -> str:
         return f"<RecordType {self.name}>"
+
+    def __reduce__(self) -> tuple[Callable[[str, str], RecordType], tuple[str, str]]:
+        """Be the same object after `copy` and `pickle`."""
+        return declared_type, (self._find_row.__module__, self.name)
+
+
+#: Those that were made, by name.
+_TYPES: dict[str, RecordType] = {}
+
+
+def declared_type(module: str, name: str) -> RecordType:
+    """Return the record type of that name, which a module declares; ValueError where it does not."""
+    import_module(module)
+    try:
+        return _TYPES[name]
+    except KeyError:
+        raise ValueError(f"{module} declares no record type '{name}'") from None
 
 
 _BYTES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "addr": 16, "addrbin": 16, "addr4": 4, "ifname": 4}

@@ -13,7 +13,7 @@ them, IPv4 as ::ffff:a.b.c.d, as IP2BIN gives them) or `number` (IPv4 only).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -32,9 +32,11 @@ from nflowlevel.records.expressions import (
     Value,
     fields_of,
 )
-from nflowlevel.records.filters import PACKET_NAMES, Filter, FilterError, field_of, parse
-from nflowlevel.records.names import Names
+from nflowlevel.records.filters import Filter, FilterError, field_of, parse
+from nflowlevel.records.keys import Key
 from nflowlevel.records.networks import BITS, Network
+from nflowlevel.records.packet import PACKET
+from nflowlevel.records.types import RecordType
 from nflowlevel.sql import addresstext
 from nflowlevel.sql.fragment import Fragment, Parameter, joined
 
@@ -82,24 +84,30 @@ def where(
     columns: Mapping[str, str | Column | Expression],
     dialect: Dialect,
     *,
-    names: Names = PACKET_NAMES,
+    type: RecordType = PACKET,
+    added: Sequence[Key] = (),
 ) -> Condition:
     """Return a filter as SQL. `columns`: a column for each field that the table has, by any of the field's names.
+
+    `type` says which records the table has; `added` are the keys of further columns, such as those that a filter adds.
 
     FilterError where the filter is wrong, looks at a field that the table lacks, or asks for what the dialect cannot
     do; ValueError for an unknown dialect or name.
     """
     if dialect not in _SYNTAX:
         raise ValueError(f"unknown dialect {dialect!r}; available: {', '.join(_SYNTAX)}")
-    parsed = parse(filter_, names) if isinstance(filter_, str) else filter_
+    keys = tuple(added)
+    parsed = parse(filter_ if isinstance(filter_, str) else filter_.text, type, keys)
     known: dict[str, Column | Expression] = {}
     for name, column in columns.items():
         try:
-            known[field_of(name, names).name] = Column(column) if isinstance(column, str) else column
+            known[field_of(name, type, keys).name] = Column(column) if isinstance(column, str) else column
         except TypeError as error:
             raise ValueError(f"columns: {error}") from None
         except KeyError:
-            raise ValueError(f"columns: unknown field {name!r}{names.nearest(name)}") from None
+            raise ValueError(
+                f"columns: unknown field {name!r}{type.own.nearest(name, [key.name for key in keys])}"
+            ) from None
     fragment = _Writer(parsed.text, known, _SYNTAX[dialect]).condition(parsed.root, told=False)
     return Condition(fragment.text.replace("\0", _SYNTAX[dialect].placeholder), fragment.parameters)
 

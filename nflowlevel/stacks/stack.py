@@ -17,7 +17,7 @@ from nflowlevel.logs import Limited, log
 from nflowlevel.options import ConfigErrors
 from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin, Filter, Input, Member, Output
 from nflowlevel.records.keys import Key
-from nflowlevel.records.terms import NAMES
+from nflowlevel.records.names import Names
 from nflowlevel.stacks.registry import find_plugin
 
 if TYPE_CHECKING:
@@ -235,11 +235,16 @@ def _resolve(config: Config, line: StackLine, plugins: list[AnyPlugin]) -> tuple
     """Bind each key that is read to its nearest publisher; return what the output gets, in the order of members."""
     nearest_key: dict[str, Key] = {}
     wrong = []
+    first = plugins[0]
+    assert isinstance(first, Input)
+    names = first.records.names
     for plugin in plugins:
         if plugin.consumes != ANY_KEYS:
             for name in plugin.consumes:
-                if not name.startswith("[") and not _meant(name, nearest_key):
-                    hint = nearest(name, [*nearest_key, *(other for other in NAMES if _meant(other, nearest_key))])
+                if not name.startswith("[") and not _meant(name, nearest_key, names):
+                    hint = nearest(
+                        name, [*nearest_key, *(other for other in names if _meant(other, nearest_key, names))]
+                    )
                     wrong.append(f"{plugin} needs the key {name}, which no plugin before it publishes{hint}")
         # A name published again keeps its first place and takes the newer value.
         nearest_key.update((key.name, key) for key in (*plugin.published(), *plugin.adds))
@@ -248,17 +253,17 @@ def _resolve(config: Config, line: StackLine, plugins: list[AnyPlugin]) -> tuple
     wanted = plugins[-1].consumes
     if wanted == ANY_KEYS:
         return tuple(nearest_key.items())
-    names = dict.fromkeys(key for name in wanted for key in _meant(name.strip("[]"), nearest_key))
-    return tuple((name, nearest_key[name]) for name in names)
+    found = dict.fromkeys(key for name in wanted for key in _meant(name.strip("[]"), nearest_key, names))
+    return tuple((name, nearest_key[name]) for name in found)
 
 
-def _meant(name: str, published: Collection[str]) -> list[str]:
+def _meant(name: str, published: Collection[str], names: Names) -> list[str]:
     """Return which of the published keys a name in `consumes` means: several share a JSON name such as `src_port`."""
     try:
-        found = NAMES.find(name, published)
+        found = names.find(name, published)
     except KeyError:
         return []
-    return [key for key in NAMES.joined.get(found, (found,)) if key in published]
+    return [key for key in names.joined.get(found, (found,)) if key in published]
 
 
 def _errors(config: Config, line: StackLine, messages: list[str]) -> ConfigErrors:

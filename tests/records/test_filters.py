@@ -11,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nflowlevel.records.expressions import Brackets, Computed, Logic, Member, Number, Operation, Sign, Value
-from nflowlevel.records.filters import PACKET_NAMES, FilterError, field_of, parse
+from nflowlevel.records.filters import TYPES, FilterError, field_of, parse
 from nflowlevel.records.keys import BY_NAME, CATALOGUE
 from nflowlevel.records.mask import holds
+from nflowlevel.records.packet import PACKET
 from nflowlevel.records.packetrow import Packet
+from nflowlevel.records.sums import SUM
 from nflowlevel.records.terms import TERMS
+from nflowlevel.records.types import RecordType
 from tests.fix_filters import packets
 
 
@@ -81,19 +84,36 @@ def test_a_filter_is_read_once() -> None:
 
 
 def test_every_key_is_a_field_or_bytes() -> None:
-    for key in CATALOGUE:
-        for name in (key.name, key.name.replace(".", "_")):
-            if BY_NAME[key.name].type == "raw":
-                with pytest.raises(TypeError, match="is bytes, and filters cannot compare bytes"):
-                    field_of(name)
-            else:
-                assert field_of(name).keys
+    asked = set()
+    for type_ in TYPES:
+        for key in type_.by_name.values():
+            asked.add(key.name)
+            for name in (key.name, key.name.replace(".", "_")):
+                if key.type == "raw":
+                    with pytest.raises(TypeError, match="is bytes, and filters cannot compare bytes"):
+                        field_of(name, type_)
+                else:
+                    assert field_of(name, type_).keys
+    added = [key for key in CATALOGUE if key.name not in asked]
+    assert [key.name for key in added] == ["sum.limit"]
+    assert field_of("sum_limit", SUM, tuple(added)).keys == ("sum.limit",)
+
+
+@pytest.mark.parametrize("type_", TYPES)
+def test_a_key_of_other_records_is_said_to_be_theirs(type_: RecordType) -> None:
+    for other in TYPES:
+        for name in other.own:
+            if name not in type_.own:
+                with pytest.raises(
+                    TypeError, match=f"{type_.name}s do not have '{name}': it is a key of {other.name}s"
+                ):
+                    field_of(name, type_)
 
 
 def test_attributes_mean_what_they_give_of_a_packet() -> None:
     batch = packets()[1]
     for attribute, name in TERMS.items():
-        assert PACKET_NAMES.find(attribute) == name
+        assert PACKET.own.find(attribute) == name
         values = [getattr(packet, attribute) for packet in batch]
         assert values == batch.values(name), attribute
     terms = {name for name, value in vars(Packet).items() if isinstance(value, property)}

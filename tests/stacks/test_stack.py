@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +16,15 @@ from nflowlevel.inputs.nflog import NFLOG
 from nflowlevel.logs import log
 from nflowlevel.options import ConfigErrors
 from nflowlevel.outputs.json import JSON
+from nflowlevel.plugin.contract import Input, NoOptions
+from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import Key, added_key
 from nflowlevel.stacks import registry
 from nflowlevel.stacks.config import parse_text
 from nflowlevel.stacks.stack import Source, build, told
+from nflowlevel.stats import Counters
 from tests.fix_plugins import Feed, Memory, Through, batch_of, stack_of, stacks_of
+from tests.fix_records import WIDE, wide_batch
 
 _USUAL = "b:BASE,i:IFINDEX,s:IP2STR,h:HWHDR"
 _MINE = added_key("my.key", "uint8", "A test's own.")
@@ -120,6 +125,51 @@ def test_an_output_may_use_any_name_of_a_key(third_party: dict[str, Any]) -> Non
     assert isinstance(stack.output, Few)
     ports = ["tcp.dport", "udp.dport", "sctp.dport"]
     assert [name for name, _ in stack.output.members] == ["ip.saddr", *ports, "tcp.syn", "oob.prefix", "my.key"]
+
+
+def test_names_are_those_of_the_records_of_the_input(third_party: dict[str, Any]) -> None:
+    """A term of sums, or of a record type from elsewhere, is none of packets."""
+
+    class Few(Memory):
+        name = "FEW"
+        accepts = frozenset(("sum", "packet"))
+        consumes = ("name", "packets", "[bytes]")
+
+    class Wide(Input[NoOptions]):
+        name = "WIDE"
+        provides = "packet"
+        records = WIDE
+
+        def published(self) -> tuple[Key, ...]:
+            return tuple(WIDE.by_name.values())
+
+        def open(self) -> None: ...
+        def fileno(self) -> int:
+            return -1
+
+        def receive(self) -> Batch:
+            return wide_batch([])
+
+        def drain(self) -> Iterator[Batch]:
+            return iter(())
+
+        @property
+        def stats(self) -> Counters:
+            return Counters()
+
+    class Firsts(Few):
+        name = "FIRSTS"
+        consumes = ("mark", "first")
+
+    third_party.update(FEW=Few, WIDE=Wide, FIRSTS=Firsts)
+    (stack,) = stacks_of("[global]\nstack=a:NFACCT,f:FEW\n[a]\npollinterval=1\n")
+    assert isinstance(stack.output, Few)
+    assert [name for name, _ in stack.output.members] == ["sum.name", "sum.pkts", "sum.bytes"]
+    (stack,) = stacks_of("[global]\nstack=w:WIDE,f:FIRSTS\n")
+    assert isinstance(stack.output, Few)
+    assert stack.output.members == (("oob.mark", WIDE.by_name["oob.mark"]), ("n.1", WIDE.by_name["n.1"]))
+    message, _ = refused("[global]\nstack=g:NFLOG,b:BASE,f:FEW\n[g]\n")
+    assert "f:FEW needs the key name, which no plugin before it publishes" in message
 
 
 @pytest.mark.parametrize(
