@@ -10,7 +10,7 @@ struct mnl_socket;
 #define NLM_F_DUMP ...
 #define MNL_SOCKET_AUTOPID ...
 
-struct mnl_socket *mnl_socket_open2(int bus, int flags);
+struct mnl_socket *mnl_socket_fdopen(int fd);
 int mnl_socket_bind(struct mnl_socket *nl, unsigned int groups, int pid);
 int mnl_socket_close(struct mnl_socket *nl);
 int mnl_socket_get_fd(const struct mnl_socket *nl);

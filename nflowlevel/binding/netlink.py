@@ -7,11 +7,14 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from types import TracebackType
+from typing import ClassVar
 
 from nflowlevel.binding._lib import CData, ffi, lib
 from nflowlevel.binding.messages import Message, read
-from nflowlevel.binding.netns import entered
+from nflowlevel.binding.netns import entered, refused
+from nflowlevel.binding.opener import opened
 from nflowlevel.errors import KernelError
 
 # Not in Python's socket module: include/uapi/asm-generic/socket.h, linux/sock_diag.h, linux/netlink.h.
@@ -23,15 +26,58 @@ _SK_MEMINFO_DROPS = 8
 _READ_BYTES = 64 << 10
 
 
+@dataclass(frozen=True, slots=True)
+class NetlinkDoor:
+    """A door (opener.py) to a netlink socket of `bus` in the namespace `netns`, not bound yet."""
+
+    netns: str
+    bus: int
+
+    #: To enter the namespace, also that of a process; and the kernel asks for the capability of who made the socket too
+    #: (af_netlink.c, __netlink_ns_capable).
+    capabilities: ClassVar[int] = 1 << lib.CAP_SYS_ADMIN | 1 << lib.CAP_SYS_PTRACE | 1 << lib.CAP_NET_ADMIN
+
+    def open(self) -> int:
+        """Return the socket's descriptor; KernelError where the namespace cannot be entered."""
+        with entered(self.netns):
+            return _opened(self.bus)
+
+
+#: What reads netlink in a namespace that the configuration names: groups and accounting, and names of interfaces.
+BUSES: tuple[int, ...] = (lib.NETLINK_NETFILTER, lib.NETLINK_ROUTE)
+
+
+def _opened(bus: int) -> int:
+    try:
+        return socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, bus
+        ).detach()
+    except OSError as error:
+        raise KernelError(
+            "open a netlink socket", error.errno or 0, "the kernel needs CONFIG_NETFILTER_NETLINK"
+        ) from None
+
+
+def _opened_in(netns: str, bus: int) -> int:
+    try:
+        return opened(NetlinkDoor(netns, bus))
+    except KernelError:
+        raise
+    except OSError as error:  # of another process, which can say no more than that
+        raise refused(netns, error.errno or 0) from None
+
+
 class NetlinkSocket:
     """A bound netlink socket of `bus` in `netns`. Close it, or use it as a context manager."""
 
     def __init__(self, bus: int, *, groups: int = 0, netns: str | None = None) -> None:
         self._handle: CData = ffi.NULL
-        with entered(netns):
-            self._handle = lib.mnl_socket_open2(bus, socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        fd = _opened_in(netns, bus) if netns else _opened(bus)
+        self._handle = lib.mnl_socket_fdopen(fd)
         if not self._handle:
-            raise KernelError("open a netlink socket", ffi.errno, "the kernel needs CONFIG_NETFILTER_NETLINK")
+            error = ffi.errno
+            os.close(fd)
+            raise KernelError("open a netlink socket", error)
         if lib.mnl_socket_bind(self._handle, groups, lib.MNL_SOCKET_AUTOPID):
             errno = ffi.errno
             self.close()

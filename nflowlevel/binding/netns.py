@@ -7,7 +7,8 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
 
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.errors import KernelError
@@ -34,13 +35,7 @@ def entered(netns: str | None) -> Iterator[None]:
     if not netns:
         yield
         return
-    path = path_of(netns)
-    try:
-        target = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise KernelError(
-            f"enter network namespace {netns} ({path})", error.errno or 0, "list them with: ip netns"
-        ) from None
+    target = _opened(netns)
     home = os.open(_OF_THREAD, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _setns(target, f"enter network namespace {netns}")
@@ -51,6 +46,41 @@ def entered(netns: str | None) -> Iterator[None]:
     finally:
         os.close(target)
         os.close(home)
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceDoor:
+    """A door (opener.py) to a namespace itself: its descriptor tells it from others, and keeps it alive."""
+
+    netns: str
+
+    #: Of the process whose namespace `/proc/PID/ns/net` is.
+    capabilities: ClassVar[int] = 1 << lib.CAP_SYS_PTRACE
+
+    def open(self) -> int:
+        """Return a descriptor of the namespace; KernelError where it is not there, or is none."""
+        return _opened(self.netns)
+
+
+def refused(netns: str, error: int) -> KernelError:
+    """Return what to raise where a namespace cannot be opened."""
+    path = path_of(netns)
+    where = netns if netns == path else f"{netns} ({path})"
+    return KernelError(f"enter network namespace {where}", error, "list them with: ip netns")
+
+
+def _opened(netns: str) -> int:
+    """Open a namespace and nothing else, whatever somebody may have put at its path: not even a FIFO is waited for."""
+    try:
+        place = os.open(path_of(netns), os.O_PATH | os.O_CLOEXEC)
+        try:
+            if os.fstat(place).st_dev != os.stat(_OF_THREAD).st_dev:
+                raise OSError(errno.EINVAL, "not a namespace")
+            return os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(place)
+    except OSError as error:
+        raise refused(netns, error.errno or 0) from None
 
 
 def _setns(fd: int, tried: str) -> None:

@@ -27,7 +27,7 @@ def drop_to(user: pwd.struct_passwd) -> None:
         os.initgroups(user.pw_name, user.pw_gid)
         os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
         os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
-        _keep(1 << lib.CAP_NET_ADMIN)
+        keep(1 << lib.CAP_NET_ADMIN)
         _call(lib.prctl(lib.PR_SET_KEEPCAPS, 0, 0, 0, 0))
     except OSError as error:
         raise KernelError(f"become user {user.pw_name}", error.errno or 0, "start as root, or as that user") from None
@@ -51,6 +51,13 @@ def confine(user: pwd.struct_passwd) -> None:
         raise KernelError(f"become user {user.pw_name}", error.errno or 0, "start as root, or as that user") from None
 
 
+def keep(capabilities: int) -> None:
+    """Let the calling thread keep these capabilities (bits, as 1 << CAP_NET_ADMIN) and no other, for good; OSError."""
+    header = ffi.new("struct __user_cap_header_struct *", {"version": lib._LINUX_CAPABILITY_VERSION_3})
+    low = {"effective": capabilities, "permitted": capabilities}
+    _call(lib.capset(header, ffi.new("struct __user_cap_data_struct[2]", [low, {}])))
+
+
 class Worker(threading.Thread):
     """A daemon thread without capabilities, unless it is root's: it talks to files and peers, and needs none."""
 
@@ -60,14 +67,8 @@ class Worker(threading.Thread):
     def run(self) -> None:
         """Give up what the thread inherited, then do its work."""
         if os.geteuid():
-            _keep(0)
+            keep(0)
         super().run()
-
-
-def _keep(capabilities: int) -> None:
-    header = ffi.new("struct __user_cap_header_struct *", {"version": lib._LINUX_CAPABILITY_VERSION_3})
-    low = {"effective": capabilities, "permitted": capabilities}
-    _call(lib.capset(header, ffi.new("struct __user_cap_data_struct[2]", [low, {}])))
 
 
 def _call(result: int) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -81,6 +82,17 @@ def test_other_threads_stay(netns: Netns) -> None:
         assert done.wait(10)
     thread.join()
     assert seen[1] == home
+
+
+@pytest.mark.parametrize("planted", ["fifo", "file"])
+def test_what_is_no_namespace_is_not_opened(tmp_path: Path, planted: str) -> None:
+    """Who can write in the directory of a configured path may put a FIFO there, for which an open would wait."""
+    path = tmp_path / planted
+    os.mkfifo(path) if planted == "fifo" else path.touch()
+    before = path.stat().st_atime_ns
+    with pytest.raises(KernelError, match=f"^enter network namespace {path}: Invalid argument"), entered(str(path)):
+        pass
+    assert path.stat().st_atime_ns == before
 
 
 def test_no_descriptor_is_left(netns: Netns) -> None:
