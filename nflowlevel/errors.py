@@ -77,10 +77,13 @@ class OutputError(NflowError):
         super().__init__(message)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ` — did you mean 'x'?` for the nearest of the known names, or an empty string."""
+def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """Return ` — did you mean 'x'?` for the nearest of the known names, or an empty string.
+
+    `likeness` is how much of the names must be the same (0 to 1).
+    """
     known = list(known)
-    match = difflib.get_close_matches(name, known, 1, 0.6)
+    match = difflib.get_close_matches(name, known, 1, likeness)
     if not match:
         lowered = {k.lower(): k for k in known}
         match = [lowered[name.lower()]] if name.lower() in lowered else []

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from nflowlevel.errors import ConfigError
 from nflowlevel.options import (
+    CLAMPED,
     ConfigErrors,
     OptionDoc,
     Options,
@@ -347,3 +348,51 @@ def test_any_text_is_read_or_refused_with_its_line(texts: dict[str, str]):
             assert str(error).isprintable()
     else:
         assert 0 <= options.group <= 65535
+
+
+# What is too large
+
+
+class Sizes(Options, frozen=True, kw_only=True):
+    size: Annotated[int, Meta(ge=0, le=131072, extra=CLAMPED)] = 0
+    some: Annotated[int, Meta(ge=1, le=10, extra=CLAMPED)] | None = None
+    group: Annotated[int, Meta(ge=0, le=65535)] = 0
+
+
+def warned(text: str, name: str = "size") -> tuple[Sizes, list[tuple[str, int]]]:
+    said: list[tuple[str, int]] = []
+    options = convert(
+        Sizes, {name: Value(text, 7)}, plugin="NFLOG", instance="g", warn=lambda *remark: said.append(remark)
+    )
+    return options, said
+
+
+@pytest.mark.parametrize("text", ["160000", "0x7fffffff", "99999999999999999999999999999999", "18446744073709551616"])
+def test_a_size_above_its_limit_is_the_limit_with_a_warning(text: str) -> None:
+    said = f"[g] NFLOG: size={text} is too large; write size=131072, which is used"
+    assert warned(text) == (Sizes(size=131072), [(said, 7)])
+
+
+def test_a_size_that_may_be_absent_is_clamped_as_well() -> None:
+    assert warned("11", "some")[0] == Sizes(some=10)
+
+
+@pytest.mark.parametrize("text", ["131072", "0", "0x10"])
+def test_a_size_within_its_limits_is_no_warning(text: str) -> None:
+    assert warned(text) == (Sizes(size=int(text, 0)), [])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("size", "-1"), ("size", "1e9"), ("size", ""), ("group", "70000"), ("some", "0"), ("group", "-1")],
+)
+def test_what_would_mean_something_else_when_cut_is_an_error(name: str, text: str) -> None:
+    with pytest.raises(ConfigErrors):
+        warned(text, name)
+
+
+def test_where_nobody_is_warned_it_is_an_error() -> None:
+    with pytest.raises(ConfigErrors):
+        convert(Sizes, {"size": Value("160000", 7)}, plugin="NFLOG", instance="g")
+    with pytest.raises(ConfigErrors):
+        convert(Sizes, {"old": Value("1", 7)}, plugin="NFLOG", instance="g", historical={"old": "new"})

@@ -24,7 +24,7 @@ from nflowlevel.sql.check import Comparison, compare, statements
 from nflowlevel.sql.columns import Column, Members, match
 from nflowlevel.sql.database import Database, schema
 from nflowlevel.sql.options import statement
-from nflowlevel.stacks.config import parse
+from nflowlevel.stacks.config import parse_all
 from nflowlevel.stacks.registry import find_plugin
 from nflowlevel.stacks.stack import build
 
@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _outputs(file: str, wanted: str | None) -> list[SQLOutput[Any]]:
     """Return the SQL outputs of a configuration, or those of the wanted instance: one for each of its stacks."""
-    found = [stack.output for stack in build(parse(file)) if isinstance(stack.output, SQLOutput)]
+    found = [stack.output for stack in build(parse_all(file)) if isinstance(stack.output, SQLOutput)]
     if not found:
         raise ConfigError("no stack ends with an SQL output", file=file)
     chosen = [output for output in found if wanted in (None, output.instance)]

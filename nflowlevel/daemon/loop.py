@@ -39,6 +39,9 @@ _ROUNDS = 8
 #: A source that fails is not asked again at once, or it would take the whole processor.
 _FAULT_PAUSE_SECS = 0.5
 
+#: After so long the loop looks round, though nothing is due.
+_LONGEST_SLEEP_SECS = 86400.0
+
 #: While something waits for outputs they are looked at this often.
 _LOOK_SECS = 0.01
 
@@ -185,7 +188,8 @@ class Loop:
         deadlines += [at for reader in self._readers.values() if (at := reader.due) is not None]
         if self._inputs_ended():
             deadlines.append(time.monotonic() + _LOOK_SECS)
-        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        # epoll takes no more than 24 days, and who configures more than that is not to stop the daemon.
+        return max(0.0, min(_LONGEST_SLEEP_SECS, min(deadlines) - time.monotonic())) if deadlines else None
 
     def _on_deadlines(self, now: float) -> None:
         for reader in self._readers.values():

@@ -26,7 +26,7 @@ from nflowlevel.daemon.pidfile import PidFile
 from nflowlevel.errors import ConfigError, NflowError
 from nflowlevel.logs import Messages, level_of, log
 from nflowlevel.options import ConfigErrors
-from nflowlevel.stacks.config import Config, parse
+from nflowlevel.stacks.config import Config, parse_all
 from nflowlevel.stacks.stack import Stack, build
 
 if TYPE_CHECKING:
@@ -87,12 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.info:
         return _describe(options.info)
     try:
-        config = parse(options.configfile)
+        config = parse_all(options.configfile)
         stacks, prefilters = _built(config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
-    for warning in config.warnings:
+    for warning in config.remarks:
         print(f"warning: {warning}", file=sys.stderr)
     if options.check_config:
         print(f"{options.configfile}: no errors; {len(stacks)} {'stack' if len(stacks) == 1 else 'stacks'}")
@@ -135,7 +135,7 @@ def _built(config: Config) -> tuple[list[Stack], Prefilters | None]:
     except ConfigErrors as several:
         errors += several.errors
     if errors:
-        raise ConfigErrors(errors)
+        raise ConfigErrors(sorted(errors, key=lambda error: error.line))
     return stacks, prefilters
 
 

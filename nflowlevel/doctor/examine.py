@@ -13,7 +13,7 @@ from nflowlevel.errors import ConfigError, KernelError
 from nflowlevel.inputs.nflog import NFLOG
 from nflowlevel.options import ConfigErrors
 from nflowlevel.plugin.contract import Finding
-from nflowlevel.stacks.config import Config, parse
+from nflowlevel.stacks.config import Config, parse_all
 from nflowlevel.stacks.stack import Stack, build
 
 
@@ -60,16 +60,16 @@ def _configuration(
 ) -> Iterator[Finding]:
     """Check a configuration and fill in its stacks, which stay unopened, and the names of prefilters that it pins."""
     try:
-        config = parse(file)
-        pinned += pins(config)
+        config = parse_all(file)
         stacks += build(config)
+        pinned += pins(config)
     except ConfigErrors as several:
-        yield from (Finding("problem", str(error)) for error in several.errors)
+        yield from (Finding("problem", str(error)) for error in sorted(several.errors, key=lambda error: error.line))
     except ConfigError as error:
         yield Finding("problem", str(error))
     else:
         yield Finding("ok", f"{file}: no errors; {len(stacks)} {'stack' if len(stacks) == 1 else 'stacks'}")
-        yield from (Finding("hint", str(warning)) for warning in config.warnings)
+        yield from (Finding("hint", str(warning)) for warning in config.remarks)
 
 
 def _wanted(stacks: Iterable[Stack], netns: str | None) -> list[Wanted]:

@@ -42,7 +42,7 @@ from msgspec import Meta
 from nflowlevel.delivery.framing import Frames, Lines
 from nflowlevel.delivery.peer import Peer
 from nflowlevel.logs import Limited
-from nflowlevel.options import Options, PortOrNone
+from nflowlevel.options import CLAMPED, Options, PortOrNone
 from nflowlevel.plugin.contract import Finding, Member
 from nflowlevel.plugin.lines import TargetOutput
 from nflowlevel.stats import OutputStats
@@ -83,7 +83,10 @@ class GRAPHITEOptions(Options, frozen=True, kw_only=True):
     datagram_bytes: Annotated[
         int,
         Meta(
-            ge=64, le=8192, description="UDP: most bytes of a datagram, filled with whole objects; carbon reads 8192."
+            ge=64,
+            le=8192,
+            extra=CLAMPED,
+            description="UDP: most bytes of a datagram, filled with whole objects; carbon reads 8192.",
         ),
     ] = 1432
     max_pending_bytes: Annotated[

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nflowlevel.errors import ConfigError, NflowError, nearest
 from nflowlevel.logs import Limited, log
@@ -18,6 +18,7 @@ from nflowlevel.options import ConfigErrors
 from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin, Filter, Input, Member, Output
 from nflowlevel.records.keys import Key
 from nflowlevel.records.names import Names
+from nflowlevel.records.packet import PACKET
 from nflowlevel.stacks.registry import find_plugin
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ def build(config: Config) -> list[Stack]:
     errors += _claimed_twice(config, sources.values())
     if errors:
         raise ConfigErrors(errors)
+    config.look_for_unused()
     return stacks
 
 
@@ -166,10 +168,7 @@ def _claimed_twice(config: Config, sources: Iterable[Source]) -> Iterator[Config
 
 def _build_stack(config: Config, line: StackLine, sources: dict[str, Source]) -> Stack:
     plugins = _plugins(config, line, sources)
-    wrong = [*_misplaced(plugins), *_mismatches(plugins)]
-    if wrong:
-        raise _errors(config, line, wrong)
-    members = _resolve(config, line, plugins)
+    members = _members(plugins)
     first, *filters, output = plugins
     assert isinstance(first, Input)
     assert isinstance(output, Output)
@@ -184,24 +183,44 @@ def _build_stack(config: Config, line: StackLine, sources: dict[str, Source]) ->
 
 
 def _plugins(config: Config, line: StackLine, sources: dict[str, Source]) -> list[AnyPlugin]:
-    """Make the instances of a stack; a source that an earlier stack has is taken from there."""
+    """Make the instances of a stack; a source that an earlier stack has is taken from there.
+
+    Raise ConfigErrors with all that is wrong in their names, their sections, their order and their keys.
+    """
+    found: list[_Found] = []
     plugins: list[AnyPlugin] = []
     errors: list[ConfigError] = []
+    unmet: list[str] = []
+    # What is published before an item; None behind one that could not be made.
+    keys: dict[str, Key] | None = {}
+    names = PACKET.names
     for item in line.items:
+        made = plugin = None
         try:
-            plugins.append(_plugin(config, line, item, sources))
+            plugin = find_plugin(item.plugin)
+            made = _plugin(config, line, item, plugin, sources)
+            plugins.append(made)
         except ConfigErrors as several:
             errors += several.errors
+        except NflowError as error:
+            errors += _errors(config, line, [str(error)]).errors
+        found.append((item, plugin))
+        if plugin and issubclass(plugin, Input):
+            names = plugin.records.names
+        if plugin and keys is not None:
+            unmet += _unmet(item, plugin, keys, names)
+        keys = keys | _published(made) if made and keys is not None else None
+    wrong = [*_misplaced(found), *_mismatches(found)] or unmet
+    if wrong:
+        errors += _errors(config, line, wrong).errors
     if errors:
         raise ConfigErrors(errors)
     return plugins
 
 
-def _plugin(config: Config, line: StackLine, item: StackItem, sources: dict[str, Source]) -> AnyPlugin:
-    try:
-        plugin = find_plugin(item.plugin)
-    except NflowError as error:
-        raise _errors(config, line, [str(error)]) from None
+def _plugin(
+    config: Config, line: StackLine, item: StackItem, plugin: type[AnyPlugin], sources: dict[str, Source]
+) -> AnyPlugin:
     known = sources.get(item.instance)
     if known and type(known.input) is plugin:
         return known.input
@@ -209,47 +228,63 @@ def _plugin(config: Config, line: StackLine, item: StackItem, sources: dict[str,
     return plugin(item.instance, options)
 
 
-def _misplaced(plugins: list[AnyPlugin]) -> Iterator[str]:
+#: An item of a stack, and the class of its plugin; None where there is no such plugin.
+_Found: TypeAlias = "tuple[StackItem, type[AnyPlugin] | None]"
+
+
+def _misplaced(found: list[_Found]) -> Iterator[str]:
     """Yield what is wrong with the order of a stack: input, filters, output."""
-    if not isinstance(plugins[0], Input):
-        yield f"a stack begins with an input, but {plugins[0]} is not one"
-    if not isinstance(plugins[-1], Output):
-        yield f"a stack ends with an output, but {plugins[-1]} is not one"
-    for plugin in plugins[1:-1]:
-        if not isinstance(plugin, Filter):
-            yield f"only filters may stand between input and output, but {plugin} is not one"
+    (first, head), (last, tail) = found[0], found[-1]
+    if head and not issubclass(head, Input):
+        yield f"a stack begins with an input, but {_called(first)} is not one"
+    if tail and not issubclass(tail, Output):
+        yield f"a stack ends with an output, but {_called(last)} is not one"
+    for item, plugin in found[1:-1]:
+        if plugin and not issubclass(plugin, Filter):
+            yield f"only filters may stand between input and output, but {_called(item)} is not one"
 
 
-def _mismatches(plugins: list[AnyPlugin]) -> Iterator[str]:
+def _mismatches(found: list[_Found]) -> Iterator[str]:
     """Yield where a plugin gets data of a type it cannot take."""
     data: str | None = None
-    for plugin in plugins:
-        if data and not isinstance(plugin, Input) and data not in plugin.accepts:
+    for item, plugin in found:
+        if plugin is None:
+            data = None  # nobody knows what it would provide
+            continue
+        if data and not issubclass(plugin, Input) and data not in plugin.accepts:
             remedy = "; put a BASE between" if data == "raw" else ""
-            yield f"{plugin} takes {' or '.join(sorted(plugin.accepts))} but gets {data}{remedy}"
-        if not isinstance(plugin, Output) and plugin.provides:
+            yield f"{_called(item)} takes {' or '.join(sorted(plugin.accepts))} but gets {data}{remedy}"
+        if not issubclass(plugin, Output) and plugin.provides:
             data = plugin.provides
 
 
-def _resolve(config: Config, line: StackLine, plugins: list[AnyPlugin]) -> tuple[Member, ...]:
+def _called(item: StackItem) -> str:
+    return f"{item.instance}:{item.plugin}"
+
+
+def _unmet(item: StackItem, plugin: type[AnyPlugin], keys: dict[str, Key], names: Names) -> Iterator[str]:
+    """Yield which keys a plugin needs that none before it publishes."""
+    if plugin.consumes == ANY_KEYS:
+        return
+    for name in plugin.consumes:
+        if not name.startswith("[") and not _meant(name, keys, names):
+            hint = nearest(name, [*keys, *(other for other in names if _meant(other, keys, names))])
+            yield f"{_called(item)} needs the key {name}, which no plugin before it publishes{hint}"
+
+
+def _published(plugin: AnyPlugin) -> dict[str, Key]:
+    return {key.name: key for key in (*plugin.published(), *plugin.adds)}
+
+
+def _members(plugins: list[AnyPlugin]) -> tuple[Member, ...]:
     """Bind each key that is read to its nearest publisher; return what the output gets, in the order of members."""
     nearest_key: dict[str, Key] = {}
-    wrong = []
     first = plugins[0]
     assert isinstance(first, Input)
     names = first.records.names
     for plugin in plugins:
-        if plugin.consumes != ANY_KEYS:
-            for name in plugin.consumes:
-                if not name.startswith("[") and not _meant(name, nearest_key, names):
-                    hint = nearest(
-                        name, [*nearest_key, *(other for other in names if _meant(other, nearest_key, names))]
-                    )
-                    wrong.append(f"{plugin} needs the key {name}, which no plugin before it publishes{hint}")
         # A name published again keeps its first place and takes the newer value.
-        nearest_key.update((key.name, key) for key in (*plugin.published(), *plugin.adds))
-    if wrong:
-        raise _errors(config, line, wrong)
+        nearest_key.update(_published(plugin))
     wanted = plugins[-1].consumes
     if wanted == ANY_KEYS:
         return tuple(nearest_key.items())

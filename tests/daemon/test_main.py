@@ -696,3 +696,16 @@ def test_a_namespace_that_is_not_there(tmp_path: Path, out: Path) -> None:
     done = run("-c", str(file))
     assert done.returncode == 1
     assert f"nfltest-none (/run/netns/nfltest-none): {os.strerror(errno.ENOENT)}" in done.stderr
+
+
+def test_a_deadline_farther_than_epoll_counts_does_not_stop_it(netns: Netns, tmp_path: Path, out: Path) -> None:
+    """epoll takes 24 days at most. Without a service manager to be told, this is the only deadline."""
+    text = to_file(out, 2, "", "status_secs=99999999")
+    daemon = Daemon(tmp_path, text, netns=netns, environment={"NOTIFY_SOCKET": ""}).start()
+    try:
+        daemon.says("1 of 1 stacks run")
+        daemon.send(signal.SIGUSR1)
+        daemon.says("g:NFLOG: received 0")
+        daemon.stop()
+    finally:
+        daemon.close()

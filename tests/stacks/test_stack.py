@@ -20,7 +20,8 @@ from nflowlevel.plugin.contract import Input, NoOptions
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import Key, added_key
 from nflowlevel.stacks import registry
-from nflowlevel.stacks.config import parse_text
+from nflowlevel.stacks.config import parse_all, parse_text
+from nflowlevel.stacks.registry import find_plugin
 from nflowlevel.stacks.stack import Source, build, told
 from nflowlevel.stats import Counters
 from tests.fix_plugins import Feed, Memory, Through, batch_of, stack_of, stacks_of
@@ -242,6 +243,35 @@ def test_a_missing_key_is_named(third_party: dict[str, Any]) -> None:
         "/etc/my.conf:2: stack=g:NFLOG,b:BASE,n:NEEDS: n:NEEDS needs the key ip.saddr.st, "
         "which no plugin before it publishes — did you mean 'ip.saddr'?"
     ]
+
+
+def test_errors_of_every_kind_come_together(tmp_path: Path) -> None:
+    """Of the grammar, of [global], of names, of options, of the order, of types of data, and of keys."""
+    file = tmp_path / "my.conf"
+    file.write_text(
+        "[global]\nlogevel=3\nstack=nonsense\nstack=g:NFLOG,x:NOPE,k:JSON\nstack=b:BASE,j:JSON\nstack=g:NFLOG,j:JSON\n"
+        "stack=f:NFLOG,b:BASE,n:NFACCT\nstack=f:NFLOG,b:BASE,i:IP2BIN,s:IP2STR,a:HWHDR,d:PGSQL\n[g]\ngroup=\n[f]\n"
+        "gruop=1\n[j]\nmode=pigeon\n[k]\nsync\n[d]\ntabel=x\n[two words]\n"
+    )
+    with pytest.raises(ConfigErrors) as info:
+        build(parse_all(file))
+    found = sorted((error.line, error.message) for error in info.value.errors)
+    assert len(found) == len(set(found))
+    assert [line for line, _ in found] == [2, 3, 4, 5, 6, 7, 10, 12, 14, 16, 17, 18, 19]
+
+
+def test_a_key_that_is_missing_is_told_though_the_section_is_wrong_too(third_party: dict[str, Any]) -> None:
+    class Needs(Memory):
+        name = "NEEDS"
+        Options = find_plugin("NFLOG").Options
+        consumes = ("no.such",)
+
+    third_party["NEEDS"] = Needs
+    messages = refused("[global]\nstack=g:NFLOG,b:BASE,n:NEEDS\n[g]\n[n]\ngroup=x\n")
+    assert len(messages) == 2
+    assert "n:NEEDS needs the key no.such" in messages[1]
+    # What a plugin publishes that could not be made is not known.
+    assert len(refused("[global]\nstack=g:NFLOG,b:BASE,n:NEEDS\n[g]\ngroup=x\n[n]\n")) == 1
 
 
 def test_all_that_is_wrong_is_said_at_once_and_nothing_twice() -> None:
