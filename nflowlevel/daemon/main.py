@@ -178,8 +178,8 @@ def _run(
         if prefilters:
             prefilters.open()
         view = _View(stacks, prefilters.counters if prefilters else dict)
-        for stack in stacks:
-            stack.output.watch(view)
+        for output in dict.fromkeys(stack.output for stack in stacks):
+            output.watch(view)
         return _serve(options, stacks, messages, settings.status_secs, started, prefilters)
     except NflowError as error:
         log.critical("%s", error)
@@ -219,8 +219,8 @@ def _serve(
         if options.uid:
             from nflowlevel.binding.privileges import drop_to
 
-            for stack in stacks:
-                stack.output.hand_over(options.uid.pw_uid, options.uid.pw_gid)
+            for output in dict.fromkeys(stack.output for stack in stacks):
+                output.hand_over(options.uid.pw_uid, options.uid.pw_gid)
             drop_to(options.uid)
         messages.started()
         if started:

@@ -32,7 +32,7 @@ from nflowlevel.records.types import RecordType
 if TYPE_CHECKING:
     from nflowlevel.prefilter.counters import PrefilterCounters
     from nflowlevel.records.batch import Batch
-    from nflowlevel.stats import Counters, OutputStats
+    from nflowlevel.stats import Counters, Giver, OutputStats
 
 #: What flows from plugin to plugin: raw packets, decoded packets, flows, sums.
 DataType = Literal["raw", "packet", "flow", "sum"]
@@ -184,13 +184,29 @@ class Filter(Plugin[SomeOptions]):
 
 
 class Output(Plugin[SomeOptions]):
-    """End of a stack. It takes whole batches, and nothing that its target does may raise or block in `write`."""
+    """End of a stack. It takes whole batches, and nothing that its target does may raise or block in `write`.
+
+    An output may stand at the end of several stacks: it is one object, opened once, and takes the batches of all of
+    them in the order of arrival. Before a batch of another stack than the last one, it is bound to what that carries,
+    and `input` and `netns` are those of that stack.
+    """
 
     accepts: ClassVar[frozenset[DataType]] = frozenset(("packet", "flow"))
 
     @abstractmethod
     def bind(self, members: tuple[Member, ...]) -> None:
-        """Learn, once, what records will carry: the keys of `consumes`, or all before it for ANY_KEYS."""
+        """Learn what records will carry: the keys of `consumes`, or all before it for ANY_KEYS.
+
+        It is called before `open`, where several stacks end here with all that any of them brings; and then before each
+        `write` that brings other members than the last one. The same members are then the same object.
+        """
+
+    def agrees(self, one: Key, other: Key) -> bool:
+        """Tell whether two stacks may end here with one name for these two keys.
+
+        Say no where the target gives a name one meaning for all records, such as a column.
+        """
+        return True
 
     @abstractmethod
     def write(self, batch: Batch) -> None:
@@ -205,7 +221,7 @@ class Output(Plugin[SomeOptions]):
         """Called by the loop when `deadline` has passed."""
 
     def watch(self, daemon: DaemonView) -> None:
-        """Learn, once, before `open`, what the daemon can tell of itself; for outputs that report on it."""
+        """Learn, before `open`, what the daemon can tell of itself; for outputs that report on it."""
 
     def examine(self) -> Iterator[Finding]:
         """Look whether its target can be reached, before `open` and changing nothing, for `nflowlevel doctor`.
@@ -240,6 +256,14 @@ class SourceView(Protocol):
         """Whether it receives."""
 
 
+class ShareView(Protocol):
+    """A stack's part of an output in which several stacks end."""
+
+    @property
+    def counted(self) -> Giver:
+        """What the stack gave, and what was dropped of it; nothing is counted where no other stack ends there."""
+
+
 class StackView(Protocol):
     """A stack of the daemon, as an output may look at it."""
 
@@ -253,7 +277,11 @@ class StackView(Protocol):
 
     @property
     def output(self) -> Output[Any]:
-        """Its end."""
+        """Its end; stacks may share it."""
+
+    @property
+    def share(self) -> ShareView:
+        """What became of its records there."""
 
     @property
     def is_open(self) -> bool:

@@ -54,6 +54,7 @@ class Spool:
         self.rows = self.bytes = 0
         #: Rows that waited and could not be read any more; fdatasync calls that failed.
         self.lost = self.sync_errors = 0
+        self._lost_rows: list[tuple[int, int]] = []
         #: Whether `max_bytes` is reached: nothing is taken until a segment is done, so that the gap is one gap.
         self.full = False
         #: Why the disk did not take the last rows.
@@ -170,6 +171,12 @@ class Spool:
                 self._remove(each)
         return rows, size
 
+    def take_lost(self) -> list[tuple[int, int]]:
+        """Return which rows were lost since the last call: the first one's number, and how many."""
+        with self._lock:
+            found, self._lost_rows = self._lost_rows, []
+        return found
+
     def close(self) -> None:
         """Give back the directory; what waits stays there. A second call is idle, a late `take` finds nothing."""
         with self._taking, self._lock:
@@ -272,17 +279,19 @@ class Spool:
     def _keep(self, reading: Segment, data: bytes, last: int) -> None:
         """Hold the rows read, and count those up to `last` that should have been among them."""
         expected = max(self._read_to + 1, reading.first)
-        lost = 0
+        gaps = []
         for _, rows in segment.records(data):
             wanted = rows.after(expected - 1)
             if wanted and wanted.last <= last:
-                lost += wanted.first - expected
+                gaps.append((expected, wanted.first - expected))
                 expected = wanted.last + 1
                 self._loaded.put(wanted)
-        lost += last + 1 - expected
+        gaps.append((expected, last + 1 - expected))
+        lost = sum(count for _, count in gaps)
         with self._lock:
             self._read_to = last
             self.lost += lost
+            self._lost_rows += [gap for gap in gaps if gap[1]]
             self.rows -= lost
         if lost:
             reading.damaged = True

@@ -68,8 +68,8 @@ def test_a_source_is_shared_by_its_id() -> None:
     assert one.source is two.source
     assert one.source.stacks == [one, two]
     assert other.source is not one.source
-    # What is no source is never shared, also not under the same id.
-    assert one.output is not other.output
+    # Outputs are shared likewise (test_destination.py), filters never: not under the same id either.
+    assert one.output is other.output
     assert not {id(each) for each in one.filters} & {id(each) for each in two.filters}
 
 
