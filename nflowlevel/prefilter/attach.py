@@ -141,7 +141,7 @@ def action(
 ) -> Log | Mark:
     """Return what becomes of packets that match; ValueError where these settings do not fit together."""
     if (group is None) == (mark is None):
-        raise ValueError("give either a group to log to or a mark to set")
+        raise ValueError("give either a group to log to or a mark to set, not both")
     return _log(group or 0, prefix, snaplen, queue_threshold) if mark is None else mark_of(mark, mask)
 
 

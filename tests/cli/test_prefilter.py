@@ -229,7 +229,7 @@ def test_what_update_cannot_change(command: Command, capsys: pytest.CaptureFixtu
         (["--protocols", "tpc"], "did you mean 'tcp'?"),
         (["--ignore", "10.0.0.1/8"], "has bits set after its prefix"),
         (["--attach", "imput", "--group", "1"], "did you mean 'input'?"),
-        (["--attach", "input"], "give either a group to log to or a mark to set"),
+        (["--attach", "input"], "give either a group to log to or a mark to set, not both"),
         (["--attach", "input", "--group", "1", "--on-exit", "no-match"], "--on-exit keep"),
         (["--group", "1"], "--group and --mark need an attached prefilter: add --attach HOOKS"),
         (["--attach", "input", "--group", "1", "--netns", "nowhere"], "enter network namespace nowhere"),
@@ -251,7 +251,7 @@ def test_changes_are_checked_with_what_stays(command: Command) -> None:
 
 def test_wrong_rules_leave_the_old_ones(command: Command) -> None:
     command("load", "ssh", "--rate", "1", "--burst", "2")
-    assert "rate=-1: 0 to" in command.fails("update", "ssh", "--rate", "-1", "--burst", "9")
+    assert "rate=-1: must be 0 to" in command.fails("update", "ssh", "--rate", "-1", "--burst", "9")
     assert command.rules()["burst"] == 2
 
 
@@ -266,7 +266,7 @@ def test_the_name_is_taken(command: Command) -> None:
 
 
 def test_a_name_that_is_none(command: Command) -> None:
-    assert "a prefilter's name has letters, digits" in command.fails("load", "../ssh")
+    assert "prefilter name '../ssh': must be 1 to 64 letters, digits" in command.fails("load", "../ssh")
 
 
 @pytest.mark.parametrize("action", ["show", "counters", "update", "remove"])

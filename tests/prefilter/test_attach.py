@@ -398,15 +398,15 @@ def test_prefilter_of_a_killed_process_in_our_table(road: Road, bpffs: Path, on_
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({}, "give either a group to log to or a mark to set"),
-        ({"group": 1, "mark": 1}, "and not both"),
+        ({}, "give either a group to log to or a mark to set, not both"),
+        ({"group": 1, "mark": 1}, "not both"),
         ({"group": 65536}, "group 65536: must be 0 to 65535"),
         ({"group": 1, "snaplen": -1}, "snaplen -1"),
         ({"group": 1, "queue_threshold": 65536}, "queue_threshold 65536"),
         ({"group": 1, "prefix": "ö" * 64}, "at most 127 bytes"),
         ({"group": 1, "prefix": "a\0b"}, "without a NUL byte"),
         ({"group": 1, "hooks": ["imput"]}, "did you mean 'input'"),
-        ({"group": 1, "hooks": []}, "at least one of them"),
+        ({"group": 1, "hooks": []}, "must be one or more of input, forward, output"),
         ({"group": 1, "hooks": ["input", "input"]}, "at most once"),
         ({"group": 1, "on_exit": "kep"}, "did you mean 'keep'"),
         ({"mark": 0}, "mask 0: must be 1 to"),

@@ -216,7 +216,7 @@ PAGE = (Path(__file__).parent.parent.parent / "docs" / "filters.md").read_text()
 
 
 def test_what_the_page_says_can_be_written() -> None:
-    block = PAGE.partition("## What can be written\n\n```\n")[2].partition("```")[0]
+    block = PAGE.partition("## Syntax\n\n```\n")[2].partition("```")[0]
     filters = [re.split(r"\s{3,}", line)[0] for line in block.splitlines()]
     assert len(filters) > 8
     for text in filters:
@@ -224,7 +224,7 @@ def test_what_the_page_says_can_be_written() -> None:
 
 
 def test_what_the_page_says_of_a_udp_packet() -> None:
-    table = PAGE.partition("| Filter | Holds for UDP |")[2].partition("\n\n")[0]
+    table = PAGE.partition("| Filter | Matches UDP |")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| (`.*`) \| (yes|no)", table, re.MULTILINE)
     assert len(rows) == 5
     for filters, answer in rows:
