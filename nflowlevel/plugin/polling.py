@@ -53,6 +53,7 @@ class PollingInput(Input[SomePolling]):
 
     provides = "sum"
     records = SUM
+    for_root = True
     #: Its counters, where it has more of them.
     Stats: ClassVar[type[PollingStats]] = PollingStats
 
