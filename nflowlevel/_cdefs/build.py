@@ -35,10 +35,10 @@ for fragment in FRAGMENTS:
 ffibuilder.set_source(
     "nflowlevel._clib",
     """
-    #include <sched.h>
     #include <stdint.h>
     #include <sys/mount.h>
     #include <sys/prctl.h>
+    #include <sys/socket.h>
     #include <linux/bpf.h>
     #include <linux/capability.h>
     #include <libmnl/libmnl.h>

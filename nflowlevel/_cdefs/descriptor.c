@@ -14,7 +14,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <linux/netlink.h>
-#include <linux/sockios.h>
 
 #include "descriptor.h"
 
@@ -42,6 +41,12 @@ int nfl_descriptor_open(struct nfl_descriptor *owner, int directory, const char 
 int nfl_descriptor_event(struct nfl_descriptor *owner)
 {
 	return own(owner, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+}
+
+/* For requests that answer with a descriptor. */
+int nfl_descriptor_ioctl(struct nfl_descriptor *owner, int fd, unsigned long request)
+{
+	return own(owner, ioctl(fd, request));
 }
 
 int nfl_descriptor_watch(struct nfl_descriptor *owner, const char *path, uint32_t events)
@@ -138,9 +143,4 @@ int nfl_netlink_connect(int fd)
 	memset(&address, 0, sizeof(address));
 	address.nl_family = AF_NETLINK;
 	return connect(fd, (struct sockaddr *)&address, sizeof(address)) ? -errno : 0;
-}
-
-int nfl_socket_namespace(struct nfl_descriptor *owner, int fd)
-{
-	return own(owner, ioctl(fd, SIOCGSKNS));
 }

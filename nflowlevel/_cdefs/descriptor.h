@@ -11,6 +11,7 @@ void nfl_descriptor_close(struct nfl_descriptor *owner);
 
 int nfl_descriptor_open(struct nfl_descriptor *owner, int directory, const char *path, int flags);
 int nfl_descriptor_event(struct nfl_descriptor *owner);
+int nfl_descriptor_ioctl(struct nfl_descriptor *owner, int fd, unsigned long request);
 int nfl_descriptor_watch(struct nfl_descriptor *owner, const char *path, uint32_t events);
 
 /* Open a network namespace and nothing else, whatever lies at `path`: not even a FIFO is waited for. */
@@ -34,6 +35,3 @@ int nfl_netlink_bind(int fd, uint32_t groups, uint32_t *port);
 
 /* Let nobody but the kernel send to it. */
 int nfl_netlink_connect(int fd);
-
-/* The namespace of a socket. */
-int nfl_socket_namespace(struct nfl_descriptor *owner, int fd);

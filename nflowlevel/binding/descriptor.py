@@ -48,6 +48,11 @@ class Descriptor:
         """Own a descriptor that somebody else has opened."""
         self.into.fd = fd
 
+    def detach(self) -> int:
+        """Return the descriptor and own it no more."""
+        fd, self.into.fd = self.fd, -1
+        return fd
+
     @property
     def fd(self) -> int:
         """The descriptor; -1 once closed."""

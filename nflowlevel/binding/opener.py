@@ -121,6 +121,11 @@ def use(opener: Opener | None) -> None:
     _in_use = opener
 
 
+def in_use() -> bool:
+    """Tell whether there is a process that opens for us."""
+    return _in_use is not None
+
+
 def opened(door: Door) -> int:
     """Open a door, through the Opener where there is one in use; OSError."""
     return _in_use.open(door) if _in_use else door.open()

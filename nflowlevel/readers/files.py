@@ -26,6 +26,7 @@ import functools
 import importlib
 import io
 import os
+import stat
 import struct
 import sys
 import zlib
@@ -34,7 +35,9 @@ from types import TracebackType
 from typing import Any, Protocol, TypeAlias
 
 from nflowlevel.binding._lib import CData, ffi, lib
+from nflowlevel.binding.alarm import Alarm
 from nflowlevel.binding.buffers import DATA_BYTES, RECORD_BYTES, ROOM_RECORDS, BufferPool, Slot
+from nflowlevel.binding.descriptor import Descriptor
 from nflowlevel.binding.interfaces import NO_NAMES, NameTable
 from nflowlevel.errors import CaptureError, NotSupported
 from nflowlevel.logs import log
@@ -100,10 +103,15 @@ class _Cut(Exception):
     """Compressed data ends too early or is damaged."""
 
 
+class _Closed(Exception):
+    """Another thread closes the file that is read."""
+
+
 class Capture:
     """An open capture file. Iterate over it for packets or over `batches()`, or call `receive` until `at_end`.
 
-    Any thread may call `stop`; it ends the iteration after the current batch.
+    Any thread may call `stop`, which ends the iteration after the current batch, or `close`, which ends it at once. A
+    thread that waits for a pipe is woken by `close`; not where you gave a file object: its reading is not ours.
     """
 
     def __init__(self, source: Source, *, strict: bool = True, label: int = 0, max_held_bytes: int = 1 << 30) -> None:
@@ -123,7 +131,8 @@ class Capture:
         self._rest_is_whole = False
         self._skip = self._bytes = self._broken = 0
         self._stopping = self._over = False
-        self._readinto, self.name, self._close = _open(source)
+        self._alarm = Alarm()
+        self._readinto, self.name, self._close = _open(source, self._alarm)
         try:
             self._begin()
         except BaseException:
@@ -139,6 +148,10 @@ class Capture:
         `strict=False` the file ends there instead), OSError if reading fails, and NflowError if packets you keep hold
         too many buffers.
         """
+        with self._alarm.lock:
+            return self._receive()
+
+    def _receive(self) -> Batch:
         if self._over:
             return Batch(None, 0)
         slot = self._pool.take()
@@ -149,6 +162,9 @@ class Capture:
         except CaptureError as error:
             self._pool.put(slot)
             self._end(error)
+            return Batch(None, 0)
+        except _Closed:
+            self._pool.put(slot)
             return Batch(None, 0)
         except BaseException:
             self._pool.put(slot)
@@ -399,9 +415,15 @@ class Capture:
         return stats
 
     def close(self) -> None:
-        """Close the file, unless a file object was given; batches stay readable. May be called again."""
+        """Close the file, unless a file object was given; batches stay readable.
+
+        It may be called again, and from any thread.
+        """
         self._over = True
-        self._close()
+        self._alarm.ring()
+        with self._alarm.lock:
+            self._close()
+            self._alarm.close()
 
     def __enter__(self) -> Capture:
         return self
@@ -441,17 +463,33 @@ def _options(order: str, data: memoryview) -> Iterator[tuple[int, memoryview]]:
 _ReadInto: TypeAlias = "Callable[[memoryview], int]"
 
 
-def _open(source: Source) -> tuple[_ReadInto, str, Callable[[], None]]:
-    """Return how to read the source, its name, and what closes it."""
+def _open(source: Source, alarm: Alarm) -> tuple[_ReadInto, str, Callable[[], None]]:
+    """Return how to read the source, its name, and what closes it. `alarm` ends the waiting for a pipe."""
+    if source == "-":  # it stays open
+        return _of_file(0, alarm), "standard input", lambda: None
     if isinstance(source, str | bytes | os.PathLike):
-        # Unbuffered: the pieces that are read are large. Standard input stays open.
-        file: Any = open(0, "rb", 0, closefd=False) if source == "-" else open(source, "rb", 0)  # noqa: SIM115
-        return _of_object(file), "standard input" if source == "-" else os.fsdecode(source), file.close
+        file = Descriptor.opened(os.fsdecode(source), os.O_RDONLY)
+        return _of_file(file.fd, alarm), os.fsdecode(source), file.close
     if not hasattr(source, "read"):
         raise TypeError(f"read_pcap: source must be a path or a binary file object, not {type(source).__name__}")
     if isinstance(source, io.TextIOBase):
         raise TypeError("read_pcap: the file is open as text; open it with mode 'rb'")
     return _of_object(source), str(getattr(source, "name", f"<{type(source).__name__}>")), lambda: None
+
+
+def _of_file(fd: int, alarm: Alarm) -> _ReadInto:
+    # Unbuffered: the pieces that are read are large.
+    method = _of_object(open(fd, "rb", 0, closefd=False))  # noqa: SIM115
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return method
+
+    def read(view: memoryview) -> int:
+        alarm.wait(fd)
+        if alarm.rung:
+            raise _Closed
+        return method(view)
+
+    return read
 
 
 def _of_object(file: Any) -> _ReadInto:

@@ -12,6 +12,7 @@ import pytest
 
 from nflowlevel.binding.netns import OWN, elsewhere, entered, everywhere, path_of
 from nflowlevel.errors import KernelError
+from tests.fix_interrupt import interrupt_everywhere
 from tests.fix_netns import Netns, Pair
 from tests.fix_nobody import run_as_nobody
 
@@ -47,6 +48,19 @@ def test_back_home_after_an_exception(netns: Netns) -> None:
     home = here()
     with pytest.raises(ZeroDivisionError), entered(netns.path):
         raise ZeroDivisionError
+    assert here() == home
+
+
+def test_back_home_after_an_interrupt(netns: Netns) -> None:
+    home, there = here(), os.stat(netns.path).st_ino
+    seen: list[int] = []
+
+    def visit() -> None:
+        with entered(netns.path):
+            seen.append(here())
+
+    interrupt_everywhere(visit, least=10)
+    assert set(seen) == {there}
     assert here() == home
 
 

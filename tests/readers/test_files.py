@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ from tests.captures import NATIVE, NOW_NS, OTHER, Captured, pcap, pcapng, udp_pa
 from tests.corpus import ARP, IPV4, IPV6, Frame, by_name, frames
 from tests.fix_decoder import LABEL, decode, difference
 from tests.fix_group import run_python
+from tests.fix_interrupt import interrupt_everywhere
 from tests.messages import FULL, message_of
 
 TIME = (NOW_NS // 10**9, NOW_NS % 10**9 // 1000)
@@ -545,6 +547,40 @@ def test_the_file_is_closed(tmp_path: Path) -> None:
     with pytest.raises(CaptureError):
         read_pcap("/dev/null")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_close_ends_a_thread_that_waits_for_a_pipe(tmp_path: Path, compressed: bool) -> None:
+    """The pipe has the beginning of a capture, then nothing comes."""
+    os.mkfifo(tmp_path / "pipe")
+    data = pcap(udp_packets(2), captures.RAW)
+    writer = os.open(tmp_path / "pipe", os.O_RDWR)
+    try:
+        os.write(writer, gzip.compress(data) if compressed else data)
+        packets = read_pcap(tmp_path / "pipe")
+        ended: list[object] = []
+        reader = threading.Thread(target=lambda: ended.append([len(batch) for batch in packets.batches()]), daemon=True)
+        reader.start()
+        while packets.stats.received < 2:
+            time.sleep(0.001)
+        packets.close()
+        reader.join(10)
+        assert not reader.is_alive()
+        assert ended == [[2]]
+    finally:
+        os.close(writer)
+
+
+def test_interrupts(tmp_path: Path) -> None:
+    path = tmp_path / "x.pcapng.gz"
+    path.write_bytes(gzip.compress(pcap(udp_packets(2), captures.RAW)))
+
+    def use() -> None:
+        with read_pcap(path) as packets:
+            batch = packets.receive()
+            assert batch.values("udp.sport") == [1, 2]
+
+    interrupt_everywhere(use, least=100)
 
 
 def test_stop_from_another_thread() -> None:
