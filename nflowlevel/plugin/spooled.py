@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +21,7 @@ from nflowlevel.spool.deadletter import DeadLetters
 from nflowlevel.spool.feed import Feed, SpoolStats
 from nflowlevel.spool.options import DEFAULT_RING_SIZE, SpoolOptions
 from nflowlevel.spool.ring import Ring
+from nflowlevel.spool.runs import Runs
 from nflowlevel.spool.spool import Spool
 from nflowlevel.spool.writer import Writer
 
@@ -82,7 +82,11 @@ class SpooledOutput(Output[SomeSpooled]):
         ring = Ring(options.ring_buffer_size or DEFAULT_RING_SIZE, options.backlog_memcap, _RING_BYTES)
         feed = Feed(ring, spool, options.when_full, self._stats, name=f"{self}")
         feed.open()
-        identity = spool.id if spool else str(uuid.uuid4())
+        if spool:
+            runs = spool.runs
+        else:
+            runs = Runs()
+            runs.begin(1)
         dead_letters = Path(options.dead_letter_file) if options.dead_letter_file else self.directory / _DEAD_LETTERS
         sink = self.sink()
         self._feed = feed
@@ -90,9 +94,8 @@ class SpooledOutput(Output[SomeSpooled]):
             sink,
             feed,
             options,
-            identity=identity,
-            numbered_from=spool.number(0) if spool else 1,
-            dead_letters=DeadLetters(dead_letters, identity, sink.describe),
+            runs=runs,
+            dead_letters=DeadLetters(dead_letters, runs.own.name, sink.describe),
             stats=self._stats,
         )
         self._writer.open()

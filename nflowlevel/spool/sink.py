@@ -7,7 +7,8 @@ go in; `Unavailable`, try again later; `Moved`, some rows are in already.
 Exactly once: where a sink has a ledger, each write that brings rows in also moves the writer's entry in it from the
 number of the row before them to the number of the last of them. After a broken connection the entry tells what is in.
 It is moved first, and only from the number that the writer knows. A sink without a ledger takes a write whose answer
-was lost a second time.
+was lost a second time. A writer is a run (runs.py): each start has an entry of its own, and moves those of earlier runs
+whose rows it found waiting.
 """
 
 from __future__ import annotations
@@ -47,6 +48,11 @@ class Sink(ABC):
 
     #: What rows should look like from now on. `prepare` may change it; before that it has all that could be wanted.
     layout: Layout
+
+    @property
+    def by_row(self) -> bool:
+        """Whether a write may end with some of its first rows in, and the ledger moved as far."""
+        return False
 
     @property
     @abstractmethod

@@ -37,6 +37,8 @@ class Database(ABC):
     dialect: ClassVar[str]
     #: For messages: kind, database, host; no password.
     shown: str
+    #: Whether each row is a transaction of its own, since not all can be undone.
+    by_row = False
 
     @abstractmethod
     def connect(self) -> None:

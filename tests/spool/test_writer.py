@@ -50,9 +50,8 @@ class Bench:
             sink,
             self.feed,
             server.options(**options),
-            identity=self.spool.id,
-            numbered_from=self.first,
-            dead_letters=DeadLetters(self.letters, self.spool.id, sink.describe),
+            runs=self.spool.runs,
+            dead_letters=DeadLetters(self.letters, self.spool.runs.own.name, sink.describe),
             stats=self.stats,
         )
 
@@ -202,7 +201,7 @@ def test_an_earlier_transaction_that_arrives_late_is_seen(bench: Bench, server: 
             raise Unavailable("connection lost")
         # After the ledger was read, before the next transaction begins, the old one commits.
         if name == "write" and server.calls.count("write") == 2:
-            server.arrive(bench.spool.id, bench.first + 1, 1, 2)
+            server.arrive(bench.spool.runs.own.name, bench.first + 1, 1, 2)
 
     server.before = before
     bench.writer.open()
@@ -304,7 +303,7 @@ def test_a_commit_in_doubt_at_the_stop_is_settled_by_the_next_start(tmp_path: Pa
 
 @with_ledger
 def test_a_ledger_that_is_ahead_swallows_nothing(bench: Bench, server: AnyPlace) -> None:
-    server.arrive(bench.spool.id, bench.first + 10**6)
+    server.arrive(bench.spool.runs.own.name, bench.first + 10**6)
     bench.put(1, 2)
     bench.writer.open()
     until(lambda: not bench.stats.pending)
