@@ -220,7 +220,8 @@ class Writer:
         self._at[name] = at
         if at is None:
             return False
-        if entry is None or at != entry.known:  # where it was left, what is in doubt may still arrive
+        if name not in self._entries or at != self._entries[name].known:
+            # Where it was left, what is in doubt may still arrive: that stays.
             self._entries[name] = _Entry(at)
         return self._strike(at, ours=ours)
 
@@ -254,8 +255,8 @@ class Writer:
         except OSError as error:
             raise Unavailable(f"take another name for the ledger: {error.strerror} — make room on the disk") from error
         log.error(
-            "%s: the ledger's entry of this run is at row %d, and was left at row %d: another process has the same name "
-            "there (a machine cloned while it ran?); this one takes another name, and its rows are kept",
+            "%s: the ledger's entry of this run is at row %d, and was left at row %d: another process has its "
+            "name there (a machine cloned while it ran?); this one takes another name, and its rows are kept",
             self._sink.shown,
             at,
             known,
