@@ -4,7 +4,7 @@
 Each start begins a run with a name of its own (a UUID) and a block of numbers of its own, and only that process gives
 out numbers of the block. So a name and a number mean one row, whatever happens to the directory: a copy of it, on a
 cloned machine or from a backup, begins runs of its own, and what two copies inherited has the same name and number in
-both. Whoever brings an inherited row in first moves the entry of the run that logged it; the others see that.
+both. Whoever brings inherited rows in first moves the entry of the run that logged them; the others see that.
 
     runs    slots of 64 bytes, each with a checksum: first number, number in doubt, name
 
@@ -62,10 +62,6 @@ class Runs:
                 self.close()
                 raise
 
-    def rebase(self, base: str) -> None:
-        """Name the rows from before the first run."""
-        self._runs[0].name = base
-
     @property
     def own(self) -> Run:
         """The run that is going on."""
@@ -80,11 +76,10 @@ class Runs:
         self.inherited = inherited
         base, *later = self._runs
         kept = [run for run in later if waiting is not None and run.last >= waiting]
-        taken = {run.slot for run in kept}
-        slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
-        run = Run(str(uuid.uuid4()), first, slot=slot)
+        self._runs = [base, *kept]
+        run = Run(str(uuid.uuid4()), first, slot=self._free_slot())
         self._store(run)
-        self._runs = [base, *kept, run]
+        self._runs.append(run)
         self._set_ends()
 
     def of(self, number: int) -> Run:
@@ -93,11 +88,13 @@ class Runs:
 
     def rename(self, run: Run) -> None:
         """Give a run another name, as somebody else uses this one; OSError if the disk does not take it."""
-        before, run.name = run.name, str(uuid.uuid4())
+        before, run.name, run.doubt = (run.name, run.slot), str(uuid.uuid4()), 0
+        if run.slot < 0:
+            run.slot = self._free_slot()
         try:
             self._store(run)
         except BaseException:
-            run.name = before
+            run.name, run.slot = before
             raise
 
     def remember(self, run: Run, doubt: int) -> None:
@@ -127,6 +124,10 @@ class Runs:
         self._runs.sort(key=lambda run: run.first)
         self._set_ends()
 
+    def _free_slot(self) -> int:
+        taken = {run.slot for run in self._runs}
+        return next(slot for slot in range(len(taken) + 1) if slot not in taken)
+
     def _set_ends(self) -> None:
         for run, after in zip(self._runs, self._runs[1:], strict=False):
             run.last = after.first - 1
@@ -135,5 +136,6 @@ class Runs:
         if run.slot < 0 or self._fd < 0:
             return
         packed = _SLOT.pack(run.first, run.doubt, uuid.UUID(run.name).bytes, 0)[:-4]
-        os.pwrite(self._fd, packed + zlib.crc32(packed, 1).to_bytes(4, "little"), run.slot * _SLOT_BYTES)
+        slot = (packed + zlib.crc32(packed, 1).to_bytes(4, "little")).ljust(_SLOT_BYTES, b"\0")
+        os.pwrite(self._fd, slot, run.slot * _SLOT_BYTES)
         os.fdatasync(self._fd)

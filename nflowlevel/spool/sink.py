@@ -75,7 +75,8 @@ class Sink(ABC):
     def last(self, writer: str) -> int | None:
         """Return the number of this writer's last row that is in; 0 for none yet, None where no ledger can be had.
 
-        It makes the ledger and the entry where they are missing and it may. By default there is none.
+        It makes the ledger and the entry where they are missing and it may; Moved where somebody else makes the entry
+        this moment. By default there is none.
         """
         return None
 

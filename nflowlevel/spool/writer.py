@@ -7,8 +7,12 @@ ledger says what is in already, so nothing has to be known about how the last co
 
 An entry of the ledger has the name of a run (runs.py). Only this process gives out numbers of its own run, so after a
 break its entry is where it was left, or where a write in doubt has moved it; elsewhere it was moved by somebody else.
-Rows of earlier runs may be in copies of the spool as well: whoever brings one in first moves the entry of its run, and
-before that raises a mark, an entry of its own, by which the run itself, should it still be alive, knows who it was.
+
+Rows of earlier runs may be in copies of the spool as well. Who inherits rows moves the entry of their run, as long as
+they follow without a gap: so what is below it is in. Before that he raises a mark, an entry of its own, by which the
+run, should it still be alive, knows that it was an heir. Behind a gap another copy may have rows that he has not: he
+closes the entry (a negative number), and whoever has rows behind it goes on under another name. So in the worst case a
+row of which there are several copies comes twice; none is lost.
 """
 
 from __future__ import annotations
@@ -54,6 +58,15 @@ _MOST_BYTES = 8 << 20
 #: What is added to the name of a run, for the mark of those who inherited rows of it: the highest number of such a row.
 _HEIRS = "+heirs"
 
+_TAKEN = (
+    "%s: the ledger's entry of this run is at row %d, and was left at row %d: another process has its name there (a "
+    "machine cloned while it ran?); this one takes another name, and its rows are kept"
+)
+_CLOSED = (
+    "%s: another copy of this spool has brought in rows of a run of which rows are here too: what is in both copies "
+    "may come twice"
+)
+
 
 @dataclass(slots=True)
 class _Entry:
@@ -88,6 +101,8 @@ class Writer:
         #: Of which runs it is settled, since connecting, what is in, and where their entries are.
         self._at: dict[str, int | None] = {}
         self._entries: dict[str, _Entry] = {}
+        #: The names that only this process has.
+        self._mine = {runs.own.name}
         self._tend_at = self._stored_at = 0.0
         self._failure = ""
         self._has_stored = False
@@ -205,25 +220,39 @@ class Writer:
         if name in self._at:
             return False
         with self._at_most(self._options.timeout):
-            at = self._read.pop(name) if name in self._read else self._sink.last(name)
-            entry = self._entries.get(name)
-            if at is None:
-                ours = True
-            elif entry is None and run is not self._runs.own:
+            found = self._read.pop(name) if name in self._read else self._sink.last(name)
+            if found is None:
+                self._at[name] = None
+                return False
+            at = found if found >= 0 else ~found
+            entry = self._entries.setdefault(name, _Entry()) if name in self._mine else self._entries.get(name)
+            if entry is None:
                 ours = self._inherit(run, at) and at == run.doubt
             else:
-                entry = entry or _Entry()
                 ours = at <= entry.known or self._is_in_doubt(entry, at)
-                if not ours and run is self._runs.own and not self._has_heir(run, at):
-                    self._rename(run, at, entry.known)
+                if not ours and name in self._mine and not self._has_heir(run, at):
+                    log.error(_TAKEN, self._sink.shown, at, entry.known)
+                    self._rename(run)
                     return True
-        self._at[name] = at
-        if at is None:
-            return False
-        if name not in self._entries or at != self._entries[name].known:
-            # Where it was left, what is in doubt may still arrive: that stays.
+        if entry is None or at != entry.known:
             self._entries[name] = _Entry(at)
-        return self._strike(at, ours=ours)
+        # Else what is in doubt may still arrive.
+        self._at[name] = at
+        struck = self._strike(at, ours=ours)
+        if found < 0:
+            log.warning(_CLOSED, self._sink.shown)
+            self._rename(run)
+        return struck or found < 0
+
+    def _leave(self, run: Run, rows: Rows) -> bool:
+        """Give inherited rows another name where others may have rows between those that are in and these."""
+        at = self._at[run.name]
+        if at is None or run.name in self._mine or rows.first <= max(at + 1, run.first):
+            return False
+        with self._at_most(self._options.timeout):
+            self._sink.skip(~at, run.name, at)
+        self._rename(run)
+        return True
 
     def _is_in_doubt(self, entry: _Entry, at: int) -> bool:
         """Tell whether a write of ours that was not answered has moved an entry there."""
@@ -249,18 +278,12 @@ class Writer:
         """Tell whether somebody inherited rows of this run, up to `at` at least, while it is alive."""
         return (self._sink.last(run.name + _HEIRS) or 0) >= at
 
-    def _rename(self, run: Run, at: int, known: int) -> None:
+    def _rename(self, run: Run) -> None:
         try:
             self._runs.rename(run)
         except OSError as error:
             raise Unavailable(f"take another name for the ledger: {error.strerror} — make room on the disk") from error
-        log.error(
-            "%s: the ledger's entry of this run is at row %d, and was left at row %d: another process has its "
-            "name there (a machine cloned while it ran?); this one takes another name, and its rows are kept",
-            self._sink.shown,
-            at,
-            known,
-        )
+        self._mine.add(run.name)
 
     def _serve(self) -> None:
         """Store what comes until an order or an error ends it."""
@@ -274,7 +297,7 @@ class Writer:
             rows = self._feed.take(self._most_rows(), _MOST_BYTES, _MOMENT_SECS if stopping else _PATIENCE_SECS)
             if rows is not None:
                 run = self._runs.of(rows.first)
-                if not self._settle(run):
+                if not self._settle(run) and not self._leave(run, rows):
                     if rows.last > run.last:
                         rows, _ = rows.split(run.last - rows.first + 1)
                     self._store(rows if rows.layout == self.layout else self._sink.fit(rows), run.name)

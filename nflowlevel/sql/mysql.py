@@ -64,7 +64,7 @@ _IDENTIFIER_PART = re.compile(r"`((?:[^`]|``)+)`|([^.`]+)")
 
 _BINARY_TYPES = frozenset(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"))
 
-_LEDGER = Ledger("%s", row="`row`")
+_LEDGER = Ledger("%s", row="`row`", insert="INSERT IGNORE")
 
 #: Errors that say that this row will never go in: by number, for not every version of PyMySQL tells the SQLSTATE.
 _REFUSED = frozenset(
