@@ -10,7 +10,6 @@ A plugin adds its options, its `Sink`, and how a batch becomes rows.
 from __future__ import annotations
 
 import time
-import uuid
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from nflowlevel.spool.deadletter import DeadLetters
 from nflowlevel.spool.feed import Feed, SpoolStats
 from nflowlevel.spool.options import DEFAULT_RING_SIZE, SpoolOptions
 from nflowlevel.spool.ring import Ring
+from nflowlevel.spool.runs import Runs
 from nflowlevel.spool.spool import Spool
 from nflowlevel.spool.writer import Writer
 
@@ -105,7 +105,11 @@ class SpooledOutput(Output[SomeSpooled]):
         ring = Ring(options.ring_buffer_size or DEFAULT_RING_SIZE, options.backlog_memcap, _RING_BYTES)
         feed = Feed(ring, spool, options.when_full, self._stats, name=f"{self}")
         feed.open()
-        identity = spool.id if spool else str(uuid.uuid4())
+        if spool:
+            runs = spool.runs
+        else:
+            runs = Runs()
+            runs.begin(1)
         dead_letters = Path(options.dead_letter_file) if options.dead_letter_file else self.directory / _DEAD_LETTERS
         sink = self.sink()
         self._feed = feed
@@ -113,9 +117,8 @@ class SpooledOutput(Output[SomeSpooled]):
             sink,
             feed,
             options,
-            identity=identity,
-            numbered_from=spool.number(0) if spool else 1,
-            dead_letters=DeadLetters(dead_letters, identity, sink.describe),
+            runs=runs,
+            dead_letters=DeadLetters(dead_letters, runs.own.name, sink.describe),
             stats=self._stats,
         )
         self._writer.open()

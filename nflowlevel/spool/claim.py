@@ -5,6 +5,7 @@
     id         a UUID
     numbers    the first number of the next block
     position   the number up to which all is done
+    runs       who gave out which numbers (runs.py)
 
 A block of numbers is reserved on the disk before one of them is used, so that none is used twice, whatever happens. The
 files have their size from the beginning: a full disk does not prevent the start that would empty it.
@@ -23,6 +24,7 @@ from pathlib import Path
 from nflowlevel.binding.rootpath import open_plain, whose
 from nflowlevel.errors import OutputError
 from nflowlevel.logs import log
+from nflowlevel.spool.runs import Runs
 
 #: How many numbers are reserved at once.
 BLOCK = 1 << 32
@@ -56,6 +58,7 @@ class SpoolDirectory:
         self._next = 0
         self._numbers: _Slots | None = None
         self._position: _Slots | None = None
+        self.runs = Runs()
         Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock_fd = open_plain(self._path("lock"), os.O_RDWR | os.O_CREAT)
         try:
@@ -74,20 +77,31 @@ class SpoolDirectory:
         """The number up to which all is done."""
         return self._position.value if self._position else 0
 
-    def start(self, used: int) -> None:
-        """Read id and position, and begin a new block of numbers; those up to `used` are known to be used."""
-        self._numbers = numbers = _Slots(self._path("numbers"))
-        self._position = _Slots(self._path("position"))
-        if self._position.damaged:
-            log.error("spool %s: its file `position` is damaged; rows may come twice", self.directory)
+    def load(self) -> _Slots:
+        """Read which numbers are reserved and the position; return the numbers."""
+        if not self._numbers:
+            self._numbers = _Slots(self._path("numbers"))
+            self._position = _Slots(self._path("position"))
+            if self._position.damaged:
+                log.error("spool %s: its file `position` is damaged: rows may come twice", self.directory)
+        return self._numbers
+
+    def start(self, used: int, waiting: int | None = None) -> None:
+        """Read id and position, and begin a run with a new block of numbers.
+
+        Those up to `used` are known to be used; `waiting` is the first that is not done, if rows wait.
+        """
+        numbers = self.load()
         self.id = self._read_id()
         if not self.id or numbers.damaged or not numbers.value:
             # Under the old id a database would take our numbers for rows that it has.
             if self.id or numbers.value or numbers.damaged:
                 log.error("spool %s: the file with its id is damaged; continuing under a new id", self.directory)
             self._new_id()
-        self._next = max(numbers.value, _next_block(max(used, self.position)))
+        self.runs = runs = Runs(self._path("runs"), self.id)
+        self._next = max(numbers.value, _next_block(max(used, self.position, runs.own.first)))
         numbers.value = self._next
+        runs.begin(self._next, waiting=waiting, inherited=used)
         self.reserve()
 
     def number(self, count: int) -> int:
@@ -119,6 +133,7 @@ class SpoolDirectory:
         for slots in (self._numbers, self._position):
             if slots:
                 slots.close()
+        self.runs.close()
         fd, self._lock_fd = self._lock_fd, -1
         if fd >= 0:
             os.close(fd)

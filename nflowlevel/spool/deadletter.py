@@ -43,6 +43,12 @@ class DeadLetters:
         self._fd = -1
         self._last = 0
 
+    def sign(self, writer: str) -> None:
+        """Write in another writer's name from now on."""
+        if writer != self._writer:
+            self._writer = writer
+            self.close()
+
     def write(self, rows: Rows, error: Refused, into: str) -> None:
         """Append the rows, each with the reason, and bring them to the disk; what is here already is left out.
 

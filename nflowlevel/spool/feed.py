@@ -172,6 +172,13 @@ class Feed:
         """Count all rows up to `number` as written, wherever they wait; return how many they were."""
         return self._finish(number, 0)
 
+    def found(self, number: int) -> int:
+        """Take all rows up to `number` off the account: somebody else has brought them in; return how many they were.
+
+        They were inherited, and the other one, with another copy of the spool or before this run, counts them.
+        """
+        return self._finish(number, 0, ours=False)
+
     def refused(self, number: int, reason: str) -> None:
         """Count the oldest row, `number`, as refused; it is in the dead-letter file."""
         self._limited(logging.ERROR, "refused", f"{self._name} refused a row; it is in the dead-letter file: {reason}")
@@ -206,8 +213,8 @@ class Feed:
                 self._changed.wait_for(lambda: self._woken or self._closed, max(0.0, pause))
         return rows
 
-    def _finish(self, number: int, refused: int) -> int:
-        """Remove the rows up to `number`; all but the last `refused` of them are written."""
+    def _finish(self, number: int, refused: int, *, ours: bool = True) -> int:
+        """Remove the rows up to `number`; all but the last `refused` of them are written, by us or by somebody else."""
         in_spool, spool_bytes = self._spool.done(number) if self._spool else (0, 0)
         with self._changed:
             in_ring, ring_bytes = self._ring.done(number)
@@ -215,8 +222,11 @@ class Feed:
             refused = min(refused, rows)
             self._drop("refused", number, refused)
             self._stats.pending -= rows - refused
-            self._stats.written += rows - refused
-            self._stats.bytes += ring_bytes + spool_bytes
+            if ours:
+                self._stats.written += rows - refused
+                self._stats.bytes += ring_bytes + spool_bytes
+            else:
+                self._stats.records -= rows
             self._gauge()
             self._turns.forget(number + 1)
         return rows

@@ -27,6 +27,7 @@ from nflowlevel.spool import segment
 from nflowlevel.spool.claim import SpoolDirectory, reason
 from nflowlevel.spool.ring import Ring
 from nflowlevel.spool.rows import Rows, joined
+from nflowlevel.spool.runs import Runs
 from nflowlevel.spool.segment import Growing, Segment
 
 #: A segment is given back to the file system as a whole: the smaller, the sooner.
@@ -59,7 +60,7 @@ class Spool:
         self.full = False
         #: Why the disk did not take the last rows.
         self.problem = ""
-        #: Who writes, for the sink's ledger: a UUID that stays with the directory.
+        #: The directory's name, a UUID: who wrote the rows that are older than its runs.
         self.id = ""
         self._limited = Limited()
         self._segment_bytes = max(1, min(_SEGMENT_BYTES, max_bytes // _LEAST_SEGMENTS))
@@ -84,8 +85,10 @@ class Spool:
         """Claim the directory and find what an earlier run left. OutputError where waiting cannot help."""
         try:
             self._claim = claim = SpoolDirectory(self.directory)
-            self._segments = segment.find(self.directory)
-            claim.start(max((each.last for each in self._segments), default=0))
+            claim.load()
+            self._segments = found = segment.find(self.directory)
+            waiting = [max(each.first, claim.position + 1) for each in found if each.last > claim.position]
+            claim.start(max((each.last for each in found), default=0), min(waiting, default=None))
         except (OSError, OutputError) as error:
             self._release()
             if isinstance(error, OutputError):
@@ -98,6 +101,12 @@ class Spool:
             self._remove(each)
         if self.rows:
             log.info("spool %s: rows of an earlier run are waiting: %d", self.directory, self.rows)
+
+    @property
+    def runs(self) -> Runs:
+        """Which run each number belongs to."""
+        assert self._claim, "the spool is not open"
+        return self._claim.runs
 
     @property
     def first(self) -> int | None:

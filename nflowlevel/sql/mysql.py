@@ -64,7 +64,7 @@ _IDENTIFIER_PART = re.compile(r"`((?:[^`]|``)+)`|([^.`]+)")
 
 _BINARY_TYPES = frozenset(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"))
 
-_LEDGER = Ledger("%s", row="`row`")
+_LEDGER = Ledger("%s", row="`row`", insert="INSERT IGNORE")
 
 #: Errors that say that this row will never go in: by number, for not every version of PyMySQL tells the SQLSTATE.
 _REFUSED = frozenset(
@@ -145,9 +145,9 @@ class MySQLDatabase(Database):
         self._most_bytes = 1 << 20
         self._text = _Text("", "", "", (), 1)
         self._converters: list[_Convert | None] = []
-        #: Each row is a transaction of its own, since not all can be undone; the number of the last one that is in.
-        self._by_row = False
+        #: By row: the number of the last one that is in, and in whose name.
         self._stored = 0
+        self._stored_by = ""
         self._said: set[str] = set()
         host = options.host or options.option_file or "localhost"
         self.shown = f"MySQL {options.db} at {host}" + (f":{options.port}" if options.port else "")
@@ -243,7 +243,7 @@ class MySQLDatabase(Database):
         self._converters = [parameter.convert for parameter in parameters if parameter.slot]
         with self._transaction("read the engines of the tables of", "") as cursor:
             unsafe = self._unsafe_tables(cursor)
-        self._by_row = bool(unsafe)
+        self.by_row = bool(unsafe)
         if unsafe:
             self._say(
                 NOTICE,
@@ -301,7 +301,7 @@ class MySQLDatabase(Database):
 
         Where there are no transactions those before one that is refused are in, and left out the next time.
         """
-        if self._by_row:
+        if self.by_row:
             self._write_by_row(rows, writer, before)
             return
         with self._transaction("write to", self._statement.target) as cursor:
@@ -315,9 +315,10 @@ class MySQLDatabase(Database):
             if number > self._stored:
                 with self._transaction("write to", self._statement.target) as cursor:
                     if before is not None:
-                        _LEDGER.move(_execute(cursor), writer, max(before, self._stored), number)
+                        at = max(before, self._stored) if writer == self._stored_by else before
+                        _LEDGER.move(_execute(cursor), writer, at, number)
                     self._store(cursor, [(value,) for value in values])
-                self._stored = number
+                self._stored, self._stored_by = number, writer
 
     def _values(self, rows: Rows) -> list[Sequence[object]]:
         """Return the columns of the rows as they are bound."""

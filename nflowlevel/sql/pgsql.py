@@ -211,7 +211,9 @@ class PGDatabase(Database):
             connection.execute(_SEARCH_PATH, (self._options.schema, False))
         # With the lock: it is the one that moving the entry takes, and tells whether that is permitted.
         table = before_values(connection, sql.Identifier(self._options.schema, LEDGER))
-        self._ledger = Ledger("%s", table=table.as_string(connection), lock=" FOR UPDATE")
+        self._ledger = Ledger(
+            "%s", table=table.as_string(connection), lock=" FOR UPDATE", known=" ON CONFLICT DO NOTHING"
+        )
         self._session = connection.execute(
             "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()"
         ).fetchone()

@@ -27,6 +27,11 @@ class TableSink(Sink):
         self.layout = all_items(members)
 
     @property
+    def by_row(self) -> bool:
+        """Whether the tables have no transactions."""
+        return self._database.by_row
+
+    @property
     def shown(self) -> str:
         """Kind, database and host."""
         return self._database.shown
