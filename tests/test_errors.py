@@ -8,7 +8,16 @@ import errno
 import pytest
 
 from nflowlevel import errors
-from nflowlevel.errors import ConfigError, KernelError, NflowError, NotSupported, OutputError, StackError, nearest, printable
+from nflowlevel.errors import (
+    ConfigError,
+    KernelError,
+    NflowError,
+    NotSupported,
+    OutputError,
+    StackError,
+    nearest,
+    printable,
+)
 
 
 def test_one_tree() -> None:
