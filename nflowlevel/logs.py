@@ -16,8 +16,11 @@ import select
 import stat
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+from nflowlevel.errors import printable
 
 if TYPE_CHECKING:
     import socket
@@ -73,13 +76,22 @@ class UlogdFormatter(logging.Formatter):
         """Return the line, and the traceback of an exception below it."""
         number = max(number for number, level in LEVELS.items() if level <= max(record.levelno, logging.DEBUG))
         when = time.strftime("%a %b %e %H:%M:%S %Y", time.localtime(record.created))
-        text = f"{when} <{number}> {record.filename}:{record.lineno} {_encodable(record.getMessage())}"
+        text = f"{when} <{number}> {record.filename}:{record.lineno} {_one_line(record.getMessage())}"
         return text + "\n" + self.formatException(record.exc_info) if record.exc_info else text
 
+    def formatException(self, ei: Any) -> str:
+        """Return the traceback. What an exception says may quote others: no line of it begins like one of ours."""
+        parts = (part if part.startswith("  ") else _indented(part) for part in traceback.format_exception(*ei))
+        return printable("".join(parts), None, keep="\n").rstrip("\n")
 
-def _encodable(message: str) -> str:
-    """Return the message with what UTF-8 cannot say escaped: bytes of a path that came from the configuration."""
-    return message.encode("utf-8", "backslashreplace").decode()
+
+def _one_line(message: str) -> str:
+    """Return a message in one line, whatever it quotes: names of processes, interfaces and rules, bytes of a path."""
+    return printable(message, None)
+
+
+def _indented(part: str) -> str:
+    return part.rstrip("\n").replace("\n", "\n  ") + "\n"
 
 
 class _Handler(logging.Handler):
@@ -241,7 +253,7 @@ class _SyslogHandler(_Handler):
         """Send one message, without the source position."""
         priority = next(priority for level, priority in _PRIORITIES if record.levelno >= level)
         when = time.strftime("%b %e %H:%M:%S", time.localtime(record.created))
-        text = _encodable(record.getMessage()).replace("\0", "\\0")
+        text = _one_line(record.getMessage())
         message = f"<{_LOG_DAEMON | priority}>{when} nflowlevel[{os.getpid()}]: {text}".encode()
         try:
             return self._send(message)

@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Meta, inspect
 
 from nflowlevel.errors import ConfigError, nearest
+from nflowlevel.errors import printable as printable
 
 _C_INTEGER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -178,12 +179,6 @@ def as_text(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
-
-
-def printable(text: str) -> str:
-    """Return `text` fit for a message: control characters and bytes that are not UTF-8 escaped, cut where too long."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:80])
-    return shown + "…" if len(text) > 80 else shown
 
 
 class _Unfit(Exception):

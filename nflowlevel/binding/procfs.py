@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nflowlevel.binding._lib import lib
 from nflowlevel.binding.descriptor import Descriptor
+from nflowlevel.errors import printable
 
 CAP_NET_ADMIN: int = lib.CAP_NET_ADMIN
 
@@ -50,7 +51,7 @@ class Holder:
     command: str = ""
 
     def __str__(self) -> str:
-        process = f" (process {self.pid}, {self.command})" if self.pid else ""
+        process = f" (process {self.pid}, {printable(self.command)})" if self.pid else ""
         return f"netlink port {self.portid}{process}"
 
 

@@ -8,15 +8,17 @@ output fills a table of another name it creates the ledger alone. `check` create
 from __future__ import annotations
 
 import argparse
-import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nflowlevel.cli import status
+from nflowlevel.cli.arguments import add_config
+from nflowlevel.cli.status import NotAvailable, WrongArgument
 from nflowlevel.cli.terminal import width
-from nflowlevel.daemon.main import DEFAULT_CONFIG, EXIT_CONFIG
-from nflowlevel.errors import ConfigError, NflowError, NotSupported, nearest
-from nflowlevel.options import Value, convert, printable
+from nflowlevel.daemon.main import DEFAULT_CONFIG
+from nflowlevel.errors import ConfigError, NflowError, NotSupported, nearest, printable
+from nflowlevel.options import Value, convert
 from nflowlevel.plugin.tables import SQLOutput
 from nflowlevel.records.keys import CATALOGUE
 from nflowlevel.spool.sink import Moved, Refused, Unavailable
@@ -28,12 +30,10 @@ from nflowlevel.stacks.config import parse_all
 from nflowlevel.stacks.registry import find_plugin
 from nflowlevel.stacks.stack import build
 
-EXIT_PROBLEMS = 1
-EXIT_UNAVAILABLE = 2
+_STATUS = f"""Status 0: everything that is stored fits. Status {status.FAILED}: something does not, or rows
+may come twice because there is no ledger.
 
-_STATUS = f"""exit status: 0 everything that is stored fits; {EXIT_PROBLEMS} something does not, or rows may come twice
-because there is no ledger; {EXIT_UNAVAILABLE} the database or the table does not exist, or this user may not see it;
-{EXIT_CONFIG} the configuration is wrong"""
+{status.listed()}"""
 _EXAMPLES = """Without a configuration: nflowlevel sql init SQLITE3 db=packets.db
                          nflowlevel sql init --print PGSQL"""
 
@@ -80,9 +80,7 @@ def _add(
         epilog=more,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "-c", "--configfile", metavar="FILE", default=DEFAULT_CONFIG, help="configuration (default %(default)s)"
-    )
+    add_config(parser, default=DEFAULT_CONFIG, what="configuration")
     parser.set_defaults(act=act)
     return parser
 
@@ -91,9 +89,8 @@ def run(options: argparse.Namespace) -> int:
     """Create, or compare."""
     try:
         return int(options.act(options))
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return EXIT_CONFIG
+    except Unavailable as error:
+        raise NotAvailable(str(error)) from None
 
 
 # -- which output -----------------------------------------------------------------------------------------------------
@@ -120,7 +117,7 @@ def _alone(name: str, words: Sequence[str]) -> SQLOutput[Any]:
     for word in words:
         option, equals, text = word.partition("=")
         if not equals:
-            raise NflowError(f"'{printable(word)}' is not of the form OPTION=VALUE")
+            raise WrongArgument(f"'{printable(word)}' is not of the form OPTION=VALUE")
         values[option] = Value(text, 0)
     values.setdefault("table", Value(_TABLES[0], 0))
     options: Any = convert(plugin.Options, values, plugin=name, instance=name.lower())
@@ -137,11 +134,11 @@ def _init(options: argparse.Namespace) -> int:
     if options.output in _PLUGINS:
         outputs = [_alone(options.output, options.options)]
     elif options.options:
-        raise NflowError(
+        raise WrongArgument(
             f"OPTION=VALUE may only follow {', '.join(_PLUGINS)}; the options of an instance are in the configuration"
         )
     else:
-        outputs = _outputs(options.configfile, options.output)
+        outputs = _outputs(options.config, options.output)
     # An instance at the end of several stacks is one place, and its table takes the keys of all of them.
     for output in {output.instance: output for output in outputs}.values():
         members = dict(member for other in outputs if other.instance == output.instance for member in other.members)
@@ -197,7 +194,7 @@ def _columns(database: Database) -> list[Column]:
 
 
 def _check(options: argparse.Namespace) -> int:
-    return max([_check_one(output) for output in _outputs(options.configfile, options.output)])
+    return max([_check_one(output) for output in _outputs(options.config, options.output)])
 
 
 def _check_one(output: SQLOutput[Any]) -> int:
@@ -211,7 +208,7 @@ def _check_one(output: SQLOutput[Any]) -> int:
         lacking = statements(database.columns(), output.members, output.options.table, database.dialect)
     except (NotSupported, Unavailable, Refused) as error:
         _say("unavailable", [str(error)])
-        return EXIT_UNAVAILABLE
+        return status.UNAVAILABLE
     else:
         no_ledger = _no_ledger(database)
     finally:
@@ -226,7 +223,7 @@ def _check_one(output: SQLOutput[Any]) -> int:
         "no ledger yet; the daemon creates it if it may; otherwise run `sql init` as a user who may",
         no_ledger,
     )
-    return EXIT_PROBLEMS if compared.problems or no_ledger or not compared.stored else 0
+    return status.FAILED if compared.problems or no_ledger or not compared.stored else 0
 
 
 def _with_plugin(column: str) -> str:
