@@ -204,7 +204,7 @@ class OutputStats(Counters):
     pending = counter("records", "Records in memory, waiting for the target.", gauge=True, always=True)
     pending_bytes = counter("bytes", "Bytes in memory, waiting for the target.", gauge=True)
     bytes = counter("bytes", "Bytes the target accepted.")
-    errors = counter("events", "Failed attempts to open, connect, write or resolve.")
+    errors = counter("events", "Failed attempts to open, connect, accept, write or resolve.")
     retries = counter("events", "Attempts repeated after a failure.")
     resent = counter("records", "Records sent again after a connection broke; they may have arrived twice.")
     torn = counter("events", "Incomplete lines cut off (or closed by a newline) at the end of a file.")

@@ -122,7 +122,7 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
                 "PROMETHEUS", found="no Python module prometheus_client", needed="pip install 'nflowlevel[prometheus]'"
             ) from None
         self.close()
-        self._endpoint = Endpoint(self.options.host, self.options.port, _PATH, self._answer)
+        self._endpoint = Endpoint(self.options.host, self.options.port, _PATH, self._answer, self._stats)
 
     def examine(self) -> Iterator[Finding]:
         """Look whether the address can be listened on."""
