@@ -167,8 +167,15 @@ class Turns:
         turn = bisect_right(self._ends, at)
         while at < end:
             upto = min(self._ends[turn], end)
-            yield self._givers[self._who[turn]], upto - at
+            if upto > at:
+                yield self._givers[self._who[turn]], upto - at
             at, turn = upto, turn + 1
+
+    def cut(self, first: int, count: int) -> None:
+        """Take the records `first` to `first + count - 1` out: all behind them move up."""
+        first, end = max(first, self._start), min(first + count, self.end)
+        for turn in range(bisect_right(self._ends, first), len(self._ends)):
+            self._ends[turn] -= max(0, min(end, self._ends[turn]) - first)
 
     def forget(self, before: int) -> None:
         """Forget the records with numbers below `before`."""
@@ -197,7 +204,7 @@ class OutputStats(Counters):
     pending = counter("records", "Records in memory, waiting for the target.", gauge=True, always=True)
     pending_bytes = counter("bytes", "Bytes in memory, waiting for the target.", gauge=True)
     bytes = counter("bytes", "Bytes the target accepted.")
-    errors = counter("events", "Failed attempts to open, connect, write or resolve.")
+    errors = counter("events", "Failed attempts to open, connect, accept, write or resolve.")
     retries = counter("events", "Attempts repeated after a failure.")
     resent = counter("records", "Records sent again after a connection broke; they may have arrived twice.")
     torn = counter("events", "Incomplete lines cut off (or closed by a newline) at the end of a file.")
@@ -240,29 +247,36 @@ class OutputStats(Counters):
         """How many records of the giver's were not dropped at once."""
         return self.records - self._before - self._refused if self.giver else 0
 
-    def drop(self, reason: str, records: int, of: Iterable[tuple[Giver, int]] | None = None) -> None:
+    def drop(
+        self, reason: str, records: int, of: Iterable[tuple[Giver, int]] | None = None, *, after: int | None = None
+    ) -> None:
         """Count `records` as discarded; a reason that was not declared is a KeyError.
 
         Where several stacks end in the output, `of` tells whose they were. Without it they are those that are being
-        given, if this thread gives some, and otherwise the oldest of the pending ones: so take them from `pending`
-        first.
+        given, if this thread gives some. Otherwise, or with `after`, they are the oldest of the pending ones but for
+        `after`: so take them from `pending` first.
         """
         with self.lock:
             self.dropped[reason] += records
-            for giver, count in self._owners(records) if of is None else of:
+            if not records:
+                return
+            for giver, count in self._owners(records, after) if of is None else of:
                 giver.dropped[reason] = giver.dropped.get(reason, 0) + count
 
-    def _owners(self, records: int) -> Iterator[tuple[Giver, int]]:
-        if self.giver and self._thread == threading.get_ident():
+    def _owners(self, records: int, after: int | None) -> list[tuple[Giver, int]]:
+        if self.giver and self._thread == threading.get_ident() and after is None:
             self._refused += records
-            yield self.giver, records
-            return
+            return [(self.giver, records)]
         # Behind those that wait come those that are being given.
         end = self._waiting.end
-        oldest = end + self._kept - self.pending - records
-        yield from self._waiting.of(oldest, records)
-        if self.giver and oldest + records > end:
-            yield self.giver, oldest + records - max(oldest, end)
+        first = end + self._kept - self.pending - records + (after or 0)
+        found = list(self._waiting.of(first, records))
+        self._waiting.cut(first, records)
+        if self.giver and first + records > end:
+            given = first + records - max(first, end)
+            self._refused += given
+            found.append((self.giver, given))
+        return found
 
     def as_dict(self) -> dict[str, int | dict[str, int]]:
         """Return all counters by name, `dropped` as a dict by reason, taken at one moment."""

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from nflowlevel.binding import standard  # noqa: F401  # before all others: it opens what is closed of 0 to 2
+
+# isort: split
 import argparse
 import importlib
 import os

@@ -97,8 +97,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _outputs(file: str, wanted: str | None) -> list[SQLOutput[Any]]:
-    """Return the SQL outputs of a configuration, or those of the wanted instance: one for each of its stacks."""
-    found = [stack.output for stack in build(parse_all(file)) if isinstance(stack.output, SQLOutput)]
+    """Return the SQL outputs of a configuration, or the wanted one: with the keys of all stacks that end in it."""
+    every = dict.fromkeys(stack.output for stack in build(parse_all(file)))
+    found = [output for output in every if isinstance(output, SQLOutput)]
     if not found:
         raise ConfigError("no stack ends with an SQL output", file=file)
     chosen = [output for output in found if wanted in (None, output.instance)]
@@ -139,10 +140,8 @@ def _init(options: argparse.Namespace) -> int:
         )
     else:
         outputs = _outputs(options.config, options.output)
-    # An instance at the end of several stacks is one place, and its table takes the keys of all of them.
-    for output in {output.instance: output for output in outputs}.values():
-        members = dict(member for other in outputs if other.instance == output.instance for member in other.members)
-        (_print if options.print else _create)(output, [*members.items()])
+    for output in outputs:
+        (_print if options.print else _create)(output, output.members)
     return 0
 
 
@@ -198,7 +197,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _check_one(output: SQLOutput[Any]) -> int:
-    """Print what is to say about an output at the end of one stack; the exit status."""
+    """Print what is to say about an output; the exit status."""
     database = output.database()
     print(f"[{output.instance}] {database.shown}, table {output.options.table}")
     try:

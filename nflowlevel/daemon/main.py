@@ -11,6 +11,9 @@ configuration is not read again), USR1 logs the statistics, USR2 makes polling i
 
 from __future__ import annotations
 
+from nflowlevel.binding import standard  # before all others: what is closed of descriptors 0 to 2 is opened
+
+# isort: split
 import argparse
 import contextlib
 import os
@@ -30,7 +33,7 @@ from nflowlevel.daemon.loop import Loop
 from nflowlevel.daemon.notify import Notifier
 from nflowlevel.daemon.pidfile import PidFile
 from nflowlevel.errors import ConfigError, NflowError
-from nflowlevel.logs import Messages, level_of, log
+from nflowlevel.logs import NOTICE, Messages, level_of, log
 from nflowlevel.options import ConfigErrors
 from nflowlevel.stacks.config import Config, parse_all
 from nflowlevel.stacks.stack import Stack, build
@@ -180,6 +183,9 @@ def _run(
     except OSError as error:
         print(f"logfile={settings.logfile}: {error.strerror}", file=sys.stderr)
         return EXIT_LOGFILE
+    if standard.CLOSED:
+        closed = ", ".join(standard.CLOSED)
+        log.log(NOTICE, "closed at the start, so what is written there is lost: %s", closed)
     try:
         if pidfile:
             pidfile.create()

@@ -187,7 +187,9 @@ def _end_of_last_line(path: str, fd: int, size: int, begins: bytes) -> int | Non
         # One that root opened for us can be read itself.
         is_readable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
         reader = os.dup(fd) if is_readable else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise  # that passes: the file is opened later, and is not written to with a torn line at its end
         return size
     try:
         if not _same(reader, fd):

@@ -122,7 +122,7 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
                 "PROMETHEUS", found="no Python module prometheus_client", needed="pip install 'nflowlevel[prometheus]'"
             ) from None
         self.close()
-        self._endpoint = Endpoint(self.options.host, self.options.port, _PATH, self._answer)
+        self._endpoint = Endpoint(self.options.host, self.options.port, _PATH, self._answer, self._stats)
 
     def examine(self) -> Iterator[Finding]:
         """Look whether the address can be listened on."""
@@ -244,7 +244,7 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
             states.add_metric(own, {"state": _label(output.state)})
             with output.stats.lock:
                 output.stats.note()
-                outputs |= {(text, *name): _given(giver) for text, giver in shares.items()}
+                outputs |= {(text, *name): _given(giver, output.stats) for text, giver in shares.items()}
                 outputs[own] = _rest(output.stats, shares.values())
         for labels, counted in outputs.items():
             for reason, count in counted.dropped.items():
@@ -286,10 +286,10 @@ class _Counted(NamedTuple):
     dropped: Mapping[str, int] = {}
 
 
-def _given(giver: Giver) -> _Counted:
+def _given(giver: Giver, stats: OutputStats) -> _Counted:
     """Return what one of several stacks gave to an output, and what was dropped of it."""
-    records = OutputStats.declared["records"]
-    return _Counted({"records": records}, {"records": giver.records}, dict(giver.dropped))
+    dropped = {reason: giver.dropped.get(reason, 0) for reason in stats.dropped}
+    return _Counted({"records": stats.declared["records"]}, {"records": giver.records}, dropped)
 
 
 def _rest(stats: OutputStats, givers: Collection[Giver]) -> _Counted:
