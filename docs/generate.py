@@ -31,11 +31,10 @@ from nflowlevel.options import OptionDoc, describe  # noqa: E402
 from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin, Input, Output  # noqa: E402
 from nflowlevel.prefilter import predicate  # noqa: E402
 from nflowlevel.readers.files import NOT_IN_CAPTURES  # noqa: E402
-from nflowlevel.records.filters import PACKET_NAMES, field_of  # noqa: E402
+from nflowlevel.records.filters import TYPES, field_of  # noqa: E402
 from nflowlevel.records.keys import CATALOGUE, Key, PacketCondition, published_by  # noqa: E402
 from nflowlevel.records.names import Names  # noqa: E402
 from nflowlevel.records.packet import PACKET  # noqa: E402
-from nflowlevel.records.terms import TERMS  # noqa: E402
 from nflowlevel.stacks.config import GlobalOptions  # noqa: E402
 from nflowlevel.stacks.describe import page  # noqa: E402
 from nflowlevel.stacks.historical import HISTORICAL  # noqa: E402
@@ -193,8 +192,9 @@ def _attribute(table: Names, name: str) -> str:
     if len(keys) == 1:
         text = f"{keys[0].meaning} Key: `{keys[0].name}`"
     else:
-        text = f"The first of these that has a value: {', '.join(key.name for key in keys)}"
-    text += "." if always else "; None where it does not hold."
+        names = [f"`{key.name}`" for key in keys]
+        text = f"Whichever of {', '.join(names[:-1])} and {names[-1]} the packet has"
+    text += "." if always else "; None if it has none of them." if len(keys) > 1 else "; None if the packet lacks it."
     doc = textwrap.indent("\n".join(textwrap.wrap(f'"""{text}', 109)), " " * 8)
     doc += '"""' if "\n" not in doc else f'\n{" " * 8}"""'
     return f"""
@@ -409,23 +409,23 @@ def _members(prefixes: Iterable[str]) -> str:
 # docs/filters.md
 
 
-def fields_table(names: Names = PACKET_NAMES) -> str:
+def fields_table() -> str:
     """Return the fields that a filter may look at."""
-    called: dict[str, list[str]] = {}
-    types: dict[str, str] = {}
-    for name in (*names.keys, *sorted(names.joined), *TERMS):
-        try:
-            field = field_of(name, names)
-        except TypeError:
-            continue  # bytes
-        types[field.name] = field.type
-        if name not in (field.name, field.name.replace(".", "_")):
-            called.setdefault(field.name, []).append(name)
-    rows = [
-        (f"`{name}`", type_, _quoted(called.get(name, ())), "yes" if predicate.has(name) else "")
-        for name, type_ in types.items()
-    ]
-    return _table(("Field", "Type", "Also called", "Prefilter"), rows)
+    rows = []
+    for records in TYPES:
+        names, called, types = records.own, dict[str, list[str]](), dict[str, str]()
+        for name in (*names.keys, *sorted(names.joined), *records.terms):
+            try:
+                field = field_of(name, records)
+            except TypeError:
+                continue  # bytes
+            types[field.name] = field.type
+            if name not in (field.name, field.name.replace(".", "_")):
+                called.setdefault(field.name, []).append(name)
+        for name, type_ in types.items():
+            prefilter = "yes" if records is PACKET and predicate.has(name) else ""
+            rows.append((f"`{name}`", type_, _quoted(called.get(name, ())), f"{records.name}s", prefilter))
+    return _table(("Field", "Type", "Also called", "Of", "Prefilter"), rows)
 
 
 # docs/architecture.md

@@ -3,17 +3,17 @@
 
 from typing import TYPE_CHECKING
 
-from nflowlevel.accounting.objects import Accounting
-from nflowlevel.accounting.table import Counter
 from nflowlevel.errors import CaptureError, ConfigError, KernelError, NflowError, NotSupported, OutputError, StackError
-from nflowlevel.readers.group import Group, open_group
-from nflowlevel.records.batch import Batch
-from nflowlevel.records.packet import Packet
 
 if TYPE_CHECKING:
+    from nflowlevel.accounting.objects import Accounting
+    from nflowlevel.accounting.table import Counter
     from nflowlevel.prefilter.prefilter import LayoutError, Prefilter, mount_bpffs
     from nflowlevel.readers.files import Capture, read_pcap
+    from nflowlevel.readers.group import Group, open_group
+    from nflowlevel.records.batch import Batch
     from nflowlevel.records.filters import FilterError
+    from nflowlevel.records.packetrow import Packet
 
 __version__ = "0.1.0"
 
@@ -40,24 +40,33 @@ __all__ = [
 ]
 
 
-#: Where the names are that few programs need: the daemon starts without them.
+#: Where the names are. Each is imported when it is asked for: the daemon starts without what its stacks do not need.
 _LATE = {
+    "Accounting": "accounting.objects",
+    "Batch": "records.batch",
     "Capture": "readers.files",
+    "Counter": "accounting.table",
     "FilterError": "records.filters",
+    "Group": "readers.group",
     "LayoutError": "prefilter.prefilter",
+    "Packet": "records.packetrow",
     "Prefilter": "prefilter.prefilter",
     "mount_bpffs": "prefilter.prefilter",
+    "open_group": "readers.group",
     "read_pcap": "readers.files",
 }
 
 
-def __getattr__(name: str) -> object:
-    """Import what is not needed at every start when it is asked for."""
-    if name not in _LATE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # a type checker would take any name for one that exists
 
-    return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+    def __getattr__(name: str) -> object:
+        """Import a name when it is asked for."""
+        if name not in _LATE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+        return value
 
 
 def __dir__() -> list[str]:

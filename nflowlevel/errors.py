@@ -88,3 +88,15 @@ def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
         lowered = {k.lower(): k for k in known}
         match = [lowered[name.lower()]] if name.lower() in lowered else []
     return f" — did you mean '{match[0]}'?" if match else ""
+
+
+def printable(text: str, most: int | None = 80, *, keep: str = "") -> str:
+    """Return `text` fit for a terminal or a log, cut where it is longer than `most` characters; None: never.
+
+    What others choose (names of interfaces, processes, rules; prefixes) may hold anything: what moves a cursor, sets
+    colours, ends or reverses a line is escaped, and bytes that are not UTF-8. `keep` are characters that stay.
+    """
+    shown = text if most is None else text[:most]
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in shown)
+    return shown + "…" if most is not None and len(text) > most else shown

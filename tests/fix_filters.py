@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.filters import FilterError
+from nflowlevel.records.keys import added_key
 from tests.corpus import Frame, frames
 from tests.fix_decoder import decode, expected
 from tests.messages import message_of
@@ -63,6 +64,8 @@ def _port(row: Row, which: str) -> Any:
 #: What these can have: SQLite computes with no addresses that are texts, and no database does with bytes.
 _NO_IP4 = frozenset(("sqlite", "bytes"))
 _NO_IP6 = frozenset(("number",))
+#: The program of a prefilter knows nothing of what plugins add.
+_ONLY_BATCHES = frozenset(("c",))
 
 CASES: tuple[Case, ...] = (
     # Conditions, and fields that are not there.
@@ -145,12 +148,35 @@ CASES: tuple[Case, ...] = (
     Case('oob.prefix ~ "ssh!?\\\\*"', lambda r: False),
     Case('oob.in == "va" && oob.mark in {1-3, 0xffffffff}', lambda r: r["oob.in"] == "va" and r["oob.mark"] in (1, 2, 3, 0xFFFFFFFF)),
     Case('mac.saddr.str ~ "02:*"', lambda r: (r["mac.saddr.str"] or "").startswith("02:")),
+    # Columns that a filter adds.
+    Case('geo.country == "DE" && score < 0', lambda r: r["geo.country"] == "DE" and _has(r["score"]) and r["score"] < 0, _ONLY_BATCHES),
+    Case('!(geo_country ~ "?E") || tcp.dport == 80', lambda r: r["geo.country"] not in ("DE", "SE") or r["tcp.dport"] == 80, _ONLY_BATCHES),
+    Case("score in {1-300} || !(score >= -300)", lambda r: not _has(r["score"]) or r["score"] > 0, _ONLY_BATCHES),
+    Case("-score == 300", lambda r: r["score"] == -300, _ONLY_BATCHES),
+    Case("(score + 300) / 100 == 3 && ip.ttl", lambda r: _has(r["score"]) and r["score"] >= 0 and r["score"] < 100 and r["ip.ttl"], _ONLY_BATCHES),
 )  # fmt: skip
+
+#: The columns that a filter adds.
+ADDED = (
+    added_key("geo.country", "string", "Where the sender is."),
+    added_key("score", "int16", "How bad the packet is."),
+)
+
+#: Filters that no back end takes for packets, and why.
+REFUSED: tuple[tuple[str, str], ...] = (
+    ("sum.pkts > 3", "packets do not have 'sum.pkts': it is a key of sums"),
+    ('tcp.dport == 22 || sum_name ~ "*"', "packets do not have 'sum_name': it is a key of sums"),
+    ("sum.limit", "packets do not have 'sum.limit': it is a key of records of NFTCOUNTER"),
+    ("raw.pkt", "'raw.pkt' is bytes, and filters cannot compare bytes"),
+    ("tcp.dprt == 22", "unknown field 'tcp.dprt' — did you mean 'tcp.dport'?"),
+)
 
 #: Prefixes that rules give, in turn: blanks, case, wildcards of every database.
 _PREFIXES = (b"ssh: ", b"SSH: ", "ssh-É 100%_x [1]".encode(), b'ssh"', b"", None, b"ssh!\n?", b"ssh:")
 _MARKS = (0, 1, 3, 4, 0xFFFFFFFF)
 _INDEVS = (2, 1, None)
+_COUNTRIES = ("DE", "SE", None, "", "de", "D", "DE")
+_SCORES = (0, -1, 300, None, -300)
 
 
 def _more(number: int) -> dict[str, Any]:
@@ -160,11 +186,17 @@ def _more(number: int) -> dict[str, Any]:
 
 @cache
 def packets() -> tuple[tuple[Frame, ...], Batch, tuple[Row, ...]]:
-    """Return the corpus: frames, the batch that is decoded from them, and what the oracle says of each."""
+    """Return the corpus: frames, the batch that is decoded from them, with columns added, and what the oracle says of
+    each."""
     messages = [message_of(frame, **_more(number)) for number, frame in enumerate(frames())]
     found = [expected(message) for message in messages]
     assert None not in found
-    return tuple(frames()), decode(messages).batch, tuple(Row(keys) for keys in found if keys is not None)
+    batch, rows = decode(messages).batch, tuple(Row(keys) for keys in found if keys is not None)
+    for key, values in zip(ADDED, (_COUNTRIES, _SCORES), strict=True):
+        batch.add(key, [values[number % len(values)] for number in range(len(batch))])
+        for row, value in zip(rows, batch.values(key.name), strict=True):
+            row.update({} if value is None else {key.name: value})
+    return tuple(frames()), batch, rows
 
 
 def meant(case: Case, rows: tuple[Row, ...]) -> list[int]:

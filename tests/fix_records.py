@@ -11,13 +11,12 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import msgspec
 from cffi import FFI
 
 from nflowlevel.binding.buffers import RecordArray
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import Condition, Key
-from nflowlevel.records.row import Columns
+from nflowlevel.records.row import Row
 from nflowlevel.records.types import RecordType
 
 NUMBERS = ("oob.mark", *(f"n.{number}" for number in range(1, 15)))
@@ -48,14 +47,8 @@ class WideCondition(Condition):
     SIX = "the addresses are IPv6"
 
 
-class WideRow(msgspec.Struct, frozen=True, gc=False, eq=False):
+class WideRow(Row, frozen=True, gc=False, eq=False):
     """One record."""
-
-    _batch: Columns
-    _row: int
-
-    def get(self, key: str) -> Any:
-        return self._batch.values(key)[self._row]
 
 
 def _key(name: str, type_: str, kind: str, valid: WideCondition, **more: Any) -> Key:
@@ -71,7 +64,8 @@ def _keys() -> list[Key]:
     return keys + [_key(name, "string", "addr", always) for name in ADDRESSES]
 
 
-WIDE = RecordType("wide record", struct=_STRUCT, keys=_keys(), row=WideRow, six=WideCondition.SIX, time=("ns",))
+WIDE = RecordType("wide record", struct=_STRUCT, keys=_keys(), row=lambda: WideRow, six=WideCondition.SIX, time=("ns",),
+                  terms={"mark": "oob.mark", "first": "n.1"})  # fmt: skip
 
 #: As a stack's output gets them.
 MEMBERS = tuple(WIDE.by_name.items())

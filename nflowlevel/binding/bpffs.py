@@ -42,7 +42,7 @@ def require(directory: Path = MOUNT_POINT) -> None:
 
 
 def mount_bpffs(directory: str | os.PathLike[str] = MOUNT_POINT) -> None:
-    """Mount the BPF file system at `directory`, unless it is there; it takes CAP_SYS_ADMIN."""
+    """Mount the BPF file system at `directory` unless it is mounted there already; needs CAP_SYS_ADMIN."""
     if is_mounted(Path(directory)):
         return
     tried = f"mount the BPF file system at {os.fspath(directory)}"

@@ -59,7 +59,6 @@ class Links:
     def __init__(self, netns: str | None = None) -> None:
         self._socket = NetlinkSocket(lib.NETLINK_ROUTE, groups=_RTMGRP_LINK, netns=netns)
         self._socket.connect_to_kernel()
-        self._buffer = ffi.new("char[]", _BUFFER_BYTES)
         self._sequence = 0
         self._names: dict[int, str] = {}
         self._lost = False
@@ -100,15 +99,15 @@ class Links:
 
     def _receive(self) -> bytes | None:
         """Return the next datagram, None when nothing waits; an empty one, and `_lost`, where some were lost."""
-        got = lib.mnl_socket_recvfrom(self._socket.handle, self._buffer, _BUFFER_BYTES)
-        if got >= 0:
-            return bytes(ffi.buffer(self._buffer, got))
-        if ffi.errno == errno.ENOBUFS:
-            self._lost = True
-            return b""
-        if ffi.errno in (errno.EAGAIN, errno.EINTR):
+        try:
+            return os.read(self.fileno(), _BUFFER_BYTES)
+        except BlockingIOError:
             return None
-        raise KernelError("follow the network interfaces", ffi.errno)
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                self._lost = True
+                return b""
+            raise KernelError("follow the network interfaces", error.errno or 0) from None
 
     def _apply(self, data: bytes) -> bool:
         """Take in the messages of a datagram; True when it ends the running dump."""

@@ -5,14 +5,19 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias, TypeVar
 
 from nflowlevel.binding._lib import ffi, lib
+from nflowlevel.binding.descriptor import Descriptor, check
 from nflowlevel.errors import KernelError
 
 Answer = TypeVar("Answer")
+
+#: Device and inode of a namespace's file. A namespace that has ended leaves its inode to a later one.
+Identity: TypeAlias = tuple[int, int]
 
 #: How `everywhere` and `elsewhere` call the namespace this process is in.
 OWN = "(own)"
@@ -25,37 +30,51 @@ def path_of(netns: str) -> str:
     return netns if "/" in netns else f"{_NAMED}/{netns}"
 
 
-@contextmanager
-def entered(netns: str | None) -> Iterator[None]:
+def entered(netns: str | None) -> AbstractContextManager[object]:
     """Put the calling thread into `netns` for the block; None or '' stays where it is.
 
-    Sockets made inside belong to that namespace for good; other threads are not affected.
+    Sockets made inside belong to that namespace for good; other threads are not affected. Whenever the block is
+    interrupted, the thread comes back: C takes it home as the block is left, and Python runs nothing in between.
     """
     if not netns:
-        yield
-        return
+        return nullcontext()
+    target = namespace(netns)
+    visit = ffi.gc(ffi.new("struct nfl_visit *", {"home": {"fd": -1}}), lib.nfl_visit_end)
+    try:
+        check(lib.nfl_visit_begin(visit, target.fd), f"enter network namespace {netns}", "needs CAP_SYS_ADMIN")
+    except BaseException:
+        ffi.release(visit)
+        raise
+    return visit  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceDoor:
+    """A door (opener.py) to a namespace itself: its descriptor tells it from others, and keeps it alive."""
+
+    netns: str
+
+    #: Of the process whose namespace `/proc/PID/ns/net` is.
+    capabilities: ClassVar[int] = 1 << lib.CAP_SYS_PTRACE
+
+    def open(self) -> int:
+        """Return a descriptor of the namespace; KernelError where it is not there, or is none."""
+        return namespace(self.netns).detach()
+
+
+def refused(netns: str, error: int) -> KernelError:
+    """Return what to raise where a namespace cannot be opened."""
     path = path_of(netns)
-    try:
-        target = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise KernelError(
-            f"enter network namespace {netns} ({path})", error.errno or 0, "list them with: ip netns"
-        ) from None
-    home = os.open(_OF_THREAD, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        _setns(target, f"enter network namespace {netns}")
-        try:
-            yield
-        finally:
-            _setns(home, "return to the process's own network namespace")
-    finally:
-        os.close(target)
-        os.close(home)
+    where = netns if netns == path else f"{netns} ({path})"
+    return KernelError(f"enter network namespace {where}", error, "list them with: ip netns")
 
 
-def _setns(fd: int, tried: str) -> None:
-    if lib.setns(fd, lib.CLONE_NEWNET):
-        raise KernelError(tried, ffi.errno, "needs CAP_SYS_ADMIN")
+def namespace(netns: str) -> Descriptor:
+    """Open a namespace and nothing else, whatever somebody may have put at its path: not even a FIFO is waited for."""
+    found = Descriptor()
+    if result := lib.nfl_namespace_open(found.into, os.fsencode(path_of(netns))):
+        raise refused(netns, -result)
+    return found
 
 
 def everywhere(look: Callable[[str | None], Answer]) -> tuple[dict[str, Answer], list[str]]:
@@ -66,19 +85,19 @@ def everywhere(look: Callable[[str | None], Answer]) -> tuple[dict[str, Answer],
 def elsewhere(look: Callable[[str | None], Answer], netns: str | None) -> tuple[dict[str, Answer], list[str]]:
     """Look everywhere but at `netns`."""
     with entered(netns):
-        seen = {_identity(_OF_THREAD)}
+        seen = {identity(_OF_THREAD)}
     return _look(look, seen)
 
 
-def _look(look: Callable[[str | None], Answer], seen: set[tuple[int, int]]) -> tuple[dict[str, Answer], list[str]]:
+def _look(look: Callable[[str | None], Answer], seen: set[Identity]) -> tuple[dict[str, Answer], list[str]]:
     found: dict[str, Answer] = {}
     closed: list[str] = []
     for name in (None, *_named()):
         try:
-            identity = _identity(path_of(name) if name else _OF_THREAD)
-            if identity not in seen:
+            place = identity(path_of(name) if name else _OF_THREAD)
+            if place not in seen:
                 found[name or OWN] = look(name)
-                seen.add(identity)
+                seen.add(place)
         except OSError as error:
             # One that has just been removed is not missed.
             if error.errno != errno.ENOENT:
@@ -93,6 +112,7 @@ def _named() -> list[str]:
         return []
 
 
-def _identity(path: str) -> tuple[int, int]:
+def identity(path: str | int) -> Identity:
+    """Return what tells the namespace at a path, or of a descriptor, from all others that live; OSError."""
     status = os.stat(path)
     return status.st_dev, status.st_ino

@@ -153,17 +153,20 @@ class GroupSocket:
         if error not in (errno.EPERM, errno.EBUSY):
             return ""
         # EPERM is the kernel's answer both to a group that is taken and to a missing capability.
-        with entered(self._netns):
-            holder = procfs.holder_of(self.group)
-            suspects = () if holder else procfs.suspects()
-            obstacle = procfs.admin_obstacle()
+        try:
+            with entered(self._netns):
+                holder = procfs.holder_of(self.group)
+                suspects = () if holder else procfs.suspects()
+                obstacle = procfs.admin_obstacle()
+        except KernelError:  # a daemon that has become another user may not look any more
+            return f"group {self.group} may be read by another process; list them there with: nflowlevel doctor"
         if holder:
             return f"group {self.group} is read by {holder}; stop that reader or use another group"
         if not obstacle:
             # Only root may read who has a group.
-            likely = f"process, probably {' or '.join(suspects)}" if suspects else "socket, which may not be seen here"
+            likely = f"process, probably {' or '.join(suspects)}" if suspects else "socket, which cannot be seen here"
             return (
-                f"group {self.group} is read by another {likely}; as root, type: nflowlevel doctor --group {self.group}"
+                f"group {self.group} is read by another {likely}; run as root: nflowlevel doctor --group {self.group}"
             )
         remedy = "; run as root; a service gets it by AmbientCapabilities=CAP_NET_ADMIN"
         return obstacle + (remedy if not procfs.has_capability(procfs.CAP_NET_ADMIN) else "")

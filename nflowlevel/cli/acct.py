@@ -17,8 +17,9 @@ from nflowlevel.accounting.objects import FILTERS, Accounting
 from nflowlevel.accounting.table import Counter
 from nflowlevel.cli import terminal
 from nflowlevel.cli.arguments import add_netns, add_watch, whole
-from nflowlevel.errors import ConfigError, NflowError
-from nflowlevel.options import ConfigErrors, printable
+from nflowlevel.cli.status import WrongArgument
+from nflowlevel.errors import ConfigError, NflowError, printable
+from nflowlevel.options import ConfigErrors
 
 _HEADINGS = ("name", "packets", "bytes", "quota", "rules")
 _RATE_HEADINGS = ("packets/s", "bytes/s")
@@ -84,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         with Accounting(options.netns) as accounting:
             options.act(accounting, options)
     except ValueError as error:
-        raise NflowError(str(error)) from None
+        raise WrongArgument(str(error)) from None
     return 0
 
 
@@ -94,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
 def _list(accounting: Accounting, options: argparse.Namespace) -> None:
     if options.watch is not None:
         if options.reset:
-            raise NflowError("--watch and --reset cannot be combined: a reset falsifies the rates of other readers")
+            raise WrongArgument("--watch and --reset cannot be combined: a reset falsifies the rates of other readers")
         _watch(accounting, options)
         return
     table = accounting.dump_and_zero(options.only) if options.reset else accounting.dump(options.only)
@@ -161,7 +162,7 @@ def rates(before: Sequence[Counter], now: Sequence[Counter], secs: float) -> lis
 
 def _watch(accounting: Accounting, options: argparse.Namespace) -> None:
     if options.format == "xml":
-        raise NflowError("nfacct's XML cannot hold the rates of --watch: use --json")
+        raise WrongArgument("nfacct's XML cannot hold the rates of --watch: use --json")
 
     def show(before: list[Counter], now: list[Counter], secs: float) -> None:
         _show_rates(rates(before, now, secs), options.format)

@@ -19,18 +19,17 @@ import msgspec
 from nflowlevel.binding import bpffs
 from nflowlevel.binding.bpf import VerifierError
 from nflowlevel.binding.nftmatch import HOOKS
-from nflowlevel.cli import arguments, prefilter_counters, prefilter_try
-from nflowlevel.errors import KernelError, NflowError
-from nflowlevel.options import OptionDoc, Value, as_text, convert, describe, printable
+from nflowlevel.cli import arguments, prefilter_counters, prefilter_try, status
+from nflowlevel.cli.status import WrongArgument
+from nflowlevel.errors import KernelError, NflowError, printable
+from nflowlevel.options import OptionDoc, Value, as_text, convert, describe
 from nflowlevel.prefilter import attach, pins, users
 from nflowlevel.prefilter.conditions import FIXED, PrefilterOptions
 from nflowlevel.prefilter.paste import rules_text
 from nflowlevel.prefilter.prefilter import Prefilter
 
-EXIT_USED = 3
+EXIT_USED = status.IN_USE
 
-_STATUS = f"""exit status: 0 success; 1 failure, with the reason; 2 wrong arguments;
-{EXIT_USED} `remove`: a rule still uses it"""
 _EXAMPLES = """examples:
   nflowlevel prefilter load ssh --dports 22 --tcp-flags syn --rate 100 --attach input --group 1
   nflowlevel prefilter counters ssh --watch
@@ -42,7 +41,7 @@ _MARK = 0x100
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = f"{_EXAMPLES}\n\n{_STATUS}"
+    parser.epilog = f"{_EXAMPLES}\n\n{status.listed()}"
     _add_common(parser, default=bpffs.MOUNT_POINT)
     commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     load = _add(commands, "load", _load, "load a prefilter and pin it under a name")
@@ -150,7 +149,7 @@ def run(options: argparse.Namespace) -> int:
     except NflowError:
         raise
     except ValueError as error:
-        raise NflowError(str(error)) from None
+        raise WrongArgument(str(error)) from None
     except PermissionError as error:
         raise NflowError(f"{error.filename}: {error.strerror} — pinned objects belong to root: run as root") from None
 
@@ -252,9 +251,9 @@ def _check_attaching(options: argparse.Namespace, rules: PrefilterOptions) -> No
     """Refuse, before anything is done, what cannot be attached, or would not stay."""
     if not options.attach:
         if options.group is not None or options.mark is not None:
-            raise NflowError("--group and --mark need an attached prefilter: add --attach HOOKS")
+            raise WrongArgument("--group and --mark need an attached prefilter: add --attach HOOKS")
     elif rules.on_exit != "keep":
-        raise NflowError("the rules of --attach end with this command unless on_exit is keep: add --on-exit keep")
+        raise WrongArgument("the rules of --attach end with this command unless on_exit is keep: add --on-exit keep")
 
 
 def _attach(pre: Prefilter, options: argparse.Namespace) -> None:
@@ -293,8 +292,8 @@ def _say_used(name: str, found: users.Users) -> None:
     for user in found:
         print(f"  {user}", file=sys.stderr)
     print(
-        "delete these rules and end these processes first. With --force it is removed at once: then no change of a "
-        "legacy\ntable whose rule names it succeeds, and no restore, until that rule is deleted, by its number",
+        "delete these rules and end these processes first. --force removes it at once; but then a legacy table whose "
+        "rule\nnames it can be neither changed nor restored until you delete that rule by its number",
         file=sys.stderr,
     )
 

@@ -83,6 +83,7 @@ class Loop:
         also: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.stacks = stacks
+        self._destinations = list(dict.fromkeys(stack.destination for stack in stacks))
         self._notifier = notifier
         self._reopen_log = reopen_log
         self._also = also
@@ -102,13 +103,30 @@ class Loop:
         now = time.monotonic()
         self._due = [now + secs for secs, _ in self._timers]
         self._restart_at: dict[Stack, float] = {}
+        #: What inputs said that were opened before their stacks.
+        self._refused: dict[Source, Exception] = {}
 
     # -- stacks --------------------------------------------------------------------------------------------------
+
+    def open_inputs(self) -> None:
+        """Open the inputs for which root sees more, before the daemon becomes another user; `start` says what failed.
+
+        What they receive waits in the kernel until the stacks run.
+        """
+        for source in {stack.source: None for stack in self.stacks if stack.source.input.for_root}:
+            try:
+                source.open()
+            except Exception as error:
+                self._refused[source] = error
 
     def start(self) -> int:
         """Start all stacks; return how many run. One that fails is reported and tried again later."""
         for stack in self.stacks:
             self._start(stack)
+        self._refused.clear()
+        for source in {stack.source: None for stack in self.stacks}:
+            if source.is_open and not any(stack.is_open for stack in source.stacks):
+                self._call(source.input, source.close)
         running = sum(stack.is_open for stack in self.stacks)
         others = f"; retrying the others every {RESTART_SECS:g} s and at SIGHUP" if self._restart_at else ""
         if running:
@@ -117,6 +135,8 @@ class Loop:
 
     def _start(self, stack: Stack) -> None:
         try:
+            if stack.source in self._refused:
+                raise self._refused[stack.source]
             stack.open()
         except Exception as error:
             self._restart_at[stack] = time.monotonic() + RESTART_SECS
@@ -150,7 +170,7 @@ class Loop:
                 else:
                     self._read(self._readers[fd])
             self._on_deadlines(time.monotonic())
-            if self._inputs_ended() and not any(stack.output.stats.pending for stack in self.stacks):
+            if self._inputs_ended() and not any(each.output.stats.pending for each in self._destinations):
                 log.log(NOTICE, "all inputs have ended: stopping")
                 break
         self._finish()
@@ -184,7 +204,7 @@ class Loop:
     def _patience(self) -> float | None:
         """Return how many seconds the loop may sleep; None: until something happens."""
         deadlines = [*self._due, *self._restart_at.values()]
-        deadlines += [at for stack in self.stacks if stack.is_open and (at := stack.output.deadline) is not None]
+        deadlines += [at for each in self._destinations if each.is_open and (at := each.output.deadline) is not None]
         deadlines += [at for reader in self._readers.values() if (at := reader.due) is not None]
         if self._inputs_ended():
             deadlines.append(time.monotonic() + _LOOK_SECS)
@@ -195,9 +215,9 @@ class Loop:
         for reader in self._readers.values():
             if (due := reader.due) is not None and due <= now:
                 self._read(reader)
-        for stack in self.stacks:
-            if stack.is_open and (deadline := stack.output.deadline) is not None and deadline <= now:
-                self._call(stack.output, stack.output.retry)
+        for output in (each.output for each in self._destinations if each.is_open):
+            if (deadline := output.deadline) is not None and deadline <= now:
+                self._call(output, output.retry)
         for number, (secs, action) in enumerate(self._timers):
             if self._due[number] <= now:
                 self._due[number] = now + secs
@@ -237,10 +257,10 @@ class Loop:
         log.log(NOTICE, "SIGHUP: reopening files")
         for source in self._sources():
             self._call(source.input, source.input.reopen)
-        for stack in self.stacks:
-            for plugin in (*stack.filters, stack.output):
-                if stack.is_open:
-                    self._call(plugin, plugin.reopen)
+        for plugin in (plugin for stack in self.stacks if stack.is_open for plugin in stack.filters):
+            self._call(plugin, plugin.reopen)
+        for output in (each.output for each in self._destinations if each.is_open):
+            self._call(output, output.reopen)
         for stack in list(self._restart_at):
             self._start(stack)
         self._notifier(READY=1, STATUS=self._summary())
@@ -267,9 +287,10 @@ class Loop:
         parts = [f"{running} of {len(self.stacks)} stacks run"]
         parts += [f"{source.input.instance}: {source.input.stats}" for source in self._sources()]
         parts += self._also()
+        for output in (each.output for each in self._destinations):
+            if output.stats.pending:
+                parts.append(f"{output.instance}: {output.state}")
         for stack in self.stacks:
-            if stack.output.stats.pending:
-                parts.append(f"{stack.output.instance}: {stack.output.state}")
             if stack.dropped:
                 parts.append(f"{stack.output.instance}: {stack.dropped} lost because a plugin failed")
         return "; ".join(parts)
@@ -284,8 +305,16 @@ class Loop:
             log.log(NOTICE, "%s: %s", source.input, source.input.stats)
         for stack in self.stacks:
             lost = f", lost because a plugin failed {stack.dropped}" if stack.dropped else ""
-            state = "the stack does not run" if stack in self._restart_at else stack.output.state
-            log.log(NOTICE, "%s of stack %s: %s%s; %s", stack.output, stack.text, stack.output.stats, lost, state)
+            shared = stack.destination.is_shared
+            counted = stack.share.counted if shared else stack.output.stats
+            state = "" if shared else f"; {stack.output.state}"
+            if stack in self._restart_at:
+                state = "; the stack does not run"
+            log.log(NOTICE, "%s of stack %s: %s%s%s", stack.output, stack.text, counted, lost, state)
+        for each in self._destinations:
+            if each.is_shared:
+                output = each.output
+                log.log(NOTICE, "%s of %d stacks: %s; %s", output, len(each.shares), output.stats, output.state)
 
     def close(self) -> None:
         """Give the loop's own descriptors back."""

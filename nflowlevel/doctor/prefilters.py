@@ -43,7 +43,8 @@ def check(
 def _check_machine(mount_point: Path) -> Iterator[Finding]:
     """Judge what each prefilter needs."""
     if obstacle := bpf.obstacle():
-        yield Finding("problem", f"cannot load prefilters: {obstacle}", "run as root, or with CAP_BPF")
+        # It keeps whoever asks from loading them, which says nothing of a daemon that others have started.
+        yield Finding("hint", f"cannot load prefilters: {obstacle}", "run as root, or with CAP_BPF")
     if not bpffs.is_mounted(mount_point):
         text = f"cannot pin prefilters: no BPF file system at {mount_point}"
         yield Finding("problem", text, "nflowlevel prefilter mount")

@@ -17,10 +17,12 @@ anyone who also reads the counters with nft would find them zeroed. Quotas are n
 from __future__ import annotations
 
 import time
+from itertools import repeat
 
 from nflowlevel.binding.nftables import NamedObjects
 from nflowlevel.plugin.polling import PollingInput, PollingOptions, PollingStats, ZeroCounter
 from nflowlevel.records.batch import Batch
+from nflowlevel.records.sums import SUM
 from nflowlevel.stats import counter
 
 
@@ -54,17 +56,11 @@ class NFTCOUNTER(PollingInput[NFTCOUNTEROptions]):
         assert self._objects is not None, "NFTCOUNTER is used before open()"
         now = time.time_ns()
         objects = self._objects.take() if self.options.zerocounter else self._objects.read()
-        columns: dict[str, list[int | float | str | None]] = {
-            "sum.name": [each.path for each in objects],
-            "sum.pkts": [each.packets for each in objects],
-            "sum.bytes": [each.bytes for each in objects],
-            "sum.limit": [each.limit for each in objects],
-        }
         seconds, usec = now // 10**9, now // 1000 % 10**6
-        if self.options.timestamp:
-            columns["oob.time.sec"] = [seconds] * len(objects)
-            columns["oob.time.usec"] = [usec] * len(objects)
-        return Batch.of_columns(columns, time=(seconds, usec))
+        rows = [(each.path, each.packets, each.bytes, each.limit, seconds, usec) for each in objects]
+        # The time is published where it was asked for.
+        columns = dict(zip(self.published(), zip(*rows, strict=True) if rows else repeat(()), strict=False))
+        return Batch.of_columns(columns, time=(seconds, usec), type=SUM)
 
     def close(self, timeout: float = 1.0) -> None:
         """Close the socket."""

@@ -267,16 +267,19 @@ class GRAPHITE(TargetOutput[GRAPHITEOptions, Peer]):
         if not batch:
             return
         new = _Sums.of(batch)
-        sums = new.plus(self._carried) if self._carried else new
+        deltas = self._counts_deltas
+        # What another stack counted is not added to totals of this one: it waits for the next counts.
+        sums = new.plus(self._carried) if deltas and self._carried else new
         data = self._renderer.render(sums, self._later(batch.values("oob.time.sec")[0] or int(time.time()), new.names))
         with self._stats.lock:
-            if self._counts_deltas and not self._target.has_room(len(data)):
+            if deltas and not self._target.has_room(len(data)):
                 self._carried = sums.counters()
                 self._stats.records += len(new.names)
                 self._stats.drop("merged", len(new.names))
             else:
                 self._target.write(data, len(sums.names))
-                self._carried = {}
+                if deltas:
+                    self._carried = {}
 
     @property
     def _counts_deltas(self) -> bool:

@@ -18,6 +18,7 @@ from nflowlevel.options import NetnsPath, Options
 from nflowlevel.plugin.contract import Input
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import Key
+from nflowlevel.records.sums import SUM
 from nflowlevel.stats import Counters, counter
 
 #: The option `zerocounter`, for plugins that have a default for it.
@@ -51,6 +52,8 @@ class PollingInput(Input[SomePolling]):
     """An input that reads counters every `pollinterval` seconds."""
 
     provides = "sum"
+    records = SUM
+    for_root = True
     #: Its counters, where it has more of them.
     Stats: ClassVar[type[PollingStats]] = PollingStats
 

@@ -120,9 +120,9 @@ def _find(text: str, name: str, at: int) -> expressions.Field:
     except KeyError:
         hint = nearest(name.lower(), FIELDS) or f"; available: {', '.join(FIELDS)}"
         raise FilterError(no_field(name, hint), text, at) from None
-    except TypeError:
-        field = None
-    if field is None or not has(field.name):
+    except TypeError as error:
+        raise FilterError(f"{error}; available: {', '.join(FIELDS)}", text, at) from None
+    if not has(field.name):
         reason = f"{name!r} is not a field of prefilters; available: {', '.join(FIELDS)}"
         raise FilterError(reason, text, at)
     return field
@@ -213,7 +213,7 @@ class _Writer:
     def _division(self, node: Operation) -> Iterator[Piece]:
         """Yield a division without signs: BPF has no other."""
         if node.left.low < 0 or node.right.low < 0:
-            reason = f"a prefilter cannot divide what may be negative, as one side of {node.operator} may be"
+            reason = f"a prefilter cannot divide negative numbers, and one side of {node.operator} may be negative"
             raise FilterError(reason, self._text, node.operator_at)
         unsigned = "(unsigned long long)("
         yield Piece(f"(long long)({unsigned}", node.at)

@@ -27,11 +27,14 @@ class Field:
 
     name: str
     """Its key, or the name that several keys share, such as `src_port`."""
-    type: Literal["number", "address", "text"]
+    type: Literal["number", "address", "text", "any"]
+    """`any` is a column of which nothing is known: it was added by a name alone, and no record has a value."""
     most: int = 0
     """Of a number: the largest that it can be."""
     keys: tuple[str, ...] = ()
     """The keys that the name stands for; at most one of them holds in a record."""
+    least: int = 0
+    """Of a number: the smallest that it can be."""
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ has places of its own: rows and masks (mask.py), SQL (sql/where.py), C for the p
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from nflowlevel.errors import NflowError
 from nflowlevel.records.expressions import (
@@ -32,9 +32,12 @@ from nflowlevel.records.expressions import (
     bounds_of_sign,
     fields_of,
 )
-from nflowlevel.records.names import Names
+from nflowlevel.records.keys import BY_NAME, Key
+from nflowlevel.records.keys import MOST as MOST_OF_TYPE
 from nflowlevel.records.networks import Network, networks
 from nflowlevel.records.packet import PACKET
+from nflowlevel.records.sums import SUM
+from nflowlevel.records.types import RecordType
 
 #: Longer ones, and deeper ones, are nothing that a person has written.
 _MOST_CHARACTERS, _MOST_PARENTHESES = 8192, 64
@@ -56,30 +59,85 @@ class FilterError(NflowError, ValueError):
 # -- names ------------------------------------------------------------------------------------------------------------
 
 
-#: The names of packets and, where a packet has none, of other records.
-PACKET_NAMES: Names = PACKET.names
+#: All kinds of records.
+TYPES: tuple[RecordType, ...] = (PACKET, SUM)
 
-_MOST = {"uint8": 0xFF, "bool": 0xFF, "uint16": 0xFFFF, "uint32": 0xFFFF_FFFF, "uint64": 2**53 - 1}
+#: Numbers of 64 bits are taken to have so many in computations, so that these fit into 64 bits with a sign.
+_EXACT = 2**53 - 1
+#: The bounds of numbers by their type. A bool of ulogd2's may be a small number.
+_BOUNDS = {
+    name: (-min(most, _EXACT) - 1 if name[0] == "i" else 0, min(most, _EXACT)) for name, most in MOST_OF_TYPE.items()
+}
+_BOUNDS["bool"] = _BOUNDS["uint8"]
 
 
 @cache
-def field_of(name: str, names: Names = PACKET_NAMES) -> Field:
-    """Return the field that a name means.
+def field_of(name: str, type_: RecordType = PACKET, added: tuple[Key, ...] = ()) -> Field:
+    """Return the field that a name means in records of a type that may have columns `added` to them.
 
-    KeyError where no object has that name, TypeError where it is nothing that a filter can look at.
+    KeyError where nothing has that name. TypeError, which says why, where these records have no such key, or it is
+    nothing that a filter can look at.
     """
-    found = names.find(name)
-    keys = names.joined.get(found, (found,)) if found not in names.keys else (found,)
-    key = names.keys[keys[0]]
+    columns = {key.name: key for key in added}
+    try:
+        found = type_.own.find(name, columns)
+    except KeyError:
+        if foreign := _foreign(name, type_, columns):
+            raise TypeError(foreign) from None
+        raise
+    if found in columns:
+        return _field(name, found, [columns[found]], type_)
+    return _field(name, found, [type_.by_name[each] for each in type_.own.keys_of(found)], type_)
+
+
+def _field(name: str, found: str, keys: list[Key], type_: RecordType) -> Field:
+    """Return the field of a key, or of several that share a name."""
+    key, names = keys[0], tuple(key.name for key in keys)
     if key.kind in ("addr", "addr4"):
         # As text or not: it is the same address.
-        same = [each.name for each in names.keys.values() if each.field == key.field and each.type == "ipaddr"]
-        return Field(same[0], "address", keys=(same[0],)) if same else Field(found, "address", keys=keys)
+        same = [each.name for each in type_.by_name.values() if each.field == key.field and each.type == "ipaddr"]
+        return Field(same[0], "address", keys=(same[0],)) if same else Field(found, "address", keys=names)
     if key.type == "raw":
-        raise TypeError(f"'{name}' is bytes, which no filter compares")
-    if key.type not in _MOST:
-        return Field(found, "text", keys=keys)
-    return Field(found, "number", max(_MOST[names.keys[each].type] for each in keys), keys)
+        raise TypeError(f"'{name}' is bytes, and filters cannot compare bytes")
+    if key.type == "double":
+        raise TypeError(f"'{name}' is a number with a fraction, and filters cannot compare fractions")
+    if key.type not in _BOUNDS:
+        return Field(found, "text", keys=names)
+    least, most = zip(*(_BOUNDS[each.type] for each in keys), strict=True)
+    return Field(found, "number", max(most), names, min(least))
+
+
+def field_of_column(name: str, column: str, values: Sequence[object], type_: RecordType) -> Field:
+    """Return the field of a column that was added by a name alone: its values say what it is.
+
+    TypeError where a filter cannot compare them.
+    """
+    kinds = {type(value) for value in values} - {type(None)}
+    known = type_.by_name.get(column) or BY_NAME.get(column)
+    if all(hasattr(kind, "__index__") for kind in kinds):
+        if known and (not kinds or known.type in _BOUNDS):
+            return _field(name, column, [known], type_)
+        return Field(column, "number" if kinds else "any", _EXACT, (column,), -_EXACT)
+    if kinds == {str}:
+        address = known is not None and known.kind in ("addr", "addr4")
+        return Field(column, "address" if address else "text", keys=(column,))
+    held = ", ".join(sorted(kind.__name__ for kind in kinds))
+    raise TypeError(f"'{name}' holds values of type {held}; a filter compares whole numbers, or texts")
+
+
+def _foreign(name: str, type_: RecordType, columns: Collection[str]) -> str:
+    """Return that records of a type lack a key that others have; empty: none has it."""
+    for other in TYPES:
+        if name in other.own:
+            owner = f"of {other.name}s"
+            break
+    else:
+        found = next((key for key in BY_NAME.values() if name in (key.name, key.name.replace(".", "_"))), None)
+        if found is None:
+            return ""
+        owner = f"of records of {found.plugin}"
+    hint = type_.own.nearest(name, columns)
+    return f"{type_.name}s do not have '{name}': it is a key {owner}{hint}"
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -98,10 +156,10 @@ class Filter:
         return tuple(dict.fromkeys(fields_of(self.root)))
 
 
-@lru_cache(maxsize=64)
-def parse(text: str, names: Names = PACKET_NAMES) -> Filter:
-    """Return a filter; FilterError where the text is wrong."""
-    return parse_with(text, lambda name, at: _find(text, name, at, names))
+@lru_cache(maxsize=256)
+def parse(text: str, type_: RecordType = PACKET, added: tuple[Key, ...] = ()) -> Filter:
+    """Return a filter for records of a type that may have columns `added` to them; FilterError where it is wrong."""
+    return parse_with(text, lambda name, at: find_field(text, name, at, type_, added))
 
 
 def parse_with(text: str, find: Callable[[str, int], Field]) -> Filter:
@@ -111,13 +169,17 @@ def parse_with(text: str, find: Callable[[str, int], Field]) -> Filter:
     return Filter(text, _Parser(text, find).read())
 
 
-def _find(text: str, name: str, at: int, names: Names) -> Field:
+def find_field(
+    text: str, name: str, at: int, type_: RecordType, added: tuple[Key, ...], others: Collection[str] = ()
+) -> Field:
+    """Return what `field_of` does; FilterError with the place where it raises. `others` are to be suggested as well."""
     try:
-        return field_of(name, names)
+        return field_of(name, type_, added)
     except TypeError as error:
         raise FilterError(str(error), text, at) from None
     except KeyError:
-        reason = no_field(name, names.nearest(name) or names.nearest(name.lower()))
+        columns = [*others, *(key.name for key in added)]
+        reason = no_field(name, type_.own.nearest(name, columns) or type_.own.nearest(name.lower(), columns))
         raise FilterError(reason, text, at) from None
 
 
@@ -195,10 +257,10 @@ class _Parser:
     def read(self) -> Computed:
         """Return the whole text as a tree."""
         if not self._next.kind:
-            raise self._error("there is none", len(self._text))
+            raise self._error("it is empty", len(self._text))
         root = self._logic()
         if self._next.text == ")":
-            raise self._error("a parenthesis that was not opened", self._next.at)
+            raise self._error("this parenthesis was not opened", self._next.at)
         if self._next.kind:
             raise self._no_operator()
         return root
@@ -321,9 +383,9 @@ class _Parser:
             case "among":
                 raise self._error(f"{token.text!r} must follow a field", token.at)
         if token.text == ")" and not self._opened:
-            raise self._error("a parenthesis that was not opened", token.at)
+            raise self._error("this parenthesis was not opened", token.at)
         if not token.kind and self._opened:
-            raise self._error("a parenthesis that is not closed", self._opened[-1].at)
+            raise self._error("this parenthesis is not closed", self._opened[-1].at)
         raise self._error("expected expression", before.end)
 
     def _brackets(self, opening: _Token) -> Brackets:
@@ -334,7 +396,7 @@ class _Parser:
         if self._next.text != ")":
             if self._next.kind:
                 raise self._no_operator()
-            raise self._error("a parenthesis that is not closed", opening.at)
+            raise self._error("this parenthesis is not closed", opening.at)
         closing = self._take()
         self._opened.pop()
         return Brackets(opening.at, closing.end, inside.low, inside.high, self._deeper(opening.at, inside), inside)
@@ -356,6 +418,8 @@ class _Parser:
     def _of_field(self, field: Field, name: _Token, before: _Token) -> Computed:
         """Return a field, with what stands behind it where that belongs to the field: a network, a text, a set."""
         sign, operand = self._next, self._tokens[self._number_of_next + 1]
+        if field.type == "any":
+            field = replace(field, type=self._type_meant())
         compared = sign.text in ("==", "!=")
         if compared and operand.kind == "address" and field.type == "number":
             raise self._error(f"{name.text!r} is not an address", name.at)
@@ -365,8 +429,8 @@ class _Parser:
             if field.type == "text" and operand.kind != "string":
                 raise self._error(f"{name.text!r} is text: compare it with a text in double quotes", operand.at)
             if not compared or field.type == "number" or operand.kind not in ("address", "string"):
-                most = 0xFFFF_FFFF if field.type == "address" else field.most
-                return Value(name.at, name.end, 0, most, 1, field)
+                low, most = (0, 0xFFFF_FFFF) if field.type == "address" else (field.least, field.most)
+                return Value(name.at, name.end, low, most, 1, field)
         if before.kind == "operator" and (before.text in _SIGNS or _STRENGTH[before.text] >= _STRENGTH["=="]):
             raise self._unclear(before)
         self._take()
@@ -378,6 +442,13 @@ class _Parser:
             items = (self._item(field),)
         negated = sign.text == "!=" or sign.text.startswith("not")
         return Member(name.at, self._before.end, 0, 1, 1, field, items, negated)
+
+    def _type_meant(self) -> Literal["number", "address", "text"]:
+        """Return what the field before the next token has to be for what stands behind it."""
+        first = next((token for token in self._tokens[self._number_of_next + 1 :] if token.text != "{"), self._next)
+        if self._next.text == "~" or first.kind == "string":
+            return "text"
+        return "address" if first.kind == "address" else "number"
 
     def _unclear(self, sign: _Token) -> FilterError:
         return self._error(f"{sign.text!r} needs parentheses around the comparison beside it", sign.at)
@@ -417,7 +488,7 @@ class _Parser:
             raise self._error("expected the end of the range", self._next.at)
         last = self._number(self._take())
         if last.low < first.low:
-            raise self._error("a range whose end comes before its beginning", first.at)
+            raise self._error("this range ends before it begins", first.at)
         return range(first.low, last.low + 1)
 
     def _network(self, text: str, token: _Token) -> Network:

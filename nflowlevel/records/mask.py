@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from nflowlevel.errors import NotSupported
 from nflowlevel.records.expressions import (
     COMPUTE,
+    LEAST,
     MOST,
     Brackets,
     Computed,
@@ -29,15 +30,24 @@ from nflowlevel.records.expressions import (
     Value,
 )
 from nflowlevel.records.fields import numpy
-from nflowlevel.records.filters import Filter, parse
-from nflowlevel.records.keys import BY_NAME
+from nflowlevel.records.filters import Filter, FilterError, field_of_column, find_field, parse, parse_with
+from nflowlevel.records.keys import Condition, Key
 from nflowlevel.records.networks import BITS, Network
+from nflowlevel.records.packet import PACKET
 from nflowlevel.records.types import RecordType
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array: TypeAlias = np.ndarray[Any, Any]
+
+
+class Added(Protocol):
+    """A column that was added to a batch."""
+
+    @property
+    def key(self) -> Key | None:
+        """Its key, if it was declared."""
 
 
 class Columns(Protocol):
@@ -50,7 +60,7 @@ class Columns(Protocol):
         """What kind of records it has."""
 
     @property
-    def added(self) -> Mapping[str, object]:
+    def added(self) -> Mapping[str, Added]:
         """The columns that are not fields of the records."""
 
     def values(self, key: str) -> list[Any]:
@@ -59,14 +69,14 @@ class Columns(Protocol):
     def column(self, key: str) -> Array:
         """Return the same as an array."""
 
-    def valid(self, key: str) -> Array:
-        """Return where the key holds."""
+    def valid(self, key: str | Condition) -> Array:
+        """Return where the key holds, or a condition."""
 
 
 def selected(filter_: Filter | str, batch: Columns) -> list[int]:
     """Return the numbers of the rows that a filter selects, ascending; by NumPy where it is installed.
 
-    FilterError where the filter is wrong.
+    FilterError where the filter is wrong, or looks at what records of the batch do not have.
     """
     try:
         numpy()
@@ -76,39 +86,76 @@ def selected(filter_: Filter | str, batch: Columns) -> list[int]:
     return chosen
 
 
+def _read(filter_: Filter | str, batch: Columns) -> Filter:
+    """Return a filter as it is to be read for a batch: its type of records, and the columns that were added to it."""
+    text = filter_ if isinstance(filter_, str) else filter_.text
+    type_, added = batch.type, batch.added
+    declared = tuple(column.key for column in added.values() if column.key)
+    if len(declared) == len(added):
+        return parse(text, type_, declared)
+
+    def find(name: str, at: int) -> Field:
+        try:
+            column = type_.own.find(name, added)
+        except KeyError:
+            column = ""
+        if column not in added or added[column].key:
+            return find_field(text, name, at, type_, declared, added)
+        try:
+            return field_of_column(name, column, batch.values(column), type_)
+        except TypeError as error:
+            raise FilterError(str(error), text, at) from None
+
+    return parse_with(text, find)
+
+
 # -- lists ------------------------------------------------------------------------------------------------------------
 
 
-def rows(filter_: Filter | str, records: Columns | Sequence[Mapping[str, Any]]) -> list[int]:
+def rows(
+    filter_: Filter | str,
+    records: Columns | Sequence[Mapping[str, Any]],
+    *,
+    type: RecordType = PACKET,
+    added: Sequence[Key] = (),
+) -> list[int]:
     """Return the numbers of the rows that a filter selects, without NumPy.
 
-    `records` are a batch, or dicts such as `Batch.to_dicts` and JSON lines have: keys by any of their names.
+    `records` are a batch, or dicts such as `Batch.to_dicts` and JSON lines have: keys by any of their names. A batch
+    knows what it holds; of dicts `type` says which records they are, and `added` has the keys of further members.
     """
-    parsed = parse(filter_) if isinstance(filter_, str) else filter_
     if isinstance(records, Sequence):
-        find: Callable[[Field], list[Any]] = lambda field: _of_dicts(field, records)  # noqa: E731
+        text = filter_ if isinstance(filter_, str) else filter_.text
+        parsed = parse(text, type, tuple(added))
+        find: Callable[[Field], list[Any]] = lambda field: _of_dicts(field, records, type)  # noqa: E731
     else:
+        parsed = _read(filter_, records)
         find = lambda field: _first(map(records.values, field.keys))  # noqa: E731
     return [row for row, holds in enumerate(_Lists(len(records), find).condition(parsed.root)) if holds]
 
 
-def holds(filter_: Filter | str, record: Mapping[str, Any]) -> bool:
-    """Tell whether a filter selects one record: a dict such as `Packet.to_dict` and a line of JSON have."""
-    return bool(rows(filter_, [record]))
+def holds(
+    filter_: Filter | str, record: Mapping[str, Any], *, type: RecordType = PACKET, added: Sequence[Key] = ()
+) -> bool:
+    """Tell whether a filter selects one record: a dict such as `Packet.to_dict` and a line of JSON have.
+
+    `type` and `added` as for `rows`.
+    """
+    return bool(rows(filter_, [record], type=type, added=added))
 
 
-def _of_dicts(field: Field, records: Sequence[Mapping[str, Any]]) -> list[Any]:
-    names = _spellings(field)
+def _of_dicts(field: Field, records: Sequence[Mapping[str, Any]], type_: RecordType) -> list[Any]:
+    names = _spellings(field, type_)
     return [next((record[name] for name in names if record.get(name) is not None), None) for record in records]
 
 
 @cache
-def _spellings(field: Field) -> tuple[str, ...]:
+def _spellings(field: Field, type_: RecordType) -> tuple[str, ...]:
     """Return the names that a field may have in a dict."""
     names = [field.name, *field.keys]
     for key in field.keys:
-        known = BY_NAME.get(key)
-        same = [each for each in BY_NAME.values() if known and each.field == known.field]
+        known = type_.by_name.get(key)
+        same = [each for each in type_.by_name.values() if known and each.field == known.field]
         names += [name for each in same if each.type == "string" for name in (each.name, each.cim)]
     return tuple(dict.fromkeys(filter(None, names)))
 
@@ -237,9 +284,10 @@ def _regular(pattern: str) -> str:
 def mask(filter_: Filter | str, batch: Columns) -> Array:
     """Return for each row of a batch whether a filter selects it: a NumPy array of bool.
 
-    FilterError where the filter is wrong; NotSupported without NumPy.
+    FilterError where the filter is wrong, or looks at what records of the batch do not have; NotSupported without
+    NumPy.
     """
-    return _Arrays(batch).condition((parse(filter_) if isinstance(filter_, str) else filter_).root)
+    return _Arrays(batch).condition(_read(filter_, batch).root)
 
 
 class _Arrays:
@@ -300,7 +348,9 @@ class _Arrays:
         if any(self._is_list(key) for key in field.keys):
             values = _first(map(self._batch.values, field.keys))
             known = np_.array([value is not None for value in values], dtype=bool)
-            return np_.array([0 if value is None else min(value, MOST) for value in values], np_.int64), known
+            return np_.array(
+                [0 if value is None else max(LEAST, min(value, MOST)) for value in values], np_.int64
+            ), known
         first, *others = field.keys
         numbers, known = self._batch.column(first).astype(np_.int64), self._batch.valid(first)
         for key in others:
@@ -323,10 +373,10 @@ class _Arrays:
 
     def _of_version(self, key: str, version: int) -> Array:
         """Return where an address of the records has this version."""
-        known = self._batch.valid(key)
-        if self._batch.type.by_name[key].kind == "addr4":
+        known, six = self._batch.valid(key), self._batch.type.six
+        if six is None or self._batch.type.by_name[key].kind == "addr4":
             return known if version == 4 else ~known & known
-        return known & self._batch.valid("ip.ttl" if version == 4 else "ip6.hoplimit")
+        return known & (~self._batch.valid(six) if version == 4 else self._batch.valid(six))
 
     def _member(self, node: Member) -> tuple[Array, Array | None]:
         np_ = self._np

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from nflowlevel.records.terms import NAMES
+from nflowlevel.binding._lib import ffi
+from nflowlevel.records.types import RecordType
 from nflowlevel.stats import html_table
 
 
@@ -20,6 +21,11 @@ class Columns(Protocol):
     """What a row looks into: the batch that it is a row of."""
 
     _cache: dict[str, list[Any]]
+    type: RecordType
+
+    @property
+    def added(self) -> Mapping[str, Any]:
+        """What it has beside the keys of its type, by name."""
 
     def values(self, key: str) -> list[Any]:
         """Return one key of each row."""
@@ -38,21 +44,24 @@ class Row(msgspec.Struct, frozen=True, gc=False, eq=False):
     _row: int
 
     def get(self, key: str) -> Any:
-        """Return the value of a key, by any of its names; None if it does not hold, KeyError for an unknown name."""
+        """Return the value of a key, by any of its names; None if the record lacks it, KeyError for an unknown name."""
         return self._batch.values(key)[self._row]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all keys that hold for this record, by name; parts of the packet are bytes."""
+        """Return all keys that this record has, by name; parts of the packet are bytes."""
         return self._batch.select([self._row]).to_dicts()[0]
 
     def __copy__(self) -> Row:
-        return type(self)(Kept(self.to_dict()), 0)
+        kind, type_, values = self.__reduce__()[1]
+        return _restored(kind, type_, values)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Row:
         return self.__copy__()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (type(self), self.to_dict())
+        # What was added is known by name, also where it has no value.
+        values = dict.fromkeys(self._batch.added) | self.to_dict()
+        return _restored, (type(self), self._batch.type, values)
 
     def _repr_html_(self) -> str:
         """Return the keys that hold as a table, for notebooks."""
@@ -60,16 +69,20 @@ class Row(msgspec.Struct, frozen=True, gc=False, eq=False):
         return html_table(("key", "value"), rows, caption=repr(self))
 
 
-def _restored(kind: type[Row], values: Mapping[str, Any]) -> Row:
-    return kind(Kept(values), 0)
+def _restored(kind: type[Row], type_: RecordType, values: Mapping[str, Any]) -> Row:
+    return kind(Kept(type_, values), 0)
 
 
 class Kept:
-    """The values of one record, without a receive buffer: what a row that was copied out of its batch looks into."""
+    """The values of one record, without a receive buffer: what a row that was copied out of its batch looks into.
 
-    __slots__ = ("_cache", "_values")
+    Its `type` is that of the batch: a name means the same key as there.
+    """
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    __slots__ = ("_cache", "_values", "type")
+
+    def __init__(self, type_: RecordType, values: Mapping[str, Any]) -> None:
+        self.type = type_
         self._values = dict(values)
         self._cache: dict[str, list[Any]] = {}
 
@@ -78,16 +91,25 @@ class Kept:
         try:
             return self._cache[key]
         except KeyError:
-            found = NAMES.find(key, self._values)
-            names = NAMES.joined.get(found, (found,)) if found not in self._values else (found,)
-            value = next((self._value(name) for name in names if name in self._values), None)
+            names = self._keys_of(key)
+            value = next((self._value(name) for name in names if self._values.get(name) is not None), None)
             made = self._cache[key] = [value]
             return made
 
+    def _keys_of(self, name: str) -> tuple[str, ...]:
+        """Return the keys that a name may stand for; KeyError as Batch.values."""
+        found = self.type.names.find(name, self._values)
+        return (found,) if found in self._values else self.type.names.keys_of(found)
+
     def _value(self, name: str) -> Any:
         """Return a value as a batch gives it: pieces of the packet are memoryviews."""
-        value, key = self._values[name], NAMES.keys.get(name)
+        value, key = self._values[name], self.type.names.keys.get(name)
         return memoryview(value) if key and key.kind == "bytes" and isinstance(value, bytes) else value
+
+    @property
+    def added(self) -> Mapping[str, Any]:
+        """The values."""
+        return self._values
 
     def select(self, rows: Sequence[int]) -> Kept:
         """Return the same: there is one row."""
@@ -95,7 +117,11 @@ class Kept:
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return the keys that hold."""
-        return [dict(self._values)]
+        return [{name: value for name, value in self._values.items() if value is not None}]
+
+
+#: Records that are nothing but the columns of their batch.
+COLUMNS = RecordType("record", struct=ffi.typeof("struct nfl_any"), keys=(), row=lambda: Row)
 
 
 def shown(value: object) -> str:

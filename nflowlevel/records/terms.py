@@ -5,9 +5,6 @@ asked for.
 
 from __future__ import annotations
 
-from nflowlevel.records.keys import BY_NAME
-from nflowlevel.records.names import Names
-
 #: Term → key, or the JSON name that several keys share.
 TERMS: dict[str, str] = {
     "payload": "raw.pkt",
@@ -34,6 +31,3 @@ TERMS: dict[str, str] = {
     "sport": "src_port",
     "dport": "dest_port",
 }
-
-#: Every name that a batch of packets, or of counters, understands.
-NAMES = Names(BY_NAME, TERMS)

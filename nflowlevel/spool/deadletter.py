@@ -43,6 +43,12 @@ class DeadLetters:
         self._fd = -1
         self._last = 0
 
+    def sign(self, writer: str) -> None:
+        """Write in another writer's name from now on."""
+        if writer != self._writer:
+            self._writer = writer
+            self.close()
+
     def write(self, rows: Rows, error: Refused, into: str) -> None:
         """Append the rows, each with the reason, and bring them to the disk; what is here already is left out.
 
@@ -85,7 +91,7 @@ class DeadLetters:
         self._fd = os.open(self.path, flags, 0o600)
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-            raise OSError(errno.EINVAL, "not a regular file with one name")
+            raise OSError(errno.EINVAL, "not a regular file, or it has several names (hard links)")
         size = status.st_size
         tail = os.pread(self._fd, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
         whole, _, torn = tail.rpartition(b"\n")

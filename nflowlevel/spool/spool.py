@@ -27,6 +27,7 @@ from nflowlevel.spool import segment
 from nflowlevel.spool.claim import SpoolDirectory, reason
 from nflowlevel.spool.ring import Ring
 from nflowlevel.spool.rows import Rows, joined
+from nflowlevel.spool.runs import Runs
 from nflowlevel.spool.segment import Growing, Segment
 
 #: A segment is given back to the file system as a whole: the smaller, the sooner.
@@ -54,11 +55,12 @@ class Spool:
         self.rows = self.bytes = 0
         #: Rows that waited and could not be read any more; fdatasync calls that failed.
         self.lost = self.sync_errors = 0
+        self._lost_rows: list[tuple[int, int]] = []
         #: Whether `max_bytes` is reached: nothing is taken until a segment is done, so that the gap is one gap.
         self.full = False
         #: Why the disk did not take the last rows.
         self.problem = ""
-        #: Who writes, for the sink's ledger: a UUID that stays with the directory.
+        #: The directory's name, a UUID: who wrote the rows that are older than its runs.
         self.id = ""
         self._limited = Limited()
         self._segment_bytes = max(1, min(_SEGMENT_BYTES, max_bytes // _LEAST_SEGMENTS))
@@ -83,8 +85,10 @@ class Spool:
         """Claim the directory and find what an earlier run left. OutputError where waiting cannot help."""
         try:
             self._claim = claim = SpoolDirectory(self.directory)
-            self._segments = segment.find(self.directory)
-            claim.start(max((each.last for each in self._segments), default=0))
+            claim.load()
+            self._segments = found = segment.find(self.directory)
+            waiting = [max(each.first, claim.position + 1) for each in found if each.last > claim.position]
+            claim.start(max((each.last for each in found), default=0), min(waiting, default=None))
         except (OSError, OutputError) as error:
             self._release()
             if isinstance(error, OutputError):
@@ -97,6 +101,12 @@ class Spool:
             self._remove(each)
         if self.rows:
             log.info("spool %s: rows of an earlier run are waiting: %d", self.directory, self.rows)
+
+    @property
+    def runs(self) -> Runs:
+        """Which run each number belongs to."""
+        assert self._claim, "the spool is not open"
+        return self._claim.runs
 
     @property
     def first(self) -> int | None:
@@ -169,6 +179,12 @@ class Spool:
             for each in finished:
                 self._remove(each)
         return rows, size
+
+    def take_lost(self) -> list[tuple[int, int]]:
+        """Return which rows were lost since the last call: the first one's number, and how many."""
+        with self._lock:
+            found, self._lost_rows = self._lost_rows, []
+        return found
 
     def close(self) -> None:
         """Give back the directory; what waits stays there. A second call is idle, a late `take` finds nothing."""
@@ -272,17 +288,19 @@ class Spool:
     def _keep(self, reading: Segment, data: bytes, last: int) -> None:
         """Hold the rows read, and count those up to `last` that should have been among them."""
         expected = max(self._read_to + 1, reading.first)
-        lost = 0
+        gaps = []
         for _, rows in segment.records(data):
             wanted = rows.after(expected - 1)
             if wanted and wanted.last <= last:
-                lost += wanted.first - expected
+                gaps.append((expected, wanted.first - expected))
                 expected = wanted.last + 1
                 self._loaded.put(wanted)
-        lost += last + 1 - expected
+        gaps.append((expected, last + 1 - expected))
+        lost = sum(count for _, count in gaps)
         with self._lock:
             self._read_to = last
             self.lost += lost
+            self._lost_rows += [gap for gap in gaps if gap[1]]
             self.rows -= lost
         if lost:
             reading.damaged = True

@@ -13,7 +13,7 @@ them, IPv4 as ::ffff:a.b.c.d, as IP2BIN gives them) or `number` (IPv4 only).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -32,9 +32,11 @@ from nflowlevel.records.expressions import (
     Value,
     fields_of,
 )
-from nflowlevel.records.filters import PACKET_NAMES, Filter, FilterError, field_of, parse
-from nflowlevel.records.names import Names
+from nflowlevel.records.filters import Filter, FilterError, field_of, parse
+from nflowlevel.records.keys import Key
 from nflowlevel.records.networks import BITS, Network
+from nflowlevel.records.packet import PACKET
+from nflowlevel.records.types import RecordType
 from nflowlevel.sql import addresstext
 from nflowlevel.sql.fragment import Fragment, Parameter, joined
 
@@ -82,24 +84,30 @@ def where(
     columns: Mapping[str, str | Column | Expression],
     dialect: Dialect,
     *,
-    names: Names = PACKET_NAMES,
+    type: RecordType = PACKET,
+    added: Sequence[Key] = (),
 ) -> Condition:
     """Return a filter as SQL. `columns`: a column for each field that the table has, by any of the field's names.
+
+    `type` says which records the table has; `added` are the keys of further columns, such as those that a filter adds.
 
     FilterError where the filter is wrong, looks at a field that the table lacks, or asks for what the dialect cannot
     do; ValueError for an unknown dialect or name.
     """
     if dialect not in _SYNTAX:
         raise ValueError(f"unknown dialect {dialect!r}; available: {', '.join(_SYNTAX)}")
-    parsed = parse(filter_, names) if isinstance(filter_, str) else filter_
+    keys = tuple(added)
+    parsed = parse(filter_ if isinstance(filter_, str) else filter_.text, type, keys)
     known: dict[str, Column | Expression] = {}
     for name, column in columns.items():
         try:
-            known[field_of(name, names).name] = Column(column) if isinstance(column, str) else column
+            known[field_of(name, type, keys).name] = Column(column) if isinstance(column, str) else column
         except TypeError as error:
             raise ValueError(f"columns: {error}") from None
         except KeyError:
-            raise ValueError(f"columns: unknown field {name!r}{names.nearest(name)}") from None
+            raise ValueError(
+                f"columns: unknown field {name!r}{type.own.nearest(name, [key.name for key in keys])}"
+            ) from None
     fragment = _Writer(parsed.text, known, _SYNTAX[dialect]).condition(parsed.root, told=False)
     return Condition(fragment.text.replace("\0", _SYNTAX[dialect].placeholder), fragment.parameters)
 
@@ -305,7 +313,7 @@ class _Writer:
         missing = [name for name in names if name not in self._columns]
         if missing:
             lacks = f"the table has no column for {' or '.join(map(repr, missing))}"
-            raise self._error(f"{lacks}; it has some for {', '.join(self._columns) or 'nothing'}", node)
+            raise self._error(f"{lacks}; available: {', '.join(self._columns) or 'none'}", node)
         found = [self._columns[name] for name in names]
         texts = [self._syntax.identifier(each.name) if isinstance(each, Column) else f"({each.sql})" for each in found]
         return Fragment(texts[0] if len(texts) == 1 else f"COALESCE({', '.join(texts)})"), found[0].form
@@ -389,7 +397,7 @@ class _Writer:
         name, form = column.text, form or self._syntax.address
         if form == "number":
             if network.version == 6:
-                raise self._error(f"{node.field.name!r} is stored as a number, which no IPv6 address has", node)
+                raise self._error(f"{node.field.name!r} is stored as a number, so it cannot be an IPv6 address", node)
             return Fragment(f"{name} BETWEEN \0 AND \0", (network.address, network.last))
         if form == "bytes":
             return self._within_bytes(name, node, network)
@@ -397,7 +405,7 @@ class _Writer:
             inet = f"CAST({name} AS inet)" if form == "text" else name
             return Fragment(f"{inet} <<= CAST(\0 AS inet)", (addresstext.text_of(network),))
         if form == "inet":
-            raise self._error(f"{node.field.name!r} is stored as inet, which {self._syntax.name} has not", node)
+            raise self._error(f"{node.field.name!r} is stored as inet, which {self._syntax.name} does not have", node)
         if self._syntax.name == "mysql":
             size = BITS[network.version] // 8
             ends = (network.address.to_bytes(size, "big"), network.last.to_bytes(size, "big"))
@@ -406,7 +414,7 @@ class _Writer:
         try:
             return addresstext.within(name, network, duckdb=self._syntax.name == "duckdb")
         except ValueError as error:
-            raise self._error(f"{error}, and {self._syntax.name} compares addresses as texts", node) from None
+            raise self._error(f"{error}, and {self._syntax.name} compares addresses as text", node) from None
 
     def _within_bytes(self, name: str, node: Member, network: Network) -> Fragment:
         mapped = _MAPPED if network.version == 4 else 0
@@ -415,7 +423,9 @@ class _Writer:
         if network.version == 4 or last < _MAPPED or first > _LAST_MAPPED:
             return test
         if first >= _MAPPED and last <= _LAST_MAPPED:
-            raise self._error(f"{node.field.name!r} is stored as bytes, in which this is an IPv4 address", node)
+            raise self._error(
+                f"{node.field.name!r} is stored as bytes, where this network stands for IPv4 addresses", node
+            )
         others = Fragment(f"NOT {_MAPPED_BETWEEN.format(name)}", (_bytes(_MAPPED), _bytes(_LAST_MAPPED)))
         return joined(" AND ", [test, others]).bracketed()
 

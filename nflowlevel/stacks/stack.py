@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Stacks: inputs, filters and outputs wired as the configuration says, keys resolved once.
+"""Stacks: inputs, filters and outputs wired as the configuration says, keys resolved once. Stacks may share inputs and
+outputs: one section is one input, or one output.
 
 `build` turns a configuration into stacks without touching kernel or disk, so a check can do it too; every mistake is a
 ConfigError with file and line. `Stack.open` starts one. A stack that fails to start, or whose target is away, takes no
@@ -17,7 +18,9 @@ from nflowlevel.logs import Limited, log
 from nflowlevel.options import ConfigErrors
 from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin, Filter, Input, Member, Output
 from nflowlevel.records.keys import Key
-from nflowlevel.records.terms import NAMES
+from nflowlevel.records.names import Names
+from nflowlevel.records.packet import PACKET
+from nflowlevel.stacks.destination import Destination, Share
 from nflowlevel.stacks.registry import find_plugin
 
 if TYPE_CHECKING:
@@ -73,18 +76,26 @@ class Source:
 
 
 class Stack:
-    """One line of the configuration: a source, filters, an output."""
+    """One line of the configuration: a source, filters, and a share of a destination."""
 
-    def __init__(self, text: str, source: Source, filters: list[Filter[Any]], output: Output[Any]) -> None:
+    def __init__(
+        self, text: str, source: Source, filters: list[Filter[Any]], destination: Destination, share: Share
+    ) -> None:
         self.text = text
         self.source = source
         self.filters = filters
-        self.output = output
+        self.destination = destination
+        self.share = share
         self.is_open = False
         #: Records that a fault of a plugin of this stack cost.
         self.dropped = 0
         self._adds = any(plugin.adds for plugin in filters)
         self._limited = Limited()
+
+    @property
+    def output(self) -> Output[Any]:
+        """Its end; other stacks may end there too."""
+        return self.destination.output
 
     def open(self) -> None:
         """Start output, filters, then the source: nothing is received before it can be delivered.
@@ -92,7 +103,8 @@ class Stack:
         What one of them raises is raised here when all is closed again; it may then be called once more.
         """
         try:
-            for plugin in (self.output, *self.filters):
+            self.destination.open(self.share)
+            for plugin in self.filters:
                 plugin.open()
             self.is_open = True
             self.source.open()
@@ -118,7 +130,7 @@ class Stack:
                 if not batch:
                     return
             plugin = self.output
-            self.output.write(batch)
+            self.destination.write(self.share, batch)
         except Exception as error:
             # What filters had let pass when it happened.
             self.dropped += len(batch)
@@ -127,11 +139,17 @@ class Stack:
             log.debug("full traceback", exc_info=True)
 
     def close(self, timeout: float = 1.0) -> None:
-        """Close output and filters; the source belongs to all its stacks. May be called again."""
+        """Close filters, and the output if no other stack needs it; the source belongs to all its stacks.
+
+        May be called again.
+        """
         self.is_open = False
         for plugin in (*self.filters, self.output):
             try:
-                plugin.close(timeout)
+                if plugin is self.output:
+                    self.destination.close(self.share, timeout)
+                else:
+                    plugin.close(timeout)
             except Exception as error:
                 log.error("close %s of stack %s: %s", plugin, self.text, told(error))
 
@@ -139,18 +157,40 @@ class Stack:
 def build(config: Config) -> list[Stack]:
     """Build all stacks of a configuration; ConfigErrors with everything that is wrong in it."""
     errors: list[ConfigError] = list(config.errors)
-    sources: dict[str, Source] = {}
+    made = _Made()
     stacks: list[Stack] = []
     for line in config.stacks:
         try:
-            stacks.append(_build_stack(config, line, sources))
+            stacks.append(_build_stack(config, line, made))
         except ConfigErrors as several:
-            errors += [error for error in several.errors if str(error) not in map(str, errors)]
-    errors += _claimed_twice(config, sources.values())
+            errors += several.errors
+    errors += _claimed_twice(config, made.sources.values())
     if errors:
-        raise ConfigErrors(errors)
+        # What a section has wrong is wrong for each of its stacks, and said once.
+        different: dict[str, ConfigError] = {}
+        for error in errors:
+            different.setdefault(str(error), error)
+        raise ConfigErrors(different.values())
     config.look_for_unused()
+    for destination in made.destinations.values():
+        destination.bind()
     return stacks
+
+
+class _Made:
+    """What stacks share: inputs, and outputs, by the names of their sections."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, Source] = {}
+        self.destinations: dict[tuple[str, type[AnyPlugin]], Destination] = {}
+
+    def find(self, instance: str, plugin: type[AnyPlugin]) -> AnyPlugin | None:
+        """Return the plugin of that section, where an earlier stack has it and may share it."""
+        source = self.sources.get(instance)
+        if source and type(source.input) is plugin:
+            return source.input
+        destination = self.destinations.get((instance, plugin))
+        return destination.output if destination else None
 
 
 def _claimed_twice(config: Config, sources: Iterable[Source]) -> Iterator[ConfigError]:
@@ -165,24 +205,27 @@ def _claimed_twice(config: Config, sources: Iterable[Source]) -> Iterator[Config
             yield ConfigError(message, file=config.file, line=line)
 
 
-def _build_stack(config: Config, line: StackLine, sources: dict[str, Source]) -> Stack:
-    plugins = _plugins(config, line, sources)
+def _build_stack(config: Config, line: StackLine, made: _Made) -> Stack:
+    plugins = _plugins(config, line, made)
     members = _members(plugins)
     first, *filters, output = plugins
     assert isinstance(first, Input)
     assert isinstance(output, Output)
-    output.bind(members)
-    source = sources.setdefault(first.instance, Source(first))
-    stack = Stack(line.text, source, filters, output)  # type: ignore[arg-type]
-    for plugin in (*filters, output):
+    destination = made.destinations.setdefault((output.instance, type(output)), Destination(output))
+    share, objection = destination.join(members, first)
+    if objection:
+        raise _errors(config, line, [objection])
+    source = made.sources.setdefault(first.instance, Source(first))
+    stack = Stack(line.text, source, filters, destination, share)  # type: ignore[arg-type]
+    for plugin in filters:
         plugin.netns = first.netns
         plugin.input = first
     source.stacks.append(stack)
     return stack
 
 
-def _plugins(config: Config, line: StackLine, sources: dict[str, Source]) -> list[AnyPlugin]:
-    """Make the instances of a stack; a source that an earlier stack has is taken from there.
+def _plugins(config: Config, line: StackLine, made: _Made) -> list[AnyPlugin]:
+    """Make the instances of a stack; an input or output that an earlier stack has is taken from there.
 
     Raise ConfigErrors with all that is wrong in their names, their sections, their order and their keys.
     """
@@ -192,20 +235,23 @@ def _plugins(config: Config, line: StackLine, sources: dict[str, Source]) -> lis
     unmet: list[str] = []
     # What is published before an item; None behind one that could not be made.
     keys: dict[str, Key] | None = {}
+    names = PACKET.names
     for item in line.items:
-        made = plugin = None
+        instance = plugin = None
         try:
             plugin = find_plugin(item.plugin)
-            made = _plugin(config, line, item, plugin, sources)
-            plugins.append(made)
+            instance = _plugin(config, line, item, plugin, made)
+            plugins.append(instance)
         except ConfigErrors as several:
             errors += several.errors
         except NflowError as error:
             errors += _errors(config, line, [str(error)]).errors
         found.append((item, plugin))
+        if plugin and issubclass(plugin, Input):
+            names = plugin.records.names
         if plugin and keys is not None:
-            unmet += _unmet(item, plugin, keys)
-        keys = keys | _published(made) if made and keys is not None else None
+            unmet += _unmet(item, plugin, keys, names)
+        keys = keys | _published(instance) if instance and keys is not None else None
     wrong = [*_misplaced(found), *_mismatches(found)] or unmet
     if wrong:
         errors += _errors(config, line, wrong).errors
@@ -214,12 +260,9 @@ def _plugins(config: Config, line: StackLine, sources: dict[str, Source]) -> lis
     return plugins
 
 
-def _plugin(
-    config: Config, line: StackLine, item: StackItem, plugin: type[AnyPlugin], sources: dict[str, Source]
-) -> AnyPlugin:
-    known = sources.get(item.instance)
-    if known and type(known.input) is plugin:
-        return known.input
+def _plugin(config: Config, line: StackLine, item: StackItem, plugin: type[AnyPlugin], made: _Made) -> AnyPlugin:
+    if known := made.find(item.instance, plugin):
+        return known
     options: Any = config.options(line, item, plugin.Options)
     return plugin(item.instance, options)
 
@@ -258,13 +301,13 @@ def _called(item: StackItem) -> str:
     return f"{item.instance}:{item.plugin}"
 
 
-def _unmet(item: StackItem, plugin: type[AnyPlugin], keys: dict[str, Key]) -> Iterator[str]:
+def _unmet(item: StackItem, plugin: type[AnyPlugin], keys: dict[str, Key], names: Names) -> Iterator[str]:
     """Yield which keys a plugin needs that none before it publishes."""
     if plugin.consumes == ANY_KEYS:
         return
     for name in plugin.consumes:
-        if not name.startswith("[") and not _meant(name, keys):
-            hint = nearest(name, [*keys, *(other for other in NAMES if _meant(other, keys))])
+        if not name.startswith("[") and not _meant(name, keys, names):
+            hint = nearest(name, [*keys, *(other for other in names if _meant(other, keys, names))])
             yield f"{_called(item)} needs the key {name}, which no plugin before it publishes{hint}"
 
 
@@ -275,23 +318,26 @@ def _published(plugin: AnyPlugin) -> dict[str, Key]:
 def _members(plugins: list[AnyPlugin]) -> tuple[Member, ...]:
     """Bind each key that is read to its nearest publisher; return what the output gets, in the order of members."""
     nearest_key: dict[str, Key] = {}
+    first = plugins[0]
+    assert isinstance(first, Input)
+    names = first.records.names
     for plugin in plugins:
         # A name published again keeps its first place and takes the newer value.
         nearest_key.update(_published(plugin))
     wanted = plugins[-1].consumes
     if wanted == ANY_KEYS:
         return tuple(nearest_key.items())
-    names = dict.fromkeys(key for name in wanted for key in _meant(name.strip("[]"), nearest_key))
-    return tuple((name, nearest_key[name]) for name in names)
+    found = dict.fromkeys(key for name in wanted for key in _meant(name.strip("[]"), nearest_key, names))
+    return tuple((name, nearest_key[name]) for name in found)
 
 
-def _meant(name: str, published: Collection[str]) -> list[str]:
+def _meant(name: str, published: Collection[str], names: Names) -> list[str]:
     """Return which of the published keys a name in `consumes` means: several share a JSON name such as `src_port`."""
     try:
-        found = NAMES.find(name, published)
+        found = names.find(name, published)
     except KeyError:
         return []
-    return [key for key in NAMES.joined.get(found, (found,)) if key in published]
+    return [key for key in names.joined.get(found, (found,)) if key in published]
 
 
 def _errors(config: Config, line: StackLine, messages: list[str]) -> ConfigErrors:

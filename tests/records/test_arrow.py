@@ -12,7 +12,8 @@ import pytest
 
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import PACKET_KEYS, added_key
-from nflowlevel.records.terms import NAMES, TERMS
+from nflowlevel.records.packet import PACKET
+from nflowlevel.records.terms import TERMS
 from tests.corpus import by_name
 from tests.fix_decoder import decode
 from tests.fix_group import run_python
@@ -44,7 +45,7 @@ def batches() -> dict[str, Batch]:
     }
 
 
-@pytest.mark.parametrize("keys", [KEYS, (), tuple(TERMS), tuple(PACKET_KEYS), tuple(NAMES.joined)])
+@pytest.mark.parametrize("keys", [KEYS, (), tuple(TERMS), tuple(PACKET_KEYS), tuple(PACKET.names.joined)])
 def test_a_list_of_keys_has_one_schema(keys: tuple[str, ...]) -> None:
     schemas = {name: batch.to_arrow(*keys).schema for name, batch in batches().items()}
     wanted = schemas["all"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import pydoc
+import re
 import types
 from typing import Any, get_args, get_type_hints
 
@@ -13,8 +14,9 @@ import pytest
 from nflowlevel.records.attributes import PacketAttributes
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import PACKET_KEYS
-from nflowlevel.records.packet import Packet
-from nflowlevel.records.terms import NAMES, TERMS
+from nflowlevel.records.packet import PACKET
+from nflowlevel.records.packetrow import Packet
+from nflowlevel.records.terms import TERMS
 from tests import oracle
 from tests.corpus import frames
 from tests.fix_decoder import decode
@@ -50,7 +52,7 @@ def test_an_attribute_has_the_type_it_says(name: str, batches: list[Batch]) -> N
 
 
 def test_every_name_of_a_key_is_an_attribute() -> None:
-    names = {name.replace(".", "_") for name in (*PACKET_KEYS, *NAMES.joined, *TERMS)}
+    names = {name.replace(".", "_") for name in (*PACKET_KEYS, *PACKET.names.joined, *TERMS)}
     own = {name for name, value in vars(PacketAttributes).items() if isinstance(value, property)}
     assert own == names
     assert attributes().keys() - own == {"timestamp", "totlen"}
@@ -61,12 +63,19 @@ def test_every_attribute_says_what_it_is() -> None:
         assert attribute.__doc__, name
         optional = type(None) in get_args(type_of(attribute))
         if name in vars(PacketAttributes):
-            assert ("None where it does not hold" in " ".join(attribute.__doc__.split())) == optional, name
+            assert (
+                bool(
+                    re.search(
+                        "; None if (the packet lacks it|it has none of them)", " ".join(attribute.__doc__.split())
+                    )
+                )
+                == optional
+            ), name
 
 
 def test_help_and_signature() -> None:
     text = pydoc.render_doc(Packet, renderer=pydoc.plaintext)
     assert "tcp_syn" in text
-    assert "SYN flag. Key: `tcp.syn`; None where it does not hold." in text
+    assert "SYN flag. Key: `tcp.syn`; None if the packet lacks it." in text
     assert list(inspect.signature(Packet).parameters) == ["_batch", "_row"]
     assert attributes().keys() <= set(dir(Packet))

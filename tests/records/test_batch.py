@@ -22,7 +22,6 @@ import nflowlevel as nfl
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import PACKET_KEYS
 from nflowlevel.records.packet import PACKET
-from nflowlevel.records.terms import NAMES as KEY_NAMES
 from tests.corpus import by_name
 from tests.fix_decoder import NAMES, decode, expected
 from tests.fix_group import collect, log_udp, packets_in
@@ -276,7 +275,7 @@ def test_repr() -> None:
     batch = few("udp4", "tcp4-syn")
     assert repr(batch) == "<Batch of 2 packets, group 0>"
     assert repr(batch[:1]) == "<Batch of 1 packet, group 0>"
-    assert repr(Batch.of_columns({"sum.name": ["a", "b"]}, time=(5, 6))) == "<Batch of 2 records, group 0>"
+    assert repr(Batch.of_columns({"sum.name": ["a", "b"]}, time=(5, 6))) == "<Batch of 2 records>"
 
 
 def test_a_table_for_notebooks() -> None:
@@ -298,15 +297,15 @@ def test_a_table_for_notebooks() -> None:
 
 def test_every_name_of_a_key_works_everywhere(samples: Batch) -> None:
     """Key, attribute, term and JSON's name mean the same, however it is asked for."""
-    for name in KEY_NAMES:
-        (key, *others), values = KEY_NAMES.keys_of(name), samples.values(name)
+    for name in PACKET.names:
+        (key, *others), values = PACKET.names.keys_of(name), samples.values(name)
         if not others:
             assert values == samples.values(key), name
         assert samples.rows(name, "mark") == list(zip(values, samples.values("oob.mark"), strict=True)), name
         assert samples.valid(name).tolist() == [value is not None for value in values], name
-        kind = KEY_NAMES.keys[key].kind
+        kind = PACKET.names.keys[key].kind
         if kind not in ("bytes", "column"):
-            assert samples.column(name).tolist() == samples.column(KEY_NAMES.find(name)).tolist(), name
+            assert samples.column(name).tolist() == samples.column(PACKET.names.find(name)).tolist(), name
         some = samples[:30]
         shown = [bytes(v) if isinstance(v, memoryview) else v for v in some.values(name)]
         assert [keys.get(name) for keys in some.to_dicts(name)] == shown, name
@@ -374,7 +373,7 @@ def test_an_added_column_of_a_selection(samples: Batch) -> None:
 
 
 def test_an_added_column_has_a_value_for_each_packet(samples: Batch) -> None:
-    with pytest.raises(ValueError, match=f"add mine: 3 values for {len(samples)} packets"):
+    with pytest.raises(ValueError, match=f"add mine: there must be a value for each of {len(samples)} packets, not 3"):
         samples.add("mine", [1, 2, 3])
 
 
@@ -407,7 +406,7 @@ def test_a_batch_of_columns() -> None:
     assert batch.valid("tcp.dport").tolist() == [False, False]
     assert batch.column("tcp.dport").tolist() == [0, 0]
     assert few("udp4").values("sum.pkts") == [None]
-    with pytest.raises(ValueError, match=r"add sum.pkts: 1 values for 2 packets"):
+    with pytest.raises(ValueError, match=r"add sum.pkts: there must be a value for each of 2 packets, not 1"):
         Batch.of_columns({"sum.name": ["a", "b"], "sum.pkts": [1]}, time=(5, 6))
 
 

@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 
 from nflowlevel.records.batch import Batch
-from nflowlevel.records.packet import Packet
+from nflowlevel.records.packet import PACKET
+from nflowlevel.records.packetrow import Packet
 from nflowlevel.records.row import Kept, shown
-from nflowlevel.records.terms import NAMES
+from nflowlevel.records.sums import SUM
 from tests.corpus import by_name
 from tests.fix_decoder import decode
+from tests.fix_records import WIDE, WideRow, wide_batch
 from tests.messages import FULL, message_of, sample_messages
 
 _COPIES: dict[str, Callable[[Packet], Packet]] = {
@@ -73,7 +75,7 @@ def test_a_copy_holds_no_buffer(way: str) -> None:
 def test_a_copy_knows_the_same_names(samples: Batch) -> None:
     (packet,) = decode([message_of(by_name("tcp4-syn"))]).batch
     twin = copy.copy(packet)
-    for name in NAMES:
+    for name in PACKET.names:
         assert twin.get(name) == packet.get(name), name
     with pytest.raises(KeyError, match=r"unknown key 'tcp\.dprt' — did you mean 'tcp\.dport'"):
         twin.get("tcp.dprt")
@@ -85,7 +87,8 @@ def test_a_copy_has_added_columns() -> None:
     batch.add("tcp.dport", [8080, None])
     first, second = map(copy.copy, batch)
     assert (first.get("my.size"), first.get("my_size"), first.tcp_dport, first.dport) == (1, 1, 8080, 8080)
-    assert second.get("tcp.dport") is None
+    assert second.get("tcp.dport") is second.get("my.size") is copy.copy(second).get("my_size") is None
+    assert "my.size" not in second.to_dict()
     assert second.dport == 53
 
 
@@ -99,6 +102,34 @@ def test_another_process_reads_a_pickle(samples: Batch) -> None:
 def test_a_record_of_counters() -> None:
     batch = Batch.of_columns({"sum.name": ["a", "b"], "sum.pkts": [1, 2**64 - 1]}, time=(5, 6))
     assert pickle.loads(pickle.dumps(batch[1])).to_dict() == {"sum.name": "b", "sum.pkts": 2**64 - 1}
+
+
+_COPIES_OF_ANY: list[Callable[[Any], Any]] = [copy.copy, copy.deepcopy, lambda row: pickle.loads(pickle.dumps(row))]
+
+
+@pytest.mark.parametrize("way", _COPIES_OF_ANY)
+def test_a_copy_of_another_record_knows_the_names_of_its_type(way: Callable[[Any], Any]) -> None:
+    batch = wide_batch([{"oob.mark": 2**64 - 1, "n.1": 5, "t.1": b"one"}])
+    (row,) = batch
+    twin = way(row)
+    assert type(twin) is WideRow
+    for name in WIDE.names:
+        assert twin.get(name) == row.get(name), name
+    assert twin.get("first") == 5
+    assert twin.get("tcp.dport") is None
+    with pytest.raises(KeyError, match=r"unknown key 'n\.99' — did you mean 'n\.9'"):
+        twin.get("n.99")
+
+
+@pytest.mark.parametrize("way", _COPIES_OF_ANY)
+def test_a_copy_of_a_sum(way: Callable[[Any], Any]) -> None:
+    sums = Batch.of_columns({"sum.name": ["a"], "sum.pkts": [3], "sum.bytes": [40]}, time=(5, 6), type=SUM)
+    twin = way(sums[0])
+    assert (twin.get("packets"), twin.get("sum_pkts"), twin.packets, twin.name) == (3, 3, 3, "a")
+    assert twin.get("oob.time.sec") is None
+    assert repr(twin) == repr(sums[0]) == "<Sum 'a' packets 3 bytes 40>"
+    with pytest.raises(KeyError, match="unknown key 'packet'"):
+        twin.get("packet")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +158,7 @@ def test_a_table_for_notebooks_is_escaped() -> None:
 
 
 def test_kept_values_are_a_row_alone() -> None:
-    kept = Kept({"ip.saddr": "10.0.0.1", "raw.pkt": b"ab"})
+    kept = Kept(PACKET, {"ip.saddr": "10.0.0.1", "raw.pkt": b"ab"})
     assert kept.select([0]).to_dicts() == [{"ip.saddr": "10.0.0.1", "raw.pkt": b"ab"}]
     assert kept.values("saddr") == ["10.0.0.1"]
     assert kept.values("payload") == [memoryview(b"ab")]

@@ -15,15 +15,19 @@ import pytest
 
 from nflowlevel.records.filters import FilterError, parse
 from nflowlevel.records.keys import BY_NAME
+from nflowlevel.records.sums import SUM
 from nflowlevel.sql.where import DIALECTS, Column, Condition, Dialect, Expression, Form, where
-from tests.fix_filters import CASES, Case, Maker, Row, meant, packets, refused
+from tests.fix_filters import ADDED, CASES, REFUSED, Case, Maker, Row, meant, packets, refused
 from tests.fix_mariadb import MariaDBDatabase, mariadb, mariadb_db
 from tests.fix_postgres import PostgresDatabase, postgres, postgres_db
 
 __all__ = ["mariadb", "mariadb_db", "postgres", "postgres_db"]
 
 #: The keys that the cases look at.
-KEYS = tuple(dict.fromkeys(key for case in CASES for field in parse(case.text).fields for key in field.keys))
+KEYS = tuple(
+    dict.fromkeys(key for case in CASES for field in parse(case.text, added=ADDED).fields for key in field.keys)
+)
+TYPES = {key.name: key.type for key in (*BY_NAME.values(), *ADDED)}
 ADDRESSES = {"ip.saddr", "ip.daddr", "arp.saddr", "icmp.gateway"}
 
 
@@ -40,12 +44,12 @@ class Table(NamedTuple):
             blob = {"postgresql": "bytea", "mysql": "binary(16)"}.get(self.dialect, "blob")
             text = {"mysql": "varchar(45) character set ascii"}.get(self.dialect, "text")
             return {"inet": "inet", "bytes": blob, "number": "bigint"}.get(self.form, text)
-        if self.booleans and BY_NAME[key].type == "bool":
+        if self.booleans and TYPES[key] == "bool":
             return "boolean"
-        if BY_NAME[key].type == "string":
+        if TYPES[key] == "string":
             return {"mysql": "varchar(200) character set utf8mb4"}.get(self.dialect, "text")
         # MySQL subtracts numbers without a sign as such, unless it is told.
-        return {"mysql": "bigint unsigned"}.get(self.dialect, "bigint") if BY_NAME[key].type == "uint32" else "integer"
+        return {"mysql": "bigint unsigned"}.get(self.dialect, "bigint") if TYPES[key] == "uint32" else "integer"
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -103,9 +107,9 @@ def check(table: Table, ask: Callable[[Condition], list[int]]) -> None:
     for case in CASES:
         if table.refuses(case):
             with pytest.raises(FilterError):
-                where(case.text, table.columns, table.dialect)
+                where(case.text, table.columns, table.dialect, added=ADDED)
         else:
-            condition = where(case.text, table.columns, table.dialect)
+            condition = where(case.text, table.columns, table.dialect, added=ADDED)
             assert ask(condition) == meant(case, rows), f"{case.text}\n{condition}"
             asked += 1
     assert asked > 50
@@ -134,7 +138,7 @@ def check_random(table: Table, ask: Callable[[Condition], list[int]]) -> None:
     while asked < (300 if table.dialect == "sqlite" else 60):
         text, holds = maker.condition()
         try:
-            condition = where(text, table.columns, table.dialect)
+            condition = where(text, table.columns, table.dialect, added=ADDED)
         except FilterError as error:
             if not refused(error):
                 raise
@@ -244,7 +248,7 @@ def test_an_expression_is_taken_as_it_stands() -> None:
         (
             "1 && tcp.window",
             5,
-            "the table has no column for 'tcp.window'; it has some for tcp.dport, ip.saddr, ",
+            "the table has no column for 'tcp.window'; available: tcp.dport, ip.saddr, ",
         ),
         ("sport == 1", 0, "no column for 'tcp.sport' or 'udp.sport' or 'sctp.sport'"),
         ("1 || dport == 1", 5, "no column for 'udp.dport' or 'sctp.dport'"),
@@ -265,11 +269,11 @@ def test_what_is_refused(text: str, place: int, reason: str) -> None:
 
 
 def test_forms_that_an_address_cannot_have() -> None:
-    with pytest.raises(FilterError, match="stored as inet, which duckdb has not"):
+    with pytest.raises(FilterError, match="stored as inet, which duckdb does not have"):
         sql("ip.saddr == 10.0.0.0/8", "duckdb", src_ip=Column("source", "inet"))
-    with pytest.raises(FilterError, match="stored as a number, which no IPv6 address has"):
+    with pytest.raises(FilterError, match="stored as a number, so it cannot be an IPv6 address"):
         sql("ip.saddr == fd00::/8", src_ip=Column("source", "number"))
-    with pytest.raises(FilterError, match="stored as bytes, in which this is an IPv4 address"):
+    with pytest.raises(FilterError, match="stored as bytes, where this network stands for IPv4 addresses"):
         sql("ip.saddr == ::ffff:10.0.0.0/104", src_ip=Column("source", "bytes"))
 
 
@@ -278,5 +282,14 @@ def test_wrong_arguments() -> None:
         where("1", {}, "oracle")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"columns: unknown field 'tcp.dprt' — did you mean 'tcp.dport'"):
         where("1", {"tcp.dprt": "x"}, "sqlite")
-    with pytest.raises(ValueError, match=r"columns: 'raw\.pkt' is bytes, which no filter compares"):
+    with pytest.raises(ValueError, match=r"columns: 'raw\.pkt' is bytes, and filters cannot compare bytes"):
         where("1", {"raw.pkt": "x"}, "sqlite")
+    with pytest.raises(ValueError, match=r"columns: packets do not have 'sum\.pkts': it is a key of sums"):
+        where("1", {"sum.pkts": "x"}, "sqlite")
+    assert where("packets > 3", {"sum.pkts": "x"}, "sqlite", type=SUM).text == '("x" > ?)'
+
+
+@pytest.mark.parametrize(("text", "reason"), REFUSED)
+def test_what_packets_do_not_have(text: str, reason: str) -> None:
+    with pytest.raises(FilterError, match=re.escape(reason)):
+        sql(text, tcp_dport="port")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +16,16 @@ from nflowlevel.inputs.nflog import NFLOG
 from nflowlevel.logs import log
 from nflowlevel.options import ConfigErrors
 from nflowlevel.outputs.json import JSON
+from nflowlevel.plugin.contract import Input, NoOptions
+from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import Key, added_key
 from nflowlevel.stacks import registry
 from nflowlevel.stacks.config import parse_all, parse_text
 from nflowlevel.stacks.registry import find_plugin
 from nflowlevel.stacks.stack import Source, build, told
+from nflowlevel.stats import Counters
 from tests.fix_plugins import Feed, Memory, Through, batch_of, stack_of, stacks_of
+from tests.fix_records import WIDE, wide_batch
 
 _USUAL = "b:BASE,i:IFINDEX,s:IP2STR,h:HWHDR"
 _MINE = added_key("my.key", "uint8", "A test's own.")
@@ -63,8 +68,8 @@ def test_a_source_is_shared_by_its_id() -> None:
     assert one.source is two.source
     assert one.source.stacks == [one, two]
     assert other.source is not one.source
-    # What is no source is never shared, also not under the same id.
-    assert one.output is not other.output
+    # Outputs are shared likewise (test_destination.py), filters never: not under the same id either.
+    assert one.output is other.output
     assert not {id(each) for each in one.filters} & {id(each) for each in two.filters}
 
 
@@ -121,6 +126,51 @@ def test_an_output_may_use_any_name_of_a_key(third_party: dict[str, Any]) -> Non
     assert isinstance(stack.output, Few)
     ports = ["tcp.dport", "udp.dport", "sctp.dport"]
     assert [name for name, _ in stack.output.members] == ["ip.saddr", *ports, "tcp.syn", "oob.prefix", "my.key"]
+
+
+def test_names_are_those_of_the_records_of_the_input(third_party: dict[str, Any]) -> None:
+    """A term of sums, or of a record type from elsewhere, is none of packets."""
+
+    class Few(Memory):
+        name = "FEW"
+        accepts = frozenset(("sum", "packet"))
+        consumes = ("name", "packets", "[bytes]")
+
+    class Wide(Input[NoOptions]):
+        name = "WIDE"
+        provides = "packet"
+        records = WIDE
+
+        def published(self) -> tuple[Key, ...]:
+            return tuple(WIDE.by_name.values())
+
+        def open(self) -> None: ...
+        def fileno(self) -> int:
+            return -1
+
+        def receive(self) -> Batch:
+            return wide_batch([])
+
+        def drain(self) -> Iterator[Batch]:
+            return iter(())
+
+        @property
+        def stats(self) -> Counters:
+            return Counters()
+
+    class Firsts(Few):
+        name = "FIRSTS"
+        consumes = ("mark", "first")
+
+    third_party.update(FEW=Few, WIDE=Wide, FIRSTS=Firsts)
+    (stack,) = stacks_of("[global]\nstack=a:NFACCT,f:FEW\n[a]\npollinterval=1\n")
+    assert isinstance(stack.output, Few)
+    assert [name for name, _ in stack.output.members] == ["sum.name", "sum.pkts", "sum.bytes"]
+    (stack,) = stacks_of("[global]\nstack=w:WIDE,f:FIRSTS\n")
+    assert isinstance(stack.output, Few)
+    assert stack.output.members == (("oob.mark", WIDE.by_name["oob.mark"]), ("n.1", WIDE.by_name["n.1"]))
+    message, _ = refused("[global]\nstack=g:NFLOG,b:BASE,f:FEW\n[g]\n")
+    assert "f:FEW needs the key name, which no plugin before it publishes" in message
 
 
 @pytest.mark.parametrize(
@@ -230,7 +280,7 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_twice() -> None:
         "[g]\ngruop=1\n[j]\nmode=carrier-pigeon\n[k]\n"
     )
     assert messages[0] == "/etc/my.conf:6: [g] NFLOG: unknown option 'gruop' — did you mean 'group'?"
-    assert messages[1].startswith("/etc/my.conf:8: [j] JSON: mode=carrier-pigeon: file, tcp, udp or unix allowed")
+    assert messages[1].startswith("/etc/my.conf:8: [j] JSON: mode=carrier-pigeon: must be file, tcp, udp or unix")
     assert messages[2].startswith("/etc/my.conf:4: stack=g:NFLOG,x:NOPE,j:JSON: unknown plugin 'NOPE'")
     assert len(messages) == 3
 
