@@ -47,6 +47,7 @@ class SpoolStats(OutputStats):
     pending = counter("records", "Records waiting for the target, in memory or spooled.", gauge=True, always=True)
     spooled = counter("records", "Records of `pending` that wait on disk.", gauge=True)
     spooled_bytes = counter("bytes", "Size of the spool's files.", gauge=True)
+    set_aside = counter("files", "Files in the spool's directory that are not its own, or damaged: kept as *.damaged.")
 
 
 class Feed:
@@ -62,7 +63,7 @@ class Feed:
         self._spilling = False
         self._woken = False
         self._closed = False
-        self._lost = 0
+        self._lost = self._found = 0
 
     def open(self) -> None:
         """Open the spool; what an earlier run left in it is pending again."""
@@ -265,5 +266,9 @@ class Feed:
             return
         self._stats.sync_errors = self._spool.sync_errors
         self._stats.spooled, self._stats.spooled_bytes = self._spool.rows, self._spool.bytes
+        self._stats.set_aside = self._spool.set_aside
+        found, self._found = self._spool.found - self._found, self._spool.found
+        self._stats.records += found
+        self._stats.pending += found
         lost, self._lost = self._spool.lost - self._lost, self._spool.lost
         self._drop("spool_error", lost)
