@@ -16,7 +16,7 @@ import select
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -188,12 +188,17 @@ def _has_room(fd: int) -> bool:
     return bool(poll.poll(0))
 
 
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o666)
+
+
 class _FileHandler(_LineHandler):
     """A log file. One that is a FIFO is written while somebody reads it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, opener: Callable[[str, int], int]) -> None:
         """OSError when it cannot be opened; a FIFO without a reader can, later."""
         self.path = os.path.abspath(path)
+        self.opener = opener
         self._next_try = 0.0
         try:
             fd = self._opened()
@@ -204,7 +209,7 @@ class _FileHandler(_LineHandler):
         super().__init__(fd, is_ours=True)
 
     def _opened(self) -> int:
-        return os.open(self.path, _FLAGS | os.O_CREAT, 0o666)
+        return self.opener(self.path, _FLAGS | os.O_CREAT)
 
     def _write(self, line: bytes) -> int:
         if self.fd < 0:
@@ -286,11 +291,13 @@ class _SyslogHandler(_Handler):
 class Messages:
     """Where the daemon's own messages go. Nothing of it ever waits; what finds no room is dropped and counted."""
 
-    def __init__(self, destination: str, level: int, *, verbose: bool = False) -> None:
+    def __init__(
+        self, destination: str, level: int, *, verbose: bool = False, opener: Callable[[str, int], int] = _open
+    ) -> None:
         """`destination`: '' standard error, `stdout`, `syslog` or a file; `verbose` copies to standard error too.
 
         Until `started` is called errors go to standard error in any case: whoever starts the daemon sees why it fails.
-        OSError when the file cannot be opened.
+        `opener` opens the file, given its absolute path and flags. OSError when it cannot be opened.
         """
         self._file: _FileHandler | None = None
         self._until_started: logging.Handler | None = None
@@ -300,7 +307,7 @@ class Messages:
         elif destination in ("", "stderr", "stdout"):
             handlers.append(_LineHandler.of_standard(sys.stdout if destination == "stdout" else sys.stderr))
         else:
-            self._file = _FileHandler(destination)
+            self._file = _FileHandler(destination, opener)
             handlers.append(self._file)
         if verbose and destination not in ("", "stderr", "syslog"):
             handlers.append(_LineHandler.of_standard(sys.stderr))

@@ -153,9 +153,12 @@ class GroupSocket:
         if error not in (errno.EPERM, errno.EBUSY):
             return ""
         # EPERM is the kernel's answer both to a group that is taken and to a missing capability.
-        with entered(self._netns):
-            holder = procfs.holder_of(self.group)
-            obstacle = procfs.admin_obstacle()
+        try:
+            with entered(self._netns):
+                holder = procfs.holder_of(self.group)
+                obstacle = procfs.admin_obstacle()
+        except KernelError:  # a daemon that has become another user may not look any more
+            return f"group {self.group} may be read by another process; list them there with: nflowlevel doctor"
         if holder:
             return f"group {self.group} is read by {holder}; stop that reader or use another group"
         if not obstacle:

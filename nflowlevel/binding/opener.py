@@ -131,6 +131,11 @@ def opened(door: Door) -> int:
     return _in_use.open(door) if _in_use else door.open()
 
 
+def agreed(door: Door) -> bool:
+    """Tell whether an Opener is in use that may open this door."""
+    return _in_use is not None and door in _in_use
+
+
 def _be_the_opener(line: socket.socket, doors: list[Door]) -> Never:
     """Serve until the other end is closed, in the child."""
     try:

@@ -99,13 +99,30 @@ class Loop:
         now = time.monotonic()
         self._due = [now + secs for secs, _ in self._timers]
         self._restart_at: dict[Stack, float] = {}
+        #: What inputs said that were opened before their stacks.
+        self._refused: dict[Source, Exception] = {}
 
     # -- stacks --------------------------------------------------------------------------------------------------
+
+    def open_inputs(self) -> None:
+        """Open the inputs for which root sees more, before the daemon becomes another user; `start` says what failed.
+
+        What they receive waits in the kernel until the stacks run.
+        """
+        for source in {stack.source: None for stack in self.stacks if stack.source.input.for_root}:
+            try:
+                source.open()
+            except Exception as error:
+                self._refused[source] = error
 
     def start(self) -> int:
         """Start all stacks; return how many run. One that fails is reported and tried again later."""
         for stack in self.stacks:
             self._start(stack)
+        self._refused.clear()
+        for source in {stack.source: None for stack in self.stacks}:
+            if source.is_open and not any(stack.is_open for stack in source.stacks):
+                self._call(source.input, source.close)
         running = sum(stack.is_open for stack in self.stacks)
         others = f"; retrying the others every {RESTART_SECS:g} s and at SIGHUP" if self._restart_at else ""
         if running:
@@ -114,6 +131,8 @@ class Loop:
 
     def _start(self, stack: Stack) -> None:
         try:
+            if stack.source in self._refused:
+                raise self._refused[stack.source]
             stack.open()
         except Exception as error:
             self._restart_at[stack] = time.monotonic() + RESTART_SECS

@@ -23,6 +23,7 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
+from nflowlevel.binding.rootpath import whose
 from nflowlevel.delivery.backlog import Backlog, Chunk
 from nflowlevel.delivery.openfile import STDOUT, OpenFile
 from nflowlevel.delivery.syncer import Syncer
@@ -113,7 +114,7 @@ class AppendFile:
             self._use(self._open())
         except OSError as error:
             if not self._waited_for(error):
-                raise OutputError(f"open {self._name}: {_reason(error)}") from error
+                raise OutputError(f"open {self._name}: {_reason(error, self.path)}") from error
             self._open_later(error)
 
     def write(self, data: Buffer, records: int) -> None:
@@ -225,7 +226,7 @@ class AppendFile:
             trouble = str(error.strerror)
             self.stats.errors += 1
             instead = "the old file stays in use" if self._file else f"records waiting: {self.stats.pending}"
-            self._limited(logging.ERROR, "open", f"open {self._name}: {_reason(error)}; {instead}")
+            self._limited(logging.ERROR, "open", f"open {self._name}: {_reason(error, self.path)}; {instead}")
         if not self._file:
             self._trouble = trouble
 
@@ -321,9 +322,11 @@ class AppendFile:
                 return
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError, path: str = "") -> str:
     """Say what happened, and what to do about it."""
     remedy = _REMEDY.get(error.errno or 0, "")
+    if path and error.errno == errno.EACCES and (owner := whose(path)):
+        remedy += f"; it {owner}"
     return f"{error.strerror} — {remedy}" if remedy else str(error.strerror)
 
 

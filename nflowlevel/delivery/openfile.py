@@ -17,6 +17,7 @@ import select
 import stat
 from typing import TYPE_CHECKING
 
+from nflowlevel.binding.rootpath import open_to_append
 from nflowlevel.logs import log
 
 if TYPE_CHECKING:
@@ -159,9 +160,9 @@ class OpenFile:
 def _open(path: str) -> int:
     try:
         # Not with O_CREAT at once: where fs.protected_fifos is set it refuses another user's FIFO in /tmp.
-        return os.open(path, _FLAGS)
+        return open_to_append(path, _FLAGS)
     except FileNotFoundError:
-        return os.open(path, _FLAGS | os.O_CREAT, 0o666)
+        return open_to_append(path, _FLAGS | os.O_CREAT)
 
 
 def _open_stdout() -> int:
@@ -183,7 +184,9 @@ def _end_of_last_line(path: str, fd: int, size: int, begins: bytes) -> int | Non
     power failure a file system may show them where data had not arrived. A file that cannot be read counts as whole.
     """
     try:
-        reader = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        # One that root opened for us can be read itself.
+        is_readable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+        reader = os.dup(fd) if is_readable else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return size
     try:

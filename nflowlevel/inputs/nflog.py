@@ -89,6 +89,7 @@ class NFLOG(Input[NFLOGOptions]):
     name = "NFLOG"
     Options = NFLOGOptions
     provides = "raw"
+    for_root = True
     _group: Group | None = None
 
     def __init__(self, instance: str, options: NFLOGOptions) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, field
@@ -114,9 +114,9 @@ class DBI(SQLOutput[DBIOptions]):
         """Which database, and how it is."""
         return self._output.state
 
-    def hand_over(self, uid: int, gid: int) -> None:
-        """Give the files to the user that the daemon becomes."""
-        self._output.hand_over(uid, gid)
+    def directories(self) -> Iterator[str]:
+        """Yield the other plugin's."""
+        return self._output.directories()
 
     def close(self, timeout: float = 1.0) -> None:
         """Have what waits stored, as far as it goes in time."""

@@ -112,6 +112,9 @@ class Input(Plugin[SomeOptions]):
     #: It reads what was recorded earlier. That can wait: it is read only while its stacks run and their outputs have
     #: delivered what they had. And its batches bring the names of their interfaces with them.
     recorded: ClassVar[bool] = False
+    #: Root sees more when it is opened: whether another process has the group, which one. A daemon that is to become
+    #: another user opens it before; and once more as that user, if its stack has to be started again.
+    for_root: ClassVar[bool] = False
 
     @abstractmethod
     def fileno(self) -> int:
@@ -210,8 +213,21 @@ class Output(Plugin[SomeOptions]):
         """
         yield from ()
 
-    def hand_over(self, uid: int, gid: int) -> None:
-        """The daemon becomes another user: give it the files that were made at `open` and are gone on with later."""
+    def files(self) -> Iterator[str]:
+        """Yield the files that it appends to by OpenFile or AppendFile.
+
+        A daemon that is to become another user does so before it calls `open`. Where only root can change what is at
+        one of these paths, as in /var/log, root opens it all the same.
+        """
+        yield from ()
+
+    def directories(self) -> Iterator[str]:
+        """Yield the directories that are the plugin's own.
+
+        A daemon that is to become another user makes those that are missing, and gives them to that user, where only
+        root can.
+        """
+        yield from ()
 
     @property
     @abstractmethod

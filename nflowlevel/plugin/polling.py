@@ -51,6 +51,7 @@ class PollingInput(Input[SomePolling]):
     """An input that reads counters every `pollinterval` seconds."""
 
     provides = "sum"
+    for_root = True
     #: Its counters, where it has more of them.
     Stats: ClassVar[type[PollingStats]] = PollingStats
 

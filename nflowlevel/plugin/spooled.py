@@ -9,11 +9,10 @@ A plugin adds its options, its `Sink`, and how a batch becomes rows.
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -137,11 +136,9 @@ class SpooledOutput(Output[SomeSpooled]):
         """Where rows go, and how that is."""
         return self._writer.state if self._writer else "not opened yet"
 
-    def hand_over(self, uid: int, gid: int) -> None:
-        """Give the spool's directory, and what is in it, to the user that the daemon becomes."""
-        if self.directory.is_dir():
-            for path in (self.directory, *self.directory.iterdir()):
-                os.chown(path, uid, gid)
+    def directories(self) -> Iterator[str]:
+        """Yield the one of spool and refused rows."""
+        yield str(self.directory)
 
     def close(self, timeout: float = 1.0) -> None:
         """Have what waits brought in, as far as it goes in time; the rest stays in the spool for the next start."""

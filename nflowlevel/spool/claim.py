@@ -20,6 +20,7 @@ import uuid
 import zlib
 from pathlib import Path
 
+from nflowlevel.binding.rootpath import open_plain, whose
 from nflowlevel.errors import OutputError
 from nflowlevel.logs import log
 
@@ -56,7 +57,7 @@ class SpoolDirectory:
         self._numbers: _Slots | None = None
         self._position: _Slots | None = None
         Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock_fd = os.open(self._path("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock_fd = open_plain(self._path("lock"), os.O_RDWR | os.O_CREAT)
         try:
             self._lock()
         except BaseException:
@@ -136,13 +137,14 @@ class SpoolDirectory:
 
     def _read_id(self) -> str:
         try:
-            return str(uuid.UUID(Path(self._path("id")).read_text("ascii").strip()))
+            with open(open_plain(self._path("id"), os.O_RDONLY), encoding="ascii") as file:
+                return str(uuid.UUID(file.read().strip()))
         except (FileNotFoundError, ValueError):
             return ""
 
     def _new_id(self) -> None:
         self.id = str(uuid.uuid4())
-        fd = os.open(self._path("id.new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fd = open_plain(self._path("id.new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             os.write(fd, self.id.encode() + b"\n")
             os.fsync(fd)
@@ -158,7 +160,7 @@ class _Slots:
     """A number in a file, in two slots written in turns, each with its checksum: one of them is always whole."""
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = open_plain(path, os.O_RDWR | os.O_CREAT)
         try:
             os.posix_fallocate(self._fd, 0, 2 * _SLOT_BYTES)
             slots = [os.pread(self._fd, _SLOT.size, slot * _SLOT_BYTES) for slot in (0, 1)]
@@ -192,6 +194,8 @@ class _Slots:
 def reason(error: OSError) -> str:
     """Say what happened to the directory, and what to do about it."""
     remedy = _REMEDY.get(error.errno or 0, "")
+    if error.errno == errno.EACCES and error.filename and (owner := whose(error.filename)):
+        remedy += f"; {error.filename} {owner}"
     return f"{error.strerror} — {remedy}" if remedy else str(error.strerror)
 
 
