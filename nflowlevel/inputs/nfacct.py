@@ -34,6 +34,7 @@ import time
 from nflowlevel.accounting.events import QuotaEvents
 from nflowlevel.accounting.objects import Accounting
 from nflowlevel.accounting.table import CounterTable
+from nflowlevel.binding.netns import of_socket
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.options import printable
 from nflowlevel.plugin.polling import PollingInput, PollingOptions, PollingStats, ZeroCounter
@@ -82,6 +83,7 @@ class NFACCT(PollingInput[NFACCTOptions]):
         self._accounting = Accounting(self.netns)
         self._accounting.dump()
         self._events = self._accounting.quota_events()
+        self.place = of_socket(self._events.fileno()) if self.netns else None
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when an object has reached its quota."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import time
 
+from nflowlevel.binding.netns import of_socket
 from nflowlevel.binding.nftables import NamedObjects
 from nflowlevel.plugin.polling import PollingInput, PollingOptions, PollingStats, ZeroCounter
 from nflowlevel.records.batch import Batch
@@ -48,6 +49,7 @@ class NFTCOUNTER(PollingInput[NFTCOUNTEROptions]):
         """Open a socket and read all once."""
         self._objects = NamedObjects(self.netns)
         self._objects.read()
+        self.place = of_socket(self._objects.fileno()) if self.netns else None
 
     def poll(self) -> Batch:
         """Read counters and quotas."""

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, ParamSpec
 
 from nflowlevel.binding.alarm import Alarm
 from nflowlevel.binding.buffers import ENOUGH_RECORDS, BufferPool
-from nflowlevel.binding.interfaces import Links, NameTable
+from nflowlevel.binding.interfaces import NO_NAMES, Links, NameTable
 from nflowlevel.binding.nflog import COPY_MODES, GroupSocket
 from nflowlevel.errors import KernelError, nearest
 from nflowlevel.logs import NOTICE, Limited, log
@@ -291,7 +291,12 @@ class Group:
 
     def _find_names(self) -> NameTable:
         if self._links is None:
-            self._links = Links(self.netns)
+            links = Links(self.netns)
+            if links.namespace != self._socket.socket.namespace:
+                # Another namespace has the name by now: its interfaces are not those of the packets.
+                links.close()
+                return NO_NAMES
+            self._links = links
         self._links.update()
         return self._links.table
 
