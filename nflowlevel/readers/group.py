@@ -250,7 +250,7 @@ class Group:
 
     @property
     def stats(self) -> GroupStats:
-        """What was received and what was lost. Exact: received + gap is what the rule counted."""
+        """What was received and what was lost: while `unresolved` is 0, received + gap is what the rule counted."""
         state, stats = self._socket.state, GroupStats()
         for name in ("received", "gap", "overrun", "truncated", "malformed", "datagrams", "bytes"):
             setattr(stats, name, getattr(state, name))
