@@ -71,6 +71,11 @@ class Counters:
         with self.lock:
             return {name: getattr(self, name) for name in self.declared}
 
+    def add(self, other: Counters) -> None:
+        """Add what another object has counted of the same."""
+        for name in other.declared:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     def __str__(self) -> str:
         values = self.as_dict()
         shown = [f"{name} {values[name]}" for name, about in self.declared.items() if values[name] or about.always]

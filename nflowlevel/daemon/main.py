@@ -29,6 +29,7 @@ from nflowlevel.binding.opener import Opener, use
 from nflowlevel.binding.privileges import AT_START, FOR_GOOD, acting_as, confine, drop_to, keep
 from nflowlevel.binding.rootpath import LogDoor, give_directory, open_to_append
 from nflowlevel.daemon.background import Started, go_to_background
+from nflowlevel.daemon.lastread import LastRead, path_for
 from nflowlevel.daemon.loop import Loop
 from nflowlevel.daemon.notify import Notifier
 from nflowlevel.daemon.pidfile import PidFile
@@ -194,8 +195,9 @@ def _run(
         view = _View(stacks, prefilters.counters if prefilters else dict)
         for output in dict.fromkeys(stack.output for stack in stacks):
             output.watch(view)
+        last_read = LastRead(path_for(options.pidfile), (options.uid.pw_uid,) if options.uid else ())
         with _another_user(options.uid, stacks, destination):
-            return _serve(options, stacks, messages, settings.status_secs, started, prefilters)
+            return _serve(options, stacks, messages, settings.status_secs, started, prefilters, last_read)
     except NflowError as error:
         log.critical("%s", error)
         return EXIT_FAILURE
@@ -263,6 +265,7 @@ def _serve(
     status_secs: int,
     started: Started | None,
     prefilters: Prefilters | None,
+    last_read: LastRead,
 ) -> int:
     notifier = Notifier()
     loop = Loop(
@@ -271,6 +274,7 @@ def _serve(
         status_secs=status_secs,
         reopen_log=messages.reopen,
         also=lambda: (*(prefilters.status() if prefilters else ()), *messages.status()),
+        last_read=last_read,
     )
     try:
         # Before anything is bound: from then on a signal must find its handler.
@@ -290,6 +294,7 @@ def _serve(
         loop.run()
     finally:
         loop.close()
+        last_read.close()
         notifier.close()
     return 0
 

@@ -10,6 +10,7 @@ other stack with it.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -40,12 +41,15 @@ class Source:
         self.input = input_
         self.stacks: list[Stack] = []
         self.is_open = False
+        #: When it was opened last (time.time()).
+        self.opened_at = 0.0
 
     def open(self) -> None:
         """Open the input once, for all its stacks."""
         if not self.is_open:
             self.input.open()
             self.is_open = True
+            self.opened_at = time.time()
 
     @property
     def must_wait(self) -> bool:
@@ -63,6 +67,31 @@ class Source:
         """Stop the input and deliver all that it still holds."""
         for batch in self.input.drain():
             self._deliver(batch)
+
+    def leave(self) -> None:
+        """The namespace of the input was deleted: deliver what it still holds, and let go of all that is open there."""
+        try:
+            for batch in self.input.leave():
+                self._deliver(batch)
+        finally:
+            for stack in self.stacks:
+                if stack.is_open:
+                    stack.leave()
+            self.close()
+
+    def follow(self) -> None:
+        """Open the input in the new namespace, and what the stacks had open there; all or nothing."""
+        try:
+            self.open()
+            for stack in self.stacks:
+                if stack.is_open:
+                    stack.follow()
+        except BaseException:
+            for stack in self.stacks:
+                if stack.is_open:
+                    stack.leave()
+            self.close()
+            raise
 
     def _deliver(self, batch: Batch) -> None:
         for stack in reversed(self.stacks):
@@ -137,6 +166,16 @@ class Stack:
             lost = f"{self.dropped} records of stack {self.text} lost so far"
             self._limited(logging.ERROR, plugin.instance, f"{plugin}: {told(error)}; {lost}")
             log.debug("full traceback", exc_info=True)
+
+    def leave(self) -> None:
+        """The namespace of its packets was deleted: let its filters go."""
+        for plugin in self.filters:
+            plugin.leave()
+
+    def follow(self) -> None:
+        """There is a new namespace: let its filters follow."""
+        for plugin in self.filters:
+            plugin.follow()
 
     def close(self, timeout: float = 1.0) -> None:
         """Close filters, and the output if no other stack needs it; the source belongs to all its stacks.
