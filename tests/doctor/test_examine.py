@@ -212,7 +212,7 @@ def test_rule_in_another_namespace(netns: Netns, ask: Doctor, tmp_path: Path, mo
 def test_the_same_of_several_namespaces_is_said_once(netns: Netns, tmp_path: Path, ask: Doctor) -> None:
     others = [Netns() for _ in range(4)]
     try:
-        ids = "abcd"
+        ids = "wxyz"
         stacks = [f"{name}:NFLOG,{_FILTERS},j:JSON" for name in ids]
         sections = {
             name: f"group=2\nnetwork_namespace_path={each.path}" for name, each in zip(ids, others, strict=True)
