@@ -348,12 +348,19 @@ def _rule(options: argparse.Namespace) -> int:
         end="",
     )
     sys.stdout.flush()
-    if not bpffs.is_mounted(options.bpffs) or pre.name not in Prefilter.pinned(bpffs=options.bpffs):
+    if netns := bpffs.hiding_netns(options.bpffs):
+        print(f"whether {pre.name} is pinned cannot be seen: `ip netns exec {netns}` hides it", file=sys.stderr)
+    elif not bpffs.is_mounted(options.bpffs) or pre.name not in Prefilter.pinned(bpffs=options.bpffs):
         print(f"{pre.name} is not pinned yet: nflowlevel prefilter load {pre.name}", file=sys.stderr)
     return 0
 
 
 def _mount(options: argparse.Namespace) -> int:
+    if netns := bpffs.hiding_netns(options.bpffs):
+        raise NflowError(
+            f"mount the BPF file system at {options.bpffs}: `ip netns exec {netns}` would take it along when it ends — "
+            f"do this outside of it; other commands have --netns {netns}"
+        )
     there = bpffs.is_mounted(options.bpffs)
     bpffs.mount_bpffs(options.bpffs)
     print(f"the BPF file system is mounted at {options.bpffs}{' already' if there else ''}")

@@ -429,6 +429,16 @@ def test_help_has_every_rule_and_the_exit_statuses(capsys: pytest.CaptureFixture
     assert "or matching goes on. Default: keep." in texts["load"]
 
 
+@pytest.mark.parametrize("words", ["load ssh", "show", "counters ssh", "remove ssh", "mount", "rule ssh --group 1"])
+def test_within_ip_netns_exec_it_says_what_to_do(netns: Netns, words: str) -> None:
+    program = ["ip", "netns", "exec", netns.name, sys.executable, "-m", "nflowlevel", "prefilter", *words.split()]
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
+    done = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == (0 if "rule" in words else 1)
+    assert f"`ip netns exec {netns.name}`" in done.stderr
+    assert f"--netns {netns.name}" in done.stderr or "rule" in words
+
+
 def test_try_is_there(netns: Netns, command: Command) -> None:
     assert "in all: seen " in command("try", "udp.dport == 9", "--seconds", "0", "--netns", netns.name)
 
