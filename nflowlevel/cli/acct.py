@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -112,7 +113,7 @@ def _show(counters: Sequence[Counter], format_: str) -> None:
     if format_ == "json":
         print(json.dumps([_members(counter) for counter in counters]))
     elif format_ == "xml":
-        sys.stdout.write("".join(acctfile.xml(counters)))
+        sys.stdout.write(terminal.shown("".join(acctfile.xml(counters))))
     else:
         print(*terminal.table([_HEADINGS, *map(_row, counters)]), sep="\n")
 
@@ -228,9 +229,12 @@ def _few(names: Sequence[str]) -> str:
 
 def _dump(accounting: Accounting, options: argparse.Namespace) -> None:
     counters = accounting.list()
-    sys.stdout.flush()
-    sys.stdout.buffer.writelines(acctfile.lines(counters))
-    sys.stdout.buffer.flush()
+    if sys.stdout.isatty():
+        sys.stdout.writelines(terminal.shown(os.fsdecode(line)) for line in acctfile.lines(counters))
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.writelines(acctfile.lines(counters))
+        sys.stdout.buffer.flush()
     if strange := acctfile.strange_names(counters):
         print(f"nfacct cuts these names off at the blank or semicolon: {_few(strange)}", file=sys.stderr)
 

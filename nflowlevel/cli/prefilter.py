@@ -279,7 +279,7 @@ def _remove(options: argparse.Namespace) -> int:
         _say_used(pre.name, found)
         return EXIT_USED
     for what, remedy in found.unseen:
-        print(f"not checked: {what}{f' — {remedy}' if remedy else ''}", file=sys.stderr)
+        print(f"not checked: {printable(what, None)}{f' — {remedy}' if remedy else ''}", file=sys.stderr)
     for netns in found.with_tables():
         if netns not in held:
             attach.detach(pre.name, netns=netns)
@@ -290,7 +290,7 @@ def _remove(options: argparse.Namespace) -> int:
 def _say_used(name: str, found: users.Users) -> None:
     print(f"nflowlevel prefilter: prefilter {name!r} is used by", file=sys.stderr)
     for user in found:
-        print(f"  {user}", file=sys.stderr)
+        print(f"  {printable(user, None)}", file=sys.stderr)
     print(
         "delete these rules and end these processes first. With --force it is removed at once: then no change of a "
         "legacy\ntable whose rule names it succeeds, and no restore, until that rule is deleted, by its number",
@@ -308,7 +308,8 @@ def _show(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(_members(found, used)))
         else:
-            print(*_lines(found, used), sep="\n")
+            # Users are rules and processes of others.
+            print(*(printable(line, None) for line in _lines(found, used)), sep="\n")
     if not names and not options.json:
         print(f"no prefilter is pinned at {options.bpffs}", file=sys.stderr)
     return 0

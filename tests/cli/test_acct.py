@@ -21,6 +21,7 @@ from nflowlevel.accounting.table import Counter
 from nflowlevel.cli import acct
 from tests.fix_acct import count_udp, environment, make_objects, need
 from tests.fix_netns import Netns, Pair
+from tests.fix_terminal import Screen
 
 
 class _Command:
@@ -263,6 +264,16 @@ def test_errors(command: _Command, words: list[str], says: str) -> None:
     assert says in said
 
 
+@pytest.mark.parametrize("words", ["list", "list --xml", "get", "dump", "list --json"])
+def test_names_of_others_do_nothing_to_a_terminal(command: _Command, words: str) -> None:
+    name = "\x1b[2J\x9b1m\x7f\u202e\udcff"
+    command.accounting.create(name)
+    name_too = [name] if words == "get" else []
+    shown = Screen(command.netns, 80, "acct", *words.split(), *name_too, NO_COLOR="1").shown()
+    assert all(line.isprintable() for line in shown.split("\n"))
+    assert r"[2J\x9b1m" in shown or r"[2J\u009b1m" in shown
+
+
 # -- files --------------------------------------------------------------------------------------------------------
 
 
@@ -297,7 +308,9 @@ def test_an_object_that_exists_changes_nothing(command: _Command, tmp_path: Path
     file = tmp_path / "f"
     file.write_text("{ pkts = 1, bytes = 2 } = a;\n{ pkts = 1, bytes = 2 } = b;\n")
     command.accounting.create("b", packets=9)
-    assert f"{file}:2: 'b' exists; delete it first, or use --skip-existing" in command.fails("restore", str(file), status=78)
+    assert f"{file}:2: 'b' exists; delete it first, or use --skip-existing" in command.fails(
+        "restore", str(file), status=78
+    )
     assert command.accounting.list() == [Counter("b", 9, 0)]
     command("restore", "--skip-existing", str(file))
     assert command.accounting.list() == [Counter("b", 9, 0), Counter("a", 1, 2)]
