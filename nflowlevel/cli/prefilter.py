@@ -80,7 +80,7 @@ def _add(
     description = purpose[0].upper() + purpose[1:] + "."
     parser = commands.add_parser(name, help=purpose, description=description, allow_abbrev=False)
     if named != "":
-        parser.add_argument("name", nargs=named)
+        parser.add_argument("name", nargs=named, help="name of the prefilter")
     # It may stand before or behind the action; only the outer parser knows its default.
     _add_common(parser, default=argparse.SUPPRESS)
     parser.set_defaults(act=act)
