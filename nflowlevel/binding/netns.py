@@ -180,3 +180,20 @@ def identity(path: str | int) -> Identity:
     """Return what tells the namespace at a path, or of a descriptor, from all others that live; OSError."""
     status = os.stat(path)
     return status.st_dev, status.st_ino
+
+
+def name_of_own() -> str:
+    """Return the name in `ip netns` of the namespace that the calling thread is in, "" where it has none there."""
+    own = _identity(_OF_THREAD)
+    for name in _named():
+        try:
+            if _identity(path_of(name)) == own:
+                return name
+        except OSError:  # it has just been removed
+            continue
+    return ""
+
+
+def identity_of_own() -> str:
+    """Return how the kernel calls that namespace, such as `net:[4026531840]`; `lsns -t net` lists these numbers."""
+    return os.readlink(_OF_THREAD)

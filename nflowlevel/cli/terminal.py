@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from nflowlevel.errors import printable
+
 Reading = TypeVar("Reading")
 
 _CLEAR = "\x1b[H\x1b[2J"
@@ -24,6 +26,11 @@ def tolerate(encoding: str | None = None) -> None:
     """Let standard output escape what it cannot show, instead of failing; a name may hold any bytes."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding=encoding or sys.stdout.encoding, errors="backslashreplace")
+
+
+def shown(text: str) -> str:
+    """Return text that holds names of others as it is, and for a terminal without what that would obey."""
+    return printable(text, None, keep="\n") if sys.stdout.isatty() else text
 
 
 def width() -> int | None:
