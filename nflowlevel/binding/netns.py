@@ -184,10 +184,10 @@ def identity(path: str | int) -> Identity:
 
 def name_of_own() -> str:
     """Return the name in `ip netns` of the namespace that the calling thread is in, "" where it has none there."""
-    own = _identity(_OF_THREAD)
+    own = identity(_OF_THREAD)
     for name in _named():
         try:
-            if _identity(path_of(name)) == own:
+            if identity(path_of(name)) == own:
                 return name
         except OSError:  # it has just been removed
             continue
