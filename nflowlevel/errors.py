@@ -77,10 +77,16 @@ class OutputError(NflowError):
         super().__init__(message)
 
 
+_MOST_COMPARED = 500
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ` — did you mean 'x'?` for the nearest of the known names, or an empty string."""
+    """Return ` — did you mean 'x'?` for the nearest of the known names, or an empty string.
+
+    Of very many names only one that differs in case is found: comparing takes time for each.
+    """
     known = list(known)
-    match = difflib.get_close_matches(name, known, 1, 0.6)
+    match = difflib.get_close_matches(name, known, 1, 0.6) if len(known) <= _MOST_COMPARED else []
     if not match:
         lowered = {k.lower(): k for k in known}
         match = [lowered[name.lower()]] if name.lower() in lowered else []

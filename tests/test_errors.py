@@ -77,3 +77,11 @@ def test_output_error() -> None:
 def test_nearest(name: str, hint: str) -> None:
     assert nearest(name, iter(["group", "NFLOG", "copy_range"])) == hint
     assert nearest(name, []) == ""
+
+
+def test_of_very_many_names_only_one_that_differs_in_case_is_suggested() -> None:
+    """To compare a name with each of them takes a millisecond for every fifty."""
+    names = [f"name{number}" for number in range(600)]
+    assert nearest("nam7", names[:400]).startswith(" — did you mean 'name")
+    assert nearest("nam7", names) == ""
+    assert nearest("NAME7", names) == " — did you mean 'name7'?"
