@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import pwd
 import sys
@@ -24,7 +25,7 @@ from nflowlevel.binding.netlink import BUSES, NetlinkDoor
 from nflowlevel.binding.netns import NamespaceDoor
 from nflowlevel.binding.opener import Opener, use
 from nflowlevel.binding.privileges import AT_START, FOR_GOOD, acting_as, confine, drop_to, keep
-from nflowlevel.binding.rootpath import LogDoor, give_directory, open_to_append
+from nflowlevel.binding.rootpath import LogDoor, give_directory, open_to_append, whose
 from nflowlevel.daemon.background import Started, go_to_background
 from nflowlevel.daemon.loop import Loop
 from nflowlevel.daemon.notify import Notifier
@@ -178,7 +179,9 @@ def _run(
     try:
         messages = _messages(destination, level, options.verbose and not started, options.uid)
     except OSError as error:
-        print(f"logfile={settings.logfile}: {error.strerror}", file=sys.stderr)
+        owner = whose(settings.logfile) if error.errno == errno.EACCES else ""
+        remedy = f" — it {owner}; give it to the daemon's user" if owner else ""
+        print(f"logfile={settings.logfile}: {error.strerror}{remedy}", file=sys.stderr)
         return EXIT_LOGFILE
     try:
         if pidfile:
