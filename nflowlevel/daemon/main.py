@@ -39,7 +39,7 @@ from nflowlevel.stacks.stack import Stack, build
 if TYPE_CHECKING:
     from nflowlevel.binding.opener import Door
     from nflowlevel.daemon.prefilters import Prefilters
-    from nflowlevel.plugin.contract import Output
+    from nflowlevel.plugin.contract import Output, Plugin
     from nflowlevel.prefilter.counters import PrefilterCounters
 
 DEFAULT_CONFIG = "/etc/ulogd.conf"
@@ -244,6 +244,13 @@ def _another_user(user: pwd.struct_passwd | None, stacks: Sequence[Stack], logfi
             use(None)
 
 
+def _load(plugin: Plugin[Any]) -> None:
+    try:
+        plugin.load()
+    except Exception as error:
+        log.debug("load %s: %s", plugin, error)
+
+
 def _give_directories(output: Output[Any], user: pwd.struct_passwd) -> None:
     for path in output.directories():
         try:
@@ -275,6 +282,8 @@ def _serve(
         if options.uid:
             loop.open_inputs()
             for stack in stacks:
+                for plugin in (*stack.filters, stack.output):
+                    _load(plugin)
                 _give_directories(stack.output, options.uid)
             drop_to(options.uid, AT_START)
         if not loop.start():

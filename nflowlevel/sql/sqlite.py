@@ -119,6 +119,11 @@ class SQLiteDatabase(Database):
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
+    def load(self) -> None:
+        """Read the schemas."""
+        super().load()
+        own_tables()
+
     def connect(self) -> None:
         """Open the file; where it is missing and the table ours, one in memory as it is going to be."""
         self.close()

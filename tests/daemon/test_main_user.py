@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import shutil
 import signal
 import sqlite3
 import tempfile
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import nflowlevel
 from nflowlevel.binding._lib import lib
 from tests.fix_daemon import FILTERS, Daemon, config, lines_of, log_rule, records, run, wait_for
 from tests.fix_netns import Netns, Pair
@@ -305,3 +307,24 @@ def test_a_namespace_is_opened_again(pair: Pair, tmp_path: Path) -> None:
         pair.send_udp(23)
         assert {record["oob.in"] for record in records(out, 23, lambda: daemon.stderr)} == {"va"}
         assert "CAP_SYS_ADMIN" not in daemon.stderr
+
+
+def test_the_programs_own_files_may_be_roots_alone(pair: Pair, tmp_path: Path, users: Path) -> None:
+    """As in a checkout in root's home: what is imported and read later is loaded before."""
+    pair.fw.nft(log_rule(2))
+    shutil.copytree(Path(nflowlevel.__file__).parent, tmp_path / "nflowlevel", symlinks=True)
+    assert tmp_path.stat().st_mode & 0o007 == 0
+    path = users / "packets.db"
+    text = config(f"g:NFLOG,{FILTERS},db:SQLITE3", g="group=2", db=f"db={path}\nspool_directory={users}/spool")
+    own = {"PYTHONPATH": str(tmp_path)}
+    with Daemon(tmp_path, text, "-u", "nobody", netns=pair.fw, environment=own, cwd=tmp_path) as daemon:
+        pair.send_udp(23)
+        wait_for(lambda: _count(path) == 23, "23 rows", lambda: daemon.stderr)
+
+
+def _count(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        try:
+            return int(connection.execute("SELECT count(*) FROM packets").fetchone()[0])
+        except sqlite3.OperationalError:
+            return -1
