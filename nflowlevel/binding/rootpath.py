@@ -224,15 +224,19 @@ def give_directory(path: str, user: pwd.struct_passwd) -> bool:
 
 
 def _make_parents(path: str) -> None:
-    """Make what is missing of a path, in directories that only root can change."""
+    """Make what is missing of a path, in directories that only root can change; FileNotFoundError where it may not."""
     try:
-        with place_of(path) as place:
-            if place.is_roots:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(place.name, 0o755, dir_fd=place.directory)
+        _make_for_all(path)
     except FileNotFoundError:
         _make_parents(os.path.dirname(path))
-        _make_parents(path)
+        _make_for_all(path)
+
+
+def _make_for_all(path: str) -> None:
+    with place_of(path) as place:
+        if place.is_roots:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(place.name, 0o755, dir_fd=place.directory)
 
 
 def _is_of_ours(directory: int) -> bool:

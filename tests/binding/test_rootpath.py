@@ -360,8 +360,9 @@ def test_what_is_not_given(roots: Path, users: Path, why: str) -> None:
 
 def test_nothing_is_made_in_a_users_directory(users: Path) -> None:
     assert not give_directory(str(users / "db"), _USER)
-    with pytest.raises(FileNotFoundError):
-        give_directory(str(users / "spool/db"), _USER)
+    for path in ("spool/db", "spool/a/db", "spool/a/b/c/db"):
+        with pytest.raises(FileNotFoundError):
+            give_directory(str(users / path), _USER)
     assert list(users.iterdir()) == []
 
 
