@@ -117,7 +117,7 @@ BEGIN
                 'WITH (autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_vacuum_insert_threshold = 100000)',
                 partition, parent
             );
-            -- The default partition may not keep what belongs into another.
+            -- The default partition may not keep rows that belong in another.
             EXECUTE format(
                 'WITH moved AS (DELETE FROM %1$I WHERE oob_time >= $1 AND oob_time < $2 RETURNING *) '
                 'INSERT INTO %2$I (%3$s) SELECT %3$s FROM moved', parent || '_default', partition, columns
