@@ -114,7 +114,7 @@ class GroupSocket:
             try:
                 return self._ask(request, f"unbind group {self.group}", _ANSWER_SECS / 4)
             except KernelError as error:
-                # The answer finds no room in a socket that is full of packets; the group is given up all the same.
+                # The answer finds no room in a socket that is full of packets; the group is given up anyway.
                 if error.errno == errno.ENODEV:
                     return None
                 if error.errno != errno.ETIMEDOUT or last_try:

@@ -304,7 +304,7 @@ class PGDatabase(Database):
             self._ledger.move(_in_one_trip(connection), writer, before, number)
 
     def tend(self) -> None:
-        """Have our own schema make the partitions of the days to come; who may not, stores rows all the same."""
+        """Create the partitions of the next days in our own schema; without the permission, rows are stored anyway."""
         try:
             with self._transaction("make partitions") as connection:
                 if connection.execute(_HAS_PARTITIONS).fetchone():

@@ -38,7 +38,7 @@ _LEDGER = Ledger("?")
 _CONNECT_SECS = 10
 #: Time for those who have the file open this moment, such as another output that begins as well.
 _SWITCH_SECS = 1.0
-#: Of the time that a transaction may take before the writer breaks it off, so much may pass in waiting for a lock.
+#: The part of a transaction's `timeout` that may pass in waiting for a lock, before the writer breaks it off.
 _WAITING = 0.9
 #: The pauses between looks at a lock grow from the first to the last.
 _FIRST_LOOK_SECS = 0.001
