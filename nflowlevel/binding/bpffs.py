@@ -24,7 +24,7 @@ def is_mounted(directory: Path = MOUNT_POINT) -> bool:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")
         point = fields.split()[4].encode().decode("unicode_escape")
-        # If two are mounted at one place, the later one covers the other.
+        # Of two at one place the later one covers the other.
         if len(point) >= len(best) and (path + "/").startswith(point.rstrip("/") + "/"):
             best, kind = point, rest.split()[0]
     return kind == "bpf"

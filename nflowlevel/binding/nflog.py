@@ -159,7 +159,7 @@ class GroupSocket:
         if holder:
             return f"group {self.group} is read by {holder}; stop that reader or use another group"
         if not obstacle:
-            return f"group {self.group} is read by another socket, which this user namespace cannot see"
+            return f"group {self.group} is read by another socket, which may not be seen from this user namespace"
         remedy = "; run as root; a service gets it by AmbientCapabilities=CAP_NET_ADMIN"
         return obstacle + (remedy if not procfs.has_capability(procfs.CAP_NET_ADMIN) else "")
 

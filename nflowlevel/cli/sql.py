@@ -32,7 +32,7 @@ EXIT_PROBLEMS = 1
 EXIT_UNAVAILABLE = 2
 
 _STATUS = f"""exit status: 0 everything that is stored fits; {EXIT_PROBLEMS} something does not, or rows may come twice
-because there is no ledger; {EXIT_UNAVAILABLE} the database or the table does not exist, or this user may not see it;
+because there is no ledger; {EXIT_UNAVAILABLE} the database or the table is not there, or not for this user;
 {EXIT_CONFIG} the configuration is wrong"""
 _EXAMPLES = """Without a configuration: nflowlevel sql init SQLITE3 db=packets.db
                          nflowlevel sql init --print PGSQL"""

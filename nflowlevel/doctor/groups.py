@@ -22,7 +22,9 @@ _COPY_MODES = {0: "none", 1: "meta", 2: "packet", 3: "disabled"}
 _HEADER_BYTES = 60
 #: A rule that sends after fewer packets than this costs the reader a wake-up for each few of them.
 _SMALL_THRESHOLD = 32
-#: More lines about one group are of no use.
+#: Tables of ours, in which a prefilter is asked; its name follows (attach.py).
+_OF_PREFILTER = TABLE_PREFIX
+#: Nobody wants to read more lines about one group.
 _MOST_RULES = 8
 #: A reader that keeps up never has so much unread, nor one that reads in pieces on purpose.
 _MUCH_UNREAD_BYTES = 8 << 20
@@ -72,8 +74,8 @@ def _rule(rule: LogRule, *, hit: bool, untold: bool) -> Finding:
         text = f"{told} logs to group {rule.group}; it has no counter, so whether it ever matched is unknown"
         return Finding("hint", text, "write `counter` before `log`")
     text = f"{told} logs to group {rule.group}, but never matched (its counter is 0)"
-    if rule.family == "inet" and rule.table.startswith(TABLE_PREFIX):
-        name = rule.table.removeprefix(TABLE_PREFIX)
+    if rule.family == "inet" and rule.table.startswith(_OF_PREFILTER):
+        name = rule.table.removeprefix(_OF_PREFILTER)
         return Finding(worry, text, f"see what its prefilter does with them: nflowlevel prefilter counters {name}")
     return Finding(worry, text, "an earlier rule handles the packets, or none match; see: nft monitor trace")
 

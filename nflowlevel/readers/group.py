@@ -183,7 +183,8 @@ class Group:
             self.pause = 0.0
 
     def batches(self, timeout: float | None = None) -> Iterator[Batch]:
-        """Yield batches as they arrive, until `stop`; an empty one if nothing arrived for `timeout` seconds."""
+        """Yield batches as they come, until `stop`; with `timeout` (seconds) yield an empty batch if nothing came for
+        that long."""
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         poll.register(self._wake, select.POLLIN)

@@ -120,7 +120,7 @@ class Batch:
     ) -> Batch:
         """Return a batch of records other than packets, such as counters: values by key, all of the same length.
 
-        `time` is their time: seconds since 1970, and microseconds or None. Raises ValueError if the lengths differ.
+        `time` is their time: seconds since 1970, and microseconds or None. ValueError if the lengths differ.
         """
         count = len(next(iter(columns.values()), ()))
         batch = cls(None, count, group=group, time=time)
@@ -304,7 +304,7 @@ class Batch:
         return texts
 
     def valid(self, key: str) -> np.ndarray[Any, Any]:
-        """Return for each packet whether it has `key`, as a NumPy array of bool."""
+        """Return for each packet whether `key` holds: a NumPy array of bool."""
         mask: np.ndarray[Any, Any]
         name = self._find(key)
         if self._is_list(name):

@@ -76,7 +76,7 @@ def field_of(name: str, names: Names = PACKET_NAMES) -> Field:
         same = [each.name for each in names.keys.values() if each.field == key.field and each.type == "ipaddr"]
         return Field(same[0], "address", keys=(same[0],)) if same else Field(found, "address", keys=keys)
     if key.type == "raw":
-        raise TypeError(f"'{name}' is bytes, and filters cannot compare bytes")
+        raise TypeError(f"'{name}' is bytes, which no filter compares")
     if key.type not in _MOST:
         return Field(found, "text", keys=keys)
     return Field(found, "number", max(_MOST[names.keys[each].type] for each in keys), keys)
