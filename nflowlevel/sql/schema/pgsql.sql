@@ -6,7 +6,7 @@
 -- room. You may drop columns that you do not need, and add columns for other keys, at any time.
 --
 -- Both tables have a partition for each day (UTC). Rows of a day without a partition go into the one called
--- `..._default`. This file creates the partitions of the next 30 days; executing it again does no harm. Once a week, run:
+-- `..._default`. This file creates the partitions of the next 30 days. Executing it again does no harm. Once a week:
 --
 --     SELECT nflowlevel_make_partitions(30);          -- today and the next 29 days
 --     SELECT nflowlevel_drop_partitions(90);          -- everything older than 90 days
