@@ -13,7 +13,7 @@
 --
 -- Dropping a day takes no time and frees its disk space at once, which DELETE does not.
 --
--- The only index is a BRIN, a summary of each 32 pages. It costs little when rows are stored, and finds times and single
+-- The only index is a BRIN, a summary of each 32 pages. It costs little when rows are stored. It finds times and single
 -- addresses without reading the whole table:
 --
 --     SELECT * FROM packets WHERE oob_time >= now() - interval '1 hour' AND ip_saddr_str = '192.0.2.1';
