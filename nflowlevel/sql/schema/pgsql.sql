@@ -6,14 +6,14 @@
 -- room. You may drop columns that you do not need, and add columns for other keys, at any time.
 --
 -- Both tables have a partition for each day (UTC). Rows of a day without a partition go into the one called
--- `..._default`. This file creates the partitions of the next 30 days; executing it again does no harm. Once a week, run:
+-- `..._default`. This file creates the partitions of the next 30 days. Executing it again does no harm. Once a week:
 --
 --     SELECT nflowlevel_make_partitions(30);          -- today and the next 29 days
 --     SELECT nflowlevel_drop_partitions(90);          -- everything older than 90 days
 --
 -- Dropping a day takes no time and frees its disk space at once, which DELETE does not.
 --
--- The only index is a BRIN, a summary of each 32 pages. It costs little when rows are stored, and finds times and single
+-- The only index is a BRIN, a summary of each 32 pages. It costs little when rows are stored. It finds times and single
 -- addresses without reading the whole table:
 --
 --     SELECT * FROM packets WHERE oob_time >= now() - interval '1 hour' AND ip_saddr_str = '192.0.2.1';

@@ -2,8 +2,8 @@
 -- nflowlevel's tables for SQLite 3: `packets` for logged packets, `sums` for accounting.
 --
 -- A column has the name of its key with "_" for "." (docs/keys.md). `oob_time` is oob.time.sec and oob.time.usec
--- together, as text in UTC like 2026-11-24 08:30:00.000250: SQLite's date functions take it, it sorts by time, and people
--- can read it. A stack fills the columns whose keys it has; the others are null. You may drop columns that you do not
+-- together, as text in UTC like 2026-11-24 08:30:00.000250: SQLite's date functions take it, it sorts by time, and it
+-- is readable. A stack fills the columns whose keys it has; the others are null. You may drop columns that you do not
 -- need, and add columns for other keys, at any time. Executing this file again does no harm.
 --
 -- Delete old rows by time. The file does not shrink, but its room is used again:
