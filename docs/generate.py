@@ -190,8 +190,9 @@ def _attribute(table: Names, name: str) -> str:
     if len(keys) == 1:
         text = f"{keys[0].meaning} Key: `{keys[0].name}`"
     else:
-        text = f"The first of these that has a value: {', '.join(key.name for key in keys)}"
-    text += "." if always else "; None where it does not hold."
+        names = [f"`{key.name}`" for key in keys]
+        text = f"Whichever of {', '.join(names[:-1])} and {names[-1]} the packet has"
+    text += "." if always else "; None if it has none of them." if len(keys) > 1 else "; None if the packet lacks it."
     doc = textwrap.indent("\n".join(textwrap.wrap(f'"""{text}', 109)), " " * 8)
     doc += '"""' if "\n" not in doc else f'\n{" " * 8}"""'
     return f"""

@@ -45,7 +45,7 @@ _PORT = (
 Port = Annotated[str, Meta(pattern=rf"\A(?:{_PORT})\Z", extra={"allowed": "1 to 65535 or the name of a service"})]
 #: The same, or "" for the usual one.
 PortOrNone = Annotated[
-    str, Meta(pattern=rf"\A(?:{_PORT})?\Z", extra={"allowed": "1 to 65535, the name of a service or nothing"})
+    str, Meta(pattern=rf"\A(?:{_PORT})?\Z", extra={"allowed": "1 to 65535, the name of a service or empty"})
 ]
 #: Where an input reads.
 NetnsPath = Annotated[str, Meta(description="Network namespace to read in: a path or a name; empty: the daemon's own.")]
@@ -190,8 +190,8 @@ class _Field(NamedTuple):
                 reasons.append(str(unfit))
             except msgspec.ValidationError:
                 reasons.append("")
-        reason = reasons[0] if len(reasons) == 1 else ""
-        raise _Unfit(f"{reason}; {self.allowed} allowed" if reason else f"{self.allowed} allowed")
+        reason = reasons[0] if len(reasons) == 1 and reasons[0] != f"not {self.allowed}" else ""
+        raise _Unfit(f"{reason}; must be {self.allowed}" if reason else f"must be {self.allowed}")
 
 
 @functools.cache
@@ -303,14 +303,15 @@ def _allowed_number(kind: Any) -> str:
 
 
 def _allowed_str(kind: Any) -> str:
-    limits = []
-    if kind.min_length is not None:
-        limits.append(f"at least {kind.min_length} characters")
-    if kind.max_length is not None:
-        limits.append(f"at most {kind.max_length} characters")
+    limits = {"at least": kind.min_length, "at most": kind.max_length}
+    words = [
+        f"{word} {limit} character{'' if limit == 1 else 's'} long"
+        for word, limit in limits.items()
+        if limit is not None
+    ]
     if kind.pattern is not None:
-        limits.append(f"text that matches {kind.pattern}")
-    return " and ".join(limits)
+        words.append(f"text that matches {kind.pattern}")
+    return " and ".join(words)
 
 
 def _called_literal(kind: Any) -> str:

@@ -241,7 +241,9 @@ def checked(name: str) -> bytes:
     if b"\0" in encoded:
         raise ValueError(f"accounting object {name!r}: a name cannot contain a NUL character")
     if len(encoded) > NAME_BYTES:
-        raise ValueError(f"accounting object {name!r}: a name has at most {NAME_BYTES} bytes, this one {len(encoded)}")
+        raise ValueError(
+            f"accounting object {name!r}: a name must be at most {NAME_BYTES} bytes long, not {len(encoded)}"
+        )
     return encoded
 
 

@@ -24,7 +24,7 @@ def is_mounted(directory: Path = MOUNT_POINT) -> bool:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")
         point = fields.split()[4].encode().decode("unicode_escape")
-        # Of two at one place the later one covers the other.
+        # If two are mounted at one place, the later one covers the other.
         if len(point) >= len(best) and (path + "/").startswith(point.rstrip("/") + "/"):
             best, kind = point, rest.split()[0]
     return kind == "bpf"
@@ -42,7 +42,7 @@ def require(directory: Path = MOUNT_POINT) -> None:
 
 
 def mount_bpffs(directory: str | os.PathLike[str] = MOUNT_POINT) -> None:
-    """Mount the BPF file system at `directory`, unless it is there; it takes CAP_SYS_ADMIN."""
+    """Mount the BPF file system at `directory` unless it is mounted there already; needs CAP_SYS_ADMIN."""
     if is_mounted(Path(directory)):
         return
     tried = f"mount the BPF file system at {os.fspath(directory)}"

@@ -114,7 +114,7 @@ class GroupSocket:
             try:
                 return self._ask(request, f"unbind group {self.group}", _ANSWER_SECS / 4)
             except KernelError as error:
-                # The answer finds no room in a socket that is full of packets; the group is given up all the same.
+                # The answer finds no room in a socket that is full of packets; the group is given up anyway.
                 if error.errno == errno.ENODEV:
                     return None
                 if error.errno != errno.ETIMEDOUT or last_try:
@@ -159,7 +159,7 @@ class GroupSocket:
         if holder:
             return f"group {self.group} is read by {holder}; stop that reader or use another group"
         if not obstacle:
-            return f"group {self.group} is read by another socket, which may not be seen from this user namespace"
+            return f"group {self.group} is read by another socket, which this user namespace cannot see"
         remedy = "; run as root; a service gets it by AmbientCapabilities=CAP_NET_ADMIN"
         return obstacle + (remedy if not procfs.has_capability(procfs.CAP_NET_ADMIN) else "")
 

@@ -293,8 +293,8 @@ def _say_used(name: str, found: users.Users) -> None:
     for user in found:
         print(f"  {user}", file=sys.stderr)
     print(
-        "delete these rules and end these processes first. With --force it is removed at once: then no change of a "
-        "legacy\ntable whose rule names it succeeds, and no restore, until that rule is deleted, by its number",
+        "delete these rules and end these processes first. --force removes it at once; but then a legacy table whose "
+        "rule\nnames it can be neither changed nor restored until you delete that rule by its number",
         file=sys.stderr,
     )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`nflowlevel prefilter try EXPRESSION`: a predicate of one's own at a hook, for as long as one looks at its counters.
+"""`nflowlevel prefilter try EXPRESSION`: a condition of your own at a hook, for as long as you watch its counters.
 
 Without a group nothing is logged and no packet is changed; in the end nothing is left.
 """
@@ -97,8 +97,8 @@ def _watch(pre: Prefilter, seconds: float | None) -> None:
             counters = pre.counters()
             if counters.seen > seen:
                 now = time.strftime("%H:%M:%S")
-                grown = f"+{counters.seen - seen} packets, of them +{counters.logged - agreed}"
-                print(f"{now} seen {counters.seen}, agreed {counters.logged} ({grown})", flush=True)
+                grown = f"+{counters.seen - seen}, +{counters.logged - agreed}"
+                print(f"{now} packets {counters.seen}, matching {counters.logged} ({grown})", flush=True)
             seen, agreed = counters.seen, counters.logged
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

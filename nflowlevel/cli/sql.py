@@ -32,7 +32,7 @@ EXIT_PROBLEMS = 1
 EXIT_UNAVAILABLE = 2
 
 _STATUS = f"""exit status: 0 everything that is stored fits; {EXIT_PROBLEMS} something does not, or rows may come twice
-because there is no ledger; {EXIT_UNAVAILABLE} the database or the table is not there, or not for this user;
+because there is no ledger; {EXIT_UNAVAILABLE} the database or the table does not exist, or this user may not see it;
 {EXIT_CONFIG} the configuration is wrong"""
 _EXAMPLES = """Without a configuration: nflowlevel sql init SQLITE3 db=packets.db
                          nflowlevel sql init --print PGSQL"""
@@ -43,7 +43,7 @@ _PLUGINS = {"PGSQL": "pgsql", "MYSQL": "mysql", "SQLITE3": "sqlite3"}
 _TABLES = ("packets", "sums")
 #: For MySQL too, which wants a statement for each table.
 _GRANTS = """\
--- If the output has another user than the one who executes this, that one needs (ulog stands for him):
+-- If the output uses another user than the one who executes this, that user (here: ulog) needs:
 --     GRANT INSERT ON packets TO ulog;
 --     GRANT INSERT ON sums TO ulog;
 --     GRANT SELECT, INSERT, UPDATE ON nflowlevel_ledger TO ulog;"""
@@ -138,7 +138,7 @@ def _init(options: argparse.Namespace) -> int:
         outputs = [_alone(options.output, options.options)]
     elif options.options:
         raise NflowError(
-            f"OPTION=VALUE stands behind {', '.join(_PLUGINS)}; what an instance has is in the configuration"
+            f"OPTION=VALUE may only follow {', '.join(_PLUGINS)}; the options of an instance are in the configuration"
         )
     else:
         outputs = _outputs(options.configfile, options.output)
@@ -175,7 +175,7 @@ def _create(output: SQLOutput[Any], members: Members) -> None:
             print(f"[{output.instance}] {database.shown}: the ledger exists, next to the table {table}")
             return
         database.run(_script(database.dialect))
-        ours = f"the tables {' and '.join(_TABLES)} and the ledger are there"
+        ours = f"the tables {' and '.join(_TABLES)} and the ledger exist"
         columns = _columns(database)
         if not columns:
             raise NflowError(f"[{output.instance}] {database.shown}: {ours}, but no table {table}: name one of them")
@@ -223,7 +223,7 @@ def _check_one(output: SQLOutput[Any]) -> int:
     _say("note", compared.remarks)
     _say("does not fit", compared.problems)
     _say(
-        "no ledger yet; the daemon creates it if it has the right; otherwise run `sql init` as a user who has",
+        "no ledger yet; the daemon creates it if it may; otherwise run `sql init` as a user who may",
         no_ledger,
     )
     return EXIT_PROBLEMS if compared.problems or no_ledger or not compared.stored else 0
@@ -232,7 +232,7 @@ def _check_one(output: SQLOutput[Any]) -> int:
 def _with_plugin(column: str) -> str:
     """Return a column's name, with the plugin that would have to be in the stack to fill it."""
     names = [key.plugin for key in CATALOGUE if key.name.replace(".", "_") == column.lower()]
-    return f"{column} ({names[0]} has it)" if names else column
+    return f"{column} ({names[0]} fills it)" if names else column
 
 
 def _compare(output: SQLOutput[Any], database: Database) -> tuple[list[Column], Comparison]:

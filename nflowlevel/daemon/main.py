@@ -47,7 +47,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="nflowlevel-daemon", description="Netfilter logging daemon, in ulogd2's place.")
+    parser = _Parser(prog="nflowlevel-daemon", description="Netfilter logging daemon; replaces ulogd2.")
     parser.add_argument(
         "-c", "--configfile", metavar="FILE", default=DEFAULT_CONFIG, help="configuration (default %(default)s)"
     )

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _BUSY_SECS = 0.02
 #: One call writes about this much of what waited: the loop has packets to receive in between.
 _FLUSH_BYTES = 4 << 20
-#: How long another process may hold the file locked before it is written to all the same.
+#: How long another process may hold the file locked before we write to it anyway.
 _LOCK_PATIENCE_SECS = 5.0
 
 _REMEDY = {
@@ -232,7 +232,7 @@ class AppendFile:
     def _usable(self) -> OpenFile | None:
         """Return the file to write to; one that was deleted is closed and its path opened again."""
         if self._file and self._file.deleted:
-            self._limited(NOTICE, "deleted", f"{self._name} was deleted: it is opened again")
+            self._limited(NOTICE, "deleted", f"{self._name} was deleted; opening it again")
             self._written_of_first = 0
             self._release()
             self.reopen()
@@ -243,7 +243,7 @@ class AppendFile:
     def _keep(self, data: Buffer, records: int, done: int) -> None:
         """Put lines behind those that wait; `done` of their bytes are in the target already."""
         if not self._backlog.put(data, records):
-            self._limited(logging.ERROR, "full", f"{self._name}: the buffer is full, new records are dropped")
+            self._limited(logging.ERROR, "full", f"{self._name}: the buffer is full; new records are dropped")
         if done:
             self._written_of_first = done
         if self._file and not self._trouble:
@@ -304,7 +304,7 @@ class AppendFile:
     def _recovered(self) -> None:
         """Say that trouble is over."""
         if self._trouble and not self._backlog:
-            self._limited(NOTICE, "recovered", f"{self._name} can be written again, nothing waits")
+            self._limited(NOTICE, "recovered", f"{self._name} can be written again; nothing waits")
             self._trouble = ""
 
     def _sync(self, file: OpenFile) -> None:

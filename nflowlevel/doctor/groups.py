@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Literal
 
 from nflowlevel.binding.netns import OWN
+from nflowlevel.binding.nftmatch import TABLE_PREFIX
 from nflowlevel.doctor.facts import Facts, Reader
-from nflowlevel.firewall.rules import LogRule
+from nflowlevel.firewall.rules import LogRule, rule_command
 from nflowlevel.plugin.contract import Finding
 
 _NFNETLINK_LOG = "nfnetlink_log"
@@ -21,9 +22,7 @@ _COPY_MODES = {0: "none", 1: "meta", 2: "packet", 3: "disabled"}
 _HEADER_BYTES = 60
 #: A rule that sends after fewer packets than this costs the reader a wake-up for each few of them.
 _SMALL_THRESHOLD = 32
-#: Tables of ours, in which a prefilter is asked; its name follows (attach.py).
-_OF_PREFILTER = "nflowlevel-"
-#: Nobody wants to read more lines about one group.
+#: More lines about one group are of no use.
 _MOST_RULES = 8
 #: A reader that keeps up never has so much unread, nor one that reads in pieces on purpose.
 _MUCH_UNREAD_BYTES = 8 << 20
@@ -73,8 +72,8 @@ def _rule(rule: LogRule, *, hit: bool, untold: bool) -> Finding:
         text = f"{told} logs to group {rule.group}; it has no counter, so whether it ever matched is unknown"
         return Finding("hint", text, "write `counter` before `log`")
     text = f"{told} logs to group {rule.group}, but never matched (its counter is 0)"
-    if rule.family == "inet" and rule.table.startswith(_OF_PREFILTER):
-        name = rule.table.removeprefix(_OF_PREFILTER)
+    if rule.family == "inet" and rule.table.startswith(TABLE_PREFIX):
+        name = rule.table.removeprefix(TABLE_PREFIX)
         return Finding(worry, text, f"see what its prefilter does with them: nflowlevel prefilter counters {name}")
     return Finding(worry, text, "an earlier rule handles the packets, or none match; see: nft monitor trace")
 
@@ -99,8 +98,11 @@ def _no_rule(facts: Facts, group: int) -> Finding:
     blind = ", as far as is visible" if facts.ruleset.unseen else ""
     if group == 0 and _sends_own_messages(facts):
         return Finding("ok", f"no rule logs to group 0{blind}, but the kernel's own messages go there")
-    remedy = f"add one, such as: nft add rule inet filter input counter log group {group}"
-    return Finding("problem", f"no rule logs to group {group}{blind}{elsewhere}", remedy)
+    return Finding("problem", f"no rule logs to group {group}{blind}{elsewhere}", _add_one(facts, group))
+
+
+def _add_one(facts: Facts, group: int) -> str:
+    return "add one, such as: " + rule_command(f"counter log group {group}", chain=facts.ruleset.input_chain)
 
 
 def check_other_rules(facts: Facts, groups: Collection[int]) -> Iterator[Finding]:
@@ -233,5 +235,4 @@ def _groups(numbers: list[int]) -> str:
 def check_no_group(facts: Facts) -> Finding:
     """Say that no group is in use at all."""
     blind = ", as far as is visible" if facts.ruleset.unseen else ""
-    remedy = "add one, such as: nft add rule inet filter input counter log group 2"
-    return Finding("problem", f"no rule logs to any group{blind}, and no process reads one", remedy)
+    return Finding("problem", f"no rule logs to any group{blind}, and no process reads one", _add_one(facts, 2))

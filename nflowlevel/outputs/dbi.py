@@ -56,7 +56,9 @@ class DBIOptions(SQLOptions, frozen=True, kw_only=True):
         if self.dbtype not in _PLUGINS:
             raise ValueError(f"dbtype={self.dbtype}: no output supports it; available: {', '.join(_PLUGINS)}")
         if self.dbtype == "sqlite3" and not os.path.isabs(self.db):
-            raise ValueError(f"db={self.db}: libdbi has it in a directory of its own; give the whole path of the file")
+            raise ValueError(
+                f"db={self.db}: libdbi keeps such files in a directory of its own; give the full path of the file"
+            )
         name, own = _PLUGINS[self.dbtype]
         # Late: each brings its driver with it.
         plugin: type[SQLOutput[Any]] = getattr(importlib.import_module(f"nflowlevel.outputs.{name.lower()}"), name)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from nflowlevel.stats import Counters
 
 _PATH = "/metrics"
-#: Of an object: packets and bytes, or used and limit.
+#: The series of an object: packets and bytes, or used and limit.
 _SERIES_PER_OBJECT = 2
 #: How often objects that are to be forgotten are looked for.
 _SWEEP_SECS = 10.0
@@ -101,7 +101,7 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
         self._endpoint: Endpoint | None = None
         self._objects: dict[str, _Object] = {}
         self._sweep_at = 0.0
-        # Of what the loop writes and a client's thread reads.
+        # Guards what the loop writes and a client's thread reads.
         self._lock = threading.Lock()
         self._daemon: DaemonView | None = None
         self._rendering = threading.Lock()

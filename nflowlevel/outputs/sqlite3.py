@@ -50,7 +50,9 @@ class SQLITE3Options(SQLOptions, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """SQLite has neither procedures nor functions that store."""
         if statement(self.procedure, self.table).form not in ("insert", "text"):
-            raise ValueError(f"procedure={self.procedure}: SQLite has no procedures; INSERT, or INSERT INTO a table")
+            raise ValueError(
+                f"procedure={self.procedure}: SQLite has no procedures; use INSERT, or INSERT INTO a table"
+            )
 
 
 class SQLITE3(SQLOutput[SQLITE3Options]):

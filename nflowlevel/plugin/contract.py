@@ -296,6 +296,6 @@ def check_plugin(plugin: object) -> None:
     bare = [adds] if isinstance(adds, str | Key) else [key for key in adds if not isinstance(key, Key)]
     if bare:
         raise NflowError(
-            f"plugin {plugin.__name__}: adds {bare[0]!r} — `adds` is a tuple of keys with type and meaning; write "
+            f"plugin {plugin.__name__}: adds {bare[0]!r} — `adds` must be a tuple of keys with type and meaning; write "
             "adds = (added_key(NAME, TYPE, MEANING),)"
         )

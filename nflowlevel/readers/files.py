@@ -209,7 +209,7 @@ class Capture:
                 try:
                     got = self._read(view[have : max(needed, _PIECE_BYTES)])
                 except BaseException:
-                    # Who was interrupted, or knows that it may work again, goes on from here.
+                    # A caller that was interrupted, or knows that it may work again, continues from here.
                     self._rest, self._rest_is_whole = bytes(view[:have]), False
                     raise
                 if not got:
@@ -233,7 +233,7 @@ class Capture:
                         continue
                     stop, wanted = lib.NFL_CAPTURE_MORE, size
                 elif stop == lib.NFL_CAPTURE_BROKEN:
-                    raise self._error("a length that cannot be stands", self._bytes - (have - at))
+                    raise self._error("an impossible length stands", self._bytes - (have - at))
             except CaptureError:
                 # It will be found again by the next call, which has nothing else to return.
                 if not count:
@@ -287,7 +287,7 @@ class Capture:
                 if magic in _PCAP_MAGIC:
                     return self._begin_pcap(order, _PCAP_MAGIC[magic])
                 if magic == _MODIFIED_PCAP_MAGIC:
-                    what = "it is of the 'modified' pcap format (a1b2cd34), which is not supported"
+                    what = "it has the 'modified' pcap format (a1b2cd34), which is not supported"
                     raise CaptureError(f"{what}; convert it: editcap -F pcap IN OUT", file=self.name)
                 if magic == _SECTION_TYPE:
                     self._state.blocks = 1
@@ -330,15 +330,15 @@ class Capture:
         if kind == _SECTION_TYPE:
             known = [o for o in "<>" if struct.unpack_from(o + "I", block, 8)[0] == _SECTION_MAGIC]
             if not known:
-                raise self._error("a section header without its byte order stands", at)
+                raise self._error("a section header without a byte order begins", at)
             order, least = known[0], _SECTION_MIN
         (size,) = struct.unpack_from(order + "I", block, 4)
         if size < least or size % 4 or size > lib.NFL_CAPTURE_BLOCK_MAX:
-            raise self._error(f"a block of {size} bytes, which cannot be, stands", at)
+            raise self._error(f"a block with the impossible length {size} begins", at)
         if size > len(block):
             return int(size)
         if struct.unpack_from(order + "I", block, size - 4)[0] != size:
-            raise self._error("a block whose two lengths differ stands", at)
+            raise self._error("a block whose two lengths differ begins", at)
         if kind == _SECTION_TYPE:
             self._begin_section(order, struct.unpack_from(order + "H", block, 12)[0], at)
         else:
@@ -347,14 +347,14 @@ class Capture:
 
     def _begin_section(self, order: str, version: int, at: int) -> None:
         if version != 1:
-            raise self._error(f"a section of version {version} of pcapng, of which only 1 is supported, begins", at)
+            raise self._error(f"a section of pcapng version {version} (only 1 is supported) begins", at)
         self._state.swapped = order != _NATIVE
         self._state.interface_count = 0
 
     def _add_interface(self, order: str, block: memoryview, at: int) -> None:
         count = self._state.interface_count
         if self._numbered == _MAX_INTERFACES:
-            raise self._error(f"more than {_MAX_INTERFACES} interfaces stand", at)
+            raise self._error(f"an interface beyond the limit of {_MAX_INTERFACES} begins", at)
         if count == len(self._interfaces):
             grown = ffi.new("struct nfl_interface[]", 2 * count)
             ffi.memmove(grown, self._interfaces, ffi.sizeof(self._interfaces))
@@ -369,7 +369,7 @@ class Capture:
             elif code == _OPTION_TSOFFSET and len(value) >= 8:
                 (offset,) = struct.unpack_from(order + "q", value)
         if units >= 2**64:
-            raise self._error("an interface whose time stamps are finer than 64 bits can say stands", at)
+            raise self._error("an interface whose time stamps are too fine for 64 bits begins", at)
         if linktype not in LINK_TYPES:
             what = f"packets of link type {linktype} (interface {count} '{name}') are left out"
             log.warning("read %s: %s; %s are supported", self.name, what, _supported())
@@ -575,16 +575,16 @@ def _zstd_reader(source: io.RawIOBase) -> _ReadInto:
 
 
 def read_pcap(source: Source, *, strict: bool = True, label: int = 0, max_held_bytes: int = 1 << 30) -> Capture:
-    """Open a capture file to read its packets as those of a group: iterate it, or its `batches()`.
+    """Open a capture file and read its packets like those of a group: iterate over it, or over its `batches()`.
 
-    source: a path, `-` for standard input, or a binary file object, which stays open; pcap or pcapng, compressed by
-        gzip, or by zstd where the module zstandard is installed.
-    strict: a file that is cut in the middle of a packet, or damaged, raises CaptureError after all packets before that;
-        without it that is only logged, counted (`stats.broken`) and kept (`error`).
-    label: becomes `raw.label` of each packet, 0 to 255.
-    max_held_bytes: most bytes of receive buffers that packets, memoryviews and columns which are kept may hold.
+    source: a path, `-` for standard input, or a binary file object, which stays open. The format is pcap or pcapng; it
+        may be compressed by gzip, or by zstd if the module zstandard is installed.
+    strict: whether a file that is damaged, or ends in the middle of a packet, raises CaptureError after the packets
+        before that point. Otherwise the fault is only logged, counted (`stats.broken`) and kept (`error`).
+    label: value of `raw.label` for each packet, 0 to 255.
+    max_held_bytes: most bytes of receive buffers that the packets, memoryviews and columns you keep may hold.
 
-    Raises OSError where the file cannot be opened, CaptureError where it is no capture or its link type is not
-    supported (`nflowlevel.readers.files.LINK_TYPES`), NotSupported for zstd without its module.
+    Raises OSError if the file cannot be opened, CaptureError if it is not a capture or its link type is not supported
+    (`nflowlevel.readers.files.LINK_TYPES`), and NotSupported for zstd without that module.
     """
     return Capture(source, strict=strict, label=label, max_held_bytes=max_held_bytes)

@@ -30,7 +30,7 @@ _Options = ParamSpec("_Options")
 
 
 class Profile(NamedTuple):
-    """Settings of a group that belong together. Of a rule's queue-threshold or snaplen and ours the smaller wins."""
+    """Settings of a group that belong together. The smaller of a rule's queue-threshold or snaplen and ours wins."""
 
     qthreshold: int
     """Packets the kernel gathers before it sends them."""
@@ -137,7 +137,7 @@ class Group:
         return self._socket.fileno()
 
     def receive(self) -> Batch:
-        """Return without waiting what has arrived; the batch is empty if nothing has.
+        """Return what has arrived, without waiting; the batch is empty if nothing has.
 
         Afterwards `more` says whether further packets may be waiting, and `pause` how many seconds to wait before the
         next call.
@@ -183,8 +183,7 @@ class Group:
             self.pause = 0.0
 
     def batches(self, timeout: float | None = None) -> Iterator[Batch]:
-        """Yield batches as they come, until `stop`; with `timeout` (seconds) yield an empty batch if nothing came for
-        that long."""
+        """Yield batches as they arrive, until `stop`; an empty one if nothing arrived for `timeout` seconds."""
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         poll.register(self._wake, select.POLLIN)
@@ -211,7 +210,7 @@ class Group:
         return batches(self)
 
     def drain(self) -> Iterator[Batch]:
-        """Give the group up and yield everything that the kernel had queued for it; then the group is empty."""
+        """Give up the group and yield everything that the kernel has queued for it."""
         if not self._unbound:
             # Make room for what the kernel sends at unbind; under a flood the socket may never be seen empty.
             yield from islice(self._waiting(), _BATCHES_BEFORE_UNBIND)

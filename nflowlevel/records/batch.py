@@ -53,14 +53,14 @@ class Column:
 
 
 class Batch:
-    """Packets received together. `len`, iteration and indexing give packets, a slice a batch of them.
+    """Packets that were received together. Iterating and indexing give packets; a slice gives a smaller batch.
 
-    `column` and `valid` give a key of all packets as NumPy arrays, `rows` tuples of chosen keys, `values` one key as a
-    list: all faster than packet by packet.
+    `column` and `valid` give one key of all packets as NumPy arrays, `rows` gives tuples of several keys, and `values`
+    one key as a list. All are faster than going packet by packet.
 
-    Keys are named as in docs/keys.md (`ip.saddr`), as the attributes of a packet (`saddr`, `tcp_dport`) or as in JSON
-    (`src_ip`). An unknown one is a KeyError with the nearest known name; one that records of another type have is None
-    throughout. With another `type` it is a batch of those records, and its rows are theirs.
+    Name a key as in docs/keys.md (`ip.saddr`), as the attribute of a packet (`saddr`, `tcp_dport`) or as in JSON
+    (`src_ip`). An unknown name raises a KeyError that suggests the nearest known one. A key that only other types of
+    records have is None for every packet. If `type` is another one, the batch consists of such records, not of packets.
     """
 
     __slots__ = (
@@ -120,7 +120,7 @@ class Batch:
     ) -> Batch:
         """Return a batch of records other than packets, such as counters: values by key, all of the same length.
 
-        `time` is their time: seconds since 1970, and microseconds or None. ValueError if the lengths differ.
+        `time` is their time: seconds since 1970, and microseconds or None. Raises ValueError if the lengths differ.
         """
         count = len(next(iter(columns.values()), ()))
         batch = cls(None, count, group=group, time=time)
@@ -167,7 +167,7 @@ class Batch:
     # -- rows and columns ----------------------------------------------------------------------------------------
 
     def rows(self, *keys: str) -> list[tuple[Any, ...]]:
-        """Return a tuple of these keys for each packet; None where a key does not hold."""
+        """Return a tuple of these keys for each packet; None for keys that the packet lacks."""
         if not keys:
             return [()] * self._count
         found = tuple(map(self._find, keys)) if self._added else self.type.names.find_all(keys)
@@ -184,10 +184,10 @@ class Batch:
         return self.type.names.find(name, self._added)
 
     def values(self, key: str) -> list[Any]:
-        """Return one key of each packet; None if it does not hold.
+        """Return one key of each packet; None if the packet lacks it.
 
-        Numbers are int, addresses and texts str, hardware addresses bytes, raw.pkt and other pieces of the buffer
-        memoryviews. `src_port`, `dest_port`, `src_ip` and `dest_ip` give whichever of their keys holds.
+        Numbers are int, addresses and texts str, hardware addresses bytes; raw.pkt and other pieces of the buffer are
+        memoryviews. `src_port`, `dest_port`, `src_ip` and `dest_ip` give whichever of their keys the packet has.
         """
         try:
             return self._cache[key]
@@ -269,10 +269,11 @@ class Batch:
     def column(self, key: str) -> np.ndarray[Any, Any]:
         """Return one key of all packets as a read-only NumPy array.
 
-        Numbers are a view over the records, shape (n,), nothing copied; addresses a view of shape (n, 16) or (n, 4) of
-        bytes in network order (IPv4 in the first 4 of 16); hardware addresses (n, 6) or (n, 8). Where the key does not
-        hold (see `valid`) the value is 0. Texts are an array of objects. A batch that was selected from another copies.
-        TypeError: pieces of the buffer such as raw.pkt have no column; take `values`.
+        Numbers are a view of the records, of shape (n,), without a copy. Addresses are bytes in network order, of shape
+        (n, 16) or (n, 4); IPv4 addresses take the first 4 of 16. Hardware addresses have shape (n, 6) or (n, 8). If a
+        packet lacks the key (see `valid`), its value is 0. Texts are an array of objects. Columns of a batch that was
+        selected from another are copies. Raises TypeError for pieces of the buffer such as raw.pkt, which have no
+        column; use `values` for them.
         """
         field = self._layouts.columns.get(key)
         if field is None or self._rows is not None or self._added or self._lease is None:
@@ -303,7 +304,7 @@ class Batch:
         return texts
 
     def valid(self, key: str) -> np.ndarray[Any, Any]:
-        """Return for each packet whether `key` holds: a NumPy array of bool."""
+        """Return for each packet whether it has `key`, as a NumPy array of bool."""
         mask: np.ndarray[Any, Any]
         name = self._find(key)
         if self._is_list(name):
@@ -317,7 +318,10 @@ class Batch:
         return key in self._added or key in self.type.cim or not self._layouts.holds(key)
 
     def has(self, key: str) -> bool:
-        """Whether records of this batch can have that key: in their memory, or added."""
+        """Whether packets of this batch can have `key`, named as in docs/keys.md: decoded from the packet, or added.
+
+        `valid` tells which packets have it.
+        """
         return key in self._added or (self._lease is not None and key in self.type.by_name)
 
     def _fields(self, field: str) -> np.ndarray[Any, Any]:
@@ -339,8 +343,7 @@ class Batch:
         return tuple(dict.fromkeys((*(() if self._of_columns else self.type.by_name), *self._added)))
 
     def to_dicts(self, *keys: str) -> list[dict[str, Any]]:
-        """Return a dict for each packet, with the keys that hold for it (of `keys`, or of all); nothing in it is
-        shared."""
+        """Return a dict for each packet, with those of `keys` (or of all keys) that it has; the values are copies."""
         names = keys or self._all_keys()
         columns = [(name, self.values(name)) for name in names]
         return [
@@ -353,17 +356,17 @@ class Batch:
         ]
 
     def to_arrow(self, *keys: str) -> pa.Table:
-        """Return a pyarrow Table with a column for each of `keys` (or for all); null where a key does not hold.
+        """Return a pyarrow Table with a column for each of `keys` (or for all); null for keys that a packet lacks.
 
-        A column has the type that its key declares, whatever the batch holds: tables of the same keys have one schema,
-        those of empty batches too. A column that was added by a name alone has the type of its values.
+        A column has the type that its key declares, whatever the batch holds. So tables with the same keys have one
+        schema, even those of empty batches. A column that was added by name alone has the type of its values.
         """
         return arrow_table(self, keys or self._all_keys(), self._added)
 
     # -- for filters and outputs ---------------------------------------------------------------------------------
 
     def select(self, rows: Sequence[int]) -> Batch:
-        """Return a batch of these packets (their numbers in this one, ascending), over the same memory.
+        """Return a batch of some packets, by their ascending numbers in this one, in the same memory.
 
         IndexError if this batch has no such packet.
         """
@@ -376,10 +379,9 @@ class Batch:
         return chosen
 
     def where(self, filter_: str | Filter) -> Batch:
-        """Return a batch of the packets that a filter selects, such as `tcp.dport == 22 && ip.ttl < 40`, over the same
-        memory.
+        """Return a batch of the packets that match a filter such as `tcp.dport == 22 && ip.ttl < 40`.
 
-        docs/filters.md describes the language; FilterError says where a filter is wrong.
+        They stay in the same memory. docs/filters.md describes the language; FilterError says where a filter is wrong.
         """
         from nflowlevel.records.mask import selected  # the daemon never filters so
 
@@ -403,14 +405,14 @@ class Batch:
         return twin
 
     def add(self, key: str | Key, values: Sequence[int | float | str | None]) -> None:
-        """Add a column, or replace the one of the same name: a value or None for each packet.
+        """Add a column, or replace the one of the same name. `values` has a value or None for each packet.
 
-        A name alone leaves the type of a new column open; the key that a filter declares in `adds` fixes it, so that
-        Arrow tables have one schema. ValueError if there are more or fewer values than packets.
+        A name alone leaves the type of a new column open. A key that a filter declares in `adds` fixes the type, so
+        that all Arrow tables have one schema. Raises ValueError if there are more or fewer values than packets.
         """
         name, declared = (key, None) if isinstance(key, str) else (key.name, key)
         if len(values) != self._count:
-            raise ValueError(f"add {name}: {len(values)} values for {self._count} packets")
+            raise ValueError(f"add {name}: there must be a value for each of {self._count} packets, not {len(values)}")
         if self._rows is not None:
             # Outputs find an added value by its record's number.
             spread: list[int | float | str | None] = [None] * self._total
@@ -428,7 +430,7 @@ class Batch:
 
     @property
     def names(self) -> NameTable:
-        """Names of the interfaces as they were when they were first asked for."""
+        """Names of the interfaces, as they were when first asked for."""
         if self._names is None:
             self._names = self._find_names() if self._find_names else NO_NAMES
         return self._names
@@ -439,7 +441,7 @@ class Batch:
 
     @property
     def raw(self) -> Records:
-        """What the renderer in C reads; good while the batch is kept."""
+        """What the renderer in C reads; valid as long as the batch exists."""
         lease, rows, names = self._lease, self._rows_array, self._names or NO_NAMES
         if self._raw is None or self._raw.names is not names:
             if lease is None:

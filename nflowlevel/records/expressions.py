@@ -29,7 +29,7 @@ class Field:
     """Its key, or the name that several keys share, such as `src_port`."""
     type: Literal["number", "address", "text"]
     most: int = 0
-    """Of a number: the largest that it can be."""
+    """The largest value that a number can have."""
     keys: tuple[str, ...] = ()
     """The keys that the name stands for; at most one of them holds in a record."""
 

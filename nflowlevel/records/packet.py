@@ -13,17 +13,17 @@ from nflowlevel.records.types import RecordType
 class Packet(PacketAttributes, frozen=True, gc=False, eq=False):
     """One packet of a batch. Every key is an attribute, with `_` for `.`: `packet.tcp_dport`, `packet.oob_prefix`.
 
-    Beside them stand Netfilter's and the protocols' own terms: `payload`, `prefix`, `mark`, `hook`, `family`, `indev`,
+    There are also names from Netfilter and the protocols: `payload`, `prefix`, `mark`, `hook`, `family`, `indev`,
     `outdev`, `physindev`, `physoutdev`, `uid`, `gid`, `label`, `seq_local`, `seq_global`, `caplen`, `totlen`,
-    `timestamp`, `saddr`, `daddr`, `protocol`, `sport`, `dport`. What does not hold for the packet is None.
+    `timestamp`, `saddr`, `daddr`, `protocol`, `sport`, `dport`. Attributes that the packet lacks are None.
 
-    A packet looks into its batch and holds the receive buffer. `copy.copy` and `pickle` make one that holds its values
-    instead.
+    A packet refers to its batch and keeps the receive buffer. `copy.copy` and `pickle` make a packet that holds its own
+    values instead.
     """
 
     @property
     def timestamp(self) -> float:
-        """Seconds since 1970, with the microseconds as fraction: the kernel's stamp, else the time of reception."""
+        """Seconds since 1970, with microseconds as the fraction: the kernel's time stamp, or the time of reception."""
         return float(self.oob_time_sec + self.oob_time_usec / 1e6)
 
     @property

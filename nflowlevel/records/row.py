@@ -2,7 +2,7 @@
 """Row: one record of a batch, whatever kind it is, and `Kept`: one that was copied out of its batch.
 
 A row is its batch and a number: it costs little, and holds the receive buffer. A copy (`copy.copy`, `copy.deepcopy`,
-`pickle`) holds the values themselves, so that it can be sent to another process or kept for ever.
+`pickle`) holds the values themselves, so it can be sent to another process or kept forever.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Row(msgspec.Struct, frozen=True, gc=False, eq=False):
     _row: int
 
     def get(self, key: str) -> Any:
-        """Return the value of a key, by any of its names; None if it does not hold, KeyError for an unknown name."""
+        """Return the value of a key, by any of its names; None if the record lacks it, KeyError for an unknown name."""
         return self._batch.values(key)[self._row]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all keys that hold for this record, by name; parts of the packet are bytes."""
+        """Return all keys that this record has, by name; parts of the packet are bytes."""
         return self._batch.select([self._row]).to_dicts()[0]
 
     def __copy__(self) -> Row:

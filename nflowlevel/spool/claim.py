@@ -91,7 +91,7 @@ class SpoolDirectory:
             if 0 < self._numbers.value <= self._position.value:
                 self._position.value, self._position.damaged = 0, True  # nobody had such a number
             if self._position.damaged:
-                log.error("spool %s: its file `position` is damaged: rows may come twice", self.directory)
+                log.error("spool %s: its file `position` is damaged; rows may come twice", self.directory)
         return self._numbers
 
     def start(self, used: int, waiting: int | None = None) -> None:
@@ -104,7 +104,7 @@ class SpoolDirectory:
         if not self.id or numbers.damaged or not numbers.value:
             # Under the old id a database would take our numbers for rows that it has.
             if self.id or numbers.value or numbers.damaged:
-                log.error("spool %s: what names it is damaged; continuing under a new id", self.directory)
+                log.error("spool %s: the file with its id is damaged; continuing under a new id", self.directory)
             self._new_id()
         self.runs = runs = Runs(self._path("runs"), self.id)
         self._next = max(numbers.value, _next_block(max(used, self.position, runs.own.first)))

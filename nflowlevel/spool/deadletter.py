@@ -95,7 +95,7 @@ class DeadLetters:
         self._fd = os.open(self.path, flags, 0o600)
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-            raise OSError(errno.EINVAL, "not a regular file with one name")
+            raise OSError(errno.EINVAL, "not a regular file, or it has several names (hard links)")
         size = status.st_size
         keep = end_of_last_line(self._fd, size, _BEGINS)
         if keep is None:

@@ -175,7 +175,7 @@ class Feed:
 
     def refused(self, number: int, reason: str) -> None:
         """Count the oldest row, `number`, as refused; it is in the dead-letter file."""
-        self._limited(logging.ERROR, "refused", f"{self._name} refused a row, it is in the dead-letter file: {reason}")
+        self._limited(logging.ERROR, "refused", f"{self._name} refused a row; it is in the dead-letter file: {reason}")
         self._finish(number, 1)
 
     def wake(self) -> None:

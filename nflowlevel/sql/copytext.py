@@ -23,7 +23,7 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 def columns(rows: Rows) -> list[list[str | None]]:
     """Return the values of each field of the layout, unescaped; None is null."""
-    # What is no UTF-8 becomes U+FFFD: a row nobody can read would block all rows behind it.
+    # Bytes that are not UTF-8 become U+FFFD: a row that nobody can read would block all rows behind it.
     fields = rows.data.decode("utf-8", "replace").replace("\n", "\t").split("\t")
     width = len(rows.layout)
     return [_unescaped(fields[place : rows.count * width : width]) for place in range(width)]

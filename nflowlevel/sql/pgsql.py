@@ -157,7 +157,7 @@ class PGDatabase(Database):
             self.close()
             if isinstance(error, (psycopg.Error, ValueError, OSError)):
                 text = self._without_secrets(_text(error))
-                hint = " — createdb(1) makes a database" if re.search('database ".*" does not exist', text) else ""
+                hint = " — create it with createdb(1)" if re.search('database ".*" does not exist', text) else ""
                 raise Unavailable(f"connect to {self.shown}: {text}{hint}") from None
             raise
 
@@ -286,7 +286,7 @@ class PGDatabase(Database):
         """Store the rows in one transaction, the ledger's entry first."""
         with self._transaction("store rows", with_rows=True) as connection:
             if self._store is None:
-                raise Unavailable("rows are to be stored before the statement is prepared")
+                raise Unavailable("cannot store rows: no statement is prepared")
             if before is not None:
                 self._ledger.move(_in_one_trip(connection), writer, before, rows.last)
             self._store(connection, rows)
@@ -297,7 +297,7 @@ class PGDatabase(Database):
             self._ledger.move(_in_one_trip(connection), writer, before, number)
 
     def tend(self) -> None:
-        """Have our own schema make the partitions of the days to come; who may not, stores rows all the same."""
+        """Create the partitions of the next days in our own schema; without the permission, rows are stored anyway."""
         try:
             with self._transaction("make partitions") as connection:
                 if connection.execute(_HAS_PARTITIONS).fetchone():
@@ -305,7 +305,7 @@ class PGDatabase(Database):
         except Unavailable as error:
             if self._connection is None or self._connection.closed:
                 raise
-            log.log(NOTICE, "%s; rows of a day that has no partition go into the default one", error)
+            log.log(NOTICE, "%s; rows of days without a partition go into the default partition", error)
 
     def run(self, script: str) -> None:
         """Run a script in one transaction, in which the option's schema is the first of the search path."""

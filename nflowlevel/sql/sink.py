@@ -56,7 +56,7 @@ class TableSink(Sink):
         if not layout:
             raise Unavailable(
                 f"table {self._table} of {database.shown} has no column for any key of this stack — "
-                "`nflowlevel sql check` shows both"
+                "`nflowlevel sql check` lists both"
             )
         database.prepare(columns)
         self._columns, self._prepared = columns, layout

@@ -36,7 +36,7 @@ _LEDGER = Ledger("?")
 _CONNECT_SECS = 10
 #: Time for those who have the file open this moment, such as another output that begins as well.
 _SWITCH_SECS = 1.0
-#: Of the time that a transaction may take before the writer breaks it off, so much may pass in waiting for a lock.
+#: The part of a transaction's `timeout` that may pass in waiting for a lock, before the writer breaks it off.
 _WAITING = 0.9
 #: The pauses between looks at a lock grow from the first to the last.
 _FIRST_LOOK_SECS = 0.001
@@ -123,7 +123,7 @@ class SQLiteDatabase(Database):
         else:
             raise Unavailable(
                 f"{self.shown} does not exist — create it with its table {self._options.table}, or leave out `table`: "
-                "then it is created with ours"
+                "then nflowlevel creates it with its own"
             )
 
     def _open(self) -> None:
@@ -173,7 +173,7 @@ class SQLiteDatabase(Database):
             found = self._open_connection.execute("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')")
             names = [name for (name,) in found]
         hint = nearest(self._options.table, names) or " — create it"
-        return f"{self.shown} has no table {self._options.table}{hint}, or leave out `table`: then ours is created"
+        return f"{self.shown} has no table {self._options.table}{hint}, or leave out `table` to get nflowlevel's own"
 
     def prepare(self, columns: Sequence[Column]) -> None:
         """Make the statement."""

@@ -73,8 +73,8 @@ def test_a_name_is_any_bytes(accounting: Accounting, name: str) -> None:
     [
         ("", "must not be empty"),
         ("a\0b", "cannot contain a NUL"),
-        ("x" * 32, "at most 31 bytes, this one 32"),
-        ("ü" * 16, "at most 31 bytes, this one 32"),
+        ("x" * 32, "at most 31 bytes long, not 32"),
+        ("ü" * 16, "at most 31 bytes long, not 32"),
     ],
 )
 def test_a_name_that_the_kernel_cannot_keep(accounting: Accounting, name: str, what: str) -> None:

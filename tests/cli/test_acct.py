@@ -248,7 +248,7 @@ def test_flush(command: _Command) -> None:
     ("words", "says"),
     [
         (["add", "ipv4.http"], "create accounting object 'ipv4.http': File exists — delete it first"),
-        (["add", "x" * 32], "a name has at most 31 bytes, this one 32"),
+        (["add", "x" * 32], "a name must be at most 31 bytes long, not 32"),
         (["add", ""], "must not be empty"),
         (["get", "ipv4.htp"], "did you mean 'ipv4.http'?"),
         (["delete", "ipv4.htp"], "did you mean 'ipv4.http'?"),

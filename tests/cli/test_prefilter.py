@@ -140,7 +140,9 @@ def test_marks(pair: Pair, command: Command) -> None:
     pair.send_udp(count=23)
     assert pair.fw.counter("marked") == 23
     lines = command("rule", "ssh", "--group", "7", "--mark", "0x100", "--hook", "forward").splitlines()
-    assert lines[-1] == "nft 'add rule inet filter forward meta mark and 0x100 == 0x100 counter log group 7'"
+    assert lines[-1].endswith("add rule inet logging forward meta mark and 0x100 == 0x100 counter log group 7'")
+    pair.fw.run("sh", "-c", lines[-1])
+    assert "log group 7" in pair.fw.run("nft", "list", "chain", "inet", "logging", "forward").stdout
     command("remove", "ssh")
 
 
@@ -221,13 +223,13 @@ def test_what_update_cannot_change(command: Command, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--rate", "-1"], "rate=-1: 0 to 1000000000 allowed"),
-        (["--sample", "x"], "sample=x: not a whole number; 1 to 4294967295 allowed"),
-        (["--dports", "99999"], "dports: '99999' is not within 0-65535"),
+        (["--rate", "-1"], "rate=-1: must be 0 to 1000000000"),
+        (["--sample", "x"], "sample=x: not a whole number; must be 1 to 4294967295"),
+        (["--dports", "99999"], "dports: '99999': must be 0 to 65535"),
         (["--protocols", "tpc"], "did you mean 'tcp'?"),
         (["--ignore", "10.0.0.1/8"], "has bits set after its prefix"),
         (["--attach", "imput", "--group", "1"], "did you mean 'input'?"),
-        (["--attach", "input"], "a group to log to, or a mark to set, and not both"),
+        (["--attach", "input"], "give either a group to log to or a mark to set, not both"),
         (["--attach", "input", "--group", "1", "--on-exit", "no-match"], "--on-exit keep"),
         (["--group", "1"], "--group and --mark need an attached prefilter: add --attach HOOKS"),
         (["--attach", "input", "--group", "1", "--netns", "nowhere"], "enter network namespace nowhere"),
@@ -249,7 +251,7 @@ def test_changes_are_checked_with_what_stays(command: Command) -> None:
 
 def test_wrong_rules_leave_the_old_ones(command: Command) -> None:
     command("load", "ssh", "--rate", "1", "--burst", "2")
-    assert "rate=-1: 0 to" in command.fails("update", "ssh", "--rate", "-1", "--burst", "9")
+    assert "rate=-1: must be 0 to" in command.fails("update", "ssh", "--rate", "-1", "--burst", "9")
     assert command.rules()["burst"] == 2
 
 
@@ -264,7 +266,7 @@ def test_the_name_is_taken(command: Command) -> None:
 
 
 def test_a_name_that_is_none(command: Command) -> None:
-    assert "a prefilter's name has letters, digits" in command.fails("load", "../ssh")
+    assert "prefilter name '../ssh': must be 1 to 64 letters, digits" in command.fails("load", "../ssh")
 
 
 @pytest.mark.parametrize("action", ["show", "counters", "update", "remove"])

@@ -58,7 +58,7 @@ class Trial:
         """Wait until it has shown so many packets that agreed."""
         assert self.child.stdout
         for line in self.child.stdout:
-            if f", agreed {count} (" in line:
+            if f", matching {count} (" in line:
                 return
         raise AssertionError("it has ended")
 

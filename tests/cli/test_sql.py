@@ -74,7 +74,7 @@ def lines_of(output: str) -> dict[str, list[str]]:
     return found
 
 
-_NO_LEDGER = "no ledger yet; the daemon creates it if it has the right; otherwise run `sql init` as a user who has"
+_NO_LEDGER = "no ledger yet; the daemon creates it if it may; otherwise run `sql init` as a user who may"
 
 
 # -- SQLite: init -----------------------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def tables_of(path: Path) -> set[str]:
 
 def test_init_creates_what_is_missing_and_leaves_the_rest(command: Command, path: Path) -> None:
     command.configure("lite:SQLITE3", lite=f"db={path}")
-    said = f"[lite] SQLite {path}: the tables packets and sums and the ledger are there\n"
+    said = f"[lite] SQLite {path}: the tables packets and sums and the ledger exist\n"
     assert command("init") == said
     assert tables_of(path) == {"packets", "sums", "nflowlevel_ledger"}
     script = "INSERT INTO packets (oob_prefix) VALUES ('kept'); INSERT INTO nflowlevel_ledger VALUES ('w', 7, 'then')"
@@ -116,7 +116,7 @@ def test_init_says_when_the_output_names_a_table_that_nobody_makes(command: Comm
     execute(path, "")
     path.touch()
     command.configure("lite:SQLITE3", lite=f"db={path}\ntable=packet")
-    assert "are there, but no table packet: name one of them" in command("init", status=1)
+    assert "exist, but no table packet: name one of them" in command("init", status=1)
 
 
 class _Adder(Filter[NoOptions]):
@@ -160,7 +160,7 @@ def test_init_without_a_configuration(path: Path, capsys: pytest.CaptureFixture[
 
 def test_options_of_an_instance_are_in_the_configuration(command: Command, path: Path) -> None:
     command.configure("lite:SQLITE3", lite=f"db={path}")
-    assert "OPTION=VALUE stands behind PGSQL, MYSQL, SQLITE3" in command("init", "lite", "db=x", status=1)
+    assert "OPTION=VALUE may only follow PGSQL, MYSQL, SQLITE3" in command("init", "lite", "db=x", status=1)
 
 
 def test_print_creates_nothing_and_can_be_executed(command: Command, path: Path, tmp_path: Path) -> None:
@@ -213,8 +213,8 @@ def test_check_of_a_table_of_somebody_elses(command: Command, path: Path) -> Non
     found = lines_of(command("check", status=1))
     assert found["stored"][0].startswith("3 of the stack's ")
     assert found["columns without a key"] == ["site"]
-    assert found["does not fit"] == ["oob_prefix numeric: oob.prefix is no number"]
-    assert found["note"] == ["ip_saddr bigint: ip.saddr as a number is IPv4 only, of IPv6 packets it is empty"]
+    assert found["does not fit"] == ["oob_prefix numeric: oob.prefix is not a number"]
+    assert found["note"] == ["ip_saddr bigint: ip.saddr as a number holds IPv4 only; it is empty for IPv6 packets"]
     assert _NO_LEDGER not in found
 
 
@@ -228,7 +228,7 @@ def test_check_of_the_accounting_table(command: Command, path: Path) -> None:
     command.configure("a:NFACCT,lite:SQLITE3", lite=f"db={path}\ntable=sums")
     found = lines_of(command("check"))
     assert found["stored"][0].startswith("4 of the stack's ")
-    assert found["columns without a key"] == ["sum_limit (NFTCOUNTER has it)"]
+    assert found["columns without a key"] == ["sum_limit (NFTCOUNTER fills it)"]
 
 
 def test_check_of_several_stacks_tells_the_worst(command: Command, path: Path, tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_init_and_check_of_our_tables(command: Command, server_db: Any, configur
     output = command("check", status=2)
     assert "  unavailable: " in output
     assert PASSWORD not in output
-    assert "the tables packets and sums and the ledger are there\n" in command("init")
+    assert "the tables packets and sums and the ledger exist\n" in command("init")
     server_db.execute("insert into packets (oob_prefix) values ('kept')")
     command("init")
     assert server_db.count("packets") == 1
@@ -405,7 +405,7 @@ def test_check_of_a_function(command: Command, postgres_db: PostgresDatabase) ->
     # Those that this stack lacks are null.
     command.file.write_text(command.file.read_text().replace(_PACKETS, "g:NFLOG,b:BASE,"))
     found = lines_of(command("check", status=1))
-    assert "ip_saddr_str (IP2STR has it)" in found["columns without a key"][0].split(", ")
+    assert "ip_saddr_str (IP2STR fills it)" in found["columns without a key"][0].split(", ")
     _, text = section(postgres_db, "ulog", procedure="INSERT_PACKET_FULLY")
     command.configure("db:PGSQL", db=text)
     assert "INSERT_PACKET_FULLY" in command("check", status=2)

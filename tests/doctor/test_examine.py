@@ -110,13 +110,17 @@ def test_no_rule(netns: Netns, ask: Doctor) -> None:
     (problem,) = answer.of("problem")
     text, _, remedy = problem.partition(" — ")
     assert text == "no rule logs to group 2; rules log to group 3"
-    assert remedy == "add one, such as: nft add rule inet filter input counter log group 2"
+    assert remedy == "add one, such as: nft add rule inet t c counter log group 2"
 
 
 def test_no_group_at_all(netns: Netns, ask: Doctor) -> None:
     answer = ask("--netns", netns.name)
     assert len(answer.of("problem")) == 1
     assert answer.has("problem", "no rule logs to any group, and no process reads one")
+    # No chain could take a rule, so the command brings its own.
+    _, _, command = answer.of("problem")[0].partition("add one, such as: ")
+    netns.run("sh", "-c", command)
+    assert ask("--netns", netns.name).has("problem", "nft inet logging input handle 2 logs to group 2")
 
 
 def test_rule_not_hit(netns: Netns, ask: Doctor) -> None:

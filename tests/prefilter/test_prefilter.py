@@ -515,7 +515,7 @@ def test_a_refused_update_changes_nothing() -> None:
         for name, (value, message) in wrong.items():
             with pytest.raises(ValueError, match=message):
                 pre.update(**{name: value})
-        with pytest.raises(TypeError, match="unknown rule of a prefilter 'dport' — did you mean 'dports'"):
+        with pytest.raises(TypeError, match="unknown rule 'dport' of a prefilter — did you mean 'dports'"):
             pre.update(dport=[1])
         assert pre.rules.dports == "22"
         assert program.test_run(syn(22)) == 1

@@ -382,10 +382,10 @@ def test_global_options():
 
 def test_wrong_global_options_are_errors():
     assert errors(GLOBAL + "loglevel=9\nstak=a:B\nlogfile=a\nlogfile=b\nstatus_secs=soon\n") == [
-        "u.conf:3: [global]: loglevel=9: 1 to 8 allowed",
+        "u.conf:3: [global]: loglevel=9: must be 1 to 8",
         "u.conf:4: [global]: unknown option 'stak' — did you mean 'stack'?",
         "u.conf:6: [global]: 'logfile' is set twice; it was first set in line 5",
-        "u.conf:7: [global]: status_secs=soon: not a whole number; at least 0 allowed",
+        "u.conf:7: [global]: status_secs=soon: not a whole number; must be at least 0",
     ]
 
 
@@ -543,7 +543,7 @@ def test_wrong_options_name_place_instance_and_plugin():
     with pytest.raises(ConfigErrors) as caught:
         options_of(config, 0, NFLOGOptions)
     assert str(caught.value).splitlines() == [
-        "u.conf:4: [log1] NFLOG: group=70000: 0 to 65535 allowed",
+        "u.conf:4: [log1] NFLOG: group=70000: must be 0 to 65535",
         "u.conf:5: [log1] NFLOG: unknown option 'grop' — did you mean 'group'?",
     ]
     with pytest.raises(ConfigErrors) as caught:

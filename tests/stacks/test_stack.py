@@ -200,7 +200,7 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_twice() -> None:
         "[g]\ngruop=1\n[j]\nmode=carrier-pigeon\n[k]\n"
     )
     assert messages[0] == "/etc/my.conf:6: [g] NFLOG: unknown option 'gruop' — did you mean 'group'?"
-    assert messages[1].startswith("/etc/my.conf:8: [j] JSON: mode=carrier-pigeon: file, tcp, udp or unix allowed")
+    assert messages[1].startswith("/etc/my.conf:8: [j] JSON: mode=carrier-pigeon: must be file, tcp, udp or unix")
     assert messages[2].startswith("/etc/my.conf:4: stack=g:NFLOG,x:NOPE,j:JSON: unknown plugin 'NOPE'")
     assert len(messages) == 3
 
