@@ -74,7 +74,7 @@ def _pieces(rows: Rows) -> Iterator[bytes]:
 def _selected(data: bytes, width: int, wanted: Sequence[int | None]) -> bytes:
     """Return whole rows with the fields at the places `wanted`, nulls for None."""
     fields = data.replace(b"\n", b"\t").split(b"\t")
-    count = len(fields) // width
+    count = len(fields) // width - (width == 1)  # what follows the last newline counts as a field here
     nulls = [_NULL.encode()] * count
     taken = [nulls if place is None else fields[place : count * width : width] for place in wanted]
     lines = [b"\t".join(row) for row in zip(*taken, strict=True)] if taken else [b""] * count
