@@ -326,6 +326,35 @@ def test_receiver_killed_with_unread_lines(make: Make, receive: Receive, kind: s
     assert again <= write.target.stats.resent
 
 
+@pytest.mark.parametrize("buffer_bytes", [0, 4 << 20])
+def test_a_slow_receiver_that_restarts(make: Make, receive: Receive, buffer_bytes: int, monkeypatch: Any) -> None:
+    """It acknowledges what it has no time to read, and takes that with it: sent again or counted, never in silence."""
+    monkeypatch.setattr(link, "_UNREAD_SECS", 0.2)
+    first = receive("tcp", buffer_bytes=buffer_bytes)
+    write = Writer(make(**first.options), pad=1000)
+    write(5)
+    wait_for(lambda: len(first.seen()) == 5)
+    first.reads.clear()
+    stats = write.target.stats
+    while write.next < (3000 if buffer_bytes else 40):
+        write(10)
+        write.wait_until_written()
+    time.sleep(0.3)  # longer than a receiver that reads takes
+    write(1)
+    write.wait_until_written()
+    first.stop()
+    second = receive("tcp", address=first.address)
+    write(1)
+    write.wait_until_written()
+    wait_for(lambda: second.seen()[-1:] == [write.next - 1])
+    missing = {*write.all} - {*first.seen(), *second.seen()}
+    assert stats.written == write.next
+    assert stats.maybe_lost >= len(missing)
+    if buffer_bytes:
+        assert missing, "its buffer held more than is kept"
+        assert stats.maybe_lost < write.next
+
+
 @pytest.mark.parametrize("kind", STREAMS)
 @pytest.mark.parametrize("seed", range(3))
 def test_receiver_that_keeps_breaking_off(make: Make, receive: Receive, kind: str, seed: int) -> None:
