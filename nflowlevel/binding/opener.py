@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Never, Protocol
 
 from nflowlevel.binding.privileges import keep
+from nflowlevel.errors import KernelError
 
 #: Opening takes no time; a file system that hangs must not hold up the receive loop for longer.
 _ANSWER_SECS = 2.0
@@ -75,7 +76,10 @@ class Opener:
         return door in self._numbers
 
     def open(self, door: Door) -> int:
-        """Return a new descriptor, closed on exec; OSError as opening gave it, EPERM for a door not agreed on."""
+        """Return a new descriptor, closed on exec; OSError as opening gave it, EPERM for a door not agreed on.
+
+        KernelError where the process is gone.
+        """
         number = self._numbers.get(door)
         if number is None:
             raise PermissionError(errno.EPERM, f"{door} may not be opened any more")
@@ -88,8 +92,9 @@ class Opener:
             except (OSError, struct.error):
                 # An answer that comes late would be taken for that to the next request.
                 self._socket.close()
-                gone = "the process that opens files for the daemon does not answer; restart the daemon"
-                raise OSError(errno.EPIPE, gone) from None
+                raise KernelError(
+                    "ask the process that opens files for the daemon", errno.ECONNRESET, "restart the daemon"
+                ) from None
         if refused:
             raise OSError(refused, os.strerror(refused))
         ((_, _, data),) = extra

@@ -20,6 +20,7 @@ own threads: a slow client delays no other client and does not delay the receivi
 
 from __future__ import annotations
 
+import importlib
 import re
 import threading
 import time
@@ -112,6 +113,11 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
 
     def bind(self, members: tuple[Member, ...]) -> None:
         """Nothing to prepare: the keys are always the same."""
+
+    def load(self) -> None:
+        """Import prometheus-client."""
+        for name in ("core", "exposition", "openmetrics.exposition"):
+            importlib.import_module(f"prometheus_client.{name}")
 
     def open(self) -> None:
         """Listen; NotSupported without prometheus-client, OutputError where the address is taken."""

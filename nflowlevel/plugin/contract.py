@@ -86,6 +86,13 @@ class Plugin(ABC, Generic[SomeOptions]):
         """Return the keys it publishes with its options, in the order of a record's members."""
         return published_by(self.name)
 
+    def load(self) -> None:
+        """Import and read, of the program's own files, what else is imported and read later.
+
+        Called before `open`, and only where the daemon is to become another user, who might not be allowed to. What it
+        raises is no news: `open` meets the same.
+        """
+
     @abstractmethod
     def open(self) -> None:
         """Start; an NflowError stops this stack and is reported."""

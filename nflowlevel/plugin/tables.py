@@ -42,6 +42,10 @@ class SQLOutput(SpooledOutput[SomeSQL]):
         """Return the table as a sink."""
         return TableSink(self.database(), self.members, self.options)
 
+    def load(self) -> None:
+        """Import the driver and read our schema."""
+        self.database().load()
+
     def bind(self, members: tuple[Member, ...]) -> None:
         """Learn which keys there are; which of them are stored the table says."""
         super().bind(members)

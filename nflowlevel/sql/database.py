@@ -38,6 +38,10 @@ class Database(ABC):
     #: For messages: kind, database, host; no password.
     shown: str
 
+    def load(self) -> None:
+        """Import and read what `connect` and the others need; ImportError without the driver."""
+        schema(f"{self.dialect}-ledger.sql")
+
     @abstractmethod
     def connect(self) -> None:
         """Connect, within the time allowed. A connection that is open is closed first."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import re
@@ -131,6 +132,12 @@ class PGDatabase(Database):
         self._wire: socket.socket | None = None
         self._aborted = False
         self.shown = "PostgreSQL" + (" (connstring)" if options.connstring else _shown(self._given()))
+
+    def load(self) -> None:
+        """Import the driver and read the schema."""
+        super().load()
+        for name in ("psycopg", "psycopg.conninfo", "psycopg.errors", "psycopg.sql"):
+            importlib.import_module(name)
 
     # -- connection ----------------------------------------------------------------------------------------------------
 

@@ -119,6 +119,11 @@ class SQLiteDatabase(Database):
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
+    def load(self) -> None:
+        """Read the schemas."""
+        super().load()
+        own_tables()
+
     def connect(self) -> None:
         """Open the file; where it is missing and the table ours, one in memory as it is going to be."""
         self.close()
@@ -356,7 +361,7 @@ class SQLiteDatabase(Database):
                 f"give the directory to user {me}, or move the database into one of theirs"
             )
         for path in (self._path + suffix for suffix in ("", "-wal", "-shm", "-journal")):
-            if os.path.lexists(path) and not os.path.isfile(path):
+            if os.path.lexists(path) and not os.path.isfile(path) and not os.path.isdir(path):
                 return f"{path} is no regular file; remove it"
             if (owner := whose(path)) and not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
                 return f"{path} {owner}; give it to user {me}"
