@@ -228,8 +228,8 @@ def plugins_page() -> str:
         parts.append(f"{', '.join(plugins)}: {_lower_first(inspect.cleandoc(counters.__doc__ or ''))}")
         if issubclass(counters, GroupStats):
             parts.append(
-                "While a reader has the group, `received + gap` is the number of packets that the rule counted. Packets of "
-                "`unresolved` datagrams are not in it until the next packet comes. What was logged within "
+                "While a reader has the group, `received + gap` is the number of packets that the rule counted. "
+                "Packets of `unresolved` datagrams are not in it until the next packet comes. What was logged within "
                 "`unread_milliseconds` never is."
             )
         if counters is OutputStats:
