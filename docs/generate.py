@@ -226,8 +226,12 @@ def plugins_page() -> str:
     ]
     for counters, plugins in _counted_by().items():
         parts.append(f"{', '.join(plugins)}: {_lower_first(inspect.cleandoc(counters.__doc__ or ''))}")
-        if counters is GroupStats:
-            parts.append("`received + gap` is the number of packets that the rule counted.")
+        if issubclass(counters, GroupStats):
+            parts.append(
+                "While a reader has the group, `received + gap` is the number of packets that the rule counted. "
+                "Packets of `unresolved` datagrams are not in it until the next packet comes. What was logged within "
+                "`unread_milliseconds` never is."
+            )
         if counters is OutputStats:
             parts.append("At every moment `records = written + pending + dropped`.")
         parts.append(

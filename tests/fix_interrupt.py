@@ -86,8 +86,8 @@ def interrupt_everywhere(
 ) -> int:
     """Interrupt the action at each place; `check` must answer the same after each. Return how many places there were.
 
-    `least` makes sure that it does something. With a `step` only every so many places are met. `circles`: some of what an exception holds, as one that has passed a
-    contextlib.ExitStack does, is free only when Python looks for circles.
+    `least` makes sure that it does something. With a `step` only every so many places are met. `circles`: some of what
+    an exception holds, as one that has passed a contextlib.ExitStack does, is free only when Python looks for circles.
     """
     action()  # what is imported or cached the first time
     assert threading.current_thread() is threading.main_thread()

@@ -184,9 +184,12 @@ class Accounting:
         try:
             fresh = AcctSocket(self.netns)
         except KernelError:
-            # A daemon that gave up CAP_SYS_ADMIN cannot go into another namespace again: `_recover` has to do.
+            # Where the namespace cannot be entered again `_recover` has to do.
             return self._socket.dump(zero=True, only=only)
         try:
+            if fresh.socket.namespace != self._socket.socket.namespace:
+                # Another one has its name by now.
+                return self._socket.dump(zero=True, only=only)
             return fresh.dump(zero=True, only=only, rooms=rooms)
         finally:
             fresh.close()

@@ -17,6 +17,7 @@ from nflowlevel.binding import messages
 from nflowlevel.binding._lib import CData, ffi, lib
 from nflowlevel.binding.messages import attributes, message
 from nflowlevel.binding.netlink import NetlinkSocket
+from nflowlevel.binding.netns import Identity
 from nflowlevel.binding.numbers import FAMILIES
 from nflowlevel.errors import KernelError
 
@@ -68,6 +69,11 @@ class Links:
     def fileno(self) -> int:
         """Return the descriptor that is readable when something changed."""
         return self._socket.fileno()
+
+    @property
+    def namespace(self) -> Identity | None:
+        """The namespace whose interfaces these are; None where the kernel does not tell."""
+        return self._socket.namespace
 
     def update(self) -> None:
         """Take in what has changed since; does not block unless changes were lost and a new dump is due."""

@@ -16,7 +16,7 @@ from typing import ClassVar
 from nflowlevel.binding._lib import CData, ffi, lib
 from nflowlevel.binding.descriptor import Descriptor, check
 from nflowlevel.binding.messages import Message, read
-from nflowlevel.binding.netns import Identity, identity, namespace, refused
+from nflowlevel.binding.netns import Identity, namespace, of_socket, refused
 from nflowlevel.binding.opener import in_use, opened
 from nflowlevel.errors import KernelError
 
@@ -25,8 +25,6 @@ _SO_RCVBUFFORCE = 33
 _SO_MEMINFO = 55
 _MEMINFO_WORDS = 9
 _SK_MEMINFO_DROPS = 8
-#: linux/sockios.h: a descriptor of the socket's namespace.
-_SIOCGSKNS = 0x894C
 #: What one read takes; the kernel fills it by at most 32 KiB a datagram of a dump.
 _READ_BYTES = 64 << 10
 
@@ -109,14 +107,8 @@ class NetlinkSocket:
 
     @property
     def namespace(self) -> Identity | None:
-        """The namespace it is in, wherever the path leads now by which that was found; None where that is kept from us.
-
-        As long as the socket is open, the namespace lives, and no other has its identity.
-        """
-        with Descriptor() as found:
-            if lib.nfl_descriptor_ioctl(found.into, self.fileno(), _SIOCGSKNS):
-                return None
-            return identity(found.fd)
+        """The namespace it is in; None where the kernel does not tell."""
+        return of_socket(self.fileno())
 
     def send(self, message: CData) -> None:
         """Send one netlink message (`struct nlmsghdr *`)."""

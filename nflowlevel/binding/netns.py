@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import ClassVar, TypeAlias, TypeVar
 
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.descriptor import Descriptor, check
+from nflowlevel.binding.opener import opened
 from nflowlevel.errors import KernelError
 
 Answer = TypeVar("Answer")
@@ -23,6 +25,10 @@ Identity: TypeAlias = tuple[int, int]
 OWN = "(own)"
 _NAMED = "/run/netns"
 _OF_THREAD = "/proc/thread-self/ns/net"
+#: linux/sockios.h: a descriptor of a socket's namespace.
+_SIOCGSKNS = 0x894C
+#: linux/inotify.h: IN_CREATE, IN_DELETE, IN_MOVED_FROM, IN_MOVED_TO.
+_CAME_OR_WENT = 0x100 | 0x200 | 0x40 | 0x80
 
 
 def path_of(netns: str) -> str:
@@ -77,6 +83,64 @@ def namespace(netns: str) -> Descriptor:
     return found
 
 
+def leads_to(netns: str) -> Identity | None:
+    """Return which namespace its name or path leads to now; None where it leads to none. OSError: that is not told."""
+    try:
+        found = os.stat(path_of(netns))
+    except PermissionError:
+        # Of another process, which this one may not look into any more.
+        with Descriptor() as place:
+            try:
+                place.take(opened(NamespaceDoor(netns)))
+            except FileNotFoundError:
+                return None
+            return identity(place.fd)
+    except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
+        return None
+    # `ip netns add` makes a file first, and then mounts the namespace over it.
+    is_namespace = found.st_dev == os.stat(_OF_THREAD).st_dev
+    return (found.st_dev, found.st_ino) if is_namespace else None
+
+
+def of_socket(fd: int) -> Identity | None:
+    """Return the namespace that a socket is in, wherever its name leads now; None where the kernel does not tell.
+
+    As long as the socket is open, the namespace lives, and no other has its identity.
+    """
+    with Descriptor() as found:
+        if lib.nfl_descriptor_ioctl(found.into, fd, _SIOCGSKNS):
+            return None
+        return identity(found.fd)
+
+
+class Watch:
+    """Tells that names of namespaces came or went (`ip netns add`, `ip netns del`): `fileno()` is readable, then.
+
+    A namespace is at its name a moment after the name has come. -1 where there is nothing to watch yet.
+    """
+
+    def __init__(self) -> None:
+        self._inotify = Descriptor()
+        self.begin()
+
+    def begin(self) -> bool:
+        """Begin, if the directory is there; whether it watches."""
+        return bool(self._inotify) or not lib.nfl_descriptor_watch(self._inotify.into, _NAMED.encode(), _CAME_OR_WENT)
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._inotify.fd
+
+    def read(self) -> None:
+        """Take in what was told: what it was is not asked."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._inotify.fd, 1 << 16)
+
+    def close(self) -> None:
+        """Give the descriptor back; may be called again."""
+        self._inotify.close()
+
+
 def everywhere(look: Callable[[str | None], Answer]) -> tuple[dict[str, Answer], list[str]]:
     """Look at this namespace and all of `ip netns`, each once; also return those that cannot be entered."""
     return _look(look, set())
@@ -116,3 +180,20 @@ def identity(path: str | int) -> Identity:
     """Return what tells the namespace at a path, or of a descriptor, from all others that live; OSError."""
     status = os.stat(path)
     return status.st_dev, status.st_ino
+
+
+def name_of_own() -> str:
+    """Return the name in `ip netns` of the namespace that the calling thread is in, "" where it has none there."""
+    own = identity(_OF_THREAD)
+    for name in _named():
+        try:
+            if identity(path_of(name)) == own:
+                return name
+        except OSError:  # it has just been removed
+            continue
+    return ""
+
+
+def identity_of_own() -> str:
+    """Return how the kernel calls that namespace, such as `net:[4026531840]`; `lsns -t net` lists these numbers."""
+    return os.readlink(_OF_THREAD)

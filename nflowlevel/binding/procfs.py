@@ -26,7 +26,7 @@ _NETLINK_NETFILTER = 12
 _NS_GET_USERNS = 0xB701
 #: uid_map of the initial user namespace: everybody is who they are.
 _ALL_UIDS = ["0", "0", "4294967295"]
-#: Of a command line no more is shown.
+#: Most characters of a command line that are shown.
 _COMMAND_LENGTH = 80
 
 
@@ -44,7 +44,7 @@ class BoundGroup:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who reads a group: netlink port id and, where it can be found, the process."""
+    """The reader of a group: its netlink port id and, if it can be found, the process."""
 
     portid: int
     pid: int = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from nflowlevel.options import ConfigErrors
 
 _HEADINGS = ("name", "packets", "bytes", "quota", "rules")
 _RATE_HEADINGS = ("packets/s", "bytes/s")
-#: Of a list that goes into a message no more is shown.
+#: Most items of a list that a message shows.
 _FEW = 10
 #: Of packets, or bytes.
 _COUNT = whole(0, 2**64 - 1)
@@ -41,17 +42,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--reset", action="store_true", help="set each object to zero as it is read")
     add_watch(listing)
     one = _add(commands, "get", _get, "show one object")
-    one.add_argument("name")
+    one.add_argument("name", help="name of the object")
     one.add_argument("--reset", action="store_true", help="set it to zero as it is read")
     _add_format(one)
     new = _add(commands, "add", _create, "create an object")
-    new.add_argument("name")
+    new.add_argument("name", help="name of the object")
     quota = new.add_mutually_exclusive_group()
     quota.add_argument("--packet-quota", metavar="N", type=_COUNT, help="its rules match only after N packets")
     quota.add_argument("--byte-quota", metavar="N", type=_COUNT, help="its rules match only after N bytes")
     new.add_argument("--packets", metavar="N", type=_COUNT, default=0, help="initial packet count")
     new.add_argument("--bytes", metavar="N", type=_COUNT, default=0, help="initial byte count")
-    _add(commands, "delete", _delete, "delete objects that no rule uses").add_argument("name", nargs="+")
+    _add(commands, "delete", _delete, "delete objects that no rule uses").add_argument(
+        "name", nargs="+", help="name of an object"
+    )
     _add(commands, "flush", _flush, "delete all objects that no rule uses")
     _add(commands, "dump", _dump, "write all objects as `restore` and `nfacct restore` read them")
     restore = _add(commands, "restore", _restore, "create the objects of a file: all, or none")
@@ -112,7 +115,7 @@ def _show(counters: Sequence[Counter], format_: str) -> None:
     if format_ == "json":
         print(json.dumps([_members(counter) for counter in counters]))
     elif format_ == "xml":
-        sys.stdout.write("".join(acctfile.xml(counters)))
+        sys.stdout.write(terminal.shown("".join(acctfile.xml(counters))))
     else:
         print(*terminal.table([_HEADINGS, *map(_row, counters)]), sep="\n")
 
@@ -228,9 +231,12 @@ def _few(names: Sequence[str]) -> str:
 
 def _dump(accounting: Accounting, options: argparse.Namespace) -> None:
     counters = accounting.list()
-    sys.stdout.flush()
-    sys.stdout.buffer.writelines(acctfile.lines(counters))
-    sys.stdout.buffer.flush()
+    if sys.stdout.isatty():
+        sys.stdout.writelines(terminal.shown(os.fsdecode(line)) for line in acctfile.lines(counters))
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.writelines(acctfile.lines(counters))
+        sys.stdout.buffer.flush()
     if strange := acctfile.strange_names(counters):
         print(f"nfacct cuts these names off at the blank or semicolon: {_few(strange)}", file=sys.stderr)
 

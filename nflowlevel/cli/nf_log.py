@@ -10,7 +10,7 @@ from collections.abc import Callable
 from nflowlevel.binding.numbers import FAMILIES
 from nflowlevel.cli.arguments import add_netns
 from nflowlevel.cli.status import WrongArgument
-from nflowlevel.errors import KernelError
+from nflowlevel.errors import KernelError, printable
 from nflowlevel.firewall import nf_log
 
 #: Families without packets of their own are shown only when somebody set them.
@@ -77,9 +77,9 @@ def _list(options: argparse.Namespace) -> None:
     print(f"{'family':<12}{'active':<16}available")
     for family in filter(_is_worth_showing, families.values()):
         name, active = f"{family.name} ({family.number})", family.active or nf_log.NONE
-        print(f"{name:<12}{active:<16}{', '.join(family.available)}")
+        print(printable(f"{name:<12}{active:<16}{', '.join(family.available)}", None))
     print(f"\ninvalid packets logged by conntrack: {invalid or 'unknown, nf_conntrack is not loaded'}")
-    print(f"kernel log of namespaces besides the initial one: {_on_off(everywhere)}")
+    print(f"kernel log of namespaces other than the initial one: {_on_off(everywhere)}")
 
 
 def _is_worth_showing(family: nf_log.Family) -> bool:

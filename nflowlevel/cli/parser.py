@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Never
 
 from nflowlevel.cli.status import WRONG_ARGUMENTS
@@ -18,18 +19,20 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Read the words. A subcommand that lacks its own subcommand shows its help; what is not known is refused."""
         words: Sequence[str] = sys.argv[1:] if args is None else args
-        if not words and any(
-            isinstance(action, argparse._SubParsersAction) and action.required for action in self._actions
-        ):
+        if not words and any(action.required for action in self._subcommands()):
             self.print_help(sys.stderr)
             self.exit(WRONG_ARGUMENTS)
         # Each parser for itself: the outermost does not know the options of the others. A misspelt option comes before
         # what is missing, which may be what was meant.
-        if not any(isinstance(action, argparse._SubParsersAction) for action in self._actions):
-            self._refuse_unknown([word for word in words if word.startswith("--") and not self._is_known(word)])
+        names = [name for action in self._subcommands() for name in action.choices]
+        own = itertools.takewhile(lambda word: word not in names, words)
+        self._refuse_unknown([word for word in own if word.startswith("--") and not self._is_known(word)])
         found, unknown = super().parse_known_args(words, namespace)
         self._refuse_unknown(unknown)
         return found, unknown
+
+    def _subcommands(self) -> Iterator[argparse._SubParsersAction[argparse.ArgumentParser]]:
+        return (action for action in self._actions if isinstance(action, argparse._SubParsersAction))
 
     def _is_known(self, word: str) -> bool:
         """Tell whether a word is an option, the beginning of one, or none at all: nothing with a blank in it is."""

@@ -80,7 +80,7 @@ def _add(
     description = purpose[0].upper() + purpose[1:] + "."
     parser = commands.add_parser(name, help=purpose, description=description, allow_abbrev=False)
     if named != "":
-        parser.add_argument("name", nargs=named)
+        parser.add_argument("name", nargs=named, help="name of the prefilter")
     # It may stand before or behind the action; only the outer parser knows its default.
     _add_common(parser, default=argparse.SUPPRESS)
     parser.set_defaults(act=act)
@@ -279,7 +279,7 @@ def _remove(options: argparse.Namespace) -> int:
         _say_used(pre.name, found)
         return EXIT_USED
     for what, remedy in found.unseen:
-        print(f"not checked: {what}{f' — {remedy}' if remedy else ''}", file=sys.stderr)
+        print(f"not checked: {printable(what, None)}{f' — {remedy}' if remedy else ''}", file=sys.stderr)
     for netns in found.with_tables():
         if netns not in held:
             attach.detach(pre.name, netns=netns)
@@ -290,7 +290,7 @@ def _remove(options: argparse.Namespace) -> int:
 def _say_used(name: str, found: users.Users) -> None:
     print(f"nflowlevel prefilter: prefilter {name!r} is used by", file=sys.stderr)
     for user in found:
-        print(f"  {user}", file=sys.stderr)
+        print(f"  {printable(user, None)}", file=sys.stderr)
     print(
         "delete these rules and end these processes first. --force removes it at once; but then a legacy table whose "
         "rule\nnames it can be neither changed nor restored until you delete that rule by its number",
@@ -308,7 +308,8 @@ def _show(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(_members(found, used)))
         else:
-            print(*_lines(found, used), sep="\n")
+            # Users are rules and processes of others.
+            print(*(printable(line, None) for line in _lines(found, used)), sep="\n")
     if not names and not options.json:
         print(f"no prefilter is pinned at {options.bpffs}", file=sys.stderr)
     return 0
@@ -348,12 +349,19 @@ def _rule(options: argparse.Namespace) -> int:
         end="",
     )
     sys.stdout.flush()
-    if not bpffs.is_mounted(options.bpffs) or pre.name not in Prefilter.pinned(bpffs=options.bpffs):
+    if netns := bpffs.hiding_netns(options.bpffs):
+        print(f"whether {pre.name} is pinned cannot be seen: `ip netns exec {netns}` hides it", file=sys.stderr)
+    elif not bpffs.is_mounted(options.bpffs) or pre.name not in Prefilter.pinned(bpffs=options.bpffs):
         print(f"{pre.name} is not pinned yet: nflowlevel prefilter load {pre.name}", file=sys.stderr)
     return 0
 
 
 def _mount(options: argparse.Namespace) -> int:
+    if netns := bpffs.hiding_netns(options.bpffs):
+        raise NflowError(
+            f"mount the BPF file system at {options.bpffs}: `ip netns exec {netns}` would take it along when it ends — "
+            f"do this outside of it; other commands have --netns {netns}"
+        )
     there = bpffs.is_mounted(options.bpffs)
     bpffs.mount_bpffs(options.bpffs)
     print(f"the BPF file system is mounted at {options.bpffs}{' already' if there else ''}")

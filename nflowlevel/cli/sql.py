@@ -253,7 +253,7 @@ def _no_ledger(database: Database) -> list[str]:
 def _say(what: str, texts: Sequence[str], between: str = "") -> None:
     """Print texts after what they are, one a line, or all in one that is broken where the terminal ends."""
     for text in [between.join(texts)] if between and texts else texts:
-        line = f"  {what}: {text}"
+        line = f"  {what}: {printable(text, None)}"
         print(
             textwrap.fill(
                 line, width() or len(line) + 1, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False

@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from nflowlevel.errors import printable
+
 Reading = TypeVar("Reading")
 
 _CLEAR = "\x1b[H\x1b[2J"
@@ -24,6 +26,11 @@ def tolerate(encoding: str | None = None) -> None:
     """Let standard output escape what it cannot show, instead of failing; a name may hold any bytes."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding=encoding or sys.stdout.encoding, errors="backslashreplace")
+
+
+def shown(text: str) -> str:
+    """Return text that holds names of others as it is, and for a terminal without what that would obey."""
+    return printable(text, None, keep="\n") if sys.stdout.isatty() else text
 
 
 def width() -> int | None:
@@ -113,7 +120,7 @@ def show_page(lines: Sequence[str], rest: Callable[[int], str] | None = None) ->
 def watch(
     read: Callable[[], Reading], show: Callable[[Reading, Reading, float], None], secs: float, count: int = 0
 ) -> None:
-    """Read every `secs` seconds, `count` times or for ever, and show two readings and the seconds between them."""
+    """Read every `secs` seconds, `count` times or forever, and show two readings and the seconds between them."""
     before, then = read(), time.monotonic()
     due, rounds = then, 0
     while not count or rounds < count:

@@ -16,6 +16,7 @@ from nflowlevel.binding import standard  # before all others: what is closed of 
 # isort: split
 import argparse
 import contextlib
+import errno
 import os
 import pwd
 import sys
@@ -27,8 +28,9 @@ from nflowlevel.binding.netlink import BUSES, NetlinkDoor
 from nflowlevel.binding.netns import NamespaceDoor
 from nflowlevel.binding.opener import Opener, use
 from nflowlevel.binding.privileges import AT_START, FOR_GOOD, acting_as, confine, drop_to, keep
-from nflowlevel.binding.rootpath import LogDoor, give_directory, open_to_append
+from nflowlevel.binding.rootpath import LogDoor, give_directory, open_to_append, whose
 from nflowlevel.daemon.background import Started, go_to_background
+from nflowlevel.daemon.lastread import LastRead, path_for
 from nflowlevel.daemon.loop import Loop
 from nflowlevel.daemon.notify import Notifier
 from nflowlevel.daemon.pidfile import PidFile
@@ -41,7 +43,7 @@ from nflowlevel.stacks.stack import Stack, build
 if TYPE_CHECKING:
     from nflowlevel.binding.opener import Door
     from nflowlevel.daemon.prefilters import Prefilters
-    from nflowlevel.plugin.contract import Output
+    from nflowlevel.plugin.contract import Output, Plugin
     from nflowlevel.prefilter.counters import PrefilterCounters
 
 DEFAULT_CONFIG = "/etc/ulogd.conf"
@@ -181,7 +183,9 @@ def _run(
     try:
         messages = _messages(destination, level, options.verbose and not started, options.uid)
     except OSError as error:
-        print(f"logfile={settings.logfile}: {error.strerror}", file=sys.stderr)
+        owner = whose(settings.logfile) if error.errno == errno.EACCES else ""
+        remedy = f" — it {owner}; give it to the daemon's user" if owner else ""
+        print(f"logfile={settings.logfile}: {error.strerror}{remedy}", file=sys.stderr)
         return EXIT_LOGFILE
     if standard.CLOSED:
         closed = ", ".join(standard.CLOSED)
@@ -194,8 +198,9 @@ def _run(
         view = _View(stacks, prefilters.counters if prefilters else dict)
         for output in dict.fromkeys(stack.output for stack in stacks):
             output.watch(view)
+        last_read = LastRead(path_for(options.pidfile), (options.uid.pw_uid,) if options.uid else ())
         with _another_user(options.uid, stacks, destination):
-            return _serve(options, stacks, messages, settings.status_secs, started, prefilters)
+            return _serve(options, stacks, messages, settings.status_secs, started, prefilters, last_read)
     except NflowError as error:
         log.critical("%s", error)
         return EXIT_FAILURE
@@ -247,6 +252,13 @@ def _another_user(user: pwd.struct_passwd | None, stacks: Sequence[Stack], logfi
             use(None)
 
 
+def _load(plugin: Plugin[Any]) -> None:
+    try:
+        plugin.load()
+    except Exception as error:
+        log.debug("load %s: %s", plugin, error)
+
+
 def _give_directories(output: Output[Any], user: pwd.struct_passwd) -> None:
     for path in output.directories():
         try:
@@ -263,6 +275,7 @@ def _serve(
     status_secs: int,
     started: Started | None,
     prefilters: Prefilters | None,
+    last_read: LastRead,
 ) -> int:
     notifier = Notifier()
     loop = Loop(
@@ -271,12 +284,15 @@ def _serve(
         status_secs=status_secs,
         reopen_log=messages.reopen,
         also=lambda: (*(prefilters.status() if prefilters else ()), *messages.status()),
+        last_read=last_read,
     )
     try:
         # Before anything is bound: from then on a signal must find its handler.
         loop.install_signals()
         if options.uid:
             loop.open_inputs()
+            for plugin in dict.fromkeys(each for stack in stacks for each in (*stack.filters, stack.output)):
+                _load(plugin)
             for output in dict.fromkeys(stack.output for stack in stacks):
                 _give_directories(output, options.uid)
             drop_to(options.uid, AT_START)
@@ -290,6 +306,7 @@ def _serve(
         loop.run()
     finally:
         loop.close()
+        last_read.close()
         notifier.close()
     return 0
 

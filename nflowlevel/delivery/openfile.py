@@ -41,7 +41,7 @@ class OpenFile:
     """A descriptor for appending; raises OSError if it cannot be opened.
 
     BlockingIOError: another process repairs the file this moment and would cut what we append. With `unlocked` it is
-    opened all the same.
+    opened anyway.
     """
 
     def __init__(self, path: str, *, begins: bytes = b"", unlocked: bool = False) -> None:
@@ -192,25 +192,28 @@ def _end_of_last_line(path: str, fd: int, size: int, begins: bytes) -> int | Non
             raise  # that passes: the file is opened later, and is not written to with a torn line at its end
         return size
     try:
-        if not _same(reader, fd):
-            return size
-        text, end = 0, size
-        while end > 0 and text <= _MAX_TORN_BYTES:
-            start = max(0, end - _BLOCK_BYTES)
-            block = os.pread(reader, end - start, start)
-            newline = block.rfind(b"\n")
-            if newline >= 0:
-                keep = start + newline + 1
-                return keep if keep == size or _is_ours(os.pread(reader, len(begins), keep), begins, keep) else None
-            text += len(block) - block.count(0)
-            end = start
-        return (
-            0
-            if size == 0 or (text <= _MAX_TORN_BYTES and _is_ours(os.pread(reader, len(begins), 0), begins, 0))
-            else None
-        )
+        return end_of_last_line(reader, size, begins) if _same(reader, fd) else size
     finally:
         os.close(reader)
+
+
+def end_of_last_line(reader: int, size: int, begins: bytes) -> int | None:
+    """Return the position after the last newline of a file of `size` bytes, or None if what follows is not ours.
+
+    See _end_of_last_line; `reader` is a descriptor to read from.
+    """
+    text, end = 0, size
+    while end > 0 and text <= _MAX_TORN_BYTES:
+        start = max(0, end - _BLOCK_BYTES)
+        block = os.pread(reader, end - start, start)
+        newline = block.rfind(b"\n")
+        if newline >= 0:
+            keep = start + newline + 1
+            return keep if keep == size or _is_ours(os.pread(reader, len(begins), keep), begins, keep) else None
+        text += len(block) - block.count(0)
+        end = start
+    is_ours = text <= _MAX_TORN_BYTES and _is_ours(os.pread(reader, len(begins), 0), begins, 0)
+    return 0 if size == 0 or is_ours else None
 
 
 def _is_ours(found: bytes, begins: bytes, keep: int) -> bool:

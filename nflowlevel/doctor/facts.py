@@ -18,7 +18,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Who reads a group, and how it goes."""
+    """The reader of a group, and how it is doing."""
 
     bound: procfs.BoundGroup
     holder: procfs.Holder

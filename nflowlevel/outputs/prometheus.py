@@ -20,6 +20,7 @@ own threads: a slow client delays no other client and does not delay the receivi
 
 from __future__ import annotations
 
+import importlib
 import re
 import threading
 import time
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from nflowlevel.stats import Declared, Giver
 
 _PATH = "/metrics"
-#: Of an object: packets and bytes, or used and limit.
+#: The series of an object: packets and bytes, or used and limit.
 _SERIES_PER_OBJECT = 2
 #: How often objects that are to be forgotten are looked for.
 _SWEEP_SECS = 10.0
@@ -101,7 +102,7 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
         self._endpoint: Endpoint | None = None
         self._objects: dict[str, _Object] = {}
         self._sweep_at = 0.0
-        # Of what the loop writes and a client's thread reads.
+        # Guards what the loop writes and a client's thread reads.
         self._lock = threading.Lock()
         self._daemon: DaemonView | None = None
         self._rendering = threading.Lock()
@@ -112,6 +113,11 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
 
     def bind(self, members: tuple[Member, ...]) -> None:
         """Nothing to prepare: the keys are always the same."""
+
+    def load(self) -> None:
+        """Import prometheus-client."""
+        for name in ("core", "exposition", "openmetrics.exposition"):
+            importlib.import_module(f"prometheus_client.{name}")
 
     def open(self) -> None:
         """Listen; NotSupported without prometheus-client, OutputError where the address is taken."""

@@ -30,6 +30,7 @@ from nflowlevel.records.packet import PACKET
 from nflowlevel.records.types import RecordType
 
 if TYPE_CHECKING:
+    from nflowlevel.binding.netns import Identity
     from nflowlevel.prefilter.counters import PrefilterCounters
     from nflowlevel.records.batch import Batch
     from nflowlevel.stats import Counters, Giver, OutputStats
@@ -87,6 +88,13 @@ class Plugin(ABC, Generic[SomeOptions]):
         """Return the keys it publishes with its options, in the order of a record's members."""
         return published_by(self.name)
 
+    def load(self) -> None:
+        """Import and read, of the program's own files, what else is imported and read later.
+
+        Called before `open`, and only where the daemon is to become another user, who might not be allowed to. What it
+        raises is no news: `open` meets the same.
+        """
+
     @abstractmethod
     def open(self) -> None:
         """Start; an NflowError stops this stack and is reported."""
@@ -120,6 +128,10 @@ class Input(Plugin[SomeOptions]):
     #: another user opens it before; and once more as that user, if its stack has to be started again.
     for_root: ClassVar[bool] = False
 
+    #: The namespace that it reads, set by `open` where `netns` names one. When the name leads to another one, or to
+    #: none, the daemon takes what `leave` yields, closes the input, and opens it again once there is a namespace.
+    place: Identity | None = None
+
     @abstractmethod
     def fileno(self) -> int:
         """Return the descriptor that is readable when `receive` has something; -1 where there is only a `deadline`."""
@@ -136,6 +148,13 @@ class Input(Plugin[SomeOptions]):
     @abstractmethod
     def drain(self) -> Iterator[Batch]:
         """Stop the source and yield all that it still holds."""
+
+    def leave(self) -> Iterator[Batch]:
+        """The namespace has been deleted: yield what the input holds, and what nobody can read any more later."""
+        return self.drain()
+
+    def unread(self, milliseconds: int) -> None:
+        """Nobody read what it reads for so long, before this `open`: its statistics may say so."""
 
     @property
     def deltas(self) -> bool:
@@ -180,6 +199,12 @@ class Filter(Plugin[SomeOptions]):
 
     def open(self) -> None:
         """Nothing to start by default."""
+
+    def leave(self) -> None:
+        """The namespace `netns` of its packets has been deleted: let go of what is open there."""
+
+    def follow(self) -> None:
+        """There is a new namespace `netns`: open there what `leave` has let go of."""
 
     @abstractmethod
     def process(self, batch: Batch) -> Batch:

@@ -123,6 +123,11 @@ class PollingInput(Input[SomePolling]):
         self._stats.received += len(batch)
         return batch
 
+    def leave(self) -> Iterator[Batch]:
+        """Poll for the last time: the counters end with their namespace."""
+        self._schedule.ask()
+        yield self.receive()
+
     def drain(self) -> Iterator[Batch]:
         """Nothing: what was counted since the last poll stays in the kernel."""
         return iter(())

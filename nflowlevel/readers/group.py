@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, ParamSpec
 
 from nflowlevel.binding.alarm import Alarm
 from nflowlevel.binding.buffers import ENOUGH_RECORDS, BufferPool
-from nflowlevel.binding.interfaces import Links, NameTable
+from nflowlevel.binding.interfaces import NO_NAMES, Links, NameTable
 from nflowlevel.binding.nflog import COPY_MODES, GroupSocket
 from nflowlevel.errors import KernelError, nearest
 from nflowlevel.logs import NOTICE, Limited, log
@@ -31,7 +31,7 @@ _Options = ParamSpec("_Options")
 
 
 class Profile(NamedTuple):
-    """Settings of a group that belong together. Of a rule's queue-threshold or snaplen and ours the smaller wins."""
+    """Settings of a group that belong together. The smaller of a rule's queue-threshold or snaplen and ours wins."""
 
     qthreshold: int
     """Packets the kernel gathers before it sends them."""
@@ -252,7 +252,7 @@ class Group:
 
     @property
     def stats(self) -> GroupStats:
-        """What was received and what was lost. Exact: received + gap is what the rule counted."""
+        """What was received and what was lost: while `unresolved` is 0, received + gap is what the rule counted."""
         state, stats = self._socket.state, GroupStats()
         for name in ("received", "gap", "overrun", "truncated", "malformed", "datagrams", "bytes"):
             setattr(stats, name, getattr(state, name))
@@ -293,7 +293,12 @@ class Group:
 
     def _find_names(self) -> NameTable:
         if self._links is None:
-            self._links = Links(self.netns)
+            links = Links(self.netns)
+            if links.namespace != self._socket.socket.namespace:
+                # Another namespace has the name by now: its interfaces are not those of the packets.
+                links.close()
+                return NO_NAMES
+            self._links = links
         self._links.update()
         return self._links.table
 

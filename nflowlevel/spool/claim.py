@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import struct
 import uuid
 import zlib
@@ -25,9 +26,12 @@ from nflowlevel.binding.rootpath import open_plain, whose
 from nflowlevel.errors import OutputError
 from nflowlevel.logs import log
 from nflowlevel.spool.runs import Runs
+from nflowlevel.spool.segment import NUMBERS, aside
 
 #: How many numbers are reserved at once.
 BLOCK = 1 << 32
+
+_FILES = ("lock", "id", "id.new", "numbers", "position", "runs")
 
 _SLOT = struct.Struct("<QI")
 #: The slots of the position are in sectors of their own: a torn write hits one of them.
@@ -59,7 +63,10 @@ class SpoolDirectory:
         self._numbers: _Slots | None = None
         self._position: _Slots | None = None
         self.runs = Runs()
+        #: How many of its files were something else.
+        self.set_aside = 0
         Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._set_aside()
         self._lock_fd = open_plain(self._path("lock"), os.O_RDWR | os.O_CREAT)
         try:
             self._lock()
@@ -82,8 +89,10 @@ class SpoolDirectory:
         if not self._numbers:
             self._numbers = _Slots(self._path("numbers"))
             self._position = _Slots(self._path("position"))
+            if 0 < self._numbers.value <= self._position.value:
+                self._position.value, self._position.damaged = 0, True  # nobody had such a number
             if self._position.damaged:
-                log.error("spool %s: its file `position` is damaged: rows may come twice", self.directory)
+                log.error("spool %s: its file `position` is damaged; rows may come twice", self.directory)
         return self._numbers
 
     def start(self, used: int, waiting: int | None = None) -> None:
@@ -138,6 +147,18 @@ class SpoolDirectory:
         if fd >= 0:
             os.close(fd)
 
+    def _set_aside(self) -> None:
+        """Give another name to what stands where our files are to be and is no file: a FIFO would be waited for."""
+        for name in _FILES:
+            try:
+                mode = os.lstat(self._path(name)).st_mode
+            except FileNotFoundError:
+                continue
+            if not stat.S_ISREG(mode):
+                aside(self._path(name))
+                self.set_aside += 1
+                log.error("spool %s: %s was set aside: it is not a regular file", self.directory, name)
+
     def _lock(self) -> None:
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -182,7 +203,8 @@ class _Slots:
         except BaseException:
             self.close()
             raise
-        numbers = [number if check == _check(number) else 0 for number, check in map(_SLOT.unpack, slots)]
+        found = [_SLOT.unpack(slot) for slot in slots]
+        numbers = [number if check == _check(number) and number < NUMBERS else 0 for number, check in found]
         self.value = max(numbers)
         #: Where the number is; the next one goes to the other slot.
         self._slot = numbers.index(self.value)

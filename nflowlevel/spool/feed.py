@@ -48,6 +48,7 @@ class SpoolStats(OutputStats):
     pending = counter("records", "Records waiting for the target, in memory or spooled.", gauge=True, always=True)
     spooled = counter("records", "Records of `pending` that wait on disk.", gauge=True)
     spooled_bytes = counter("bytes", "Size of the spool's files.", gauge=True)
+    set_aside = counter("files", "Files in the spool's directory that are not its own, or damaged: kept as *.damaged.")
 
 
 class Feed:
@@ -65,6 +66,7 @@ class Feed:
         self._closed = False
         #: Which numbers are whose, where several stacks give rows.
         self._turns = Turns()
+        self._found = 0
 
     def open(self) -> None:
         """Open the spool; what an earlier run left in it is pending again."""
@@ -274,5 +276,9 @@ class Feed:
             return
         self._stats.sync_errors = self._spool.sync_errors
         self._stats.spooled, self._stats.spooled_bytes = self._spool.rows, self._spool.bytes
+        self._stats.set_aside = self._spool.set_aside
+        found, self._found = self._spool.found - self._found, self._spool.found
+        self._stats.records += found
+        self._stats.pending += found
         for first, count in self._spool.take_lost():
             self._drop("spool_error", first, count)

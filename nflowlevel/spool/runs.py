@@ -23,6 +23,7 @@ import zlib
 from dataclasses import dataclass
 
 from nflowlevel.logs import log
+from nflowlevel.spool.segment import NUMBERS
 
 _SLOT = struct.Struct("<QQ16sI")
 _SLOT_BYTES = 64
@@ -115,7 +116,7 @@ class Runs:
         for slot in range(len(data) // _SLOT_BYTES):
             packed = data[slot * _SLOT_BYTES :][: _SLOT.size]
             first, doubt, name, check = _SLOT.unpack(packed)
-            if check == zlib.crc32(packed[:-4], 1):
+            if check == zlib.crc32(packed[:-4], 1) and first < NUMBERS:
                 self._runs.append(Run(str(uuid.UUID(bytes=name)), first, doubt=doubt, slot=slot))
             elif packed.strip(b"\0"):
                 damaged = True

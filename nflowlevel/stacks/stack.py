@@ -10,7 +10,9 @@ other stack with it.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection, Iterable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nflowlevel.errors import ConfigError, NflowError, nearest
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from nflowlevel.stacks.config import Config, StackItem, StackLine
 
 
+#: So many errors are enough to mend at a time; each costs a search for what may have been meant.
+_MOST_ERRORS = 100
+
+
 def told(error: Exception) -> str:
     """Return an error as part of a message: ours and the system's speak for themselves, the others need their type."""
     return str(error) if isinstance(error, NflowError | OSError) else f"{type(error).__name__}: {error}"
@@ -40,12 +46,15 @@ class Source:
         self.input = input_
         self.stacks: list[Stack] = []
         self.is_open = False
+        #: When it was opened last (time.time()).
+        self.opened_at = 0.0
 
     def open(self) -> None:
         """Open the input once, for all its stacks."""
         if not self.is_open:
             self.input.open()
             self.is_open = True
+            self.opened_at = time.time()
 
     @property
     def must_wait(self) -> bool:
@@ -63,6 +72,31 @@ class Source:
         """Stop the input and deliver all that it still holds."""
         for batch in self.input.drain():
             self._deliver(batch)
+
+    def leave(self) -> None:
+        """The namespace of the input was deleted: deliver what it still holds, and let go of all that is open there."""
+        try:
+            for batch in self.input.leave():
+                self._deliver(batch)
+        finally:
+            for stack in self.stacks:
+                if stack.is_open:
+                    stack.leave()
+            self.close()
+
+    def follow(self) -> None:
+        """Open the input in the new namespace, and what the stacks had open there; all or nothing."""
+        try:
+            self.open()
+            for stack in self.stacks:
+                if stack.is_open:
+                    stack.follow()
+        except BaseException:
+            for stack in self.stacks:
+                if stack.is_open:
+                    stack.leave()
+            self.close()
+            raise
 
     def _deliver(self, batch: Batch) -> None:
         for stack in reversed(self.stacks):
@@ -138,6 +172,16 @@ class Stack:
             self._limited(logging.ERROR, plugin.instance, f"{plugin}: {told(error)}; {lost}")
             log.debug("full traceback", exc_info=True)
 
+    def leave(self) -> None:
+        """The namespace of its packets was deleted: let its filters go."""
+        for plugin in self.filters:
+            plugin.leave()
+
+    def follow(self) -> None:
+        """There is a new namespace: let its filters follow."""
+        for plugin in self.filters:
+            plugin.follow()
+
     def close(self, timeout: float = 1.0) -> None:
         """Close filters, and the output if no other stack needs it; the source belongs to all its stacks.
 
@@ -156,21 +200,22 @@ class Stack:
 
 def build(config: Config) -> list[Stack]:
     """Build all stacks of a configuration; ConfigErrors with everything that is wrong in it."""
-    errors: list[ConfigError] = list(config.errors)
+    # What a section has wrong is wrong for each of its stacks, and said once.
+    errors = {str(error): error for error in config.errors}
     made = _Made()
     stacks: list[Stack] = []
     for line in config.stacks:
         try:
             stacks.append(_build_stack(config, line, made))
         except ConfigErrors as several:
-            errors += several.errors
-    errors += _claimed_twice(config, made.sources.values())
-    if errors:
-        # What a section has wrong is wrong for each of its stacks, and said once.
-        different: dict[str, ConfigError] = {}
-        for error in errors:
-            different.setdefault(str(error), error)
-        raise ConfigErrors(different.values())
+            for error in several.errors:
+                errors.setdefault(str(error), error)
+        if len(errors) >= _MOST_ERRORS:
+            rest = ConfigError(f"{len(errors)} errors: no more stacks are checked", file=config.file, line=line.line)
+            raise ConfigErrors((*errors.values(), rest))
+    claimed = tuple(_claimed_twice(config, made.sources.values()))
+    if errors or claimed:
+        raise ConfigErrors((*errors.values(), *claimed))
     config.look_for_unused()
     for destination in made.destinations.values():
         destination.bind()
@@ -178,9 +223,11 @@ def build(config: Config) -> list[Stack]:
 
 
 class _Made:
-    """What stacks share: inputs, and outputs, by the names of their sections."""
+    """What stacks share: classes by their names; inputs and outputs by the names of their sections."""
 
     def __init__(self) -> None:
+        #: To find a third party's plugin takes milliseconds.
+        self.plugin = cache(find_plugin)
         self.sources: dict[str, Source] = {}
         self.destinations: dict[tuple[str, type[AnyPlugin]], Destination] = {}
 
@@ -239,7 +286,7 @@ def _plugins(config: Config, line: StackLine, made: _Made) -> list[AnyPlugin]:
     for item in line.items:
         instance = plugin = None
         try:
-            plugin = find_plugin(item.plugin)
+            plugin = made.plugin(item.plugin)
             instance = _plugin(config, line, item, plugin, made)
             plugins.append(instance)
         except ConfigErrors as several:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nflowlevel.binding.netns import OWN, elsewhere, entered, everywhere, path_of
+from nflowlevel.binding.netns import OWN, elsewhere, entered, everywhere, identity_of_own, name_of_own, path_of
 from nflowlevel.errors import KernelError
 from tests.fix_interrupt import interrupt_everywhere
 from tests.fix_netns import Netns, Pair
@@ -179,3 +179,17 @@ def test_a_namespace_that_has_just_been_removed_is_not_missed(netns: Netns) -> N
     found, closed = everywhere(gone)
     assert OWN in found
     assert netns.name not in (*found, *closed)
+
+
+def test_the_namespace_of_a_thread_has_a_name(netns: Netns) -> None:
+    with netns.enter():
+        assert name_of_own() == netns.name
+        assert identity_of_own() == f"net:[{os.stat(netns.path).st_ino}]"
+
+
+def test_a_namespace_without_a_name(netns: Netns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does one count that has just been removed."""
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr("nflowlevel.binding.netns._NAMED", str(tmp_path))
+    with netns.enter():
+        assert name_of_own() == ""

@@ -18,7 +18,8 @@ from nflowlevel import Group, cli
 from nflowlevel.binding import bpf, nftmatch
 from nflowlevel.binding.bpf import VerifierError
 from nflowlevel.cli import prefilter
-from nflowlevel.prefilter import attach, generation, pins
+from nflowlevel.firewall.ruleset import Unseen
+from nflowlevel.prefilter import attach, generation, pins, users
 from nflowlevel.prefilter.conditions import FIXED, PrefilterOptions
 from nflowlevel.prefilter.prefilter import Prefilter
 from tests.fix_group import collect, packets_in
@@ -217,7 +218,7 @@ def test_what_update_cannot_change(command: Command, capsys: pytest.CaptureFixtu
         with pytest.raises(SystemExit) as info:
             command("update", "ssh", f"--{name.replace('_', '-')}", "1")
         assert info.value.code == 2
-    assert "unrecognized arguments" in capsys.readouterr().err
+    assert f"unknown option '--{FIXED[-1].replace('_', '-')}'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ def test_what_update_cannot_change(command: Command, capsys: pytest.CaptureFixtu
     ],
 )
 def test_what_is_wrong_changes_nothing(command: Command, words: list[str], says: str) -> None:
-    said = command.fails("load", "ssh", *words)
+    said = command.fails("load", "ssh", *words, status=1 if "nowhere" in words else 2)
     assert said.startswith("nflowlevel prefilter: ")
     assert says in said
     assert Prefilter.pinned(bpffs=command.bpffs) == []
@@ -246,12 +247,12 @@ def test_changes_are_checked_with_what_stays(command: Command) -> None:
     """A bucket of five would take more than a century to fill up, one of one does not."""
     command("load", "ssh", "--burst", "1")
     command("update", "ssh", "--rate", "0.000000001")
-    assert "more than a century" in command.fails("update", "ssh", "--burst", "5")
+    assert "more than a century" in command.fails("update", "ssh", "--burst", "5", status=2)
 
 
 def test_wrong_rules_leave_the_old_ones(command: Command) -> None:
     command("load", "ssh", "--rate", "1", "--burst", "2")
-    assert "rate=-1: must be 0 to" in command.fails("update", "ssh", "--rate", "-1", "--burst", "9")
+    assert "rate=-1: must be 0 to" in command.fails("update", "ssh", "--rate", "-1", "--burst", "9", status=2)
     assert command.rules()["burst"] == 2
 
 
@@ -266,7 +267,7 @@ def test_the_name_is_taken(command: Command) -> None:
 
 
 def test_a_name_that_is_none(command: Command) -> None:
-    assert "prefilter name '../ssh': must be 1 to 64 letters, digits" in command.fails("load", "../ssh")
+    assert "prefilter name '../ssh': must be 1 to 64 letters, digits" in command.fails("load", "../ssh", status=2)
 
 
 @pytest.mark.parametrize("action", ["show", "counters", "update", "remove"])
@@ -424,11 +425,36 @@ def test_help_has_every_rule_and_the_exit_statuses(capsys: pytest.CaptureFixture
         with pytest.raises(SystemExit):
             cli.main(["prefilter", *words, "--help"])
         texts[" ".join(words)] = " ".join(capsys.readouterr().out.split())
-    assert f"{prefilter.EXIT_USED} `remove`: a rule still uses it" in texts[""]
+    assert f"{prefilter.EXIT_USED} `prefilter remove`: a rule still uses it" in texts[""]
     for name in PrefilterOptions.__struct_fields__:
         assert f"--{name.replace('_', '-')}" in texts["load"]
         assert (f"--{name.replace('_', '-')} " in texts["update"]) is (name not in FIXED)
     assert "or matching goes on. Default: keep." in texts["load"]
+
+
+def test_users_of_others_do_nothing_to_a_terminal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    command("load", "ssh")
+    hostile = "x\x1b[2J\x9b\nssh: active"
+    used = users.Users({None: users.PinUse((hostile,), (), ())}, (Unseen(hostile),))
+    monkeypatch.setattr(users, "users", lambda *_: used)
+    shown = command("show", "ssh").splitlines()
+    assert r"  used by   x\x1b[2J\x9b\nssh: active" in shown
+    assert all(line.isprintable() for line in shown)
+    refused = command.fails("remove", "ssh", status=prefilter.EXIT_USED).splitlines()
+    assert r"  x\x1b[2J\x9b\nssh: active" in refused
+    assert all(line.isprintable() for line in refused)
+    monkeypatch.undo()
+    command("remove", "ssh")
+
+
+@pytest.mark.parametrize("words", ["load ssh", "show", "counters ssh", "remove ssh", "mount", "rule ssh --group 1"])
+def test_within_ip_netns_exec_it_says_what_to_do(netns: Netns, words: str) -> None:
+    program = ["ip", "netns", "exec", netns.name, sys.executable, "-m", "nflowlevel", "prefilter", *words.split()]
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
+    done = subprocess.run(program, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == (0 if "rule" in words else 1)
+    assert f"`ip netns exec {netns.name}`" in done.stderr
+    assert f"--netns {netns.name}" in done.stderr or "rule" in words
 
 
 def test_try_is_there(netns: Netns, command: Command) -> None:

@@ -152,15 +152,15 @@ def test_what_a_filter_adds_has_a_type(command: Command, path: Path, monkeypatch
 def test_init_without_a_configuration(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["sql", "init", "SQLITE3", f"db={path}"]) == 0
     assert tables_of(path) == {"packets", "sums", "nflowlevel_ledger"}
-    assert cli.main(["sql", "init", "SQLITE3", "dbx=x"]) == 78
+    assert cli.main(["sql", "init", "SQLITE3", "dbx=x"]) == 2
     assert "[sqlite3] SQLITE3: unknown option 'dbx' — did you mean 'db'?" in capsys.readouterr().err
-    assert cli.main(["sql", "init", "SQLITE3", "x.db"]) == 1
+    assert cli.main(["sql", "init", "SQLITE3", "x.db"]) == 2
     assert "'x.db' is not of the form OPTION=VALUE" in capsys.readouterr().err
 
 
 def test_options_of_an_instance_are_in_the_configuration(command: Command, path: Path) -> None:
     command.configure("lite:SQLITE3", lite=f"db={path}")
-    assert "OPTION=VALUE may only follow PGSQL, MYSQL, SQLITE3" in command("init", "lite", "db=x", status=1)
+    assert "OPTION=VALUE may only follow PGSQL, MYSQL, SQLITE3" in command("init", "lite", "db=x", status=2)
 
 
 def test_print_creates_nothing_and_can_be_executed(command: Command, path: Path, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_print_without_a_configuration(plugin: str, name: str, capsys: pytest.Ca
 
 def test_init_where_it_may_not(command: Command, tmp_path: Path) -> None:
     command.configure("lite:SQLITE3", lite=f"db={tmp_path}/missing/packets.db")
-    assert "its directory must exist" in command("init", status=1)
+    assert "its directory must exist" in command("init", status=69)
 
 
 # -- SQLite: check ----------------------------------------------------------------------------------------------------
@@ -231,6 +231,14 @@ def test_check_of_the_accounting_table(command: Command, path: Path) -> None:
     assert found["columns without a key"] == ["sum_limit (NFTCOUNTER fills it)"]
 
 
+def test_names_of_columns_do_nothing_to_a_terminal(command: Command, path: Path) -> None:
+    execute(path, 'CREATE TABLE packets (oob_prefix TEXT, "x\x1b[2J\x9b\n  stored: all" TEXT)')
+    command.configure("lite:SQLITE3", lite=f"db={path}")
+    lines = command("check").splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert r"  columns without a key: x\x1b[2J\x9b\n  stored: all" in lines
+
+
 def test_check_of_several_stacks_tells_the_worst(command: Command, path: Path, tmp_path: Path) -> None:
     execute(path, "CREATE TABLE t (oob_prefix INT)")
     command.configure(
@@ -239,7 +247,7 @@ def test_check_of_several_stacks_tells_the_worst(command: Command, path: Path, t
         bad=f"db={path}\ntable=t",
         worst=f"db={path}\ntable=u",
     )
-    output = command("check", status=2)
+    output = command("check", status=69)
     assert output.count("[") == 3
     assert "  unavailable: SQLite " in output
     assert "has no table u — create it" in output
@@ -272,7 +280,7 @@ def test_check_of_a_locked_file(command: Command, path: Path) -> None:
 def test_a_configuration_without_an_sql_output(command: Command, path: Path) -> None:
     command.file.write_text("[global]\nstack=g:NFLOG,b:BASE,j:JSON\n[g]\ngroup=1\n[j]\nfile=/nonexistent/x\n")
     for action in ("check", "init"):
-        assert command(action, status=78) == f"{command.file}: no stack ends with an SQL output\n"
+        assert command(action, status=78) == f"nflowlevel sql: {command.file}: no stack ends with an SQL output\n"
     command.configure("lite:SQLITE3", lite=f"db={path}")
     assert command("check", "liet", status=78).endswith(
         "unknown SQL output 'liet' — did you mean 'lite'?; available: lite\n"
@@ -331,7 +339,7 @@ def configure(command: Command, server_db: Database) -> Callable[..., None]:
 
 def test_init_and_check_of_our_tables(command: Command, server_db: Any, configure: Callable[..., None]) -> None:
     configure("packets")
-    output = command("check", status=2)
+    output = command("check", status=69)
     assert "  unavailable: " in output
     assert PASSWORD not in output
     assert "the tables packets and sums and the ledger exist\n" in command("init")
@@ -372,17 +380,17 @@ def test_print_for_who_may_not_create(command: Command, server_db: Any, configur
     script = command("init", "-p")
     assert "GRANT SELECT, INSERT, UPDATE ON nflowlevel_ledger TO" in script
     assert PASSWORD not in script
-    assert command("check", status=2)
+    assert command("check", status=69)
     server_db.load(script)
     command("check")
 
 
 def test_a_server_that_is_away(command: Command, server_db: Any, configure: Callable[..., None]) -> None:
     configure("packets", port=1)
-    output = command("check", status=2)
+    output = command("check", status=69)
     assert "  unavailable: " in output
     assert PASSWORD not in output
-    assert PASSWORD not in command("init", status=1)
+    assert PASSWORD not in command("init", status=69)
 
 
 def test_a_schema_of_postgresql(command: Command, postgres_db: PostgresDatabase) -> None:
@@ -408,7 +416,7 @@ def test_check_of_a_function(command: Command, postgres_db: PostgresDatabase) ->
     assert "ip_saddr_str (IP2STR fills it)" in found["columns without a key"][0].split(", ")
     _, text = section(postgres_db, "ulog", procedure="INSERT_PACKET_FULLY")
     command.configure("db:PGSQL", db=text)
-    assert "INSERT_PACKET_FULLY" in command("check", status=2)
+    assert "INSERT_PACKET_FULLY" in command("check", status=69)
 
 
 def test_a_user_who_may_not_use_the_ledger(command: Command, postgres_db: PostgresDatabase) -> None:

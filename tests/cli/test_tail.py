@@ -3,17 +3,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-import pty
 import re
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +23,7 @@ from tests.corpus import by_name
 from tests.fix_daemon import PATIENCE, log_by_iptables, log_rule
 from tests.fix_netns import Netns, Pair
 from tests.fix_nflog import NflogReader
+from tests.fix_terminal import Screen
 
 _EVERYTHING = """
 table netdev t {
@@ -270,47 +266,6 @@ def test_several_groups_as_json(pair: Pair, tail: Any) -> None:
 
 
 # -- on a terminal ----------------------------------------------------------------------------------------------------
-
-
-class Screen:
-    """The command on a terminal of so many columns."""
-
-    def __init__(self, netns: Netns, columns: int, *arguments: str, **environment: str) -> None:
-        self._ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-        self._process = netns.popen(
-            sys.executable,
-            "-m",
-            "nflowlevel",
-            *arguments,
-            env={
-                **{name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")},
-                "PYTHONPATH": str(Path(nflowlevel.__file__).parents[1]),
-                "TERM": "xterm",
-                **environment,
-            },
-            stdout=theirs,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        os.close(theirs)
-
-    def begun(self) -> None:
-        """Wait for its first message."""
-        assert self._process.stderr
-        assert "waiting" in self._process.stderr.readline()
-
-    def shown(self) -> str:
-        """Return all that came on the terminal until the end."""
-        found = b""
-        with contextlib.suppress(OSError):  # EIO: its other side was closed
-            while piece := os.read(self._ours, 4096):
-                found += piece
-        os.close(self._ours)
-        assert self._process.stderr
-        self._process.stderr.close()
-        assert self._process.wait(PATIENCE) == 0
-        return found.decode().replace("\r\n", "\n")
 
 
 def test_a_line_is_broken_where_a_terminal_ends(pair: Pair) -> None:

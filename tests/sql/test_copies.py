@@ -32,12 +32,14 @@ _OWN = 300
 class Place:
     """A database, and the section of the configuration that leads there."""
 
-    def __init__(self, plugin: str, section: str, execute: Callable[[str], object], rows: Callable[[], object]) -> None:
+    def __init__(
+        self, plugin: str, section: str, execute: Callable[[str], object], rows: Callable[[], list[tuple[str, int]]]
+    ) -> None:
         self.plugin, self.section, self.execute, self._rows = plugin, section, execute, rows
 
     def rows(self) -> list[tuple[str, int]]:
         """Return prefix and number of each row that is in."""
-        return list(self._rows())  # type: ignore[call-overload]
+        return self._rows()
 
     def config(self, pair: Pair, spool: Path, group: int) -> str:
         """Return a configuration for packets of a group."""
