@@ -66,7 +66,10 @@ SomeOptions = TypeVar("SomeOptions", bound=Options)
 
 
 class Plugin(ABC, Generic[SomeOptions]):
-    """Base of all plugins. An instance is one place in one stack; `instance` is its id there."""
+    """Base of all plugins. An instance is one place in one stack; `instance` is its id there.
+
+    Threads that it starts are `Worker`s of binding/privileges.py: they keep no capability of the daemon's.
+    """
 
     name: ClassVar[str]
     Options: ClassVar[type[Options]] = NoOptions
