@@ -50,7 +50,7 @@ format: setup ## format the code with ruff and fix what it can
 bench: setup ## measure, with ulogd2 beside it; raw results as JSON
 	$(BIN)/python -m bench
 
-fuzz: setup ## fuzz the C part under AddressSanitizer, over mutated messages
+fuzz: setup ## fuzz the C part under AddressSanitizer, over mutated messages, and the spool over changed files
 	PYTHON=$(BIN)/python tests/fuzz/run
 
 docs: setup ## generate docs/keys.md, docs/plugins.md and the example configuration from the code
