@@ -10,7 +10,8 @@ another stack costs almost nothing.
 
 The daemon's own counters cover all stacks: what each input received and missed (`nflowlevel_input_…`, listed in
 docs/plugins.md), what became of each output's records (`nflowlevel_output_…`, with `dropped` by reason), whether a
-stack runs (`nflowlevel_stack_up`) and what an output is doing (`nflowlevel_output_state_info`).
+stack runs (`nflowlevel_stack_up`) and what an output is doing (`nflowlevel_output_state_info`). If several stacks end
+in one output, `records` and `dropped` are counted for each of them; what belongs to no single one has an empty `stack`.
 
 The text format is OpenMetrics; a client that asks only for the older text format gets that one. The endpoint listens on
 loopback unless `host` says otherwise, because it has no password. At most `max_series` series come from accounting;

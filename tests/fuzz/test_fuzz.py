@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A short run of `make fuzz`: the C part under the sanitizers survives mutated messages, and the spool changed files."""
+"""A short run of `make fuzz`: the C part under the sanitizers survives mutated messages, the spool changed files."""
 
 from __future__ import annotations
 
