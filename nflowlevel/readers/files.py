@@ -191,8 +191,15 @@ class Capture:
 
         timeout: ignored, because a file never waits; it lets code for groups read files too.
         """
-        while not self._stopping and (batch := self.receive()):
+        if self._stopping:
+            return
+        batch = self.receive()
+        while batch:
             yield batch
+            with self._alarm.lock:
+                if self._stopping or self._alarm.rung:  # closed meanwhile: this is the end, not a mistake
+                    return
+                batch = self.receive()
 
     def __iter__(self) -> Iterator[Packet]:
         for batch in self.batches():
