@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Write what the fuzzers mutate: `messages` for decode_fuzz and receive_main, `captures` for capture_fuzz.
 
-`inputs DIRECTORY` makes a directory with a file for each input of receive_fuzz, as libFuzzer wants them; the others go to
-standard output.
+`inputs DIRECTORY` makes a directory with a file for each input of receive_fuzz, as libFuzzer wants them; the others go
+to standard output.
 
 Of a message its length (32 bits, native), then its bytes. Of a capture four such numbers, then what follows its header:
 whether it is pcapng, whether it is of the other byte order, its link type, its length.
