@@ -3,8 +3,8 @@
  * allocated to the byte, some at a time, as packets arrive. What the sanitizers cannot see is checked here: that the numbers of
  * datagrams, bytes and records agree, that records point into what was received, and that it stops where it has to.
  *
- * The target is libFuzzer's, LLVMFuzzerTestOneInput; `run` links it with libFuzzer where clang has that, and with receive_main.c
- * elsewhere. The input: for each datagram its length (16 bits, little-endian), then its bytes; the last one may be cut. A
+ * The target is libFuzzer's, LLVMFuzzerTestOneInput; `run` links it with receive_main.c, and with libFuzzer where clang has
+ * that. The input: for each datagram its length (16 bits, little-endian), then its bytes; the last one may be cut. A
  * length with its highest bit set has the receiver called before the datagram is sent. */
 #include <errno.h>
 #include <stdint.h>

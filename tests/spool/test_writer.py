@@ -570,3 +570,18 @@ def test_what_was_in_doubt_at_the_stop_is_counted_once(tmp_path: Path, server: A
         bench.writer.open()
     assert drain(copies) == 50
     assert server.rows == list(range(50))
+
+
+@with_ledger
+def test_a_spool_and_a_ledger_from_before_there_were_runs(tmp_path: Path, server: AnyPlace) -> None:
+    left_waiting(tmp_path, server, *range(20))
+    (tmp_path / "spool" / "runs").unlink()
+    name = (tmp_path / "spool" / "id").read_text().strip()
+    first = min(int(path.name[:16], 16) for path in (tmp_path / "spool").glob("*.rows"))
+    server.arrive(name, first + 9, *range(10))
+    for more in (100, 101):
+        bench = Bench(tmp_path, server)
+        bench.put(more)
+        bench.writer.open()
+        drain([bench])
+    assert server.rows == [*range(20), 100, 101]
