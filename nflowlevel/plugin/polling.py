@@ -83,6 +83,13 @@ class PollingInput(Input[SomePolling]):
     def poll(self) -> Batch:
         """Return a record for each counter, as it is now."""
 
+    def time_of(self, now: int) -> tuple[int, int | None]:
+        """Return the time of a poll at `now` (ns since 1970) for its batch: seconds, and µs where time is published.
+
+        Without the option, ulogd2's accounting records have a time in whole seconds.
+        """
+        return now // 10**9, now // 1000 % 10**6 if self.options.timestamp else None
+
     # -- for the loop --------------------------------------------------------------------------------------------
 
     def open(self) -> None:
