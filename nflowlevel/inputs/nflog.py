@@ -28,7 +28,7 @@ from nflowlevel.binding.numbers import FAMILIES, some
 from nflowlevel.errors import KernelError
 from nflowlevel.logs import NOTICE, log
 from nflowlevel.options import CLAMPED, NetnsPath, Options
-from nflowlevel.plugin.contract import Input
+from nflowlevel.plugin.contract import Finding, Input
 from nflowlevel.readers.group import MIB, Group
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import Key
@@ -174,6 +174,13 @@ class NFLOG(Input[NFLOGOptions]):
     def claims(self) -> str:
         """The group, in its namespace."""
         return f"group {self.options.group}" + (f" of namespace {self.netns}" if self.netns else "")
+
+    def needs(self) -> Iterator[Finding]:
+        """Its network namespace."""
+        if self.netns:
+            from nflowlevel.plugin import reach
+
+            yield from reach.namespace(self.netns)
 
     def open(self) -> None:
         """Bind the group."""
