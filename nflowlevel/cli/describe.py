@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`nflowlevel describe PLUGIN`: a plugin's purpose, options and keys."""
+"""`nflowlevel describe PLUGIN`: a plugin's purpose, options and keys; without a name, which plugins there are."""
 
 from __future__ import annotations
 
 import argparse
 
-from nflowlevel.stacks.describe import describe_plugin
+from nflowlevel.stacks.describe import describe_plugin, list_plugins
 from nflowlevel.stacks.registry import builtin_names
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("plugin", help="; ".join(("a plugin's name", f"built in: {', '.join(builtin_names())}")))
+    parser.add_argument(
+        "plugin",
+        nargs="?",
+        help=f"a plugin's name, in any case; none: list all; built in: {', '.join(builtin_names())}",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the description."""
-    print(describe_plugin(options.plugin))
+    """Print the description, or the list."""
+    print(list_plugins() if options.plugin is None else describe_plugin(options.plugin))
     return 0

@@ -37,7 +37,8 @@ from nflowlevel.daemon.pidfile import PidFile
 from nflowlevel.errors import ConfigError, NflowError
 from nflowlevel.logs import NOTICE, Messages, level_of, log
 from nflowlevel.options import ConfigErrors
-from nflowlevel.stacks.config import Config, parse_all
+from nflowlevel.plugin.contract import Plugin
+from nflowlevel.stacks.config import Config, Remark, parse_all
 from nflowlevel.stacks.stack import Stack, build
 
 if TYPE_CHECKING:
@@ -108,6 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for warning in config.remarks:
         print(f"warning: {warning}", file=sys.stderr)
     if options.check_config:
+        for warning in _needs(config, stacks):
+            print(f"warning: {warning}", file=sys.stderr)
         print(f"{options.configfile}: no errors; {len(stacks)} {'stack' if len(stacks) == 1 else 'stacks'}")
         return 0
     if options.verbose and options.daemon:
@@ -121,6 +124,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if started is not None:
         started.failed(status)
     return status
+
+
+def _needs(config: Config, stacks: Sequence[Stack]) -> list[Remark]:
+    """Return what keeps stacks from starting on this machine, as it is now."""
+    plugins: dict[str, Plugin[Any]] = {}
+    for stack in stacks:
+        for plugin in (stack.source.input, *stack.filters, stack.output):
+            plugins[repr(plugin)] = plugin
+    remarks = [
+        Remark(
+            f"{plugin} cannot start here: {each.text}" + (f"; {each.remedy}" if each.remedy else ""),
+            config.file,
+            config.sections[plugin.instance].line if plugin.instance in config.sections else config.stacks[0].line,
+        )
+        for plugin in plugins.values()
+        for each in plugin.needs()
+        if each.status == "problem"
+    ]
+    return sorted(remarks, key=lambda remark: remark.line)
 
 
 def _describe(plugin: str) -> int:

@@ -100,9 +100,7 @@ class NFACCT(PollingInput[NFACCTOptions]):
         now = time.time_ns()
         table = self._accounting.dump_and_zero() if self.options.zerocounter else self._accounting.dump()
         self._account(table)
-        asked = self.options.timestamp
-        time_ = (now // 10**9, now // 1000 % 10**6 if asked else None)
-        return table.batch(time_, stamp=asked)
+        return table.batch(self.time_of(now), stamp=self.options.timestamp)
 
     def _account(self, table: CounterTable) -> None:
         """Count what was read, and say what went wrong."""

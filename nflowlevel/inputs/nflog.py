@@ -26,9 +26,9 @@ from msgspec import Meta
 from nflowlevel.binding.netns import of_socket
 from nflowlevel.binding.numbers import FAMILIES, some
 from nflowlevel.errors import KernelError
-from nflowlevel.logs import log
+from nflowlevel.logs import NOTICE, log
 from nflowlevel.options import CLAMPED, NetnsPath, Options
-from nflowlevel.plugin.contract import Input
+from nflowlevel.plugin.contract import Finding, Input
 from nflowlevel.readers.group import MIB, Group
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import Key
@@ -112,9 +112,12 @@ class NFLOGOptions(Options, frozen=True, kw_only=True):
     ] = 0
     seq_local: Annotated[bool, Meta(description="Publish `oob.seq.local`.")] = False
     seq_global: Annotated[bool, Meta(description="Publish `oob.seq.global`.")] = False
-    attach_conntrack: Annotated[bool, Meta(description="Ask the kernel for each packet's conntrack entry.")] = False
+    attach_conntrack: Annotated[
+        bool, Meta(description="Ask the kernel for each packet's conntrack entry; if it refuses, packets come without.")
+    ] = False
     bind: Annotated[
-        bool, Meta(description="Become the kernel's packet logger for IPv4, IPv6 and bridge (always done for group 0).")
+        bool,
+        Meta(description="Become the kernel's packet logger for IPv4, IPv6 and bridge, for good; group 0 always does."),
     ] = False
     unbind: Annotated[bool, Meta(description="With `bind` or group 0: first remove the current logger.")] = True
     network_namespace_path: NetnsPath = ""
@@ -144,6 +147,7 @@ class NFLOG(Input[NFLOGOptions]):
     provides = "raw"
     for_root = True
     _group: Group | None = None
+    _is_logger = False
     _stats: NFLOGStats
 
     def __init__(self, instance: str, options: NFLOGOptions) -> None:
@@ -171,6 +175,13 @@ class NFLOG(Input[NFLOGOptions]):
         """The group, in its namespace."""
         return f"group {self.options.group}" + (f" of namespace {self.netns}" if self.netns else "")
 
+    def needs(self) -> Iterator[Finding]:
+        """Its network namespace."""
+        if self.netns:
+            from nflowlevel.plugin import reach
+
+            yield from reach.namespace(self.netns)
+
     def open(self) -> None:
         """Bind the group."""
         options = self.options
@@ -192,6 +203,7 @@ class NFLOG(Input[NFLOGOptions]):
         try:
             if options.bind or options.group == 0:
                 group.become_logger(_BIND_FAMILIES, unbind_first=options.unbind)
+                self._is_logger = True
             if options.attach_conntrack:
                 self._attach_conntrack(group)
         except BaseException:
@@ -201,11 +213,11 @@ class NFLOG(Input[NFLOGOptions]):
         self.place = of_socket(group.fileno()) if self.netns else None
 
     def _attach_conntrack(self, group: Group) -> None:
-        """As in ulogd2, a kernel that cannot attach them is reported and the packets come without."""
+        """As in ulogd2, a kernel that cannot attach them is a warning, and the packets come without."""
         try:
             group.attach_conntrack()
         except KernelError as error:
-            log.error("%s: %s; packets come without `ct`", self, error)
+            log.warning("%s: %s; packets come without `ct`", self, error)
 
     @property
     def group(self) -> Group:
@@ -253,3 +265,7 @@ class NFLOG(Input[NFLOGOptions]):
         if group := self._group:
             self._stats, self._group = self.stats, None
             group.close()
+            if self._is_logger:
+                self._is_logger = False
+                stays = "nfnetlink_log stays the kernel's packet logger"
+                log.log(NOTICE, "%s: %s; `nflowlevel nf-log` shows and changes it", self, stays)

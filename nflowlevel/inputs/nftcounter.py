@@ -59,7 +59,7 @@ class NFTCOUNTER(PollingInput[NFTCOUNTEROptions]):
         assert self._objects is not None, "NFTCOUNTER is used before open()"
         now = time.time_ns()
         objects = self._objects.take() if self.options.zerocounter else self._objects.read()
-        seconds, usec = now // 10**9, now // 1000 % 10**6
+        seconds, usec = self.time_of(now)
         rows = [(each.path, each.packets, each.bytes, each.limit, seconds, usec) for each in objects]
         # The time is published where it was asked for.
         columns = dict(zip(self.published(), zip(*rows, strict=True) if rows else repeat(()), strict=False))

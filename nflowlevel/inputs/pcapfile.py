@@ -32,7 +32,7 @@ from msgspec import Meta
 from nflowlevel.errors import StackError
 from nflowlevel.logs import NOTICE, log
 from nflowlevel.options import Options
-from nflowlevel.plugin.contract import Input
+from nflowlevel.plugin.contract import Finding, Input
 from nflowlevel.readers.files import Capture, read_pcap
 from nflowlevel.records.batch import Batch
 from nflowlevel.stats import CaptureStats
@@ -59,6 +59,13 @@ class PCAPFILE(Input[PCAPFILEOptions]):
     provides = "raw"
     recorded: ClassVar[bool] = True
     _capture: Capture | None = None
+
+    def needs(self) -> Iterator[Finding]:
+        """The file."""
+        path = self.options.file
+        if not os.path.isfile(path):
+            what = "is not a regular file" if os.path.exists(path) else "does not exist"
+            yield Finding("problem", f"file={path} {what}", "name a capture file")
 
     def open(self) -> None:
         """Open the file; StackError where it is none that can be read without waiting."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from msgspec import Meta, field
 
 from nflowlevel.options import PortNumber
-from nflowlevel.plugin.contract import Member
+from nflowlevel.plugin.contract import Finding, Member
 from nflowlevel.plugin.tables import SQLOutput
 from nflowlevel.spool.feed import SpoolStats
 from nflowlevel.sql.database import Database
@@ -115,6 +115,10 @@ class DBI(SQLOutput[DBIOptions]):
     def state(self) -> str:
         """Which database, and how it is."""
         return self._output.state
+
+    def needs(self) -> Iterator[Finding]:
+        """What the other plugin needs."""
+        return self._output.needs()
 
     def directories(self) -> Iterator[str]:
         """Yield the other plugin's."""

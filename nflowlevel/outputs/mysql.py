@@ -25,11 +25,13 @@ be stored twice.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, field
 
 from nflowlevel.options import PortNumber
+from nflowlevel.plugin.contract import Finding
 from nflowlevel.plugin.tables import SQLOutput
 from nflowlevel.sql.mysql import MySQLDatabase
 from nflowlevel.sql.options import SQLOptions
@@ -59,6 +61,13 @@ class MYSQL(SQLOutput[MYSQLOptions]):
 
     name = "MYSQL"
     Options = MYSQLOptions
+
+    def needs(self) -> Iterator[Finding]:
+        """The driver, and what all need."""
+        from nflowlevel.plugin import reach
+
+        yield from reach.package("pymysql", "install Debian's python3-pymysql, or nflowlevel[mysql]")
+        yield from super().needs()
 
     def database(self) -> Database:
         """Return a connection, not connected yet."""

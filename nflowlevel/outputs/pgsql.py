@@ -27,11 +27,13 @@ until the cause is fixed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, field
 
 from nflowlevel.options import PortNumber
+from nflowlevel.plugin.contract import Finding
 from nflowlevel.plugin.tables import SQLOutput
 from nflowlevel.sql.options import SQLOptions
 from nflowlevel.sql.pgsql import PGDatabase
@@ -69,6 +71,13 @@ class PGSQL(SQLOutput[PGSQLOptions]):
 
     name = "PGSQL"
     Options = PGSQLOptions
+
+    def needs(self) -> Iterator[Finding]:
+        """The driver, and what all need."""
+        from nflowlevel.plugin import reach
+
+        yield from reach.package("psycopg", "install Debian's python3-psycopg, or nflowlevel[pgsql]")
+        yield from super().needs()
 
     def database(self) -> Database:
         """Return a connection to PostgreSQL."""

@@ -131,6 +131,13 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
         self.close()
         self._endpoint = Endpoint(self.options.host, self.options.port, _PATH, self._answer, self._stats)
 
+    def needs(self) -> Iterator[Finding]:
+        """The package that renders, and the address."""
+        from nflowlevel.plugin import reach
+
+        yield from reach.package("prometheus_client", "pip install 'nflowlevel[prometheus]'")
+        yield from reach.listening(self.options.host, self.options.port)
+
     def examine(self) -> Iterator[Finding]:
         """Look whether the address can be listened on."""
         # Late: the daemon examines nothing.

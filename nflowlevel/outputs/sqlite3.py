@@ -21,10 +21,12 @@ replace it stop the daemon first.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
+from nflowlevel.plugin.contract import Finding
 from nflowlevel.plugin.tables import SQLOutput
 from nflowlevel.sql.options import SQLOptions, statement
 from nflowlevel.sql.sqlite import SQLiteDatabase
@@ -61,6 +63,13 @@ class SQLITE3(SQLOutput[SQLITE3Options]):
 
     name = "SQLITE3"
     Options = SQLITE3Options
+
+    def needs(self) -> Iterator[Finding]:
+        """The directory of its file, and what all need."""
+        from nflowlevel.plugin import reach
+
+        yield from (each._replace(text=each.text.replace("file=", "db=", 1)) for each in reach.file(self.options.db))
+        yield from super().needs()
 
     def database(self) -> Database:
         """Return a connection to the file, not opened yet."""

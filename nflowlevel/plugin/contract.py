@@ -98,6 +98,13 @@ class Plugin(ABC, Generic[SomeOptions]):
         raises is no news: `open` meets the same.
         """
 
+    def needs(self) -> Iterator[Finding]:
+        """Yield what keeps it from starting on this machine: a Python package, a directory, an address of its own.
+
+        For `--check-config`: nothing is opened, and no peer is asked. plugin/reach.py has what most need.
+        """
+        yield from ()
+
     @abstractmethod
     def open(self) -> None:
         """Start; an NflowError stops this stack and is reported."""

@@ -173,6 +173,13 @@ class LineOutput(TargetOutput[SomeLines, LineTarget]):
         if self.options.mode == "file" and self.options.file not in STDOUT:
             yield self.options.file
 
+    def needs(self) -> Iterator[Finding]:
+        """The file; peers may come later."""
+        from nflowlevel.plugin import reach
+
+        if self.options.mode == "file":
+            yield from reach.file(self.options.file)
+
     def examine(self) -> Iterator[Finding]:
         """Look whether the file can be written, or the peer takes connections."""
         # Late: the daemon examines nothing.

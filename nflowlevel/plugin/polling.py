@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, TypeVar
 from msgspec import Meta
 
 from nflowlevel.options import NetnsPath, Options
-from nflowlevel.plugin.contract import Input
+from nflowlevel.plugin.contract import Finding, Input
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import Key
 from nflowlevel.records.sums import SUM
@@ -82,6 +82,20 @@ class PollingInput(Input[SomePolling]):
     @abstractmethod
     def poll(self) -> Batch:
         """Return a record for each counter, as it is now."""
+
+    def needs(self) -> Iterator[Finding]:
+        """Its network namespace."""
+        if self.netns:
+            from nflowlevel.plugin import reach
+
+            yield from reach.namespace(self.netns)
+
+    def time_of(self, now: int) -> tuple[int, int | None]:
+        """Return the time of a poll at `now` (ns since 1970) for its batch: seconds, and µs where time is published.
+
+        Without the option, ulogd2's accounting records have a time in whole seconds.
+        """
+        return now // 10**9, now // 1000 % 10**6 if self.options.timestamp else None
 
     # -- for the loop --------------------------------------------------------------------------------------------
 

@@ -10,12 +10,14 @@ It stands beside the contract because a `Finding` is part of that: delivery move
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import socket
 import stat
 from collections.abc import Iterator
 from typing import Literal
 
+from nflowlevel.binding.netns import path_of
 from nflowlevel.plugin.contract import Finding
 
 _TIMEOUT_SECS = 2.0
@@ -71,6 +73,29 @@ def _space(path: str) -> Iterator[Finding]:
     # A file system without blocks (/dev, /proc) is not full.
     if disk.f_blocks and disk.f_bavail * disk.f_frsize < _LITTLE_BYTES:
         yield Finding("problem", f"the file system of {path} is full", "make room")
+
+
+def directory(path: str) -> Iterator[Finding]:
+    """Judge a directory that is made where it is missing."""
+    there = os.path.abspath(path)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        yield Finding("problem", f"{path} cannot be a directory: {there} is none", "name another directory")
+    elif not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+        yield _denied(f"{path} cannot be used: {there} is not writable", "name another directory, or change its owner")
+
+
+def package(module: str, remedy: str) -> Iterator[Finding]:
+    """Judge whether a Python module can be imported; it is not."""
+    if importlib.util.find_spec(module) is None:
+        yield Finding("problem", f"there is no Python module {module}", remedy)
+
+
+def namespace(netns: str) -> Iterator[Finding]:
+    """Judge whether there is a network namespace of that name or path."""
+    if not os.path.exists(path_of(netns)):
+        yield Finding("problem", f"there is no network namespace {netns}", f"ip netns add {os.path.basename(netns)}")
 
 
 def unix(path: str) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from nflowlevel.plugin.contract import ANY_KEYS, DataType, Member, Output
+from nflowlevel.plugin.contract import ANY_KEYS, DataType, Finding, Member, Output
 from nflowlevel.spool.deadletter import DeadLetters
 from nflowlevel.spool.feed import Feed, SpoolStats
 from nflowlevel.spool.options import DEFAULT_RING_SIZE, SpoolOptions
@@ -162,6 +162,12 @@ class SpooledOutput(Output[SomeSpooled]):
     def state(self) -> str:
         """Where rows go, and how that is."""
         return self._writer.state if self._writer else "not opened yet"
+
+    def needs(self) -> Iterator[Finding]:
+        """The directory of spool and refused rows."""
+        from nflowlevel.plugin import reach
+
+        yield from reach.directory(str(self.directory))
 
     def directories(self) -> Iterator[str]:
         """Yield the one of spool and refused rows."""

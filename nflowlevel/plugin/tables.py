@@ -59,5 +59,6 @@ class SQLOutput(SpooledOutput[SomeSQL]):
         return batch
 
     def examine(self) -> Iterator[Finding]:
-        """Databases have a command of their own, which can do more."""
+        """What it needs here; databases have a command of their own, which can do more."""
+        yield from self.needs()
         yield Finding("hint", "its database is not checked here", "see: nflowlevel sql check")

@@ -7,18 +7,35 @@ import inspect
 import re
 import sys
 
+from nflowlevel.errors import NflowError
 from nflowlevel.options import describe
 from nflowlevel.plugin.contract import AnyPlugin
-from nflowlevel.stacks.registry import find_plugin
+from nflowlevel.stacks.registry import find_in_any_case, find_plugin, names
 
 _ULOGD_FILE = re.compile(r"(?:.*/)?ulogd_[a-z0-9]+_(.+)\.so")
 
 
 def describe_plugin(name: str) -> str:
-    """Return the description of a plugin, named as in a stack or by ulogd's file; NflowError where there is none."""
+    """Return the description of a plugin, named as in a stack (in any case) or by ulogd's file; NflowError."""
     match = _ULOGD_FILE.fullmatch(name)
-    plugin = find_plugin(match[1] if match else name)
+    plugin = find_in_any_case(match[1] if match else name)
     return "\n".join((f"Name: {plugin.name}", page(plugin), "", *_options(plugin), *_keys(plugin)))
+
+
+def list_plugins() -> str:
+    """Return a line for each plugin: its name, and what it is for. One that cannot be loaded says why."""
+    known = names()
+    width = max(map(len, known))
+    return "\n".join(f"{name:{width}}  {_purpose(name)}" for name in known)
+
+
+def _purpose(name: str) -> str:
+    try:
+        text = page(find_plugin(name))
+    except NflowError as error:
+        return str(error)
+    sentence = " ".join(text.split("\n\n")[0].split()).removeprefix(f"{name}: ")
+    return sentence.partition(". ")[0].rstrip(".")
 
 
 def page(plugin: type[AnyPlugin]) -> str:

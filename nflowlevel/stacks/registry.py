@@ -54,6 +54,17 @@ def find_plugin(name: str) -> type[AnyPlugin]:
     return found  # type: ignore[no-any-return]
 
 
+def find_in_any_case(name: str) -> type[AnyPlugin]:
+    """Return the plugin of that name, or the only one whose name differs from it in capitals alone; NflowError."""
+    alike = [each for each in names() if each.lower() == name.lower()]
+    return find_plugin(alike[0] if len(alike) == 1 else name)
+
+
+def names() -> list[str]:
+    """Return the names of all plugins there are: those that come with nflowlevel, then those of packages."""
+    return [*builtin_names(), *sorted(set(_entry_points()) - set(builtin_names()))]
+
+
 def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
     # Late: it reads the metadata of every installed package, and only plugins of third parties need it.
     import importlib.metadata

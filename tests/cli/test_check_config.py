@@ -7,6 +7,7 @@ says the very same without starting anything.
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -108,7 +109,7 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, make: object, said: str) -> 
 
 def test_a_good_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "my.conf"
-    file.write_text(_GOOD)
+    file.write_text(_GOOD.replace("/nonexistent", str(tmp_path)))
     assert cli.main(["check-config", str(file)]) == 0
     assert capsys.readouterr() == (f"{file}: no errors; 1 stack\n", "")
 
@@ -127,7 +128,8 @@ def test_warnings_do_not_keep_it_from_starting(tmp_path: Path) -> None:
     """What ulogd2 passes over in silence is told, and passed over."""
     file = tmp_path / "my.conf"
     file.write_text(
-        _GOOD.replace("group=2", "group=2 really")
+        _GOOD.replace("/nonexistent", str(tmp_path))
+        .replace("group=2", "group=2 really")
         .replace("[global]", "[global]\nplugin=/usr/lib/ulogd/mine.so")
         .replace("[j]", "[unused]\nfile=\n[g]\ngroup=3\n[j]")
     )
@@ -146,3 +148,88 @@ def test_the_default_is_ulogds_file(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["check-config", "--help"])
     assert "default /etc/ulogd.conf" in " ".join(capsys.readouterr().out.split())
+
+
+# -- what this machine lacks -------------------------------------------------------------------------------------------
+
+
+def needs(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Return the warnings about a configuration without errors, without the name of its file."""
+    file = tmp_path / "my.conf"
+    file.write_text(text)
+    assert cli.main(["check-config", str(file)]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{file}: no errors; ")
+    return [line.removeprefix(f"warning: {file}:") for line in said.err.splitlines()]
+
+
+def test_a_directory_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    why = "file=/nonexistent/out.json: no such directory: /nonexistent; mkdir -p /nonexistent"
+    assert needs(tmp_path, _GOOD, capsys) == [f"5: j:JSON cannot start here: {why}"]
+
+
+def test_a_directory_of_a_database_and_its_spool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    section = f"[j]\ndb=/nonexistent/log.db\nspool_directory={tmp_path}/file/spool\n"
+    text = _GOOD.partition("[j]")[0].replace("j:JSON", "j:SQLITE3") + section
+    one, two = needs(tmp_path, text, capsys)
+    assert one == (
+        "5: j:SQLITE3 cannot start here: db=/nonexistent/log.db: no such directory: /nonexistent; mkdir -p /nonexistent"
+    )
+    assert f"{tmp_path}/file/spool/j cannot be a directory: {tmp_path}/file is none" in two
+    assert (
+        needs(tmp_path, text.replace("/nonexistent/log.db", f"{tmp_path}/log.db").replace("/file/", "/"), capsys) == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("plugin", "module", "options"),
+    [
+        ("PGSQL", "psycopg", "db=x\ntable=x"),
+        ("MYSQL", "pymysql", "db=x\ntable=x"),
+        ("DBI", "psycopg", "db=x\ntable=x\ndbtype=pgsql"),
+        ("PROMETHEUS", "prometheus_client", "port=0"),
+    ],
+)
+def test_a_python_package_that_is_missing(
+    plugin: str, module: str, options: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    text = _GOOD.partition("[j]")[0].replace("j:JSON", f"j:{plugin}") + f"[j]\n{options}\n"
+    assert needs(tmp_path, text, capsys) == []
+    found = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == module else found(name))
+    (said,) = needs(tmp_path, text, capsys)
+    assert said.startswith(f"5: j:{plugin} cannot start here: there is no Python module {module}; ")
+
+
+def test_an_address_that_is_not_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = _GOOD.partition("[j]")[0].replace("j:JSON", "j:PROMETHEUS") + "[j]\nhost=192.0.2.1\nport=9100\n"
+    (said,) = needs(tmp_path, text, capsys)
+    assert said.startswith("5: j:PROMETHEUS cannot start here: cannot listen on 192.0.2.1 port 9100: ")
+
+
+def test_a_namespace_and_a_capture_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = _GOOD.replace("/nonexistent", str(tmp_path))
+    assert needs(tmp_path, text.replace("group=2", "group=2\nnetwork_namespace_path=none"), capsys) == [
+        "3: g:NFLOG cannot start here: there is no network namespace none; ip netns add none"
+    ]
+    text = text.replace("g:NFLOG", "g:PCAPFILE").replace("group=2", "file=/nonexistent.pcap")
+    assert needs(tmp_path, text, capsys) == [
+        "3: g:PCAPFILE cannot start here: file=/nonexistent.pcap does not exist; name a capture file"
+    ]
+
+
+def test_a_peer_that_is_away_is_no_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It may come later, and the stack starts without."""
+    section = "[j]\nmode=tcp\nhost=127.0.0.1\nport=1\n"
+    assert needs(tmp_path, _GOOD.partition("[j]")[0] + section, capsys) == []
+
+
+def test_the_daemon_itself_starts_without_such_warnings(tmp_path: Path) -> None:
+    """There the stack says what is wrong, when it is."""
+    file = tmp_path / "my.conf"
+    file.write_text(_GOOD)
+    done = run("-c", str(file))
+    assert done.returncode == 1
+    assert "cannot start here" not in done.stderr

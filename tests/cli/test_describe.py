@@ -29,3 +29,17 @@ def test_an_unknown_plugin_is_a_failure(capsys: pytest.CaptureFixture[str]) -> N
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("nflowlevel describe: unknown plugin 'NFLOGG' — did you mean 'NFLOG'?")
+
+
+@pytest.mark.parametrize("name", ["json", "Json", "/usr/lib/ulogd/ulogd_output_json.so"])
+def test_names_in_any_case(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["describe", name]) == 0
+    assert capsys.readouterr().out.startswith("Name: JSON\n")
+
+
+def test_without_a_name_it_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["describe"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(builtin_names())
+    assert all(len(line.split()) > 3 for line in lines)
+    assert {line.index(line.split()[1]) for line in lines} == {max(map(len, builtin_names())) + 2}

@@ -18,6 +18,8 @@ import pytest
 from nflowlevel.errors import KernelError
 from nflowlevel.firewall import nf_log
 from nflowlevel.inputs.nflog import NFLOG, NFLOGOptions
+from nflowlevel.logs import NOTICE
+from nflowlevel.readers.group import Group
 from tests.fix_daemon import log_by_iptables, log_rule, wait_for
 from tests.fix_netns import Netns, Pair
 from tests.fix_nflog import NflogReader, bound_groups
@@ -148,12 +150,26 @@ def test_conntrack_entries_come_or_it_is_said(
 ) -> None:
     """A kernel without the glue (ctnetlink) refuses; as in ulogd2 that is logged, and the packets come all the same."""
     pair.fw.nft(log_rule(2).replace("udp dport 9", "ct state new,established udp dport 9"))
-    caplog.set_level(logging.ERROR, logger="nflowlevel")
+    caplog.set_level(logging.WARNING, logger="nflowlevel")
     nflog = opened(pair.fw, group=2, attach_conntrack=True)
     refused = f"attach conntrack entries to group 2: {os.strerror(errno.EOPNOTSUPP)}" in caplog.text
     pair.send_udp(1)
     (packet,) = received(nflog, 1)
     assert ("ct" in packet) is not refused
+
+
+def test_a_refusal_of_conntrack_entries_is_a_warning(
+    netns: Netns, opened: Callable[..., NFLOG], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Group) -> None:
+        raise KernelError("attach conntrack entries to group 2", errno.EOPNOTSUPP)
+
+    monkeypatch.setattr(Group, "attach_conntrack", refuse)
+    caplog.set_level(logging.WARNING, logger="nflowlevel")
+    opened(netns, group=2, attach_conntrack=True)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().endswith("Operation not supported; packets come without `ct`")
 
 
 # -- taking over the kernel's logging ---------------------------------------------------------------------------------
@@ -171,6 +187,27 @@ def test_group_0_takes_over_and_others_do_not(netns: Netns, opened: Callable[...
     assert loggers(netns) == before
     opened(netns, group=0)
     assert set(loggers(netns).values()) == {"nfnetlink_log"}
+
+
+@pytest.mark.parametrize("options", [{"group": 0}, {"group": 1, "bind": True}])
+def test_who_leaves_says_that_the_kernels_logger_stays(
+    netns: Netns, opened: Callable[..., NFLOG], caplog: pytest.LogCaptureFixture, options: dict[str, Any]
+) -> None:
+    caplog.set_level(NOTICE, logger="nflowlevel")
+    nflog = opened(netns, **options)
+    assert "stays" not in caplog.text
+    nflog.close()
+    nflog.close()
+    assert set(loggers(netns).values()) == {"nfnetlink_log"}
+    assert caplog.text.count("nfnetlink_log stays the kernel's packet logger; `nflowlevel nf-log` shows") == 1
+
+
+def test_who_took_no_logger_leaves_without_a_word(
+    netns: Netns, opened: Callable[..., NFLOG], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(NOTICE, logger="nflowlevel")
+    opened(netns, group=1).close()
+    assert "stays" not in caplog.text
 
 
 @pytest.mark.parametrize("unbind", [True, False])

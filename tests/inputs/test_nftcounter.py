@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -107,6 +108,22 @@ def test_keys(timestamp: bool) -> None:
     ]
     expected = ["sum.name", "sum.pkts", "sum.bytes", "sum.limit"]
     assert published == [*expected, *(["oob.time.sec", "oob.time.usec"] if timestamp else [])]
+
+
+@pytest.mark.parametrize("timestamp", [0, 1])
+def test_its_time_is_written_as_nfaccts(netns: Netns, tmp_path: Path, timestamp: int) -> None:
+    """One form for both: whole seconds, or with the option microseconds."""
+    netns.nft(RULES)
+    netns.run("nfacct", "add", "x")
+    options = f"pollinterval=3600\ntimestamp={timestamp}"
+    stacks = ("a:NFACCT,j:JSON", "n:NFTCOUNTER,k:JSON")
+    files = [tmp_path / name for name in ("a.json", "n.json")]
+    text = config(*stacks, a=options, n=options, j=f"file={files[0]}", k=f"file={files[1]}")
+    with Daemon(tmp_path, text, netns=netns) as daemon:
+        daemon.send(signal.SIGUSR2)
+        times = [records(file, count)[0]["timestamp"] for file, count in zip(files, (1, 2), strict=True)]
+    shapes = {re.sub("[0-9]", "0", time) for time in times}
+    assert shapes == {"0000-00-00T00:00:00.000000+0000" if timestamp else "0000-00-00T00:00:00+0000"}
 
 
 def test_nothing_to_read(make: Make) -> None:

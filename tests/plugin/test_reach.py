@@ -162,3 +162,39 @@ def test_an_address_that_is_not_of_this_machine() -> None:
     assert finding.status == "problem"
     assert finding.remedy == "use an address of this machine"
     assert _one(reach.listening("no such host", 9747)).status == "problem"
+
+
+# What is needed to start
+
+
+def test_a_directory_that_can_be_made(tmp_path: Path) -> None:
+    assert list(reach.directory(str(tmp_path))) == []
+    assert list(reach.directory(f"{tmp_path}/a/b/c")) == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "f").touch()
+    assert (
+        _one(reach.directory(f"{tmp_path}/f/a")).text == f"{tmp_path}/f/a cannot be a directory: {tmp_path}/f is none"
+    )
+
+
+def test_a_directory_where_nothing_may_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda *_, **__: False)  # as on a file system that is read-only
+    finding = _one(reach.directory(f"{tmp_path}/a"))
+    assert finding.text.startswith(f"{tmp_path}/a cannot be used: {tmp_path} is not writable")
+
+
+def test_a_package() -> None:
+    assert list(reach.package("msgspec", "install it")) == []
+    assert _one(reach.package("no_such_module", "install it")) == (
+        "problem",
+        "there is no Python module no_such_module",
+        "install it",
+    )
+
+
+def test_a_namespace() -> None:
+    assert list(reach.namespace("/proc/self/ns/net")) == []
+    assert _one(reach.namespace("none")).remedy == "ip netns add none"
