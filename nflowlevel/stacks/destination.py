@@ -26,6 +26,8 @@ class Share:
         self.members = members
         self.input = input_
         self.counted = Giver()
+        #: So many records had been given to the output, by all stacks, when this one last gave some.
+        self.up_to = 0
 
 
 class Destination:
@@ -119,6 +121,15 @@ class Destination:
             output.write(batch)
         finally:
             stats.end()
+            share.up_to = stats.records
+
+    def holds(self, share: Share) -> bool:
+        """Tell whether records of this stack are pending; those of others do not count, or it might wait for ever."""
+        stats = self.output.stats
+        if not self.is_shared:
+            return bool(stats.pending)
+        with stats.lock:
+            return stats.records - stats.pending < share.up_to
 
     def _carries(self, members: tuple[Member, ...]) -> None:
         if members is not self._bound:

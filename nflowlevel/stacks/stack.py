@@ -59,7 +59,9 @@ class Source:
     @property
     def must_wait(self) -> bool:
         """Whether not to receive now: what was recorded waits until all stacks run and hold nothing that is pending."""
-        return self.input.recorded and any(not stack.is_open or stack.output.stats.pending for stack in self.stacks)
+        return self.input.recorded and any(
+            not stack.is_open or stack.destination.holds(stack.share) for stack in self.stacks
+        )
 
     def receive(self) -> int:
         """Take in one batch and deliver it; the number of its records."""

@@ -330,6 +330,25 @@ def test_an_output_with_a_thread_of_its_own() -> None:
     assert one.counted.records + two.counted.records == output.stats.records
 
 
+def test_a_recorded_source_waits_for_its_own_records_only() -> None:
+    """Where another stack writes without a pause, some record is always pending."""
+    output = Slow()
+    destination, (one, two) = shared(output)
+    for share, count in ((two, 4), (one, 3), (two, 5)):
+        destination.write(share, batch_of(count=count))
+    assert destination.holds(one)
+    output.work(5, 1)
+    assert destination.holds(one)
+    output.work(1, 0)
+    assert not destination.holds(one)
+    assert destination.holds(two)
+    destination.write(two, batch_of(count=6))
+    assert not destination.holds(one)
+    alone, (single,) = shared(Slow(), 1)
+    alone.write(single, batch_of(count=1))
+    assert alone.holds(single)
+
+
 def test_what_is_lost_while_a_batch_is_being_given() -> None:
     """Another thread drops older records, and some of the new ones, before `write` has returned."""
     output = Slow()
