@@ -18,7 +18,7 @@ import msgspec
 import nflowlevel as nfl
 from nflowlevel.accounting.events import QuotaEvents
 from nflowlevel.accounting.table import CounterTable
-from nflowlevel.options import describe
+from nflowlevel.options import arguments, describe
 from nflowlevel.prefilter.attach import Attachment
 from nflowlevel.prefilter.conditions import PrefilterOptions
 from nflowlevel.prefilter.counters import Count, PrefilterCounters, Top
@@ -92,19 +92,21 @@ def _function(function: Any, table: Callable[..., str]) -> list[str]:
     parts = [f"### {function.__name__}", _code(function.__name__, function), first, *([rest] if rest else [])]
     if options:
         signature = inspect.signature(function)
-        types = get_type_hints(nfl.Group.__init__ if function is nfl.open_group else function)
+        called = inspect.unwrap(nfl.Group.__init__ if function is nfl.open_group else function)
+        types, allowed = get_type_hints(called), arguments(called)
         rows = [
             (
                 f"`{name}`",
                 f"`{_literal(types[name])}`",
                 "mandatory" if p.default is p.empty else f"`{p.default!r}`",
+                allowed[name].taken if name in allowed and types[name] in (int, float) else "",
                 options[name][:1].upper() + options[name][1:],
             )
             for name, p in signature.parameters.items()
             if name in options
         ]
         assert len(rows) == len(options), f"{function.__name__}: its text has options that it lacks"
-        parts.insert(3, table(("Option", "Type", "Default", "Meaning"), rows))
+        parts.insert(3, table(("Option", "Type", "Default", "Allowed", "Meaning"), rows))
     return parts
 
 
@@ -226,7 +228,7 @@ def _defines(cls: type, name: str) -> bool:
 
 def _code(name: str, function: Any, *, skip_self: bool = False) -> str:
     signature = inspect.signature(function)
-    parameters = list(signature.parameters.values())[int(skip_self) :]
+    parameters = _plain(function, list(signature.parameters.values())[int(skip_self) :])
     shown = [str(p.replace(annotation=p.empty)) if p.annotation is p.empty else _parameter(p) for p in parameters]
     # What comes after the star is given by name.
     first = next((n for n, p in enumerate(parameters) if p.kind is p.KEYWORD_ONLY), None)
@@ -240,6 +242,18 @@ def _code(name: str, function: Any, *, skip_self: bool = False) -> str:
     return f"```\n{text}\n```"
 
 
+def _plain(function: Any, parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    """Return the parameters with the types of those that have limits (`Annotated`) instead of the names of these."""
+    called = getattr(function, "__init__", None) if isinstance(function, type) else function
+    called = inspect.unwrap(nfl.Group.__init__ if called is nfl.open_group else called)  # type: ignore[arg-type]
+    try:
+        plain, limited = get_type_hints(called), get_type_hints(called, include_extras=True)
+    except (NameError, TypeError):
+        return parameters  # it names what only type checkers know: no limits
+    types = {name: hint for name, hint in plain.items() if hint != limited[name]}
+    return [p.replace(annotation=types.get(p.name, p.annotation)) for p in parameters]
+
+
 def _parameter(p: inspect.Parameter) -> str:
     stars = "*" if p.kind is p.VAR_POSITIONAL else "**" if p.kind is p.VAR_KEYWORD else ""
     value = str(p.default) if isinstance(p.default, Path) else p.default
@@ -249,6 +263,7 @@ def _parameter(p: inspect.Parameter) -> str:
 
 def _type(annotation: object) -> str:
     text = annotation.__name__ if isinstance(annotation, type) and not isinstance(annotation, UnionType) else annotation
+    text = re.sub(r"typing\.Optional\[(\w+)\]", r"\1 | None", str(text))
     return re.sub(r"\b(?:nflowlevel|collections|typing|pathlib)(?:\.[a-z_]+)*\.(?=[A-Z])", "", str(text)).strip("'")
 
 

@@ -61,5 +61,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """Name all that can be had, for completion: also what was not imported yet."""
-    return sorted({*globals(), *__all__})
+    """Name all that is public, for completion: also what was not imported yet, and nothing of the inside."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

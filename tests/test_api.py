@@ -172,17 +172,22 @@ def test_the_prompt_completes_every_block(namespace: dict[str, Any]) -> None:
 
 def test_the_prompt_completes_all_that_is_public(namespace: dict[str, Any]) -> None:
     completer = Completer(namespace)
-    assert {f"nfl.{name}" for name in nfl.__all__} <= set(completions(completer, "nfl."))
+    assert {f"nfl.{name}" for name in nfl.__all__} == set(completions(completer, "nfl."))
     assert completions(completer, "nfl.Pre") == ["nfl.Prefilter"]
     assert {"packet.saddr", "packet.tcp_dport", "packet.src_ip"} <= set(completions(completer, "packet."))
     assert completions(completer, "nfl.Packet.tcp_dp") == ["nfl.Packet.tcp_dport"]
 
 
-def test_all_names_are_in_dir() -> None:
-    """Also in a process that has not asked for the prefilter yet."""
-    code = "import nflowlevel as nfl; print(set(nfl.__all__) - set(dir(nfl)))"
+def test_dir_has_what_is_public_and_nothing_else() -> None:
+    """Also in a process that has not asked for the prefilter yet, and in one that has imported what lies inside."""
+    code = """if True:
+        import nflowlevel as nfl
+        print(set(nfl.__all__) ^ {name for name in dir(nfl) if not name.startswith("__")})
+        import nflowlevel.prefilter.prefilter, nflowlevel.sql.where
+        print(set(nfl.__all__) ^ {name for name in dir(nfl) if not name.startswith("__")})
+    """
     done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True)
-    assert done.stdout == "set()\n"
+    assert done.stdout == "set()\nset()\n"
 
 
 @pytest.mark.parametrize("name", nfl.__all__)
@@ -245,8 +250,11 @@ def test_the_page_has_all_that_is_public() -> None:
 
 def test_the_page_has_every_option_and_counter() -> None:
     found = sections((ROOT / "docs" / "library.md").read_text())
-    for option in nfl.Group.__init__.__kwdefaults__ or {}:
-        assert re.search(rf"^\| `{option}` \| `[^`]+` \| `[^`]+` \| \S.*\w.* \|$", found["open_group"], re.MULTILINE)
+    options = set(inspect.signature(nfl.Group).parameters) - {"group"}
+    assert len(options) > 10
+    for option in options:
+        row = rf"^\| `{option}` \| `[^`]+` \| `[^`]+` \| [^|]* \| \S.*\w.* \|$"
+        assert re.search(row, found["open_group"], re.MULTILINE), option
     for rule in Rules.__annotations__:
         assert re.search(rf"^\| `{rule}` \| .*\w.* \|$", found["Prefilter"], re.MULTILINE), rule
     for counter, about in GroupStats.declared.items():

@@ -38,6 +38,7 @@ from nflowlevel.binding.buffers import DATA_BYTES, RECORD_BYTES, ROOM_RECORDS, B
 from nflowlevel.binding.interfaces import NO_NAMES, NameTable
 from nflowlevel.errors import CaptureError, NotSupported
 from nflowlevel.logs import log
+from nflowlevel.readers.arguments import HeldBytes, Label, Seconds, checked
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.packet import Packet
 from nflowlevel.stats import CaptureStats
@@ -106,9 +107,10 @@ class Capture:
     Any thread may call `stop`; it ends the iteration after the current batch.
     """
 
-    def __init__(self, source: Source, *, strict: bool = True, label: int = 0, max_held_bytes: int = 1 << 30) -> None:
-        if not 0 <= label <= 0xFF:
-            raise ValueError(f"label {label}: must be 0 to 255")
+    @checked
+    def __init__(
+        self, source: Source, *, strict: bool = True, label: Label = 0, max_held_bytes: HeldBytes = 1 << 30
+    ) -> None:
         #: What ended the reading too early, once that has happened; also with `strict=False`.
         self.error: CaptureError | None = None
         self.strict = strict
@@ -122,7 +124,7 @@ class Capture:
         self._rest = b""
         self._rest_is_whole = False
         self._skip = self._bytes = self._broken = 0
-        self._stopping = self._over = False
+        self._stopping = self._over = self._closed = False
         self._readinto, self.name, self._close = _open(source)
         try:
             self._begin()
@@ -136,11 +138,13 @@ class Capture:
         """Return the next packets; an empty batch only at the end.
 
         Raises CaptureError if the file is cut or damaged, once all packets before that point were returned (with
-        `strict=False` the file ends there instead), OSError if reading fails, and NflowError if packets you keep hold
-        too many buffers.
+        `strict=False` the file ends there instead), OSError if reading fails, NflowError if packets you keep hold too
+        many buffers, and ValueError after `close`.
         """
+        if self._closed:
+            raise ValueError(f"capture {self.name} is closed; open it again with read_pcap")
         if self._over:
-            return Batch(None, 0)
+            return Batch(None, 0, file=self.name)
         slot = self._pool.take()
         state = self._state
         state.valid_any, state.valid_all, state.named = 0, 2**64 - 1, 0
@@ -149,17 +153,18 @@ class Capture:
         except CaptureError as error:
             self._pool.put(slot)
             self._end(error)
-            return Batch(None, 0)
+            return Batch(None, 0, file=self.name)
         except BaseException:
             self._pool.put(slot)
             raise
         if not count:
             self._pool.put(slot)
             self._over = True
-            return Batch(None, 0)
+            return Batch(None, 0, file=self.name)
         return Batch(
             self._pool.lease(slot, used + count * RECORD_BYTES),
             count,
+            file=self.name,
             valid_any=state.valid_any,
             valid_all=state.valid_all,
             find_names=None if state.kernel_indexes else self._find_names,
@@ -170,7 +175,8 @@ class Capture:
         """Whether everything that can be read of the file has been read."""
         return self._over
 
-    def batches(self, timeout: float | None = None) -> Iterator[Batch]:
+    @checked
+    def batches(self, timeout: Seconds | None = None) -> Iterator[Batch]:
         """Yield batches to the end of the file, or until `stop`; raises the errors of `receive`.
 
         timeout: ignored, because a file never waits; it lets code for groups read files too.
@@ -400,7 +406,7 @@ class Capture:
 
     def close(self) -> None:
         """Close the file, unless a file object was given; batches stay readable. May be called again."""
-        self._over = True
+        self._over = self._closed = True
         self._close()
 
     def __enter__(self) -> Capture:
@@ -574,7 +580,8 @@ def _zstd_reader(source: io.RawIOBase) -> _ReadInto:
     return _Compressed(source, lambda: _ZstdMember(decompressor.decompressobj()), zstandard.ZstdError, 512).readinto
 
 
-def read_pcap(source: Source, *, strict: bool = True, label: int = 0, max_held_bytes: int = 1 << 30) -> Capture:
+@checked
+def read_pcap(source: Source, *, strict: bool = True, label: Label = 0, max_held_bytes: HeldBytes = 1 << 30) -> Capture:
     """Open a capture file to read its packets as those of a group: iterate it, or its `batches()`.
 
     source: a path, `-` for standard input, or a binary file object, which stays open; pcap or pcapng, compressed by
@@ -585,6 +592,7 @@ def read_pcap(source: Source, *, strict: bool = True, label: int = 0, max_held_b
     max_held_bytes: most bytes of receive buffers that packets, memoryviews and columns which are kept may hold.
 
     Raises OSError where the file cannot be opened, CaptureError where it is no capture or its link type is not
-    supported (`nflowlevel.readers.files.LINK_TYPES`), NotSupported for zstd without its module.
+    supported (`nflowlevel.readers.files.LINK_TYPES`), NotSupported for zstd without its module, TypeError for an
+    unknown option or a value of the wrong type, ValueError for a value that is not allowed.
     """
     return Capture(source, strict=strict, label=label, max_held_bytes=max_held_bytes)

@@ -528,7 +528,7 @@ def test_what_is_no_source(tmp_path: Path) -> None:
         read_pcap(io.StringIO("text"))  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError):
         read_pcap(tmp_path / "none")
-    with pytest.raises(ValueError, match="label 256: must be 0 to 255"):
+    with pytest.raises(ValueError, match="label must be 0 to 255, not 256"):
         read_pcap(io.BytesIO(), label=256)
 
 
@@ -540,8 +540,12 @@ def test_the_file_is_closed(tmp_path: Path) -> None:
         batch = packets.receive()
     assert len(os.listdir("/proc/self/fd")) == before
     packets.close()
-    assert not packets.receive()
+    for use in (packets.receive, lambda: next(packets.batches()), lambda: next(iter(packets))):
+        with pytest.raises(ValueError, match=f"^capture {path} is closed; open it again with read_pcap$"):
+            use()
     assert batch.values("udp.sport") == [1, 2]
+    assert repr(batch) == f"<Batch of 2 packets, file {path}>"
+    assert repr(batch[:1]) == f"<Batch of 1 packet, file {path}>"
     with pytest.raises(CaptureError):
         read_pcap("/dev/null")
     assert len(os.listdir("/proc/self/fd")) == before
