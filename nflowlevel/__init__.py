@@ -11,21 +11,33 @@ from nflowlevel.records.batch import Batch
 from nflowlevel.records.packet import Packet
 
 if TYPE_CHECKING:
+    from nflowlevel.accounting.events import QuotaEvents
+    from nflowlevel.accounting.table import CounterTable
+    from nflowlevel.prefilter.attach import Attachment
+    from nflowlevel.prefilter.counters import Count, PrefilterCounters, Top
     from nflowlevel.prefilter.prefilter import LayoutError, Prefilter, mount_bpffs
+    from nflowlevel.prefilter.rules import Rules
     from nflowlevel.readers.files import Capture, read_pcap
     from nflowlevel.records.filters import FilterError
+    from nflowlevel.records.sums import Sum
+    from nflowlevel.stats import CaptureStats, GroupStats
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Accounting",
+    "Attachment",
     "Batch",
     "Capture",
     "CaptureError",
+    "CaptureStats",
     "ConfigError",
+    "Count",
     "Counter",
+    "CounterTable",
     "FilterError",
     "Group",
+    "GroupStats",
     "KernelError",
     "LayoutError",
     "NflowError",
@@ -33,19 +45,34 @@ __all__ = [
     "OutputError",
     "Packet",
     "Prefilter",
+    "PrefilterCounters",
+    "QuotaEvents",
+    "Rules",
     "StackError",
+    "Sum",
+    "Top",
     "mount_bpffs",
     "open_group",
     "read_pcap",
 ]
 
 
-#: Where the names are that few programs need: the daemon starts without them.
+#: Where the names are that few programs need: the daemon starts without them. Many are for annotations only.
 _LATE = {
+    "Attachment": "prefilter.attach",
     "Capture": "readers.files",
+    "CaptureStats": "stats",
+    "Count": "prefilter.counters",
+    "CounterTable": "accounting.table",
     "FilterError": "records.filters",
+    "GroupStats": "stats",
     "LayoutError": "prefilter.prefilter",
     "Prefilter": "prefilter.prefilter",
+    "PrefilterCounters": "prefilter.counters",
+    "QuotaEvents": "accounting.events",
+    "Rules": "prefilter.rules",
+    "Sum": "records.sums",
+    "Top": "prefilter.counters",
     "mount_bpffs": "prefilter.prefilter",
     "read_pcap": "readers.files",
 }

@@ -18,8 +18,6 @@ ProfileName = Literal["default", "latency", "throughput"]
 CopyMode = Literal["packet", "meta", "none"]
 
 _U32 = 0xFFFF_FFFF
-#: More than this the kernel does not take for SO_RCVBUF, which it doubles.
-_MOST_SOCKET_BUFFER = 0x3FFF_FFFF
 
 GroupNumber: TypeAlias = Annotated[int, Meta(ge=0, le=0xFFFF)]
 CopyRange: TypeAlias = Annotated[
@@ -35,7 +33,8 @@ QTimeout: TypeAlias = Annotated[
 NlBufSiz: TypeAlias = Annotated[
     int, Meta(ge=0, le=131072, description="Bytes the kernel gathers before it sends them; 0: the profile's value.")
 ]
-SocketBuffer: TypeAlias = Annotated[int, Meta(ge=0, le=_MOST_SOCKET_BUFFER)]
+#: The kernel takes less than 1 GiB; what it gives is told in the log.
+SocketBuffer: TypeAlias = Annotated[int, Meta(ge=0)]
 Label: TypeAlias = Annotated[
     int, Meta(ge=0, le=0xFF, description="Value of `raw.label`; by convention 0 means blocked.")
 ]
