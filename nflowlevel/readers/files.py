@@ -12,6 +12,7 @@ What a capture cannot say, its packets do not have:
 - `NOT_IN_CAPTURES` lists the keys that only captures of link type NFLOG have. They hold what the kernel said.
 - `oob.family` of the others is that of the packet: 2 IPv4, 10 IPv6, 3 ARP, else 7; 0 where nothing says what it is.
 - `oob.mark` of the others is 0, and time stamps are cut to microseconds.
+- The checksum of Ethernet frames (FCS) is left out where the file says that it has them, as drivers do it.
 - The link-layer header is there for Ethernet only, Linux cooked captures have the sender's address. A VLAN tag is taken
   off the packet and becomes the `vlan` keys, as the kernel does it.
 - Interfaces of pcapng are numbered from 1 on, through the whole file, and have the names the file gives them. Packets
@@ -83,7 +84,8 @@ _MODIFIED_PCAP_MAGIC = 0xA1B2CD34
 _PCAP_HEAD_BYTES = 24
 _SECTION_TYPE, _SECTION_MAGIC = 0x0A0D0D0A, 0x1A2B3C4D
 _SECTION_MIN, _INTERFACE_MIN = 28, 20
-_OPTION_NAME, _OPTION_TSRESOL, _OPTION_TSOFFSET = 2, 9, 14
+_PCAP_FCS_KNOWN = 1 << 26
+_OPTION_NAME, _OPTION_TSRESOL, _OPTION_FCSLEN, _OPTION_TSOFFSET = 2, 9, 13, 14
 _GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
@@ -310,12 +312,13 @@ class Capture:
         major, minor, _, _, snaplen, linktype = struct.unpack(order + "HHiIII", head)
         if major != 2:
             raise CaptureError(f"version {major}.{minor} of pcap is not supported, only 2", file=self.name)
-        # Above the link type stands how long the frames' checksums are.
+        # Above the link type stands whether it is known how long the frames' checksums are, and their 16-bit words.
+        fcs = (linktype >> 28) * 2 if linktype & _PCAP_FCS_KNOWN else 0
         linktype &= 0xFFFF
         if linktype not in LINK_TYPES:
             raise CaptureError(f"link type {linktype} is not supported; {_supported()} are", file=self.name)
         self._state.swapped = order != _NATIVE
-        self._interfaces[0] = {"linktype": linktype, "snaplen": snaplen, "units": units}
+        self._interfaces[0] = {"linktype": linktype, "snaplen": snaplen, "units": units, "fcs": fcs}
         self._state.interfaces, self._state.interface_count = self._interfaces, 1
 
     def _exactly(self, size: int) -> bytes:
@@ -366,7 +369,7 @@ class Capture:
             ffi.memmove(grown, self._interfaces, ffi.sizeof(self._interfaces))
             self._interfaces = grown
         linktype, snaplen = struct.unpack_from(order + "HxxI", block, 8)
-        name, units, offset = "", 10**6, 0
+        name, units, offset, fcs = "", 10**6, 0, 0
         for code, value in _options(order, block[16:-4]):
             if code == _OPTION_NAME:
                 name = bytes(value).split(b"\0")[0].decode("utf-8", "surrogateescape")
@@ -374,6 +377,9 @@ class Capture:
                 units = 2 ** (value[0] & 0x7F) if value[0] & 0x80 else 10 ** value[0]
             elif code == _OPTION_TSOFFSET and len(value) >= 8:
                 (offset,) = struct.unpack_from(order + "q", value)
+            elif code == _OPTION_FCSLEN and value:
+                # In bits; some write bytes, which no whole number of bytes is as bits.
+                fcs = value[0] // 8 if value[0] % 8 == 0 else value[0]
         if units >= 2**64:
             raise self._error("an interface whose time stamps are finer than 64 bits can say stands", at)
         if linktype not in LINK_TYPES:
@@ -383,7 +389,8 @@ class Capture:
         if name:
             self._names[self._numbered] = name
         self._interfaces[count] = {
-            "linktype": linktype, "snaplen": snaplen, "index": self._numbered, "units": units, "offset": offset
+            "linktype": linktype, "snaplen": snaplen, "index": self._numbered, "units": units, "offset": offset,
+            "fcs": fcs,
         }  # fmt: skip
         self._state.interfaces, self._state.interface_count = self._interfaces, count + 1
 
