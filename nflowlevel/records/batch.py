@@ -123,6 +123,7 @@ class Batch:
         columns: Mapping[str, Sequence[int | float | str | None]] | Mapping[Key, Sequence[int | float | str | None]],
         *,
         time: tuple[int, int | None],
+        group: int = 0,
         type: RecordType = COLUMNS,
     ) -> Batch:
         """Return a batch of records that are nothing but columns: values by name or key, all of the same length.
@@ -131,7 +132,7 @@ class Batch:
         further keys are None. ValueError if the lengths differ.
         """
         count = len(next(iter(columns.values()), ()))
-        batch = cls(None, count, type=type, time=time)
+        batch = cls(None, count, group=group, type=type, time=time)
         for key, values in columns.items():
             batch.add(key, values)
         return batch
