@@ -16,7 +16,7 @@ READY_FOR_TESTS := .venv/.ready-for-tests
 COMPILED := .venv/.compiled
 C_SOURCES := setup.py $(wildcard nflowlevel/_cdefs/*.[ch] nflowlevel/_cdefs/*.py bpf/*.[ch])
 
-.PHONY: help setup demo demo-accounting demo-sql test lint format bench fuzz docs clean packages packages-for-tests
+.PHONY: help setup demo demo-accounting demo-sql test test-all lint format bench fuzz docs clean packages packages-for-tests
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -32,8 +32,11 @@ demo-accounting: $(COMPILED) ## show counters moving, from the rules through the
 demo-sql: $(COMPILED) ## show packets in SQLite, and in a PostgreSQL that is stopped while they arrive
 	$(BIN)/python demo/sql.py
 
-test: setup ## run all tests
-	$(BIN)/python -m pytest
+test: setup ## run the tests, but for those that take long
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: setup fuzz ## run all tests, with 100,000 accounting objects, and the fuzzers
+	NFLOWLEVEL_OBJECTS=100000 $(BIN)/python -m pytest
 
 lint: setup ## check the code with ruff and mypy --strict
 	$(BIN)/ruff check

@@ -4,6 +4,8 @@
 Ready is when the kernel lists the group's reader; for nflowlevel also when it says READY=1 to its service manager. Bare
 Python, started to do nothing, is what any Python program pays. With the path of another checkout in NFLOWLEVEL_BEFORE
 (compiled in place) its daemon takes part too.
+
+Both run as they do when installed: from bytecode, which a start that is not measured writes into a directory of ours.
 """
 
 from __future__ import annotations
@@ -53,10 +55,17 @@ class Start:
 def ask(field: Field, scale: Scale) -> Answer:
     """Measure the starts."""
     answer = Answer("start")
+    with tempfile.TemporaryDirectory(prefix="nflbench-bytecode-") as bytecode:
+        runs = _measured(field, scale, answer, bytecode)
+    _show(answer, runs)
+    return answer
+
+
+def _measured(field: Field, scale: Scale, answer: Answer, bytecode: str) -> dict[str, list[Start]]:
     contenders = {
-        _OURS: lambda: _start(field, _OURS),
-        _BEFORE: lambda: _start(field, _BEFORE),
-        _ULOGD2: lambda: _start(field, _ULOGD2),
+        _OURS: lambda: _start(field, _OURS, bytecode),
+        _BEFORE: lambda: _start(field, _BEFORE, bytecode),
+        _ULOGD2: lambda: _start(field, _ULOGD2, bytecode),
         _BARE: _bare,
     }
     if _BEFORE_PATH not in os.environ:
@@ -64,7 +73,11 @@ def ask(field: Field, scale: Scale) -> Answer:
     if why := ulogd2_missing():
         del contenders[_ULOGD2]
         answer.failed[_ULOGD2] = why
-    runs = take_turns(answer, scale.starts, contenders)
+    take_turns(answer, 1, contenders)
+    return take_turns(answer, scale.starts, contenders)
+
+
+def _show(answer: Answer, runs: dict[str, list[Start]]) -> None:
     answer.runs = [run for made in runs.values() for run in made]
     ours, theirs, bare = (runs.get(name, []) for name in (_OURS, _ULOGD2, _BARE))
     ready = [max(run.bound_secs, run.notified_secs) for run in ours]
@@ -102,14 +115,13 @@ def ask(field: Field, scale: Scale) -> Answer:
                 beside=f"MB {_mb(before, 'rss_kb')}, at its peak {_mb(before, 'peak_kb')}",
             )
         )
-    return answer
 
 
 def _mb(runs: list[Start], name: str) -> str:
     return f"{statistics.median(getattr(run, name) for run in runs) / 1024:.1f}" if runs else "-"
 
 
-def _start(field: Field, name: str) -> Start:
+def _start(field: Field, name: str, bytecode: str) -> Start:
     """Start a daemon, look at it, send some traffic, look again."""
     with (
         tempfile.TemporaryDirectory(prefix="nflbench-") as path,
@@ -121,11 +133,13 @@ def _start(field: Field, name: str) -> Start:
             command = [sys.executable, "-c", _BEFORE_MAIN.format(path=os.environ[_BEFORE_PATH]), *command[-2:]]
         notify.bind(f"{path}/notify")
         notify.setblocking(False)
-        environment = {"NOTIFY_SOCKET": f"{path}/notify"} if name != _ULOGD2 else {}
+        environment = {"PYTHONPYCACHEPREFIX": bytecode, "PYTHONDONTWRITEBYTECODE": ""}
+        if name != _ULOGD2:
+            environment["NOTIFY_SOCKET"] = f"{path}/notify"
         before = time.monotonic()
         child = spawn(field, command, environment)
         try:
-            bound, notified = _wait_ready(field, child, notify, before, notifies=bool(environment))
+            bound, notified = _wait_ready(field, child, notify, before, notifies=name != _ULOGD2)
             process = Running(field, child, field.holder(), contender.quiet_secs)
             rss, _ = process.memory_kb()
             process.cost(_TRAFFIC, 0)

@@ -3,22 +3,21 @@
 
 from typing import TYPE_CHECKING
 
-from nflowlevel.accounting.objects import Accounting
-from nflowlevel.accounting.table import Counter
 from nflowlevel.errors import CaptureError, ConfigError, KernelError, NflowError, NotSupported, OutputError, StackError
-from nflowlevel.readers.group import Group, open_group
-from nflowlevel.records.batch import Batch
-from nflowlevel.records.packet import Packet
 
 if TYPE_CHECKING:
     from nflowlevel.accounting.events import QuotaEvents
-    from nflowlevel.accounting.table import CounterTable
+    from nflowlevel.accounting.objects import Accounting
+    from nflowlevel.accounting.table import Counter, CounterTable
     from nflowlevel.prefilter.attach import Attachment
     from nflowlevel.prefilter.counters import Count, PrefilterCounters, Top
     from nflowlevel.prefilter.prefilter import LayoutError, Prefilter, mount_bpffs
     from nflowlevel.prefilter.rules import Rules
     from nflowlevel.readers.files import Capture, read_pcap
+    from nflowlevel.readers.group import Group, open_group
+    from nflowlevel.records.batch import Batch
     from nflowlevel.records.filters import FilterError
+    from nflowlevel.records.packetrow import Packet
     from nflowlevel.records.sums import Sum
     from nflowlevel.stats import CaptureStats, GroupStats
 
@@ -57,16 +56,21 @@ __all__ = [
 ]
 
 
-#: Where the names are that few programs need: the daemon starts without them. Many are for annotations only.
+#: Where the names are. Each is imported when it is asked for: the daemon starts without what its stacks do not need.
 _LATE = {
+    "Accounting": "accounting.objects",
     "Attachment": "prefilter.attach",
+    "Batch": "records.batch",
     "Capture": "readers.files",
     "CaptureStats": "stats",
     "Count": "prefilter.counters",
+    "Counter": "accounting.table",
     "CounterTable": "accounting.table",
     "FilterError": "records.filters",
+    "Group": "readers.group",
     "GroupStats": "stats",
     "LayoutError": "prefilter.prefilter",
+    "Packet": "records.packetrow",
     "Prefilter": "prefilter.prefilter",
     "PrefilterCounters": "prefilter.counters",
     "QuotaEvents": "accounting.events",
@@ -74,17 +78,21 @@ _LATE = {
     "Sum": "records.sums",
     "Top": "prefilter.counters",
     "mount_bpffs": "prefilter.prefilter",
+    "open_group": "readers.group",
     "read_pcap": "readers.files",
 }
 
 
-def __getattr__(name: str) -> object:
-    """Import what is not needed at every start when it is asked for."""
-    if name not in _LATE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # a type checker would take any name for one that exists
 
-    return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+    def __getattr__(name: str) -> object:
+        """Import a name when it is asked for."""
+        if name not in _LATE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+        return value
 
 
 def __dir__() -> list[str]:

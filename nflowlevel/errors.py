@@ -77,11 +77,26 @@ class OutputError(NflowError):
         super().__init__(message)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ` — did you mean 'x'?` for the nearest of the known names, or an empty string."""
+def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """Return ` — did you mean 'x'?` for the nearest of the known names, or an empty string.
+
+    `likeness` is how much of the names must be the same (0 to 1).
+    """
     known = list(known)
-    match = difflib.get_close_matches(name, known, 1, 0.6)
+    match = difflib.get_close_matches(name, known, 1, likeness)
     if not match:
         lowered = {k.lower(): k for k in known}
         match = [lowered[name.lower()]] if name.lower() in lowered else []
     return f" — did you mean '{match[0]}'?" if match else ""
+
+
+def printable(text: str, most: int | None = 80, *, keep: str = "") -> str:
+    """Return `text` fit for a terminal or a log, cut where it is longer than `most` characters; None: never.
+
+    What others choose (names of interfaces, processes, rules; prefixes) may hold anything: what moves a cursor, sets
+    colours, ends or reverses a line is escaped, and bytes that are not UTF-8. `keep` are characters that stay.
+    """
+    shown = text if most is None else text[:most]
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in shown)
+    return shown + "…" if most is not None and len(text) > most else shown

@@ -16,8 +16,11 @@ import select
 import stat
 import sys
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, TextIO
+import traceback
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TextIO
+
+from nflowlevel.errors import printable
 
 if TYPE_CHECKING:
     import socket
@@ -73,13 +76,22 @@ class UlogdFormatter(logging.Formatter):
         """Return the line, and the traceback of an exception below it."""
         number = max(number for number, level in LEVELS.items() if level <= max(record.levelno, logging.DEBUG))
         when = time.strftime("%a %b %e %H:%M:%S %Y", time.localtime(record.created))
-        text = f"{when} <{number}> {record.filename}:{record.lineno} {_encodable(record.getMessage())}"
+        text = f"{when} <{number}> {record.filename}:{record.lineno} {_one_line(record.getMessage())}"
         return text + "\n" + self.formatException(record.exc_info) if record.exc_info else text
 
+    def formatException(self, ei: Any) -> str:
+        """Return the traceback. What an exception says may quote others: no line of it begins like one of ours."""
+        parts = (part if part.startswith("  ") else _indented(part) for part in traceback.format_exception(*ei))
+        return printable("".join(parts), None, keep="\n").rstrip("\n")
 
-def _encodable(message: str) -> str:
-    """Return the message with what UTF-8 cannot say escaped: bytes of a path that came from the configuration."""
-    return message.encode("utf-8", "backslashreplace").decode()
+
+def _one_line(message: str) -> str:
+    """Return a message in one line, whatever it quotes: names of processes, interfaces and rules, bytes of a path."""
+    return printable(message, None)
+
+
+def _indented(part: str) -> str:
+    return part.rstrip("\n").replace("\n", "\n  ") + "\n"
 
 
 class _Handler(logging.Handler):
@@ -188,12 +200,17 @@ def _has_room(fd: int) -> bool:
     return bool(poll.poll(0))
 
 
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o666)
+
+
 class _FileHandler(_LineHandler):
     """A log file. One that is a FIFO is written while somebody reads it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, opener: Callable[[str, int], int]) -> None:
         """OSError when it cannot be opened; a FIFO without a reader can, later."""
         self.path = os.path.abspath(path)
+        self.opener = opener
         self._next_try = 0.0
         try:
             fd = self._opened()
@@ -204,7 +221,7 @@ class _FileHandler(_LineHandler):
         super().__init__(fd, is_ours=True)
 
     def _opened(self) -> int:
-        return os.open(self.path, _FLAGS | os.O_CREAT, 0o666)
+        return self.opener(self.path, _FLAGS | os.O_CREAT)
 
     def _write(self, line: bytes) -> int:
         if self.fd < 0:
@@ -236,7 +253,7 @@ class _SyslogHandler(_Handler):
         """Send one message, without the source position."""
         priority = next(priority for level, priority in _PRIORITIES if record.levelno >= level)
         when = time.strftime("%b %e %H:%M:%S", time.localtime(record.created))
-        text = _encodable(record.getMessage()).replace("\0", "\\0")
+        text = _one_line(record.getMessage())
         message = f"<{_LOG_DAEMON | priority}>{when} nflowlevel[{os.getpid()}]: {text}".encode()
         try:
             return self._send(message)
@@ -286,11 +303,13 @@ class _SyslogHandler(_Handler):
 class Messages:
     """Where the daemon's own messages go. Nothing of it ever waits; what finds no room is dropped and counted."""
 
-    def __init__(self, destination: str, level: int, *, verbose: bool = False) -> None:
+    def __init__(
+        self, destination: str, level: int, *, verbose: bool = False, opener: Callable[[str, int], int] = _open
+    ) -> None:
         """`destination`: '' standard error, `stdout`, `syslog` or a file; `verbose` copies to standard error too.
 
         Until `started` is called errors go to standard error in any case: whoever starts the daemon sees why it fails.
-        OSError when the file cannot be opened.
+        `opener` opens the file, given its absolute path and flags. OSError when it cannot be opened.
         """
         self._file: _FileHandler | None = None
         self._until_started: logging.Handler | None = None
@@ -300,7 +319,7 @@ class Messages:
         elif destination in ("", "stderr", "stdout"):
             handlers.append(_LineHandler.of_standard(sys.stdout if destination == "stdout" else sys.stderr))
         else:
-            self._file = _FileHandler(destination)
+            self._file = _FileHandler(destination, opener)
             handlers.append(self._file)
         if verbose and destination not in ("", "stderr", "syslog"):
             handlers.append(_LineHandler.of_standard(sys.stderr))

@@ -16,12 +16,14 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 from msgspec import Meta, inspect
 
 from nflowlevel.errors import ConfigError, nearest
+from nflowlevel.errors import printable as printable
 
 _C_INTEGER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -29,6 +31,7 @@ _BOOLEANS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "
 
 #: No number of 64 bits is longer, and Python refuses to read integers of thousands of digits.
 _LONGEST_NUMBER = 24
+_TOO_LONG = "more than 64 bits"
 
 
 class Value(NamedTuple):
@@ -46,12 +49,19 @@ _PORT = (
 Port = Annotated[str, Meta(pattern=rf"\A(?:{_PORT})\Z", extra={"allowed": "1 to 65535 or the name of a service"})]
 #: The same, or "" for the usual one.
 PortOrNone = Annotated[
-    str, Meta(pattern=rf"\A(?:{_PORT})?\Z", extra={"allowed": "1 to 65535, the name of a service or nothing"})
+    str, Meta(pattern=rf"\A(?:{_PORT})?\Z", extra={"allowed": "1 to 65535, the name of a service or empty"})
 ]
 #: Where an input reads.
 NetnsPath = Annotated[str, Meta(description="Network namespace to read in: a path or a name; empty: the daemon's own.")]
 #: A port that has to be a number; 0 for the usual one, or any that is free.
 PortNumber = Annotated[int, Meta(ge=0, le=65535)]
+
+
+#: `extra` of the Meta that has a `le`: a size or a time above it means "as much as possible", and the limit does that.
+#: A number that would mean something else when cut, such as a group, has no such mark.
+CLAMPED = {"clamped": True}
+#: The longest time for an option in seconds: a year, the most that MySQL's drivers take.
+MOST_SECS = 365 * 86400
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,29 +107,46 @@ def convert(
     file: str = "",
     line: int = 0,
     elsewhere: Collection[str] = (),
+    historical: Mapping[str, str] = MappingProxyType({}),
+    warn: Callable[[str, int], None] | None = None,
 ) -> SomeOptions:
     """Read the `values` of a section as `options_type`, or raise ConfigErrors with all that is wrong in them.
 
     `line` is where the section begins (or where the instance is named, if it has no section): the place of what is
     missing. `elsewhere` are names that are no options of this type but known, to be suggested for a misspelt one.
+    With `warn`, which gets a message and its line, two things are no errors: a name in `historical`, which says what to
+    write instead, and a size above its limit (see `CLAMPED`).
     """
     fields = _fields(options_type)
     errors: list[ConfigError] = []
     given: dict[str, Any] = {}
+    who = f"[{printable(instance)}] {printable(plugin)}".rstrip()
 
     def wrong(message: str, at: int) -> None:
-        errors.append(
-            ConfigError(f"[{printable(instance)}] {printable(plugin)}".rstrip() + f": {message}", file=file, line=at)
-        )
+        errors.append(ConfigError(f"{who}: {message}", file=file, line=at))
 
     for name, value in values.items():
         if name not in fields:
-            wrong(_unknown(name, [*fields, *elsewhere]), value.line)
+            if warn and name in historical:
+                warn(
+                    f"{who}: '{name}' has no effect, nor has it in ulogd2; write instead: {historical[name]}",
+                    value.line,
+                )
+            else:
+                wrong(_unknown(name, [*fields, *elsewhere]), value.line)
             continue
         try:
             given[fields[name].attribute] = fields[name].read(value.text)
         except _Unfit as unfit:
-            wrong(f"{name}={printable(value.text)}: {unfit}", value.line)
+            most = fields[name].clamped(value.text) if warn else None
+            if warn and most is not None:
+                given[fields[name].attribute] = most
+                warn(
+                    f"{who}: {name}={printable(value.text)} is too large; write {name}={most}, which is used",
+                    value.line,
+                )
+            else:
+                wrong(f"{name}={printable(value.text)}: {unfit}", value.line)
     for name, field in fields.items():
         if field.mandatory and name not in values:
             wrong(f"{name} is mandatory" + (f": {field.description}" if field.description else ""), line)
@@ -195,12 +222,6 @@ def as_text(value: object) -> str:
     return str(value)
 
 
-def printable(text: str) -> str:
-    """Return `text` fit for a message: control characters and bytes that are not UTF-8 escaped, cut where too long."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:80])
-    return shown + "…" if len(text) > 80 else shown
-
-
 class _Unfit(Exception):
     """The text of an option is not what its type allows; says why."""
 
@@ -215,11 +236,22 @@ class _Field(NamedTuple):
     default: object
     description: str
     told: str
+    clamps: bool
 
     @property
     def allowed(self) -> str:
         """What may be given; a type that says it itself (`Meta(extra={"allowed": …})`) says it better."""
         return self.told or _either(filter(None, (_KINDS[type(kind)].allows(kind) for kind in self.kinds)))
+
+    def clamped(self, text: str) -> int | None:
+        """Return the limit that a whole number in `text` is above, if that limit may take its place."""
+        if not self.clamps or not _C_INTEGER.fullmatch(text) or text[0] == "-":
+            return None
+        most: int | None = next((kind.le for kind in self.kinds if isinstance(kind, inspect.IntType)), None)
+        try:
+            return most if most is not None and _read_int(self.kinds[0], text) > most else None
+        except _Unfit as unfit:
+            return most if str(unfit) == _TOO_LONG else None
 
     def read(self, text: str) -> object:
         """Return the value of `text` in the first of the option's types that takes it; msgspec checks the limits."""
@@ -231,8 +263,8 @@ class _Field(NamedTuple):
                 reasons.append(str(unfit))
             except msgspec.ValidationError:
                 reasons.append("")
-        reason = reasons[0] if len(reasons) == 1 else ""
-        raise _Unfit(f"{reason}; {self.allowed} allowed" if reason else f"{self.allowed} allowed")
+        reason = reasons[0] if len(reasons) == 1 and reasons[0] != f"not {self.allowed}" else ""
+        raise _Unfit(f"{reason}; must be {self.allowed}" if reason else f"must be {self.allowed}")
 
     def take(self, name: str, value: Any) -> object:
         """Return a value that a program gives for it; TypeError or ValueError where it must not be that."""
@@ -285,7 +317,7 @@ def _field(name: str, annotation: Any, default: object, *, mandatory: bool) -> _
         if type(kind) not in _KINDS:
             raise TypeError(f"{name}: an option cannot be a {type(kind).__name__}")
     description, told = next(_descriptions(declared), ""), next(_told(declared), "")
-    return _Field(name, annotation, kinds, mandatory, default, description, told)
+    return _Field(name, annotation, kinds, mandatory, default, description, told, _clamps(declared))
 
 
 def _may_be_none(kind: inspect.Type) -> bool:
@@ -323,6 +355,12 @@ def _told(kind: inspect.Type) -> Iterator[str]:
         yield from _told(kind.type)
 
 
+def _clamps(kind: inspect.Type) -> bool:
+    if isinstance(kind, inspect.Metadata):
+        return bool(kind.extra and kind.extra.get("clamped")) or _clamps(kind.type)
+    return isinstance(kind, inspect.UnionType) and any(map(_clamps, kind.types))
+
+
 def _unknown(name: str, known: list[str]) -> str:
     hint = nearest(name, known)
     if not hint:
@@ -346,7 +384,7 @@ def _read_int(_: inspect.Type, text: str) -> int:
     octal = digits.isdecimal() and digits[0] == "0"
     number = int(digits, 8 if octal else 0) if len(text) <= _LONGEST_NUMBER else 2**64
     if number >= 2**64:
-        raise _Unfit("more than 64 bits")
+        raise _Unfit(_TOO_LONG)
     return -number if text[0] == "-" else number
 
 
@@ -385,14 +423,15 @@ def _allowed_number(kind: Any) -> str:
 
 
 def _allowed_str(kind: Any) -> str:
-    limits = []
-    if kind.min_length is not None:
-        limits.append(f"at least {kind.min_length} characters")
-    if kind.max_length is not None:
-        limits.append(f"at most {kind.max_length} characters")
+    limits = {"at least": kind.min_length, "at most": kind.max_length}
+    words = [
+        f"{word} {limit} character{'' if limit == 1 else 's'} long"
+        for word, limit in limits.items()
+        if limit is not None
+    ]
     if kind.pattern is not None:
-        limits.append(f"text that matches {kind.pattern}")
-    return " and ".join(limits)
+        words.append(f"text that matches {kind.pattern}")
+    return " and ".join(words)
 
 
 def _called_literal(kind: Any) -> str:

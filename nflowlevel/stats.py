@@ -16,7 +16,9 @@ A counter only grows; a gauge goes up and down. For outputs this holds at every 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 
@@ -69,6 +71,11 @@ class Counters:
         with self.lock:
             return {name: getattr(self, name) for name in self.declared}
 
+    def add(self, other: Counters) -> None:
+        """Add what another object has counted of the same."""
+        for name in other.declared:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     def __str__(self) -> str:
         values = self.as_dict()
         shown = [f"{name} {values[name]}" for name, about in self.declared.items() if values[name] or about.always]
@@ -110,9 +117,84 @@ class CaptureStats(Counters):
     bytes = counter("bytes", "Bytes read from the file, after decompression.")
 
 
+class Giver:
+    """One of several that give records to one output, such as a stack."""
+
+    def __init__(self) -> None:
+        #: Records given.
+        self.records = 0
+        #: Of them: discarded by the output, by reason.
+        self.dropped: dict[str, int] = {}
+
+    def __str__(self) -> str:
+        return f"records {self.records}, dropped {_by_reason(self.dropped)}"
+
+
+class Turns:
+    """Whose records have which numbers: givers take turns, and a turn is as long as no other gives.
+
+    It costs a few bytes for each turn that is not forgotten. The numbers ascend without a gap, from the first turn on.
+    """
+
+    def __init__(self) -> None:
+        self._start = 0
+        self._ends = array("Q")
+        self._who = array("I")
+        self._givers: list[Giver] = []
+        self._numbers: dict[Giver, int] = {}
+
+    @property
+    def end(self) -> int:
+        """The number that comes next."""
+        return self._ends[-1] if self._ends else self._start
+
+    def begin(self, number: int) -> None:
+        """Begin with this number, where nothing is known yet."""
+        if not self._ends:
+            self._start = number
+
+    def add(self, end: int, giver: Giver) -> None:
+        """What comes next, up to but without the number `end`, is the giver's."""
+        if end <= self.end:
+            return
+        number = self._numbers.setdefault(giver, len(self._givers))
+        if number == len(self._givers):
+            self._givers.append(giver)
+        if self._ends and self._who[-1] == number:
+            self._ends[-1] = end
+        else:
+            self._ends.append(end)
+            self._who.append(number)
+
+    def of(self, first: int, count: int) -> Iterator[tuple[Giver, int]]:
+        """Yield whose the records `first` to `first + count - 1` are, and how many; those not known are left out."""
+        at, end = max(first, self._start), min(first + count, self.end)
+        turn = bisect_right(self._ends, at)
+        while at < end:
+            upto = min(self._ends[turn], end)
+            if upto > at:
+                yield self._givers[self._who[turn]], upto - at
+            at, turn = upto, turn + 1
+
+    def cut(self, first: int, count: int) -> None:
+        """Take the records `first` to `first + count - 1` out: all behind them move up."""
+        first, end = max(first, self._start), min(first + count, self.end)
+        for turn in range(bisect_right(self._ends, first), len(self._ends)):
+            self._ends[turn] -= max(0, min(end, self._ends[turn]) - first)
+
+    def forget(self, before: int) -> None:
+        """Forget the records with numbers below `before`."""
+        count = bisect_right(self._ends, before)
+        if count > len(self._ends) // 2:  # it costs as much as what is left
+            self._start = self._ends[count - 1]
+            del self._ends[:count], self._who[:count]
+
+
 class OutputStats(Counters):
     """What became of the records given to one output."""
 
+    #: Whether the output itself says whose the records are that it drops; else they leave in the order they came.
+    says_whose: ClassVar[bool] = False
     #: Why an output may discard a record. An output with reasons of its own extends this in a subclass.
     reasons: ClassVar[Mapping[str, str]] = {
         "full": "The target was unavailable, slow or full for so long that the buffer in memory filled up.",
@@ -127,7 +209,7 @@ class OutputStats(Counters):
     pending = counter("records", "Records in memory, waiting for the target.", gauge=True, always=True)
     pending_bytes = counter("bytes", "Bytes in memory, waiting for the target.", gauge=True)
     bytes = counter("bytes", "Bytes the target accepted.")
-    errors = counter("events", "Failed attempts to open, connect, write or resolve.")
+    errors = counter("events", "Failed attempts to open, connect, accept, write or resolve.")
     retries = counter("events", "Attempts repeated after a failure.")
     resent = counter("records", "Records sent again after a connection broke; they may have arrived twice.")
     torn = counter("events", "Incomplete lines cut off (or closed by a newline) at the end of a file.")
@@ -137,11 +219,69 @@ class OutputStats(Counters):
         super().__init__()
         #: Records discarded, by reason.
         self.dropped: dict[str, int] = dict.fromkeys(self.reasons, 0)
+        #: Who gives records at the moment, where there are several.
+        self.giver: Giver | None = None
+        self._thread = 0
+        self._waiting = Turns()
+        self._before = self._noted = self._refused = 0
 
-    def drop(self, reason: str, records: int) -> None:
-        """Count `records` as discarded; a reason that was not declared is a KeyError."""
+    def begin(self, giver: Giver) -> None:
+        """This thread now gives records of one of several givers, until `end`."""
+        with self.lock:
+            self.giver, self._thread = giver, threading.get_ident()
+            self._before = self._noted = self.records
+            self._refused = 0
+
+    def end(self) -> None:
+        """It has given them."""
+        with self.lock:
+            self.note()
+            if self.giver and not self.says_whose:
+                self._waiting.add(self._waiting.end + self._kept, self.giver)
+                self._waiting.forget(self._waiting.end - self.pending)
+            self.giver = None
+
+    def note(self) -> None:
+        """Have what the giver has given so far counted for it, too; call it with the lock held."""
+        if self.giver:
+            self.giver.records += self.records - self._noted
+            self._noted = self.records
+
+    @property
+    def _kept(self) -> int:
+        """How many records of the giver's were not dropped at once."""
+        return self.records - self._before - self._refused if self.giver else 0
+
+    def drop(
+        self, reason: str, records: int, of: Iterable[tuple[Giver, int]] | None = None, *, after: int | None = None
+    ) -> None:
+        """Count `records` as discarded; a reason that was not declared is a KeyError.
+
+        Where several stacks end in the output, `of` tells whose they were. Without it they are those that are being
+        given, if this thread gives some. Otherwise, or with `after`, they are the oldest of the pending ones but for
+        `after`: so take them from `pending` first.
+        """
         with self.lock:
             self.dropped[reason] += records
+            if not records:
+                return
+            for giver, count in self._owners(records, after) if of is None else of:
+                giver.dropped[reason] = giver.dropped.get(reason, 0) + count
+
+    def _owners(self, records: int, after: int | None) -> list[tuple[Giver, int]]:
+        if self.giver and self._thread == threading.get_ident() and after is None:
+            self._refused += records
+            return [(self.giver, records)]
+        # Behind those that wait come those that are being given.
+        end = self._waiting.end
+        first = end + self._kept - self.pending - records + (after or 0)
+        found = list(self._waiting.of(first, records))
+        self._waiting.cut(first, records)
+        if self.giver and first + records > end:
+            given = first + records - max(first, end)
+            self._refused += given
+            found.append((self.giver, given))
+        return found
 
     def as_dict(self) -> dict[str, int | dict[str, int]]:
         """Return all counters by name, `dropped` as a dict by reason, taken at one moment."""
@@ -149,6 +289,10 @@ class OutputStats(Counters):
             return {**super().as_dict(), "dropped": dict(self.dropped)}
 
     def __str__(self) -> str:
-        by_reason = {reason: n for reason, n in self.dropped.items() if n}
-        why = f" ({', '.join(f'{reason} {n}' for reason, n in by_reason.items())})" if by_reason else ""
-        return f"{super().__str__()}, dropped {sum(by_reason.values())}{why}"
+        return f"{super().__str__()}, dropped {_by_reason(self.dropped)}"
+
+
+def _by_reason(dropped: Mapping[str, int]) -> str:
+    by_reason = {reason: n for reason, n in dropped.items() if n}
+    why = f" ({', '.join(f'{reason} {n}' for reason, n in by_reason.items())})" if by_reason else ""
+    return f"{sum(by_reason.values())}{why}"

@@ -84,14 +84,15 @@ class Scripted(Database):
         self.server.call("write")
         server = self.server
         assert rows.layout == ITEMS
-        if server.has_ledger and server.ledger[writer] != before:
-            raise Moved("the ledger has moved")
-        server.largest = max(server.largest, rows.count)
-        marks = [int(mark or 0) for mark in copytext.columns(rows)[0]]
-        if any(map(server.refuses, marks)):
-            raise Refused("out of range", "22003")
-        server.rows += marks
-        server.ledger[writer] = rows.last
+        with server.lock:
+            if server.has_ledger and server.ledger[writer] != before:
+                raise Moved("the ledger has moved")
+            server.largest = max(server.largest, rows.count)
+            marks = [int(mark or 0) for mark in copytext.columns(rows)[0]]
+            if any(map(server.refuses, marks)):
+                raise Refused("out of range", "22003")
+            server.rows += marks
+            server.ledger[writer] = rows.last
         server.after_commit()
 
     def tend(self) -> None:
@@ -99,8 +100,10 @@ class Scripted(Database):
 
     def skip(self, number: int, writer: str, before: int) -> None:
         self.server.call("skip")
-        assert self.server.ledger[writer] == before
-        self.server.ledger[writer] = number
+        with self.server.lock:
+            if self.server.ledger[writer] != before:
+                raise Moved("the ledger has moved")
+            self.server.ledger[writer] = number
 
     def run(self, script: str) -> None:
         self.server.call("run")

@@ -167,7 +167,7 @@ REFUSED: tuple[tuple[str, str], ...] = (
     ("sum.pkts > 3", "packets do not have 'sum.pkts': it is a key of sums"),
     ('tcp.dport == 22 || sum_name ~ "*"', "packets do not have 'sum_name': it is a key of sums"),
     ("sum.limit", "packets do not have 'sum.limit': it is a key of records of NFTCOUNTER"),
-    ("raw.pkt", "'raw.pkt' is bytes, which no filter compares"),
+    ("raw.pkt", "'raw.pkt' is bytes, and filters cannot compare bytes"),
     ("tcp.dprt == 22", "unknown field 'tcp.dprt' — did you mean 'tcp.dport'?"),
 )
 

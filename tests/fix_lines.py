@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -76,3 +77,23 @@ def no_descriptor_left() -> Iterator[None]:
     before = _descriptors()
     yield
     assert _descriptors() == before
+
+
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """Let the process open only `count` descriptors more while the block runs, whoever asks: then comes EMFILE."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open(os.devnull, os.O_RDONLY) for _ in range(count)]
+    try:
+        # The limit is one of numbers: all below the highest that is in use are filled.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, _descriptors())) + 1, before[1]))
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(count):
+            os.close(taken.pop())
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for fd in taken:
+            os.close(fd)

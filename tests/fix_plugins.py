@@ -13,6 +13,7 @@ from nflowlevel.plugin.contract import ANY_KEYS, Filter, Input, Member, NoOption
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import Key
 from nflowlevel.stacks.config import parse_text
+from nflowlevel.stacks.destination import Destination
 from nflowlevel.stacks.stack import Source, Stack, build
 from nflowlevel.stats import Counters, GroupStats, OutputStats
 from tests.corpus import by_name
@@ -200,6 +201,8 @@ def stack_of(source: Source, *plugins: Through | Memory) -> Stack:
     output = plugins[-1]
     assert isinstance(output, Memory)
     filters: list[Filter[Any]] = [plugin for plugin in plugins if isinstance(plugin, Through)]
-    stack = Stack(f"stack-of-{output.instance}", source, filters, output)
+    destination = Destination(output)
+    share, _ = destination.join((), source.input)
+    stack = Stack(f"stack-of-{output.instance}", source, filters, destination, share)
     source.stacks.append(stack)
     return stack

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from nflowlevel.binding.bpf import Program
+from nflowlevel.binding.descriptor import Descriptor
 from nflowlevel.prefilter import generation
 from nflowlevel.prefilter.prefilter import Prefilter
 from nflowlevel.prefilter.users import standing
@@ -70,7 +71,9 @@ def one_cpu() -> Iterator[None]:
 
 def dispatcher(pre: Prefilter) -> Program:
     """Return the program that rules would hold, to be run by hand."""
-    return Program(os.dup(pre.prog_fd))
+    copy = Descriptor()
+    copy.take(os.dup(pre.prog_fd))
+    return Program(copy)
 
 
 # -- the packet -------------------------------------------------------------------------------------------------------

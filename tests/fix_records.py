@@ -64,7 +64,7 @@ def _keys() -> list[Key]:
     return keys + [_key(name, "string", "addr", always) for name in ADDRESSES]
 
 
-WIDE = RecordType("wide record", struct=_STRUCT, keys=_keys(), row=WideRow, six=WideCondition.SIX, time=("ns",),
+WIDE = RecordType("wide record", struct=_STRUCT, keys=_keys(), row=lambda: WideRow, six=WideCondition.SIX, time=("ns",),
                   terms={"mark": "oob.mark", "first": "n.1"})  # fmt: skip
 
 #: As a stack's output gets them.

@@ -117,6 +117,8 @@ class Place:
         self.refuses: Callable[[int], bool] = lambda mark: False
         self.largest = 0
         self.aborted = threading.Event()
+        #: Held while a transaction is done.
+        self.lock = threading.Lock()
 
     def call(self, name: str) -> None:
         """Note that something is called, and fail where the test says so."""
@@ -194,13 +196,14 @@ class BareSink(Sink):
         place = self.place
         place.call("write")
         assert rows.layout == LAYOUT
-        if before is not None and place.store.ledger.get(writer, 0) != before:
-            raise Moved("the journal has moved")
-        place.largest = max(place.largest, rows.count)
-        values = objects(rows)
-        if any(place.refuses(row["mark"]) for row in values):
-            raise Refused("out of range", "22003")
-        place.store.append(writer, rows.last, values)
+        with place.lock:
+            if before is not None and place.store.ledger.get(writer, 0) != before:
+                raise Moved("the journal has moved")
+            place.largest = max(place.largest, rows.count)
+            values = objects(rows)
+            if any(place.refuses(row["mark"]) for row in values):
+                raise Refused("out of range", "22003")
+            place.store.append(writer, rows.last, values)
         place.after_commit()
 
     def tend(self) -> None:
@@ -225,8 +228,10 @@ class LineSink(BareSink):
 
     def skip(self, number: int, writer: str, before: int) -> None:
         self.place.call("skip")
-        assert self.place.store.ledger.get(writer, 0) == before
-        self.place.store.append(writer, number, [])
+        with self.place.lock:
+            if self.place.store.ledger.get(writer, 0) != before:
+                raise Moved("the journal has moved")
+            self.place.store.append(writer, number, [])
 
 
 # -- behind a socket --------------------------------------------------------------------------------------------------

@@ -263,7 +263,7 @@ def test_unknown_options_have_a_hint() -> None:
     with pytest.raises(TypeError, match=r"open_group: unknown option 'profil' — did you mean 'profile'\?"):
         nfl.open_group(2, **options)
     rules: dict[str, Any] = {"rat": 3}
-    with pytest.raises(TypeError, match=r"unknown rule of a prefilter 'rat' — did you mean 'rate'\?"):
+    with pytest.raises(TypeError, match=r"unknown rule 'rat' of a prefilter — did you mean 'rate'\?"):
         nfl.Prefilter("ssh", **rules)
     options = {"profile": "latencie"}
     with pytest.raises(ValueError, match=r"unknown profile 'latencie' — did you mean 'latency'\?"):

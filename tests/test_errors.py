@@ -8,7 +8,16 @@ import errno
 import pytest
 
 from nflowlevel import errors
-from nflowlevel.errors import ConfigError, KernelError, NflowError, NotSupported, OutputError, StackError, nearest
+from nflowlevel.errors import (
+    ConfigError,
+    KernelError,
+    NflowError,
+    NotSupported,
+    OutputError,
+    StackError,
+    nearest,
+    printable,
+)
 
 
 def test_one_tree() -> None:
@@ -77,3 +86,26 @@ def test_output_error() -> None:
 def test_nearest(name: str, hint: str) -> None:
     assert nearest(name, iter(["group", "NFLOG", "copy_range"])) == hint
     assert nearest(name, []) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain größer 漢字 'quoted'", "plain größer 漢字 'quoted'"),
+        ("a\nb\tc\r\0", r"a\nb\tc\r\x00"),
+        ("\x1b[31m\x7f", r"\x1b[31m\x7f"),
+        ("\x80\x9b1m\x9f", r"\x80\x9b1m\x9f"),
+        ("\u202eevil\u2066", r"\u202eevil\u2066"),
+        ("a\u2028b\u2029c\x85d", r"a\u2028b\u2029c\x85d"),
+        ("\udcff", r"\udcff"),
+    ],
+)
+def test_printable(text: str, shown: str) -> None:
+    assert printable(text) == shown
+    assert printable(text).isprintable()
+
+
+def test_printable_cuts_and_keeps() -> None:
+    assert printable("x" * 81) == "x" * 80 + "…"
+    assert printable("x" * 81, None) == "x" * 81
+    assert printable("a\nb\x1b", None, keep="\n") == "a\nb\\x1b"

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from nflowlevel.plugin.contract import check_plugin
-from tests.fix_daemon import Daemon, config, log_rule, records
+from tests.fix_daemon import Daemon, config, log_rule, records, wait_for
 from tests.fix_netns import Netns, Pair
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -144,6 +144,7 @@ def test_plugin_is_described(installed: Path) -> None:
 def test_plugin_keeps_the_contract(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(installed))
     check_plugin(__import__("bigtcp").BIGTCP)
+    check_plugin(__import__("csvlog").CSVLOG)
 
 
 def test_plugin_adds_its_member_to_real_packets(pair: Pair, installed: Path, tmp_path: Path) -> None:
@@ -155,6 +156,19 @@ def test_plugin_adds_its_member_to_real_packets(pair: Pair, installed: Path, tmp
         pair.send_udp(1)
         found = records(out, 3)
     assert [record.get("tcp.big") for record in found] == [0, 1, None]
+
+
+def test_output_of_lines_writes_real_packets(pair: Pair, installed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "packets.csv"
+    text = config("g:NFLOG,b:BASE,i:IP2STR,c:CSVLOG", g="group=2", c=f'file={out}\ndelimiter=";"')
+    pair.fw.nft(log_rule(2).replace("udp dport 9", "meta l4proto { tcp, udp }"))
+    with Daemon(tmp_path, text, netns=pair.fw, environment=with_plugin(installed)):
+        pair.inject([tcp_frame(pair, 0)])
+        pair.send_udp(1)
+        wait_for(lambda: out.read_text().count("\n") == 2, "two lines")
+    first, second = (line.split(";") for line in out.read_text().splitlines())
+    assert first[2:] == [pair.PEER4, pair.FW4, "22"]
+    assert second[2:] == [pair.PEER4, pair.FW4, ""]
 
 
 def tcp_frame(pair: Pair, size: int) -> bytes:

@@ -65,6 +65,24 @@ def test_an_exception_follows_its_line() -> None:
     assert lines[-1] == "ValueError: of the test"
 
 
+#: What a process or an interface may be called: a forged line, a cleared screen, C1 and DEL, reversed text, a new line.
+_HOSTILE = "x\nok all is well\r\x1b[2J\x7f\x9b1m\u202eko\u2028\u2029\udce4"
+
+
+def test_no_name_of_others_moves_a_cursor_or_begins_a_line(tmp_path: Path) -> None:
+    Messages(str(tmp_path / "log"), NOTICE)
+    log.error("read by %s", _HOSTILE)
+    try:
+        raise ValueError(f"read by {_HOSTILE}")
+    except ValueError:
+        log.error("failed", exc_info=True)
+    lines = (tmp_path / "log").read_text().split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert lines[0].endswith(r"read by x\nok all is well\r\x1b[2J\x7f\x9b1m\u202eko\u2028\u2029\udce4")
+    assert not any(line.startswith("ok") for line in lines)
+    assert lines[-3:] == ["ValueError: read by x", r"  ok all is well\r\x1b[2J\x7f\x9b1m\u202eko\u2028\u2029\udce4", ""]
+
+
 # -- what repeats -----------------------------------------------------------------------------------------------------
 
 
@@ -180,7 +198,7 @@ def test_syslog(system_log: socket.socket) -> None:
         (syslog.LOG_DAEMON | syslog.LOG_ERR, "message 7"),
         (syslog.LOG_DAEMON | syslog.LOG_CRIT, "message 8"),
         (syslog.LOG_DAEMON | syslog.LOG_WARNING, "between"),
-        (syslog.LOG_DAEMON | syslog.LOG_ERR, "J\\udce4rn \\0"),
+        (syslog.LOG_DAEMON | syslog.LOG_ERR, "J\\udce4rn \\x00"),
     ]
 
 

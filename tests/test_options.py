@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from nflowlevel.errors import ConfigError
 from nflowlevel.options import (
+    CLAMPED,
     ConfigErrors,
     OptionDoc,
     Options,
@@ -79,22 +80,22 @@ def test_integers_in_c_notation(text: str, value: int):
 
 @pytest.mark.parametrize("text", ["", "abc", "1x", "0x", "1 2", "1_000", "--1", "1.5", "٣", "²", "0b1", "0o7"])
 def test_what_is_no_integer_is_refused(text: str):
-    assert refused(mark=text)[0].endswith(": not a whole number; a whole number allowed")
+    assert refused(mark=text)[0].endswith(": must be a whole number")
 
 
 def test_a_number_with_a_leading_zero_that_is_not_octal_says_why():
-    assert refused(group="08") == ["u.conf:11: [log1] NFLOG: group=08: a leading 0 means octal; 0 to 65535 allowed"]
+    assert refused(group="08") == ["u.conf:11: [log1] NFLOG: group=08: a leading 0 means octal; must be 0 to 65535"]
 
 
 def test_limits_are_named_with_place_option_instance_and_plugin():
-    assert refused(group="70000") == ["u.conf:11: [log1] NFLOG: group=70000: 0 to 65535 allowed"]
-    assert refused(group="-1") == ["u.conf:11: [log1] NFLOG: group=-1: 0 to 65535 allowed"]
+    assert refused(group="70000") == ["u.conf:11: [log1] NFLOG: group=70000: must be 0 to 65535"]
+    assert refused(group="-1") == ["u.conf:11: [log1] NFLOG: group=-1: must be 0 to 65535"]
     assert read(group="65535").group == 65535
 
 
 @pytest.mark.parametrize("text", [str(2**64), "-" + str(2**64), "0x1" + 16 * "0", "02" + 21 * "0", "9" * 5000])
 def test_integers_that_no_c_type_holds_are_refused(text: str):
-    assert refused(mark=text)[0].endswith(": more than 64 bits; a whole number allowed")
+    assert refused(mark=text)[0].endswith(": more than 64 bits; must be a whole number")
     assert read(mark=str(2**64 - 1)).mark == 2**64 - 1
     assert read(mark="01" + 21 * "7").mark == 2**64 - 1
 
@@ -111,7 +112,7 @@ def test_false(text: str):
 
 @pytest.mark.parametrize("text", ["2", "", "-1", "y", "maybe"])
 def test_what_is_neither_true_nor_false_is_refused(text: str):
-    assert "0, 1, no, yes, off, on, false or true allowed" in refused(bind=text)[0]
+    assert "must be 0, 1, no, yes, off, on, false or true" in refused(bind=text)[0]
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 0.0), ("1.5", 1.5), (".25", 0.25), ("2.", 2.0), ("1e3", 1000.0)])
@@ -123,7 +124,7 @@ def test_floats(text: str, value: float):
 
 @pytest.mark.parametrize("text", ["", "nan", "inf", "1e999", "1_0", "0x10", "-0.5", "."])
 def test_what_is_no_float_or_too_small_is_refused(text: str):
-    assert refused(flush_secs=text)[0].endswith("at least 0 allowed")
+    assert refused(flush_secs=text)[0].endswith("must be at least 0")
 
 
 def test_strings_are_taken_as_they_are():
@@ -134,33 +135,33 @@ def test_strings_are_taken_as_they_are():
 
 def test_choices_declared_in_lower_case_are_taken_in_any():
     assert read(mode="UDP").mode == "udp"
-    assert refused(mode="http") == ["u.conf:11: [log1] NFLOG: mode=http: file, tcp or udp allowed"]
+    assert refused(mode="http") == ["u.conf:11: [log1] NFLOG: mode=http: must be file, tcp or udp"]
 
 
 def test_choices_declared_otherwise_are_taken_exactly():
     assert read(facility="LOG_USER").facility == "LOG_USER"
-    assert refused(facility="log_user") == ["u.conf:11: [log1] NFLOG: facility=log_user: LOG_KERN or LOG_USER allowed"]
+    assert refused(facility="log_user") == ["u.conf:11: [log1] NFLOG: facility=log_user: must be LOG_KERN or LOG_USER"]
 
 
 def test_choices_of_numbers():
     level = only(Literal[1, 3, 5])
     assert read(level, x="0x3").x == 3
-    assert refused(level, x="4") == ["u.conf:11: [log1] NFLOG: x=4: 1, 3 or 5 allowed"]
+    assert refused(level, x="4") == ["u.conf:11: [log1] NFLOG: x=4: must be 1, 3 or 5"]
     assert describe(level)[0].type == "int"
 
 
 def test_optional_values_are_read_by_their_type():
     assert read().limit is None
     assert read(limit="3").limit == 3
-    assert refused(limit="0") == ["u.conf:11: [log1] NFLOG: limit=0: at least 1 allowed"]
-    assert refused(limit="") == ["u.conf:11: [log1] NFLOG: limit=: not a whole number; at least 1 allowed"]
+    assert refused(limit="0") == ["u.conf:11: [log1] NFLOG: limit=0: must be at least 1"]
+    assert refused(limit="") == ["u.conf:11: [log1] NFLOG: limit=: not a whole number; must be at least 1"]
 
 
 def test_several_types_are_tried_narrowest_first():
     number_or_auto = only(Annotated[int, Meta(ge=1)] | Literal["auto"])
     assert read(number_or_auto, x="7").x == 7
     assert read(number_or_auto, x="AUTO").x == "auto"
-    assert refused(number_or_auto, x="0") == ["u.conf:11: [log1] NFLOG: x=0: at least 1 or auto allowed"]
+    assert refused(number_or_auto, x="0") == ["u.conf:11: [log1] NFLOG: x=0: must be at least 1 or auto"]
     text_or_number = only(str | int)
     assert read(text_or_number, x="7").x == 7
     assert read(text_or_number, x="seven").x == "seven"
@@ -174,13 +175,13 @@ def test_several_types_are_tried_narrowest_first():
         (Annotated[int, Meta(ge=2, lt=9)], "9", "at least 2 and less than 9"),
         (Annotated[int, Meta(ge=4, multiple_of=4)], "6", "at least 4 and a multiple of 4"),
         (Annotated[float, Meta(ge=0.5, le=2)], "3", "0.5 to 2"),
-        (Annotated[str, Meta(min_length=1)], "", "at least 1 characters"),
-        (Annotated[str, Meta(max_length=3)], "abcd", "at most 3 characters"),
+        (Annotated[str, Meta(min_length=1)], "", "at least 1 character long"),
+        (Annotated[str, Meta(max_length=3)], "abcd", "at most 3 characters long"),
         (Annotated[str, Meta(pattern="^[a-z]+$")], "A", "text that matches ^[a-z]+$"),
     ],
 )
 def test_each_limit_is_checked_and_named(annotation: Any, text: str, allowed: str):
-    assert refused(only(annotation), x=text) == [f"u.conf:11: [log1] NFLOG: x={text}: {allowed} allowed"]
+    assert refused(only(annotation), x=text) == [f"u.conf:11: [log1] NFLOG: x={text}: must be {allowed}"]
     assert describe(only(annotation))[0].allowed == allowed
 
 
@@ -200,14 +201,14 @@ def test_ports(text: str):
 @pytest.mark.parametrize("text", ["0", "00", "65536", "65540", "65600", "70000", "99999", "-1", "8.0", "a b", "٣"])
 def test_what_is_no_port_is_refused(text: str):
     assert refused(Ports, peer=text, usual=text) == [
-        f"u.conf:11: [log1] NFLOG: peer={text}: 1 to 65535 or the name of a service allowed",
-        f"u.conf:12: [log1] NFLOG: usual={text}: 1 to 65535, the name of a service or nothing allowed",
+        f"u.conf:11: [log1] NFLOG: peer={text}: must be 1 to 65535 or the name of a service",
+        f"u.conf:12: [log1] NFLOG: usual={text}: must be 1 to 65535, the name of a service or empty",
     ]
 
 
 def test_a_port_that_has_to_be_there():
     assert refused(Ports, peer="")
-    assert refused(Ports, own="http") == ["u.conf:11: [log1] NFLOG: own=http: not a whole number; 0 to 65535 allowed"]
+    assert refused(Ports, own="http") == ["u.conf:11: [log1] NFLOG: own=http: not a whole number; must be 0 to 65535"]
 
 
 def test_names_that_python_reserves():
@@ -270,7 +271,7 @@ def test_a_type_that_text_cannot_give_is_the_programmers_error():
 def test_an_error_without_a_plugin_names_the_section():
     with pytest.raises(ConfigErrors) as caught:
         convert(Sample, {"group": Value("x", 2)}, plugin="", instance="global", file="u.conf")
-    assert str(caught.value) == "u.conf:2: [global]: group=x: not a whole number; 0 to 65535 allowed"
+    assert str(caught.value) == "u.conf:2: [global]: group=x: not a whole number; must be 0 to 65535"
 
 
 def test_messages_are_printable_whatever_the_text_holds():
@@ -347,3 +348,51 @@ def test_any_text_is_read_or_refused_with_its_line(texts: dict[str, str]):
             assert str(error).isprintable()
     else:
         assert 0 <= options.group <= 65535
+
+
+# What is too large
+
+
+class Sizes(Options, frozen=True, kw_only=True):
+    size: Annotated[int, Meta(ge=0, le=131072, extra=CLAMPED)] = 0
+    some: Annotated[int, Meta(ge=1, le=10, extra=CLAMPED)] | None = None
+    group: Annotated[int, Meta(ge=0, le=65535)] = 0
+
+
+def warned(text: str, name: str = "size") -> tuple[Sizes, list[tuple[str, int]]]:
+    said: list[tuple[str, int]] = []
+    options = convert(
+        Sizes, {name: Value(text, 7)}, plugin="NFLOG", instance="g", warn=lambda *remark: said.append(remark)
+    )
+    return options, said
+
+
+@pytest.mark.parametrize("text", ["160000", "0x7fffffff", "99999999999999999999999999999999", "18446744073709551616"])
+def test_a_size_above_its_limit_is_the_limit_with_a_warning(text: str) -> None:
+    said = f"[g] NFLOG: size={text} is too large; write size=131072, which is used"
+    assert warned(text) == (Sizes(size=131072), [(said, 7)])
+
+
+def test_a_size_that_may_be_absent_is_clamped_as_well() -> None:
+    assert warned("11", "some")[0] == Sizes(some=10)
+
+
+@pytest.mark.parametrize("text", ["131072", "0", "0x10"])
+def test_a_size_within_its_limits_is_no_warning(text: str) -> None:
+    assert warned(text) == (Sizes(size=int(text, 0)), [])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("size", "-1"), ("size", "1e9"), ("size", ""), ("group", "70000"), ("some", "0"), ("group", "-1")],
+)
+def test_what_would_mean_something_else_when_cut_is_an_error(name: str, text: str) -> None:
+    with pytest.raises(ConfigErrors):
+        warned(text, name)
+
+
+def test_where_nobody_is_warned_it_is_an_error() -> None:
+    with pytest.raises(ConfigErrors):
+        convert(Sizes, {"size": Value("160000", 7)}, plugin="NFLOG", instance="g")
+    with pytest.raises(ConfigErrors):
+        convert(Sizes, {"old": Value("1", 7)}, plugin="NFLOG", instance="g", historical={"old": "new"})

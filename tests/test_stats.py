@@ -6,8 +6,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from nflowlevel.stats import Counters, GroupStats, OutputStats, counter
+from nflowlevel.stats import Counters, Giver, GroupStats, OutputStats, Turns, counter
 
 
 @pytest.mark.parametrize("kind", [GroupStats, OutputStats])
@@ -80,3 +82,40 @@ def test_an_output_may_have_reasons_of_its_own() -> None:
     stats.drop("refused", 7)
     assert stats.dropped == {"full": 0, "too_long": 0, "stop": 0, "refused": 7}
     assert "refused" not in OutputStats().dropped
+
+
+# -- several givers ---------------------------------------------------------------------------------------------------
+
+_STEPS = st.lists(
+    st.tuples(st.sampled_from(("add", "cut", "forget")), st.integers(0, 2), st.integers(0, 9)), max_size=60
+)
+
+
+@given(_STEPS)
+def test_whose_records_have_which_numbers(steps: list[tuple[str, int, int]]) -> None:
+    """As a list with an entry for each record tells it."""
+    givers = [Giver() for _ in range(3)]
+    turns, whole, gone = Turns(), list[int](), 0
+    turns.begin(5)
+    for step, who, count in steps:
+        if step == "add":
+            turns.add(turns.end + count, givers[who])
+            whole += [who] * count
+        elif step == "cut":
+            turns.cut(5 + gone + who, count)
+            del whole[gone + who : gone + who + count]
+        else:
+            gone = min(len(whole), gone + count)
+            turns.forget(5 + gone)
+        assert turns.end == 5 + len(whole)
+        for first in range(gone, len(whole) + 2):
+            found = [givers.index(giver) for giver, n in turns.of(5 + first, 4) for _ in range(n)]
+            assert found == whole[first : first + 4]
+
+
+def test_turns_that_are_forgotten_take_no_memory() -> None:
+    turns, givers = Turns(), (Giver(), Giver())
+    for number in range(10_000):
+        turns.add(number + 1, givers[number % 2])
+        turns.forget(number - 10)
+    assert len(turns._ends) < 64

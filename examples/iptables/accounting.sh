@@ -1,15 +1,15 @@
 #!/bin/sh
-# What this machine fetches over HTTP, counted by accounting objects: nflowlevel's NFACCT reads them. Needs nfacct.
+# Counts this machine's HTTP traffic as a client in accounting objects, for nflowlevel's NFACCT. Needs nfacct.
 #
-#   accounting.sh add      make the objects and the rules that count into them; those that are there stay as they are
+#   accounting.sh add      create the objects, and the rules that count into them, unless they exist
 #   accounting.sh delete   remove them
 #
-# They appear in Graphite as ipv4.http and ipv6.http (.pkts and .bytes). `nfacct list >nfacct.dump` saves the counts,
-# `nfacct restore <nfacct.dump` brings them back; `nflowlevel acct` does both without nfacct.
+# In Graphite they appear as ipv4.http and ipv6.http (.pkts and .bytes). `nfacct list >nfacct.dump` saves the counts, and
+# `nfacct restore <nfacct.dump` restores them. `nflowlevel acct` does both without nfacct.
 
 set -eu
 
-rules() { # $1: -A or -D; a rule that is there is not added again, one that is not is not deleted
+rules() { # $1: -A adds rules that are missing, -D deletes rules that exist
 	for family in ipv4 ipv6; do
 		command=iptables
 		[ $family = ipv4 ] || command=ip6tables

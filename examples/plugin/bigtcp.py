@@ -13,7 +13,7 @@ class BIGTCP(Filter[NoOptions]):
     adds = (added_key("tcp.big", "uint8", "1 for TCP packets of more than 1000 bytes, 0 for smaller ones.", most=1),)
 
     def process(self, batch: Batch) -> Batch:
-        """Add the column: None where there is no TCP."""
+        """Add the column: None for packets that are not TCP."""
         rows = batch.rows(*self.consumes)
         batch.add("tcp.big", [None if port is None else int(length > 1000) for length, port in rows])
         return batch

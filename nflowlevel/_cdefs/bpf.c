@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <linux/bpf.h>
 
+#include "descriptor.h"
 #include "bpf.h"
 
 #define ADDRESS(pointer) ((uint64_t)(uintptr_t)(pointer))
@@ -19,13 +20,24 @@ static int call(enum bpf_cmd command, union bpf_attr *attr)
 	return result < 0 ? -errno : (int)result;
 }
 
+/* A command whose result is a descriptor. */
+static int open_by(struct nfl_descriptor *owner, enum bpf_cmd command, union bpf_attr *attr)
+{
+	int result = call(command, attr);
+
+	if (result < 0)
+		return result;
+	owner->fd = result;
+	return 0;
+}
+
 static void set_name(char *to, const char *name)
 {
 	memcpy(to, name, strnlen(name, BPF_OBJ_NAME_LEN - 1));
 }
 
-int nfl_bpf_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t max_entries, uint32_t flags,
-		       const char *name)
+int nfl_bpf_map_create(struct nfl_descriptor *owner, uint32_t type, uint32_t key_size, uint32_t value_size, uint32_t max_entries,
+		       uint32_t flags, const char *name)
 {
 	union bpf_attr attr;
 
@@ -36,7 +48,7 @@ int nfl_bpf_map_create(uint32_t type, uint32_t key_size, uint32_t value_size, ui
 	attr.max_entries = max_entries;
 	attr.map_flags = flags;
 	set_name(attr.map_name, name);
-	return call(BPF_MAP_CREATE, &attr);
+	return open_by(owner, BPF_MAP_CREATE, &attr);
 }
 
 static int element(enum bpf_cmd command, int map, const void *key, const void *value, uint64_t flags)
@@ -107,8 +119,8 @@ int nfl_bpf_map_dump(int map, uint8_t *keys, uint32_t key_size, uint8_t *values,
 	return result && result != -ENOENT ? result : (int)count;
 }
 
-int nfl_bpf_program_load(uint32_t type, const void *code, uint32_t instructions, const char *license, const char *name,
-			 char *log, uint32_t log_size)
+int nfl_bpf_program_load(struct nfl_descriptor *owner, uint32_t type, const void *code, uint32_t instructions,
+			 const char *license, const char *name, char *log, uint32_t log_size)
 {
 	union bpf_attr attr;
 
@@ -123,7 +135,7 @@ int nfl_bpf_program_load(uint32_t type, const void *code, uint32_t instructions,
 		attr.log_level = 1;
 	}
 	set_name(attr.prog_name, name);
-	return call(BPF_PROG_LOAD, &attr);
+	return open_by(owner, BPF_PROG_LOAD, &attr);
 }
 
 int nfl_bpf_program_run(int program, struct nfl_bpf_run *run)
@@ -191,13 +203,13 @@ int nfl_bpf_map_info(int map, struct nfl_bpf_map_info *info)
 	return result;
 }
 
-int nfl_bpf_map_by_id(uint32_t id)
+int nfl_bpf_map_by_id(struct nfl_descriptor *owner, uint32_t id)
 {
 	union bpf_attr attr;
 
 	memset(&attr, 0, sizeof(attr));
 	attr.map_id = id;
-	return call(BPF_MAP_GET_FD_BY_ID, &attr);
+	return open_by(owner, BPF_MAP_GET_FD_BY_ID, &attr);
 }
 
 int nfl_bpf_pin(int fd, const char *path)
@@ -210,20 +222,20 @@ int nfl_bpf_pin(int fd, const char *path)
 	return call(BPF_OBJ_PIN, &attr);
 }
 
-int nfl_bpf_pinned(const char *path)
+int nfl_bpf_pinned(struct nfl_descriptor *owner, const char *path)
 {
 	union bpf_attr attr;
 
 	memset(&attr, 0, sizeof(attr));
 	attr.pathname = ADDRESS(path);
-	return call(BPF_OBJ_GET, &attr);
+	return open_by(owner, BPF_OBJ_GET, &attr);
 }
 
-int nfl_bpf_enable_statistics(void)
+int nfl_bpf_enable_statistics(struct nfl_descriptor *owner)
 {
 	union bpf_attr attr;
 
 	memset(&attr, 0, sizeof(attr));
 	attr.enable_stats.type = BPF_STATS_RUN_TIME;
-	return call(BPF_ENABLE_STATS, &attr);
+	return open_by(owner, BPF_ENABLE_STATS, &attr);
 }

@@ -13,6 +13,7 @@ PACKAGE_ROOT = HERE.parent.parent
 #: One fragment per library and one per C file of ours, in an order in which each knows the types it needs.
 FRAGMENTS = (
     "process.h",
+    "descriptor.h",
     "mnl.h",
     "nflog.h",
     "nfacct.h",
@@ -25,7 +26,7 @@ FRAGMENTS = (
     "bpf.h",
     "../../bpf/prefilter.h",
 )
-SOURCES = ("packet.c", "capture.c", "counter.c", "render.c", "bpf.c")
+SOURCES = ("descriptor.c", "packet.c", "capture.c", "counter.c", "render.c", "bpf.c")
 
 ffibuilder = FFI()
 for fragment in FRAGMENTS:
@@ -34,10 +35,10 @@ for fragment in FRAGMENTS:
 ffibuilder.set_source(
     "nflowlevel._clib",
     """
-    #include <sched.h>
     #include <stdint.h>
     #include <sys/mount.h>
     #include <sys/prctl.h>
+    #include <sys/socket.h>
     #include <linux/bpf.h>
     #include <linux/capability.h>
     #include <libmnl/libmnl.h>
@@ -46,6 +47,7 @@ ffibuilder.set_source(
     #include <linux/netfilter/nfnetlink_acct.h>
     #include <libnetfilter_log/libnetfilter_log.h>
     #include <libnetfilter_acct/libnetfilter_acct.h>
+    #include "descriptor.h"
     #include "record.h"
     #include "packet.h"
     #include "capture.h"

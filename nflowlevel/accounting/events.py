@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import select
 from collections.abc import Iterator
 from types import TracebackType
 
 from nflowlevel.accounting.table import Counter, CounterTable
+from nflowlevel.binding.alarm import Alarm
 from nflowlevel.binding.nfacct import QuotaSocket
 
 
@@ -15,10 +15,12 @@ class QuotaEvents:
     """Objects, as they were when a packet brought them to their quota.
 
     Iterate over it, or call `receive` when `fileno()` is readable. The kernel reports an object once, and again only
-    after the object was zeroed.
+    after the object was zeroed. `close`, from any thread, ends the iteration.
     """
 
     def __init__(self, netns: str | None = None) -> None:
+        self._alarm = Alarm()
+        self._closed = False
         self._socket = QuotaSocket(netns)
 
     def fileno(self) -> int:
@@ -35,15 +37,23 @@ class QuotaEvents:
         return self._socket.socket.drops
 
     def __iter__(self) -> Iterator[Counter]:
-        poll = select.poll()
-        poll.register(self.fileno(), select.POLLIN)
+        self.fileno()  # one that is closed already is a mistake of the caller
         while True:
-            poll.poll()
-            yield from self.receive()
+            with self._alarm.lock:
+                if not self._closed:
+                    self._alarm.wait(self.fileno())
+                if self._closed:
+                    return
+                reached = self.receive()
+            yield from reached
 
     def close(self) -> None:
-        """Close the socket; may be called again."""
-        self._socket.close()
+        """Close the socket; may be called again, and from any thread: one that waits for events is woken."""
+        self._closed = True
+        self._alarm.ring()
+        with self._alarm.lock:
+            self._socket.close()
+            self._alarm.close()
 
     def __enter__(self) -> QuotaEvents:
         return self

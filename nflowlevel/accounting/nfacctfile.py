@@ -56,7 +56,7 @@ def parse(data: bytes, file: str) -> list[Entry]:
         try:
             entry = Entry(_counter(line), number)
             if entry.counter.name in entries:
-                raise ValueError(f"'{entry.counter.name}' already stands in line {entries[entry.counter.name].line}")
+                raise ValueError(f"'{entry.counter.name}' is already in line {entries[entry.counter.name].line}")
             entries[entry.counter.name] = entry
         except ValueError as error:
             errors.append(ConfigError(str(error), file=file, line=number))

@@ -187,9 +187,12 @@ class Accounting:
         try:
             fresh = AcctSocket(self.netns)
         except KernelError:
-            # A daemon that gave up CAP_SYS_ADMIN cannot go into another namespace again: `_recover` has to do.
+            # Where the namespace cannot be entered again `_recover` has to do.
             return self._socket.dump(zero=True, only=only)
         try:
+            if fresh.socket.namespace != self._socket.socket.namespace:
+                # Another one has its name by now.
+                return self._socket.dump(zero=True, only=only)
             return fresh.dump(zero=True, only=only, rooms=rooms)
         finally:
             fresh.close()
@@ -244,7 +247,9 @@ def checked(name: str) -> bytes:
     if b"\0" in encoded:
         raise ValueError(f"accounting object {name!r}: a name cannot contain a NUL character")
     if len(encoded) > NAME_BYTES:
-        raise ValueError(f"accounting object {name!r}: a name has at most {NAME_BYTES} bytes, this one {len(encoded)}")
+        raise ValueError(
+            f"accounting object {name!r}: a name must be at most {NAME_BYTES} bytes long, not {len(encoded)}"
+        )
     return encoded
 
 

@@ -22,6 +22,7 @@ from typing import Self
 
 from nflowlevel.binding import procfs
 from nflowlevel.binding._lib import CData, ffi, lib
+from nflowlevel.binding.descriptor import Descriptor
 from nflowlevel.binding.elf import INSTRUCTION, Code, MapDefinition
 from nflowlevel.errors import KernelError, NotSupported
 
@@ -54,15 +55,16 @@ class VerifierError(KernelError):
 class _Owner:
     """Holds a descriptor until `close()`, which may be called again."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, descriptor: Descriptor) -> None:
+        self._descriptor = descriptor
 
     @property
     def fd(self) -> int:
         """The descriptor; ValueError once closed."""
-        if self._fd < 0:
+        fd = self._descriptor.fd
+        if fd < 0:
             raise ValueError(f"the {type(self).__name__.lower()} is closed")
-        return self._fd
+        return fd
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -74,9 +76,7 @@ class _Owner:
 
     def close(self) -> None:
         """Give the descriptor back; may be called again."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self._descriptor.close()
 
     def __enter__(self) -> Self:
         return self
@@ -84,9 +84,6 @@ class _Owner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
         self.close()
 
 
@@ -102,8 +99,8 @@ class MapInfo:
 class BPFMap(_Owner):
     """A map; keys and values are bytes. Of a map per CPU, a value is that of all CPUs, one behind the other."""
 
-    def __init__(self, fd: int) -> None:
-        super().__init__(fd)
+    def __init__(self, descriptor: Descriptor) -> None:
+        super().__init__(descriptor)
         self.info = self._info()
         definition = self.info.definition
         size = definition.value_size
@@ -113,14 +110,16 @@ class BPFMap(_Owner):
     @classmethod
     def create(cls, name: str, definition: MapDefinition) -> Self:
         """Make a map; NotSupported where the kernel does not know its type."""
-        result = lib.nfl_bpf_map_create(*definition, name[:_NAME_BYTES].encode())
+        made = Descriptor()
+        result = lib.nfl_bpf_map_create(made.into, *definition, name[:_NAME_BYTES].encode())
         if result == -errno.EINVAL:
             raise NotSupported(
                 f"BPF map {name!r}",
                 found=f"Linux {os.uname().release}, which refuses type {definition.type}",
                 needed="Linux 5.12 or newer",
             )
-        return cls(_check(result, f"make the BPF map {name!r}"))
+        _check(result, f"make the BPF map {name!r}")
+        return cls(made)
 
     @classmethod
     def pinned(cls, path: Path) -> Self:
@@ -130,7 +129,9 @@ class BPFMap(_Owner):
     @classmethod
     def by_id(cls, number: int) -> Self:
         """Open a map by its number, which takes CAP_SYS_ADMIN."""
-        return cls(_check(lib.nfl_bpf_map_by_id(number), f"open the BPF map {number}", CAP_SYS_ADMIN))
+        found = Descriptor()
+        _check(lib.nfl_bpf_map_by_id(found.into, number), f"open the BPF map {number}", CAP_SYS_ADMIN)
+        return cls(found)
 
     def lookup(self, key: bytes) -> bytes | None:
         """Return the value of `key`, or None."""
@@ -228,10 +229,11 @@ class Program(_Owner):
         """
         instructions = _relocated(code, maps)
         arguments = (_SOCKET_FILTER, instructions, len(instructions) // INSTRUCTION, license.encode(), name.encode())
-        result = lib.nfl_bpf_program_load(*arguments, ffi.NULL, 0)
+        loaded = Descriptor()
+        result = lib.nfl_bpf_program_load(loaded.into, *arguments, ffi.NULL, 0)
         if result < 0:
             raise _refused(arguments, name, -result)
-        return cls(result)
+        return cls(loaded)
 
     @classmethod
     def pinned(cls, path: Path) -> Self:
@@ -258,8 +260,9 @@ class Statistics(_Owner):
     """While it is open the kernel counts runs and nanoseconds of all programs (BPF_ENABLE_STATS)."""
 
     def __init__(self) -> None:
-        super().__init__(-1)
-        self._fd = _check(lib.nfl_bpf_enable_statistics(), "switch on the statistics of BPF", CAP_SYS_ADMIN)
+        super().__init__(Descriptor())
+        result = lib.nfl_bpf_enable_statistics(self._descriptor.into)
+        _check(result, "switch on the statistics of BPF", CAP_SYS_ADMIN)
 
 
 # -- the machine -------------------------------------------------------------------------------------------------------
@@ -323,9 +326,10 @@ def _permission_hint(capability: int) -> str:
     return f"{missing}; {remedy}CAP_BPF" if missing else "is the kernel locked down (/sys/kernel/security/lockdown)?"
 
 
-def _open(path: Path) -> int:
-    result = lib.nfl_bpf_pinned(os.fsencode(path))
-    return _check(result, f"open what is pinned at {path}")
+def _open(path: Path) -> Descriptor:
+    found = Descriptor()
+    _check(lib.nfl_bpf_pinned(found.into, os.fsencode(path)), f"open what is pinned at {path}")
+    return found
 
 
 def _refused(arguments: tuple[object, ...], name: str, error: int) -> Exception:
@@ -334,9 +338,8 @@ def _refused(arguments: tuple[object, ...], name: str, error: int) -> Exception:
     if error == errno.EPERM:
         return KernelError(tried, error, _permission_hint(CAP_BPF))
     log: CData = ffi.new("char[]", _LOG_BYTES)
-    again = lib.nfl_bpf_program_load(*arguments, log, _LOG_BYTES)
-    if again >= 0:  # another moment, another answer
-        os.close(again)
+    with Descriptor() as again:  # another moment, another answer
+        lib.nfl_bpf_program_load(again.into, *arguments, log, _LOG_BYTES)
     text = ffi.string(log).decode("utf-8", "replace")
     release = f"Linux {os.uname().release}"
     if match := _NO_HELPER.search(text):

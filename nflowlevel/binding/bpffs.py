@@ -19,30 +19,50 @@ MOUNT_POINT = Path("/sys/fs/bpf")
 
 def is_mounted(directory: Path = MOUNT_POINT) -> bool:
     """Tell whether `directory` is a BPF file system, or within one."""
+    return _mounted_at(directory)[0] == "bpf"
+
+
+def _mounted_at(directory: Path) -> tuple[str, str]:
+    """Return the file system that `directory` is in: its type, and what it was mounted from."""
     path = os.path.realpath(directory)
-    best, kind = "", ""
+    best, kind, source = "", "", ""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")
-        point = fields.split()[4].encode().decode("unicode_escape")
+        point = _unescaped(fields.split()[4])
         # Of two at one place the later one covers the other.
         if len(point) >= len(best) and (path + "/").startswith(point.rstrip("/") + "/"):
-            best, kind = point, rest.split()[0]
-    return kind == "bpf"
+            best, (kind, source) = point, rest.split()[:2]
+    return kind, _unescaped(source)
+
+
+def _unescaped(text: str) -> str:
+    return text.encode().decode("unicode_escape")
+
+
+def hiding_netns(directory: Path = MOUNT_POINT) -> str:
+    """Return the network namespace whose `ip netns exec` hides what is mounted at `directory`, "" where none does.
+
+    That mounts a sysfs of the namespace over /sys, and calls it like the namespace (iproute2, lib/namespace.c).
+    """
+    kind, source = _mounted_at(directory)
+    return source if kind == "sysfs" and os.path.exists(f"/run/netns/{source}") else ""
 
 
 def require(directory: Path = MOUNT_POINT) -> None:
     """Raise NotSupported where nothing can be pinned beneath `directory`."""
-    if not is_mounted(directory):
-        raise NotSupported(
-            "pinning",
-            found=f"no BPF file system at {directory}",
-            needed=f"mount -t bpf bpf {directory}, as nflowlevel prefilter mount does "
-            "(`ip netns exec` hides what is below /sys)",
-        )
+    if is_mounted(directory):
+        return
+    found = f"no BPF file system at {directory}"
+    if netns := hiding_netns(directory):
+        found += f", which `ip netns exec {netns}` hides"
+        needed = f"the same command outside of it; where it needs the namespace, with --netns {netns}"
+    else:
+        needed = f"mount -t bpf bpf {directory}, as nflowlevel prefilter mount does"
+    raise NotSupported("pinning", found=found, needed=needed)
 
 
 def mount_bpffs(directory: str | os.PathLike[str] = MOUNT_POINT) -> None:
-    """Mount the BPF file system at `directory`, unless it is there; it takes CAP_SYS_ADMIN."""
+    """Mount the BPF file system at `directory` unless it is mounted there already; needs CAP_SYS_ADMIN."""
     if is_mounted(Path(directory)):
         return
     tried = f"mount the BPF file system at {os.fspath(directory)}"

@@ -8,13 +8,15 @@ Invariants:
 - A slot is filled only while it is not leased, so what a lease shows never changes.
 - Whatever looks into a slot holds its lease (`Lease.memory` and all that is made from it keep a cffi object alive whose
   destructor gives the slot back). There is no way to read freed or refilled memory.
-- Python may run that destructor in any thread at any time: it only appends to a deque, which is atomic.
+- Python may run that destructor in any thread at any time: it only stores into a dict, which is atomic.
 """
 
 from __future__ import annotations
 
 import mmap
 from collections import deque
+from functools import partial
+from operator import setitem
 
 from nflowlevel.binding._lib import CData, ffi, lib
 from nflowlevel.errors import NflowError
@@ -55,7 +57,8 @@ class Lease:
 
     def __init__(self, pool: BufferPool, slot: Slot) -> None:
         # The slot travels with the destructor: it outlives the pool where a view does.
-        self.data: CData = ffi.gc(slot.data, lambda _: pool.give_back(slot))
+        # Nothing of Python's runs there: an interrupt would be lost, and the slot with it.
+        self.data: CData = ffi.gc(slot.data, partial(setitem, pool.returned, slot))
         self.records: CData = slot.records
         self.memory = memoryview(ffi.buffer(self.data, SLOT_BYTES)).toreadonly()
         self._casts: dict[str, memoryview] = {}
@@ -104,15 +107,16 @@ class BufferPool:
 
     def __init__(self, max_held_bytes: int = 1 << 30) -> None:
         self._free: deque[Slot] = deque()
-        self._returned: deque[Slot] = deque()
+        #: Slots whose last view is gone: a destructor puts them in, in any thread.
+        self.returned: dict[Slot, object] = {}
         self.max_held_bytes = max_held_bytes
         self.leased = 0
         self.held_bytes = 0
 
     def take(self) -> Slot:
         """Return a free slot; hand it on with `lease` or put it back with `put`."""
-        while self._returned:
-            slot = self._returned.popleft()
+        while self.returned:
+            slot, _ = self.returned.popitem()
             self.leased -= 1
             self.held_bytes -= slot.used
             self.put(slot)
@@ -137,7 +141,3 @@ class BufferPool:
         self.leased += 1
         self.held_bytes += used
         return Lease(self, slot)
-
-    def give_back(self, slot: Slot) -> None:
-        """Take a slot back whose last view is gone; called by a destructor, in any thread."""
-        self._returned.append(slot)

@@ -17,6 +17,7 @@ from nflowlevel.binding import messages
 from nflowlevel.binding._lib import CData, ffi, lib
 from nflowlevel.binding.messages import attributes, message
 from nflowlevel.binding.netlink import NetlinkSocket
+from nflowlevel.binding.netns import Identity
 from nflowlevel.binding.numbers import FAMILIES
 from nflowlevel.errors import KernelError
 
@@ -59,7 +60,6 @@ class Links:
     def __init__(self, netns: str | None = None) -> None:
         self._socket = NetlinkSocket(lib.NETLINK_ROUTE, groups=_RTMGRP_LINK, netns=netns)
         self._socket.connect_to_kernel()
-        self._buffer = ffi.new("char[]", _BUFFER_BYTES)
         self._sequence = 0
         self._names: dict[int, str] = {}
         self._lost = False
@@ -69,6 +69,11 @@ class Links:
     def fileno(self) -> int:
         """Return the descriptor that is readable when something changed."""
         return self._socket.fileno()
+
+    @property
+    def namespace(self) -> Identity | None:
+        """The namespace whose interfaces these are; None where the kernel does not tell."""
+        return self._socket.namespace
 
     def update(self) -> None:
         """Take in what has changed since; does not block unless changes were lost and a new dump is due."""
@@ -100,15 +105,15 @@ class Links:
 
     def _receive(self) -> bytes | None:
         """Return the next datagram, None when nothing waits; an empty one, and `_lost`, where some were lost."""
-        got = lib.mnl_socket_recvfrom(self._socket.handle, self._buffer, _BUFFER_BYTES)
-        if got >= 0:
-            return bytes(ffi.buffer(self._buffer, got))
-        if ffi.errno == errno.ENOBUFS:
-            self._lost = True
-            return b""
-        if ffi.errno in (errno.EAGAIN, errno.EINTR):
+        try:
+            return os.read(self.fileno(), _BUFFER_BYTES)
+        except BlockingIOError:
             return None
-        raise KernelError("follow the network interfaces", ffi.errno)
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                self._lost = True
+                return b""
+            raise KernelError("follow the network interfaces", error.errno or 0) from None
 
     def _apply(self, data: bytes) -> bool:
         """Take in the messages of a datagram; True when it ends the running dump."""

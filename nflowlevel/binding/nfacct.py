@@ -266,8 +266,11 @@ class AcctSocket:
         return result == -errno.EINVAL
 
     def _capability_hint(self) -> str:
-        with entered(self._netns):
-            obstacle = procfs.admin_obstacle()
+        try:
+            with entered(self._netns):
+                obstacle = procfs.admin_obstacle()
+        except KernelError:  # a daemon that has become another user may not look any more
+            return ""
         remedy = "run as root; a service gets it by AmbientCapabilities=CAP_NET_ADMIN"
         return f"{obstacle}; {remedy}" if obstacle else ""
 

@@ -153,13 +153,16 @@ class GroupSocket:
         if error not in (errno.EPERM, errno.EBUSY):
             return ""
         # EPERM is the kernel's answer both to a group that is taken and to a missing capability.
-        with entered(self._netns):
-            holder = procfs.holder_of(self.group)
-            obstacle = procfs.admin_obstacle()
+        try:
+            with entered(self._netns):
+                holder = procfs.holder_of(self.group)
+                obstacle = procfs.admin_obstacle()
+        except KernelError:  # a daemon that has become another user may not look any more
+            return f"group {self.group} may be read by another process; list them there with: nflowlevel doctor"
         if holder:
             return f"group {self.group} is read by {holder}; stop that reader or use another group"
         if not obstacle:
-            return f"group {self.group} is read by another socket, which may not be seen from this user namespace"
+            return f"group {self.group} is read by another socket, which this user namespace cannot see"
         remedy = "; run as root; a service gets it by AmbientCapabilities=CAP_NET_ADMIN"
         return obstacle + (remedy if not procfs.has_capability(procfs.CAP_NET_ADMIN) else "")
 

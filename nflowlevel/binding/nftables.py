@@ -81,6 +81,10 @@ class NamedObjects:
         #: Zeroed in the kernel and not handed out yet: kept when a later request fails.
         self._taken: dict[Identity, tuple[int, int]] = {}
 
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._socket.fileno()
+
     def read(self) -> list[NamedObject]:
         """Return all objects as they are."""
         for _ in range(_ATTEMPTS):

@@ -67,6 +67,8 @@ _COMMENT_BYTES = 250
 HOOKS = some(numbers.HOOKS, "input", "forward", "output")
 #: Our tables are known by the comment they carry; the prefilter's name follows.
 COMMENT = "nflowlevel prefilter "
+#: And their names begin with this; that name follows, too.
+TABLE_PREFIX = "nflowlevel-"
 
 
 class Log(NamedTuple):

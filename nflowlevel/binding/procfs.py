@@ -7,13 +7,14 @@ Files under /proc/thread-self/net show the namespace the calling thread is in.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from nflowlevel.binding._lib import lib
+from nflowlevel.binding.descriptor import Descriptor
+from nflowlevel.errors import printable
 
 CAP_NET_ADMIN: int = lib.CAP_NET_ADMIN
 
@@ -50,7 +51,7 @@ class Holder:
     command: str = ""
 
     def __str__(self) -> str:
-        process = f" (process {self.pid}, {self.command})" if self.pid else ""
+        process = f" (process {self.pid}, {printable(self.command)})" if self.pid else ""
         return f"netlink port {self.portid}{process}"
 
 
@@ -180,15 +181,9 @@ def admin_obstacle() -> str:
 
 def _netns_is_foreign() -> bool:
     """Tell whether the network namespace belongs to a user namespace outside the thread's own."""
-    netns = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.close(fcntl.ioctl(netns, _NS_GET_USERNS))
-    except OSError as error:
+    with Descriptor.opened("/proc/thread-self/ns/net", os.O_RDONLY) as netns, Descriptor() as owner:
         # EPERM: the owner is neither the caller's user namespace nor below it (kernel/user_namespace.c, ns_get_owner).
-        return error.errno == errno.EPERM
-    finally:
-        os.close(netns)
-    return False
+        return int(lib.nfl_descriptor_ioctl(owner.into, netns.fd, _NS_GET_USERNS)) == -errno.EPERM
 
 
 def user_namespace() -> str:

@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+from nflowlevel.binding import standard  # noqa: F401  # before all others: it opens what is closed of 0 to 2
+
+# isort: split
 import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nflowlevel import __version__
-from nflowlevel.errors import NflowError
+from nflowlevel.cli import status
+from nflowlevel.cli.parser import Parser
+from nflowlevel.errors import ConfigError, NflowError, printable
+from nflowlevel.options import ConfigErrors
 
 #: Subcommand and what it is for; the module has the same name with `_` for `-`.
 COMMANDS = {
@@ -28,30 +34,79 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the result is the exit status."""
-    parser = argparse.ArgumentParser(prog="nflowlevel", description="Netfilter packet logs and accounting.")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # What a subcommand imports is paid for by those who use it.
+    parser = _parser([name for name in COMMANDS if name in words])
+    name = parser.prog
+    try:
+        try:
+            options = parser.parse_args(words)
+            name = f"{parser.prog} {options.command}"
+            result = int(_module(options.command).run(options))
+        finally:
+            sys.stdout.flush()  # here, where it can be dealt with that nobody reads, or that a disk is full
+    except (NflowError, OSError) as error:
+        if isinstance(error, OSError) and not isinstance(error, NflowError):
+            _give_up_output()
+            if isinstance(error, BrokenPipeError):
+                return status.DONE  # `| head` has seen enough
+        print(*(f"{name}: {line}" for line in _told(error)), sep="\n", file=sys.stderr)
+        return _status_of(error)
+    except KeyboardInterrupt:
+        return status.INTERRUPTED
+    return result
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Return the parser with all subcommands, for programs that make shell completions or manual pages of it."""
+    return _parser(COMMANDS)
+
+
+def _parser(configured: Iterable[str]) -> Parser:
+    """Return a parser that knows all subcommands, and of those that are to be configured their arguments."""
+    parser = Parser(
+        prog="nflowlevel",
+        description="Netfilter packet logs and accounting.",
+        epilog=status.listed(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("-V", "--version", action="version", version=f"nflowlevel {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    words = list(sys.argv[1:] if arguments is None else arguments)
     for name, purpose in COMMANDS.items():
         command = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
-        if name in words:
+        if name in configured:
             _module(name).configure(command)
-    options = parser.parse_args(words)
-    try:
-        status = int(_module(options.command).run(options))
-        sys.stdout.flush()  # here, where a reader that has gone can be dealt with
-        return status
-    except NflowError as error:
-        print(f"nflowlevel {options.command}: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        # `| head` has seen enough. Python flushes once more at exit: let that go nowhere.
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
-        return 0
-    except KeyboardInterrupt:
-        return 130
+    return parser
+
+
+def _status_of(error: Exception) -> int:
+    if isinstance(error, ConfigError):
+        # One without a file is about words of the command line.
+        return status.WRONG_FILE if error.file else status.WRONG_ARGUMENTS
+    of_kind: dict[type[Exception], int] = {
+        status.WrongArgument: status.WRONG_ARGUMENTS,
+        status.NotAvailable: status.UNAVAILABLE,
+    }
+    return of_kind.get(type(error), status.FAILED)
+
+
+def _told(error: Exception) -> list[str]:
+    """Return an error as messages. What it quotes is of others: no line of theirs begins like one of ours."""
+    if isinstance(error, ConfigErrors):
+        return [line for each in error.errors for line in _told(each)]
+    text = str(error)
+    if isinstance(error, OSError) and not isinstance(error, NflowError):
+        # Without a name it is standard output: whoever opens something else says what that is.
+        text = f"{error.filename or 'write to standard output'}: {error.strerror or error}"
+    first, *more = printable(text, None, keep="\n").split("\n")
+    return ["\n".join([first, *(line if line.startswith(" ") else f"    {line}" for line in more)])]
+
+
+def _give_up_output() -> None:
+    """Let what is still to be written go nowhere: Python flushes once more at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 def _module(command: str) -> Any:

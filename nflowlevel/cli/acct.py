@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -17,8 +18,9 @@ from nflowlevel.accounting.objects import FILTERS, Accounting
 from nflowlevel.accounting.table import Counter
 from nflowlevel.cli import terminal
 from nflowlevel.cli.arguments import add_netns, add_watch, whole
-from nflowlevel.errors import ConfigError, NflowError
-from nflowlevel.options import ConfigErrors, printable
+from nflowlevel.cli.status import WrongArgument
+from nflowlevel.errors import ConfigError, NflowError, printable
+from nflowlevel.options import ConfigErrors
 
 _HEADINGS = ("name", "packets", "bytes", "quota", "rules")
 _RATE_HEADINGS = ("packets/s", "bytes/s")
@@ -40,17 +42,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--reset", action="store_true", help="set each object to zero as it is read")
     add_watch(listing)
     one = _add(commands, "get", _get, "show one object")
-    one.add_argument("name")
+    one.add_argument("name", help="name of the object")
     one.add_argument("--reset", action="store_true", help="set it to zero as it is read")
     _add_format(one)
     new = _add(commands, "add", _create, "create an object")
-    new.add_argument("name")
+    new.add_argument("name", help="name of the object")
     quota = new.add_mutually_exclusive_group()
     quota.add_argument("--packet-quota", metavar="N", type=_COUNT, help="its rules match only after N packets")
     quota.add_argument("--byte-quota", metavar="N", type=_COUNT, help="its rules match only after N bytes")
     new.add_argument("--packets", metavar="N", type=_COUNT, default=0, help="initial packet count")
     new.add_argument("--bytes", metavar="N", type=_COUNT, default=0, help="initial byte count")
-    _add(commands, "delete", _delete, "delete objects that no rule uses").add_argument("name", nargs="+")
+    _add(commands, "delete", _delete, "delete objects that no rule uses").add_argument(
+        "name", nargs="+", help="name of an object"
+    )
     _add(commands, "flush", _flush, "delete all objects that no rule uses")
     _add(commands, "dump", _dump, "write all objects as `restore` and `nfacct restore` read them")
     restore = _add(commands, "restore", _restore, "create the objects of a file: all, or none")
@@ -84,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
         with Accounting(options.netns) as accounting:
             options.act(accounting, options)
     except ValueError as error:
-        raise NflowError(str(error)) from None
+        raise WrongArgument(str(error)) from None
     return 0
 
 
@@ -94,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
 def _list(accounting: Accounting, options: argparse.Namespace) -> None:
     if options.watch is not None:
         if options.reset:
-            raise NflowError("--watch and --reset cannot be combined: a reset falsifies the rates of other readers")
+            raise WrongArgument("--watch and --reset cannot be combined: a reset falsifies the rates of other readers")
         _watch(accounting, options)
         return
     table = accounting.dump_and_zero(options.only) if options.reset else accounting.dump(options.only)
@@ -111,7 +115,7 @@ def _show(counters: Sequence[Counter], format_: str) -> None:
     if format_ == "json":
         print(json.dumps([_members(counter) for counter in counters]))
     elif format_ == "xml":
-        sys.stdout.write("".join(acctfile.xml(counters)))
+        sys.stdout.write(terminal.shown("".join(acctfile.xml(counters))))
     else:
         print(*terminal.table([_HEADINGS, *map(_row, counters)]), sep="\n")
 
@@ -161,7 +165,7 @@ def rates(before: Sequence[Counter], now: Sequence[Counter], secs: float) -> lis
 
 def _watch(accounting: Accounting, options: argparse.Namespace) -> None:
     if options.format == "xml":
-        raise NflowError("nfacct's XML cannot hold the rates of --watch: use --json")
+        raise WrongArgument("nfacct's XML cannot hold the rates of --watch: use --json")
 
     def show(before: list[Counter], now: list[Counter], secs: float) -> None:
         _show_rates(rates(before, now, secs), options.format)
@@ -227,9 +231,12 @@ def _few(names: Sequence[str]) -> str:
 
 def _dump(accounting: Accounting, options: argparse.Namespace) -> None:
     counters = accounting.list()
-    sys.stdout.flush()
-    sys.stdout.buffer.writelines(acctfile.lines(counters))
-    sys.stdout.buffer.flush()
+    if sys.stdout.isatty():
+        sys.stdout.writelines(terminal.shown(os.fsdecode(line)) for line in acctfile.lines(counters))
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.writelines(acctfile.lines(counters))
+        sys.stdout.buffer.flush()
     if strange := acctfile.strange_names(counters):
         print(f"nfacct cuts these names off at the blank or semicolon: {_few(strange)}", file=sys.stderr)
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from nflowlevel.options import printable
+from nflowlevel.errors import printable
 
 _WHOLE = re.compile("-?(?:0[xX][0-9a-fA-F]+|[0-9]+)")
 _LONGEST_NUMBER = 24
@@ -81,6 +81,12 @@ def add_netns(
     parser.add_argument("--netns", default=default, help=f"network namespace{what}: a name or a path")
 
 
+def add_config(parser: argparse.ArgumentParser, *, default: str | None, what: str) -> None:
+    """Add `--config`, also as the daemon calls it; it is in `config`."""
+    shown = f"{what} (default {default})" if default else what
+    parser.add_argument("-c", "--config", "--configfile", metavar="FILE", dest="config", default=default, help=shown)
+
+
 def add_watch(parser: argparse.ArgumentParser) -> None:
     """Add `--watch`, None where it is not given, and `--count`; `terminal.watch` does what they say."""
     parser.add_argument(
@@ -92,4 +98,4 @@ def add_watch(parser: argparse.ArgumentParser) -> None:
         const=1.0,
         help="repeat every SECS seconds, with rates",
     )
-    parser.add_argument("-n", "--count", metavar="N", type=whole(0), default=0, help="with --watch: stop after N times")
+    parser.add_argument("-n", "--count", metavar="N", type=whole(1), default=0, help="with --watch: stop after N times")

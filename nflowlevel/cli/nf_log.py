@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`nflowlevel nf-log`: who takes the packets that the kernel logs unasked; see nflowlevel/nf_log.py."""
+"""`nflowlevel nf-log`: who takes the packets that the kernel logs unasked; see nflowlevel/firewall/nf_log.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from nflowlevel.binding.numbers import FAMILIES
 from nflowlevel.cli.arguments import add_netns
-from nflowlevel.errors import KernelError, NflowError
+from nflowlevel.cli.status import WrongArgument
+from nflowlevel.errors import KernelError, printable
 from nflowlevel.firewall import nf_log
 
 #: Families without packets of their own are shown only when somebody set them.
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         options.act(options)
     except ValueError as error:
-        raise NflowError(str(error)) from None
+        raise WrongArgument(str(error)) from None
     return 0
 
 
@@ -76,7 +77,7 @@ def _list(options: argparse.Namespace) -> None:
     print(f"{'family':<12}{'active':<16}available")
     for family in filter(_is_worth_showing, families.values()):
         name, active = f"{family.name} ({family.number})", family.active or nf_log.NONE
-        print(f"{name:<12}{active:<16}{', '.join(family.available)}")
+        print(printable(f"{name:<12}{active:<16}{', '.join(family.available)}", None))
     print(f"\ninvalid packets logged by conntrack: {invalid or 'unknown, nf_conntrack is not loaded'}")
     print(f"kernel log of namespaces besides the initial one: {_on_off(everywhere)}")
 

@@ -19,18 +19,17 @@ import msgspec
 from nflowlevel.binding import bpffs
 from nflowlevel.binding.bpf import VerifierError
 from nflowlevel.binding.nftmatch import HOOKS
-from nflowlevel.cli import arguments, prefilter_counters, prefilter_try
-from nflowlevel.errors import KernelError, NflowError
-from nflowlevel.options import OptionDoc, Value, as_text, convert, describe, printable
+from nflowlevel.cli import arguments, prefilter_counters, prefilter_try, status
+from nflowlevel.cli.status import WrongArgument
+from nflowlevel.errors import KernelError, NflowError, printable
+from nflowlevel.options import OptionDoc, Value, as_text, convert, describe
 from nflowlevel.prefilter import attach, pins, users
 from nflowlevel.prefilter.conditions import FIXED, PrefilterOptions
 from nflowlevel.prefilter.paste import rules_text
 from nflowlevel.prefilter.prefilter import Prefilter
 
-EXIT_USED = 3
+EXIT_USED = status.IN_USE
 
-_STATUS = f"""exit status: 0 success; 1 failure, with the reason; 2 wrong arguments;
-{EXIT_USED} `remove`: a rule still uses it"""
 _EXAMPLES = """examples:
   nflowlevel prefilter load ssh --dports 22 --tcp-flags syn --rate 100 --attach input --group 1
   nflowlevel prefilter counters ssh --watch
@@ -42,7 +41,7 @@ _MARK = 0x100
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = f"{_EXAMPLES}\n\n{_STATUS}"
+    parser.epilog = f"{_EXAMPLES}\n\n{status.listed()}"
     _add_common(parser, default=bpffs.MOUNT_POINT)
     commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     load = _add(commands, "load", _load, "load a prefilter and pin it under a name")
@@ -81,7 +80,7 @@ def _add(
     description = purpose[0].upper() + purpose[1:] + "."
     parser = commands.add_parser(name, help=purpose, description=description, allow_abbrev=False)
     if named != "":
-        parser.add_argument("name", nargs=named)
+        parser.add_argument("name", nargs=named, help="name of the prefilter")
     # It may stand before or behind the action; only the outer parser knows its default.
     _add_common(parser, default=argparse.SUPPRESS)
     parser.set_defaults(act=act)
@@ -150,7 +149,7 @@ def run(options: argparse.Namespace) -> int:
     except NflowError:
         raise
     except ValueError as error:
-        raise NflowError(str(error)) from None
+        raise WrongArgument(str(error)) from None
     except PermissionError as error:
         raise NflowError(f"{error.filename}: {error.strerror} — pinned objects belong to root: run as root") from None
 
@@ -252,9 +251,9 @@ def _check_attaching(options: argparse.Namespace, rules: PrefilterOptions) -> No
     """Refuse, before anything is done, what cannot be attached, or would not stay."""
     if not options.attach:
         if options.group is not None or options.mark is not None:
-            raise NflowError("--group and --mark need an attached prefilter: add --attach HOOKS")
+            raise WrongArgument("--group and --mark need an attached prefilter: add --attach HOOKS")
     elif rules.on_exit != "keep":
-        raise NflowError("the rules of --attach end with this command unless on_exit is keep: add --on-exit keep")
+        raise WrongArgument("the rules of --attach end with this command unless on_exit is keep: add --on-exit keep")
 
 
 def _attach(pre: Prefilter, options: argparse.Namespace) -> None:
@@ -280,7 +279,7 @@ def _remove(options: argparse.Namespace) -> int:
         _say_used(pre.name, found)
         return EXIT_USED
     for what, remedy in found.unseen:
-        print(f"not checked: {what}{f' — {remedy}' if remedy else ''}", file=sys.stderr)
+        print(f"not checked: {printable(what, None)}{f' — {remedy}' if remedy else ''}", file=sys.stderr)
     for netns in found.with_tables():
         if netns not in held:
             attach.detach(pre.name, netns=netns)
@@ -291,10 +290,10 @@ def _remove(options: argparse.Namespace) -> int:
 def _say_used(name: str, found: users.Users) -> None:
     print(f"nflowlevel prefilter: prefilter {name!r} is used by", file=sys.stderr)
     for user in found:
-        print(f"  {user}", file=sys.stderr)
+        print(f"  {printable(user, None)}", file=sys.stderr)
     print(
-        "delete these rules and end these processes first. With --force it is removed at once: then no change of a "
-        "legacy\ntable whose rule names it succeeds, and no restore, until that rule is deleted, by its number",
+        "delete these rules and end these processes first. --force removes it at once; but then a legacy table whose "
+        "rule\nnames it can be neither changed nor restored until you delete that rule by its number",
         file=sys.stderr,
     )
 
@@ -309,7 +308,8 @@ def _show(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(_members(found, used)))
         else:
-            print(*_lines(found, used), sep="\n")
+            # Users are rules and processes of others.
+            print(*(printable(line, None) for line in _lines(found, used)), sep="\n")
     if not names and not options.json:
         print(f"no prefilter is pinned at {options.bpffs}", file=sys.stderr)
     return 0
@@ -349,12 +349,19 @@ def _rule(options: argparse.Namespace) -> int:
         end="",
     )
     sys.stdout.flush()
-    if not bpffs.is_mounted(options.bpffs) or pre.name not in Prefilter.pinned(bpffs=options.bpffs):
+    if netns := bpffs.hiding_netns(options.bpffs):
+        print(f"whether {pre.name} is pinned cannot be seen: `ip netns exec {netns}` hides it", file=sys.stderr)
+    elif not bpffs.is_mounted(options.bpffs) or pre.name not in Prefilter.pinned(bpffs=options.bpffs):
         print(f"{pre.name} is not pinned yet: nflowlevel prefilter load {pre.name}", file=sys.stderr)
     return 0
 
 
 def _mount(options: argparse.Namespace) -> int:
+    if netns := bpffs.hiding_netns(options.bpffs):
+        raise NflowError(
+            f"mount the BPF file system at {options.bpffs}: `ip netns exec {netns}` would take it along when it ends — "
+            f"do this outside of it; other commands have --netns {netns}"
+        )
     there = bpffs.is_mounted(options.bpffs)
     bpffs.mount_bpffs(options.bpffs)
     print(f"the BPF file system is mounted at {options.bpffs}{' already' if there else ''}")

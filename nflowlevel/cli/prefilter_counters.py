@@ -20,7 +20,7 @@ _DECISIONS = {total: total.replace("_", " ") for total in TOTALS}
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("name")
+    parser.add_argument("name", help="name of the prefilter")
     add_watch(parser)
     parser.add_argument("-j", "--json", action="store_true", help="JSON; with --watch one line per reading")
     parser.add_argument(

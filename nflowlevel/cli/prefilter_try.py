@@ -15,15 +15,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nflowlevel.binding.bpf import VerifierError
+from nflowlevel.binding.netns import identity_of_own, name_of_own
 from nflowlevel.binding.nftmatch import HOOKS, Mark, MatchTable
 from nflowlevel.cli.arguments import add_netns, group, seconds
-from nflowlevel.errors import NflowError
+from nflowlevel.cli.status import WrongArgument
+from nflowlevel.errors import printable
+from nflowlevel.firewall import nf_log
 from nflowlevel.prefilter.attach import table_name
 from nflowlevel.prefilter.prefilter import Prefilter
 
 _ENDS = frozenset({signal.SIGINT, signal.SIGTERM})
 _EVERY_SECS = 1.0
 _LONGEST_SECS = 365 * 86_400
+#: Nobody is to find it there the next day.
+_USUAL_SECS = 60
 #: Where a group's packets are logged, too: right before the filter.
 _PRIORITY = -1
 #: Sets no bit of the packet's mark.
@@ -38,9 +43,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--prefix", default="", help="with --group: prefix of what is logged")
     parser.add_argument("--hook", choices=tuple(HOOKS), default="input", help="hook to watch (default: input)")
+    duration = seconds(0, _LONGEST_SECS)
     parser.add_argument(
-        "--seconds", metavar="S", type=seconds(0, _LONGEST_SECS), help="stop after S seconds; without it, at Ctrl-C"
+        "--for",
+        dest="seconds",
+        metavar="SECS",
+        type=duration,
+        default=_USUAL_SECS,
+        help="stop after SECS seconds (default %(default)s), or at Ctrl-C",
     )
+    # As it was called before.
+    parser.add_argument("--seconds", type=duration, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add_netns(parser)
     parser.add_argument(
         "--verifier-log", action="store_true", help="if the kernel refuses it, print its whole explanation"
@@ -51,16 +64,24 @@ def run(options: argparse.Namespace) -> int:
     """Compile, attach, show counters until the end."""
     try:
         with Prefilter.from_source(options.expression, name=f"try-{os.getpid()}") as pre, _attached(pre, options):
-            where = f"at {options.hook}" + ("" if options.group is None else f", to group {options.group}")
-            print(f"watching {where}; stop with Ctrl-C", file=sys.stderr)
+            to = "" if options.group is None else f", to group {options.group}"
+            where = f"at {options.hook} in {_called(options.netns)}{to}"
+            print(f"watching {where}, for {options.seconds:g} s; stop with Ctrl-C", file=sys.stderr, flush=True)
             _watch(pre, options.seconds)
     except VerifierError as error:
         if options.verifier_log:
             sys.stderr.write(error.log)
         raise
     except ValueError as error:
-        raise error if isinstance(error, NflowError) else NflowError(str(error)) from None
+        raise WrongArgument(str(error)) from None
     return 0
+
+
+def _called(netns: str | None) -> str:
+    """Return what to call the network namespace whose packets are watched."""
+    if name := netns or name_of_own():
+        return f"network namespace {printable(name, None)}"
+    return "the initial network namespace" if nf_log.is_initial_netns() else f"network namespace {identity_of_own()}"
 
 
 @contextmanager
@@ -87,9 +108,9 @@ def _attached(pre: Prefilter, options: argparse.Namespace) -> Iterator[None]:
         table.close()
 
 
-def _watch(pre: Prefilter, seconds: float | None) -> None:
+def _watch(pre: Prefilter, seconds: float) -> None:
     """Print a line whenever something was counted, and all at the end."""
-    end = time.monotonic() + seconds if seconds is not None else float("inf")
+    end = time.monotonic() + seconds
     seen = agreed = 0
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
     try:
@@ -97,8 +118,8 @@ def _watch(pre: Prefilter, seconds: float | None) -> None:
             counters = pre.counters()
             if counters.seen > seen:
                 now = time.strftime("%H:%M:%S")
-                grown = f"+{counters.seen - seen} packets, of them +{counters.logged - agreed}"
-                print(f"{now} seen {counters.seen}, agreed {counters.logged} ({grown})", flush=True)
+                grown = f"+{counters.seen - seen}, +{counters.logged - agreed}"
+                print(f"{now} packets {counters.seen}, matching {counters.logged} ({grown})", flush=True)
             seen, agreed = counters.seen, counters.logged
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -8,15 +8,17 @@ output fills a table of another name it creates the ledger alone. `check` create
 from __future__ import annotations
 
 import argparse
-import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nflowlevel.cli import status
+from nflowlevel.cli.arguments import add_config
+from nflowlevel.cli.status import NotAvailable, WrongArgument
 from nflowlevel.cli.terminal import width
-from nflowlevel.daemon.main import DEFAULT_CONFIG, EXIT_CONFIG
-from nflowlevel.errors import ConfigError, NflowError, NotSupported, nearest
-from nflowlevel.options import Value, convert, printable
+from nflowlevel.daemon.main import DEFAULT_CONFIG
+from nflowlevel.errors import ConfigError, NflowError, NotSupported, nearest, printable
+from nflowlevel.options import Value, convert
 from nflowlevel.plugin.tables import SQLOutput
 from nflowlevel.records.keys import CATALOGUE
 from nflowlevel.spool.sink import Moved, Refused, Unavailable
@@ -24,16 +26,14 @@ from nflowlevel.sql.check import Comparison, compare, statements
 from nflowlevel.sql.columns import Column, Members, match
 from nflowlevel.sql.database import Database, schema
 from nflowlevel.sql.options import statement
-from nflowlevel.stacks.config import parse
+from nflowlevel.stacks.config import parse_all
 from nflowlevel.stacks.registry import find_plugin
 from nflowlevel.stacks.stack import build
 
-EXIT_PROBLEMS = 1
-EXIT_UNAVAILABLE = 2
+_STATUS = f"""Status 0: everything that is stored fits. Status {status.FAILED}: something does not, or rows
+may come twice because there is no ledger.
 
-_STATUS = f"""exit status: 0 everything that is stored fits; {EXIT_PROBLEMS} something does not, or rows may come twice
-because there is no ledger; {EXIT_UNAVAILABLE} the database or the table is not there, or not for this user;
-{EXIT_CONFIG} the configuration is wrong"""
+{status.listed()}"""
 _EXAMPLES = """Without a configuration: nflowlevel sql init SQLITE3 db=packets.db
                          nflowlevel sql init --print PGSQL"""
 
@@ -43,7 +43,7 @@ _PLUGINS = {"PGSQL": "pgsql", "MYSQL": "mysql", "SQLITE3": "sqlite3"}
 _TABLES = ("packets", "sums")
 #: For MySQL too, which wants a statement for each table.
 _GRANTS = """\
--- If the output has another user than the one who executes this, that one needs (ulog stands for him):
+-- If the output uses another user than the one who executes this, that user (here: ulog) needs:
 --     GRANT INSERT ON packets TO ulog;
 --     GRANT INSERT ON sums TO ulog;
 --     GRANT SELECT, INSERT, UPDATE ON nflowlevel_ledger TO ulog;"""
@@ -80,9 +80,7 @@ def _add(
         epilog=more,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "-c", "--configfile", metavar="FILE", default=DEFAULT_CONFIG, help="configuration (default %(default)s)"
-    )
+    add_config(parser, default=DEFAULT_CONFIG, what="configuration")
     parser.set_defaults(act=act)
     return parser
 
@@ -91,17 +89,17 @@ def run(options: argparse.Namespace) -> int:
     """Create, or compare."""
     try:
         return int(options.act(options))
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return EXIT_CONFIG
+    except Unavailable as error:
+        raise NotAvailable(str(error)) from None
 
 
 # -- which output -----------------------------------------------------------------------------------------------------
 
 
 def _outputs(file: str, wanted: str | None) -> list[SQLOutput[Any]]:
-    """Return the SQL outputs of a configuration, or those of the wanted instance: one for each of its stacks."""
-    found = [stack.output for stack in build(parse(file)) if isinstance(stack.output, SQLOutput)]
+    """Return the SQL outputs of a configuration, or the wanted one: with the keys of all stacks that end in it."""
+    every = dict.fromkeys(stack.output for stack in build(parse_all(file)))
+    found = [output for output in every if isinstance(output, SQLOutput)]
     if not found:
         raise ConfigError("no stack ends with an SQL output", file=file)
     chosen = [output for output in found if wanted in (None, output.instance)]
@@ -120,7 +118,7 @@ def _alone(name: str, words: Sequence[str]) -> SQLOutput[Any]:
     for word in words:
         option, equals, text = word.partition("=")
         if not equals:
-            raise NflowError(f"'{printable(word)}' is not of the form OPTION=VALUE")
+            raise WrongArgument(f"'{printable(word)}' is not of the form OPTION=VALUE")
         values[option] = Value(text, 0)
     values.setdefault("table", Value(_TABLES[0], 0))
     options: Any = convert(plugin.Options, values, plugin=name, instance=name.lower())
@@ -137,15 +135,13 @@ def _init(options: argparse.Namespace) -> int:
     if options.output in _PLUGINS:
         outputs = [_alone(options.output, options.options)]
     elif options.options:
-        raise NflowError(
-            f"OPTION=VALUE stands behind {', '.join(_PLUGINS)}; what an instance has is in the configuration"
+        raise WrongArgument(
+            f"OPTION=VALUE may only follow {', '.join(_PLUGINS)}; the options of an instance are in the configuration"
         )
     else:
-        outputs = _outputs(options.configfile, options.output)
-    # An instance at the end of several stacks is one place, and its table takes the keys of all of them.
-    for output in {output.instance: output for output in outputs}.values():
-        members = dict(member for other in outputs if other.instance == output.instance for member in other.members)
-        (_print if options.print else _create)(output, [*members.items()])
+        outputs = _outputs(options.config, options.output)
+    for output in outputs:
+        (_print if options.print else _create)(output, output.members)
     return 0
 
 
@@ -175,7 +171,7 @@ def _create(output: SQLOutput[Any], members: Members) -> None:
             print(f"[{output.instance}] {database.shown}: the ledger exists, next to the table {table}")
             return
         database.run(_script(database.dialect))
-        ours = f"the tables {' and '.join(_TABLES)} and the ledger are there"
+        ours = f"the tables {' and '.join(_TABLES)} and the ledger exist"
         columns = _columns(database)
         if not columns:
             raise NflowError(f"[{output.instance}] {database.shown}: {ours}, but no table {table}: name one of them")
@@ -197,11 +193,11 @@ def _columns(database: Database) -> list[Column]:
 
 
 def _check(options: argparse.Namespace) -> int:
-    return max([_check_one(output) for output in _outputs(options.configfile, options.output)])
+    return max([_check_one(output) for output in _outputs(options.config, options.output)])
 
 
 def _check_one(output: SQLOutput[Any]) -> int:
-    """Print what is to say about an output at the end of one stack; the exit status."""
+    """Print what is to say about an output; the exit status."""
     database = output.database()
     print(f"[{output.instance}] {database.shown}, table {output.options.table}")
     try:
@@ -211,7 +207,7 @@ def _check_one(output: SQLOutput[Any]) -> int:
         lacking = statements(database.columns(), output.members, output.options.table, database.dialect)
     except (NotSupported, Unavailable, Refused) as error:
         _say("unavailable", [str(error)])
-        return EXIT_UNAVAILABLE
+        return status.UNAVAILABLE
     else:
         no_ledger = _no_ledger(database)
     finally:
@@ -223,16 +219,16 @@ def _check_one(output: SQLOutput[Any]) -> int:
     _say("note", compared.remarks)
     _say("does not fit", compared.problems)
     _say(
-        "no ledger yet; the daemon creates it if it has the right; otherwise run `sql init` as a user who has",
+        "no ledger yet; the daemon creates it if it may; otherwise run `sql init` as a user who may",
         no_ledger,
     )
-    return EXIT_PROBLEMS if compared.problems or no_ledger or not compared.stored else 0
+    return status.FAILED if compared.problems or no_ledger or not compared.stored else 0
 
 
 def _with_plugin(column: str) -> str:
     """Return a column's name, with the plugin that would have to be in the stack to fill it."""
     names = [key.plugin for key in CATALOGUE if key.name.replace(".", "_") == column.lower()]
-    return f"{column} ({names[0]} has it)" if names else column
+    return f"{column} ({names[0]} fills it)" if names else column
 
 
 def _compare(output: SQLOutput[Any], database: Database) -> tuple[list[Column], Comparison]:
@@ -257,7 +253,7 @@ def _no_ledger(database: Database) -> list[str]:
 def _say(what: str, texts: Sequence[str], between: str = "") -> None:
     """Print texts after what they are, one a line, or all in one that is broken where the terminal ends."""
     for text in [between.join(texts)] if between and texts else texts:
-        line = f"  {what}: {text}"
+        line = f"  {what}: {printable(text, None)}"
         print(
             textwrap.fill(
                 line, width() or len(line) + 1, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False

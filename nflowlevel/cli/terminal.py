@@ -4,15 +4,22 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
+
+from nflowlevel.errors import printable
 
 Reading = TypeVar("Reading")
 
 _CLEAR = "\x1b[H\x1b[2J"
+_STYLES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
+_SGR = re.compile("\x1b\\[[0-9;]*m")
 
 
 def tolerate(encoding: str | None = None) -> None:
@@ -21,9 +28,67 @@ def tolerate(encoding: str | None = None) -> None:
         sys.stdout.reconfigure(encoding=encoding or sys.stdout.encoding, errors="backslashreplace")
 
 
+def shown(text: str) -> str:
+    """Return text that holds names of others as it is, and for a terminal without what that would obey."""
+    return printable(text, None, keep="\n") if sys.stdout.isatty() else text
+
+
 def width() -> int | None:
     """Return the columns of the terminal; None where standard output is none."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def colours() -> bool:
+    """Tell whether standard output is to be coloured: a terminal, unless its user does not want that (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def styled(text: str, style: str) -> str:
+    """Return text in bold, dim, red, green, yellow or cyan."""
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+
+
+def cells(text: str) -> int:
+    """Return how many columns of a terminal a text takes, styled or not."""
+    text = _SGR.sub("", text)
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+
+
+def filled(parts: Iterable[str], columns: int | None, indent: int = 0) -> str:
+    """Return parts with blanks between them, in lines of at most `columns`; the second and later ones are indented.
+
+    A part that is longer than a line is broken at its end, so nothing in it can take the place where lines begin.
+    Without `columns` all is one line.
+    """
+    if columns is None:
+        return " ".join(parts)
+    lines: list[str] = []
+    left = 0
+    for part in parts:
+        width, room = cells(part), columns - indent
+        if lines and width < left:
+            lines[-1] += f" {part}"
+            left -= width + 1
+            continue
+        for piece in [part] if width <= room else _pieces(_SGR.sub("", part), room):
+            lines.append(" " * indent + piece if lines else piece)
+            left = (columns if len(lines) == 1 else room) - cells(piece)
+    return "\n".join(lines)
+
+
+def _pieces(text: str, columns: int) -> Iterator[str]:
+    """Yield a text in pieces that fit."""
+    piece, used = "", 0
+    for character in text:
+        width = cells(character)
+        if used + width > columns and piece:
+            yield piece
+            piece, used = "", 0
+        piece += character
+        used += width
+    yield piece
 
 
 def table(rows: Sequence[tuple[str, ...]], left: int = 1) -> list[str]:

@@ -10,6 +10,7 @@ it is read no faster than it is delivered. What a plugin raises is reported and 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import select
@@ -19,6 +20,9 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
+from nflowlevel.binding.netns import leads_to
+from nflowlevel.daemon.follow import Follower
+from nflowlevel.daemon.lastread import BEAT_SECS, LastRead
 from nflowlevel.daemon.notify import Notifier
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.plugin.contract import Plugin
@@ -38,6 +42,9 @@ _ROUNDS = 8
 
 #: A source that fails is not asked again at once, or it would take the whole processor.
 _FAULT_PAUSE_SECS = 0.5
+
+#: After so long the loop looks round, though nothing is due.
+_LONGEST_SLEEP_SECS = 86400.0
 
 #: While something waits for outputs they are looked at this often.
 _LOOK_SECS = 0.01
@@ -78,8 +85,10 @@ class Loop:
         status_secs: float,
         reopen_log: Callable[[], None] = lambda: None,
         also: Callable[[], Iterable[str]] = tuple,
+        last_read: LastRead | None = None,
     ) -> None:
         self.stacks = stacks
+        self._destinations = list(dict.fromkeys(stack.destination for stack in stacks))
         self._notifier = notifier
         self._reopen_log = reopen_log
         self._also = also
@@ -96,16 +105,41 @@ class Loop:
             self._timers.append((status_secs, self._log_status))
         if notifier.watchdog_secs:
             self._timers.append((notifier.watchdog_secs, lambda: notifier(WATCHDOG=1)))
+        self._last_read = last_read
+        if last_read:
+            self._timers.append((BEAT_SECS, self._note_reading))
         now = time.monotonic()
         self._due = [now + secs for secs, _ in self._timers]
         self._restart_at: dict[Stack, float] = {}
+        #: What inputs said that were opened before their stacks.
+        self._refused: dict[Source, Exception] = {}
+        #: Whose namespace was deleted, and when.
+        self._left: dict[Source, float] = {}
+        self._numbers = itertools.count(1)
+        self._follower = Follower(dict.fromkeys(stack.source for stack in stacks))
+        self._watched = -1
 
     # -- stacks --------------------------------------------------------------------------------------------------
+
+    def open_inputs(self) -> None:
+        """Open the inputs for which root sees more, before the daemon becomes another user; `start` says what failed.
+
+        What they receive waits in the kernel until the stacks run.
+        """
+        for source in {stack.source: None for stack in self.stacks if stack.source.input.for_root}:
+            try:
+                source.open()
+            except Exception as error:
+                self._refused[source] = error
 
     def start(self) -> int:
         """Start all stacks; return how many run. One that fails is reported and tried again later."""
         for stack in self.stacks:
             self._start(stack)
+        self._refused.clear()
+        for source in {stack.source: None for stack in self.stacks}:
+            if source.is_open and not any(stack.is_open for stack in source.stacks):
+                self._call(source.input, source.close)
         running = sum(stack.is_open for stack in self.stacks)
         others = f"; retrying the others every {RESTART_SECS:g} s and at SIGHUP" if self._restart_at else ""
         if running:
@@ -113,7 +147,12 @@ class Loop:
         return running
 
     def _start(self, stack: Stack) -> None:
+        if stack.source in self._left:  # it waits for a namespace
+            self._restart_at[stack] = time.monotonic() + RESTART_SECS
+            return
         try:
+            if stack.source in self._refused:
+                raise self._refused[stack.source]
             stack.open()
         except Exception as error:
             self._restart_at[stack] = time.monotonic() + RESTART_SECS
@@ -124,10 +163,71 @@ class Loop:
         log.info("stack=%s runs", stack.text)
         source = stack.source
         if all(reader.source is not source for reader in self._readers.values()):
-            fd = source.input.fileno()
-            if fd >= 0:
-                self._epoll.register(fd, select.EPOLLIN)
-            self._readers[fd if fd >= 0 else -1 - len(self._readers)] = _Reader(source)
+            self._register(source)
+            self._tell_unread(source)
+
+    def _register(self, source: Source) -> None:
+        fd = source.input.fileno()
+        if fd >= 0:
+            self._epoll.register(fd, select.EPOLLIN)
+        self._readers[fd if fd >= 0 else -next(self._numbers)] = _Reader(source)
+
+    def _tell_unread(self, source: Source) -> None:
+        """Say for how long nobody has read what this input reads."""
+        what = source.input.claims
+        known = self._last_read.since(what, source.opened_at) if self._last_read and what else None
+        if known:
+            milliseconds, exact = known
+            source.input.unread(milliseconds)
+            log.log(
+                NOTICE, "%s: nobody read %s for %s%.3f s; what was logged meanwhile is in no counter",
+                source.input, what, "" if exact else "up to ", milliseconds / 1000,
+            )  # fmt: skip
+
+    def _note_reading(self, state: str = "reading") -> None:
+        if self._last_read:
+            self._last_read.note([s.input.claims for s in self._sources() if s.is_open and s.input.claims], state)
+
+    # -- namespaces ----------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Leave namespaces that were deleted, and follow those that came."""
+        places = dict(self._follower.look())
+        for source in [source for source in places if source.is_open]:
+            self._leave(source)
+        for source in [*self._left]:
+            self._follow(source)
+        for stack in [stack for stack in self._restart_at if places.get(stack.source)]:
+            self._start(stack)
+
+    def _leave(self, source: Source) -> None:
+        input_ = source.input
+        numbers = [number for number, reader in self._readers.items() if reader.source is source]
+        for number in numbers:
+            del self._readers[number]
+            if number >= 0:
+                self._epoll.unregister(number)
+        self._call(input_, source.leave)
+        self._left[source] = time.monotonic()
+        if self._last_read and input_.claims:
+            self._last_read.note([input_.claims], "stopped")
+        gone = f"network namespace {input_.netns} was deleted, or another has its name"
+        log.log(NOTICE, "%s: %s; what it held is delivered: %s", input_, gone, input_.stats)
+
+    def _follow(self, source: Source) -> None:
+        input_ = source.input
+        try:
+            if leads_to(input_.netns or "") is None:
+                return
+            source.follow()
+        except Exception as error:
+            self._failed(input_, error)
+            return
+        input_.unread(int((time.monotonic() - self._left.pop(source)) * 1000))
+        self._register(source)
+        log.log(NOTICE, "%s: follows the new network namespace %s", input_, input_.netns)
+        for stack in [stack for stack in self._restart_at if stack.source is source]:
+            self._start(stack)
 
     # -- running -------------------------------------------------------------------------------------------------
 
@@ -140,21 +240,31 @@ class Loop:
     def run(self) -> None:
         """Receive and deliver until told to stop, then bring everything to an orderly end: nothing received is lost."""
         self._notifier(READY=1, STATUS=self._summary())
+        self._note_reading()
         while not self._stop:
+            if self._follower.fileno() != self._watched:
+                self._watched = self._follower.fileno()
+                self._epoll.register(self._watched, select.EPOLLIN)
             for fd, _ in self._epoll.poll(self._patience()):
                 if fd == self._wake_read:
                     self._on_signals()
-                else:
+                elif fd == self._watched:
+                    self._follower.told()
+                elif fd in self._readers:  # else it was closed just now
                     self._read(self._readers[fd])
             self._on_deadlines(time.monotonic())
-            if self._inputs_ended() and not any(stack.output.stats.pending for stack in self.stacks):
+            if self._inputs_ended() and not any(each.output.stats.pending for each in self._destinations):
                 log.log(NOTICE, "all inputs have ended: stopping")
                 break
         self._finish()
 
     def _inputs_ended(self) -> bool:
         """Whether nothing will ever come again, to any stack."""
-        return bool(self._readers) and not self._restart_at and all(source.input.ended for source in self._sources())
+        return (
+            bool(self._readers)
+            and not (self._restart_at or self._left)
+            and all(source.input.ended for source in self._sources())
+        )
 
     def _read(self, reader: _Reader) -> None:
         source = reader.source
@@ -181,19 +291,24 @@ class Loop:
     def _patience(self) -> float | None:
         """Return how many seconds the loop may sleep; None: until something happens."""
         deadlines = [*self._due, *self._restart_at.values()]
-        deadlines += [at for stack in self.stacks if stack.is_open and (at := stack.output.deadline) is not None]
+        deadlines += [at for each in self._destinations if each.is_open and (at := each.output.deadline) is not None]
         deadlines += [at for reader in self._readers.values() if (at := reader.due) is not None]
+        if (at := self._follower.deadline) is not None:
+            deadlines.append(at)
         if self._inputs_ended():
             deadlines.append(time.monotonic() + _LOOK_SECS)
-        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        # epoll takes no more than 24 days, and who configures more than that is not to stop the daemon.
+        return max(0.0, min(_LONGEST_SLEEP_SECS, min(deadlines) - time.monotonic())) if deadlines else None
 
     def _on_deadlines(self, now: float) -> None:
+        if (at := self._follower.deadline) is not None and at <= now:
+            self._look()
         for reader in self._readers.values():
             if (due := reader.due) is not None and due <= now:
                 self._read(reader)
-        for stack in self.stacks:
-            if stack.is_open and (deadline := stack.output.deadline) is not None and deadline <= now:
-                self._call(stack.output, stack.output.retry)
+        for output in (each.output for each in self._destinations if each.is_open):
+            if (deadline := output.deadline) is not None and deadline <= now:
+                self._call(output, output.retry)
         for number, (secs, action) in enumerate(self._timers):
             if self._due[number] <= now:
                 self._due[number] = now + secs
@@ -231,12 +346,13 @@ class Loop:
         self._notifier(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
         self._reopen_log()
         log.log(NOTICE, "SIGHUP: reopening files")
+        self._look()
         for source in self._sources():
             self._call(source.input, source.input.reopen)
-        for stack in self.stacks:
-            for plugin in (*stack.filters, stack.output):
-                if stack.is_open:
-                    self._call(plugin, plugin.reopen)
+        for plugin in (plugin for stack in self.stacks if stack.is_open for plugin in stack.filters):
+            self._call(plugin, plugin.reopen)
+        for output in (each.output for each in self._destinations if each.is_open):
+            self._call(output, output.reopen)
         for stack in list(self._restart_at):
             self._start(stack)
         self._notifier(READY=1, STATUS=self._summary())
@@ -244,7 +360,9 @@ class Loop:
     def _finish(self) -> None:
         self._notifier(STOPPING=1, STATUS="stopping")
         for source in self._sources():
-            self._call(source.input, source.drain, "; packets the kernel still held may be lost")
+            if source.is_open:
+                self._call(source.input, source.drain, "; packets the kernel still held may be lost")
+        self._note_reading("stopped")
         until = time.monotonic() + CLOSE_SECS
         # The outputs with nothing left to do first: they need no time.
         for stack in sorted(self.stacks, key=lambda stack: stack.output.stats.pending):
@@ -256,16 +374,18 @@ class Loop:
     # -- telling -------------------------------------------------------------------------------------------------
 
     def _sources(self) -> Iterable[Source]:
-        return [reader.source for reader in self._readers.values()]
+        return [*(reader.source for reader in self._readers.values()), *self._left]
 
     def _summary(self) -> str:
         running = sum(stack.is_open for stack in self.stacks)
         parts = [f"{running} of {len(self.stacks)} stacks run"]
         parts += [f"{source.input.instance}: {source.input.stats}" for source in self._sources()]
+        parts += [f"{source.input.instance} waits for network namespace {source.input.netns}" for source in self._left]
         parts += self._also()
+        for output in (each.output for each in self._destinations):
+            if output.stats.pending:
+                parts.append(f"{output.instance}: {output.state}")
         for stack in self.stacks:
-            if stack.output.stats.pending:
-                parts.append(f"{stack.output.instance}: {stack.output.state}")
             if stack.dropped:
                 parts.append(f"{stack.output.instance}: {stack.dropped} lost because a plugin failed")
         return "; ".join(parts)
@@ -277,14 +397,24 @@ class Loop:
         for line in self._also():
             log.log(NOTICE, "%s", line)
         for source in self._sources():
-            log.log(NOTICE, "%s: %s", source.input, source.input.stats)
+            waits = f"; waits for network namespace {source.input.netns}" if source in self._left else ""
+            log.log(NOTICE, "%s: %s%s", source.input, source.input.stats, waits)
         for stack in self.stacks:
             lost = f", lost because a plugin failed {stack.dropped}" if stack.dropped else ""
-            state = "the stack does not run" if stack in self._restart_at else stack.output.state
-            log.log(NOTICE, "%s of stack %s: %s%s; %s", stack.output, stack.text, stack.output.stats, lost, state)
+            shared = stack.destination.is_shared
+            counted = stack.share.counted if shared else stack.output.stats
+            state = "" if shared else f"; {stack.output.state}"
+            if stack in self._restart_at:
+                state = "; the stack does not run"
+            log.log(NOTICE, "%s of stack %s: %s%s%s", stack.output, stack.text, counted, lost, state)
+        for each in self._destinations:
+            if each.is_shared:
+                output = each.output
+                log.log(NOTICE, "%s of %d stacks: %s; %s", output, len(each.shares), output.stats, output.state)
 
     def close(self) -> None:
         """Give the loop's own descriptors back."""
+        self._follower.close()
         self._epoll.close()
         with contextlib.suppress(ValueError):
             signal.set_wakeup_fd(-1)

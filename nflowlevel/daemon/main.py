@@ -11,26 +11,38 @@ configuration is not read again), USR1 logs the statistics, USR2 makes polling i
 
 from __future__ import annotations
 
+from nflowlevel.binding import standard  # before all others: what is closed of descriptors 0 to 2 is opened
+
+# isort: split
 import argparse
+import contextlib
 import os
 import pwd
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Never
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Never
 
 from nflowlevel import __version__
+from nflowlevel.binding.netlink import BUSES, NetlinkDoor
+from nflowlevel.binding.netns import NamespaceDoor
+from nflowlevel.binding.opener import Opener, use
+from nflowlevel.binding.privileges import AT_START, FOR_GOOD, acting_as, confine, drop_to, keep
+from nflowlevel.binding.rootpath import LogDoor, give_directory, open_to_append
 from nflowlevel.daemon.background import Started, go_to_background
+from nflowlevel.daemon.lastread import LastRead, path_for
 from nflowlevel.daemon.loop import Loop
 from nflowlevel.daemon.notify import Notifier
 from nflowlevel.daemon.pidfile import PidFile
 from nflowlevel.errors import ConfigError, NflowError
-from nflowlevel.logs import Messages, level_of, log
+from nflowlevel.logs import NOTICE, Messages, level_of, log
 from nflowlevel.options import ConfigErrors
-from nflowlevel.stacks.config import Config, parse
+from nflowlevel.stacks.config import Config, parse_all
 from nflowlevel.stacks.stack import Stack, build
 
 if TYPE_CHECKING:
+    from nflowlevel.binding.opener import Door
     from nflowlevel.daemon.prefilters import Prefilters
+    from nflowlevel.plugin.contract import Output
     from nflowlevel.prefilter.counters import PrefilterCounters
 
 DEFAULT_CONFIG = "/etc/ulogd.conf"
@@ -47,7 +59,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="nflowlevel-daemon", description="Netfilter logging daemon, in ulogd2's place.")
+    parser = _Parser(prog="nflowlevel-daemon", description="Netfilter logging daemon; replaces ulogd2.")
     parser.add_argument(
         "-c", "--configfile", metavar="FILE", default=DEFAULT_CONFIG, help="configuration (default %(default)s)"
     )
@@ -87,12 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.info:
         return _describe(options.info)
     try:
-        config = parse(options.configfile)
+        config = parse_all(options.configfile)
         stacks, prefilters = _built(config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
-    for warning in config.warnings:
+    for warning in config.remarks:
         print(f"warning: {warning}", file=sys.stderr)
     if options.check_config:
         print(f"{options.configfile}: no errors; {len(stacks)} {'stack' if len(stacks) == 1 else 'stacks'}")
@@ -135,7 +147,7 @@ def _built(config: Config) -> tuple[list[Stack], Prefilters | None]:
     except ConfigErrors as several:
         errors += several.errors
     if errors:
-        raise ConfigErrors(errors)
+        raise ConfigErrors(sorted(errors, key=lambda error: error.line))
     return stacks, prefilters
 
 
@@ -163,24 +175,29 @@ def _run(
     started: Started | None,
 ) -> int:
     settings = config.global_options
-    pidfile = PidFile(options.pidfile) if options.pidfile else None
+    pidfile = PidFile(options.pidfile, (options.uid.pw_uid,) if options.uid else ()) if options.pidfile else None
     level = level_of(options.loglevel or settings.loglevel)
     # In the background there is no standard error to read: what has no other place goes to syslog, as with ulogd.
     destination = settings.logfile or ("syslog" if started else "")
     try:
-        messages = Messages(destination, level, verbose=options.verbose and not started)
+        messages = _messages(destination, level, options.verbose and not started, options.uid)
     except OSError as error:
         print(f"logfile={settings.logfile}: {error.strerror}", file=sys.stderr)
         return EXIT_LOGFILE
+    if standard.CLOSED:
+        closed = ", ".join(standard.CLOSED)
+        log.log(NOTICE, "closed at the start, so what is written there is lost: %s", closed)
     try:
         if pidfile:
             pidfile.create()
         if prefilters:
             prefilters.open()
         view = _View(stacks, prefilters.counters if prefilters else dict)
-        for stack in stacks:
-            stack.output.watch(view)
-        return _serve(options, stacks, messages, settings.status_secs, started, prefilters)
+        for output in dict.fromkeys(stack.output for stack in stacks):
+            output.watch(view)
+        last_read = LastRead(path_for(options.pidfile), (options.uid.pw_uid,) if options.uid else ())
+        with _another_user(options.uid, stacks, destination):
+            return _serve(options, stacks, messages, settings.status_secs, started, prefilters, last_read)
     except NflowError as error:
         log.critical("%s", error)
         return EXIT_FAILURE
@@ -191,6 +208,56 @@ def _run(
             pidfile.remove()
 
 
+def _messages(destination: str, level: int, verbose: bool, user: pwd.struct_passwd | None) -> Messages:
+    """Open the log; OSError. Where others can change what is at its path, this is done as the user."""
+    if not user:
+        return Messages(destination, level, verbose=verbose)
+
+    def opener(path: str, flags: int) -> int:
+        if os.geteuid():  # at SIGHUP
+            return open_to_append(path, flags)
+        door = LogDoor(path, user.pw_uid)
+        if door.is_roots:
+            return door.open()
+        with acting_as(user):
+            return os.open(path, flags, 0o666)
+
+    return Messages(destination, level, verbose=verbose, opener=opener)
+
+
+@contextlib.contextmanager
+def _another_user(user: pwd.struct_passwd | None, stacks: Sequence[Stack], logfile: str) -> Iterator[None]:
+    """Let nothing that is executed or started from here on gain privileges, and start what will open things for us."""
+    if not user:
+        yield
+        return
+    confine(user)
+    namespaces = {stack.source.input.netns: None for stack in stacks}
+    files = {os.path.abspath(logfile): None} if logfile not in ("", "stderr", "stdout", "syslog") else {}
+    files |= dict.fromkeys(path for stack in stacks for path in stack.output.files())
+    doors: list[Door] = [door for path in files if (door := LogDoor(path, user.pw_uid)).is_roots]
+    for netns in filter(None, namespaces):
+        doors += [NamespaceDoor(netns), *(NetlinkDoor(netns, bus) for bus in BUSES)]
+    if not doors:
+        yield
+        return
+    with Opener(doors) as opener:
+        use(opener)
+        try:
+            yield
+        finally:
+            use(None)
+
+
+def _give_directories(output: Output[Any], user: pwd.struct_passwd) -> None:
+    for path in output.directories():
+        try:
+            if give_directory(path, user):
+                log.info("%s: directory %s is %s's", output, path, user.pw_name)
+        except OSError as error:  # the stack meets it too, and says more
+            log.debug("%s: give directory %s to %s: %s", output, path, user.pw_name, error)
+
+
 def _serve(
     options: argparse.Namespace,
     stacks: list[Stack],
@@ -198,6 +265,7 @@ def _serve(
     status_secs: int,
     started: Started | None,
     prefilters: Prefilters | None,
+    last_read: LastRead,
 ) -> int:
     notifier = Notifier()
     loop = Loop(
@@ -206,28 +274,27 @@ def _serve(
         status_secs=status_secs,
         reopen_log=messages.reopen,
         also=lambda: (*(prefilters.status() if prefilters else ()), *messages.status()),
+        last_read=last_read,
     )
     try:
-        if options.uid:
-            from nflowlevel.binding.privileges import confine
-
-            confine(options.uid)
         # Before anything is bound: from then on a signal must find its handler.
         loop.install_signals()
+        if options.uid:
+            loop.open_inputs()
+            for output in dict.fromkeys(stack.output for stack in stacks):
+                _give_directories(output, options.uid)
+            drop_to(options.uid, AT_START)
         if not loop.start():
             raise NflowError("no stack could be started; the messages above say why")
         if options.uid:
-            from nflowlevel.binding.privileges import drop_to
-
-            for stack in stacks:
-                stack.output.hand_over(options.uid.pw_uid, options.uid.pw_gid)
-            drop_to(options.uid)
+            keep(FOR_GOOD)
         messages.started()
         if started:
             started.ok()
         loop.run()
     finally:
         loop.close()
+        last_read.close()
         notifier.close()
     return 0
 

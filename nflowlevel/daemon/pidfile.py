@@ -1,31 +1,38 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A pid file as ulogd keeps it: decimal pid and newline, locked for the life of the process (fcntl(2) record lock)."""
+"""A pid file as ulogd keeps it: decimal pid and newline, locked for the life of the process (fcntl(2) record lock).
+
+It is root's, also where the daemon becomes another user. What others may have put at its path is left alone.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+from collections.abc import Collection
 
+from nflowlevel.binding.rootpath import open_own
 from nflowlevel.errors import NflowError
 
 
 class PidFile:
     """The pid file at `path`. The lock, not the content, tells whether its process lives."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, owners: Collection[int] = ()) -> None:
+        """`owners`: whose a file at `path` may be, besides root's and our own."""
         self.path = os.path.abspath(path)
+        self._owners = {0, os.geteuid(), *owners}
         self._fd = -1
 
     def create(self) -> None:
         """Create, lock and fill the file; NflowError when a living process holds it or it cannot be written."""
         try:
             while True:
-                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                fd = open_own(self.path, os.O_RDWR | os.O_CREAT, 0o644, self._owners)
                 fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Another process may have removed the file between open and lock: then the lock guards nothing.
                 with contextlib.suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(fd), os.stat(self.path)):
+                    if os.path.samestat(os.fstat(fd), os.lstat(self.path)):
                         break
                 os.close(fd)
         except BlockingIOError:

@@ -23,6 +23,7 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
+from nflowlevel.binding.rootpath import whose
 from nflowlevel.delivery.backlog import Backlog, Chunk
 from nflowlevel.delivery.openfile import STDOUT, OpenFile
 from nflowlevel.delivery.syncer import Syncer
@@ -113,7 +114,7 @@ class AppendFile:
             self._use(self._open())
         except OSError as error:
             if not self._waited_for(error):
-                raise OutputError(f"open {self._name}: {_reason(error)}") from error
+                raise OutputError(f"open {self._name}: {_reason(error, self.path)}") from error
             self._open_later(error)
 
     def write(self, data: Buffer, records: int) -> None:
@@ -225,14 +226,14 @@ class AppendFile:
             trouble = str(error.strerror)
             self.stats.errors += 1
             instead = "the old file stays in use" if self._file else f"records waiting: {self.stats.pending}"
-            self._limited(logging.ERROR, "open", f"open {self._name}: {_reason(error)}; {instead}")
+            self._limited(logging.ERROR, "open", f"open {self._name}: {_reason(error, self.path)}; {instead}")
         if not self._file:
             self._trouble = trouble
 
     def _usable(self) -> OpenFile | None:
         """Return the file to write to; one that was deleted is closed and its path opened again."""
         if self._file and self._file.deleted:
-            self._limited(NOTICE, "deleted", f"{self._name} was deleted: it is opened again")
+            self._limited(NOTICE, "deleted", f"{self._name} was deleted; opening it again")
             self._written_of_first = 0
             self._release()
             self.reopen()
@@ -243,7 +244,7 @@ class AppendFile:
     def _keep(self, data: Buffer, records: int, done: int) -> None:
         """Put lines behind those that wait; `done` of their bytes are in the target already."""
         if not self._backlog.put(data, records):
-            self._limited(logging.ERROR, "full", f"{self._name}: the buffer is full, new records are dropped")
+            self._limited(logging.ERROR, "full", f"{self._name}: the buffer is full; new records are dropped")
         if done:
             self._written_of_first = done
         if self._file and not self._trouble:
@@ -304,7 +305,7 @@ class AppendFile:
     def _recovered(self) -> None:
         """Say that trouble is over."""
         if self._trouble and not self._backlog:
-            self._limited(NOTICE, "recovered", f"{self._name} can be written again, nothing waits")
+            self._limited(NOTICE, "recovered", f"{self._name} can be written again; nothing waits")
             self._trouble = ""
 
     def _sync(self, file: OpenFile) -> None:
@@ -321,9 +322,11 @@ class AppendFile:
                 return
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError, path: str = "") -> str:
     """Say what happened, and what to do about it."""
     remedy = _REMEDY.get(error.errno or 0, "")
+    if path and error.errno == errno.EACCES and (owner := whose(path)):
+        remedy += f"; it {owner}"
     return f"{error.strerror} — {remedy}" if remedy else str(error.strerror)
 
 

@@ -99,14 +99,14 @@ class Backlog:
             stats.written += records
             stats.bytes += size
 
-    def lose(self, reason: str, records: int, size: int) -> None:
-        """Count lines of a chunk taken as dropped."""
+    def lose(self, reason: str, records: int, size: int, *, after: int = 0) -> None:
+        """Count lines of a chunk taken as dropped; `after` older records are pending, and stay so."""
         with self._stats.lock:
             if self._closed:
                 return
             self._stats.pending -= records
             self._stats.pending_bytes -= size
-            self._stats.drop(reason, records)
+            self._stats.drop(reason, records, after=after)
 
     def close(self, reason: str) -> int:
         """Drop everything pending, also what is taken at the moment; return how many records that were.

@@ -272,7 +272,10 @@ class DatagramLink:
             records, _ = framing.before(chunk.data[self._offset : end], end - self._offset)
             lost = min(records, chunk.records)
             chunk.records -= lost
-            self._backlog.lose("too_long", lost, end - self._offset)
+            # What was sent just now is pending still: it may be refused.
+            sent = min(framing.before(chunk.data, self._offset)[0], chunk.records)
+            older = sum(other.records for _, other in self._sent) + sent
+            self._backlog.lose("too_long", lost, end - self._offset, after=older)
             del chunk.data[self._offset : end]
             end = self._offset
         else:

@@ -2,12 +2,14 @@
 """An HTTP endpoint with one page, in threads of its own, for clients that are slow, many, or never say a word.
 
 A client that takes too long is given up, and when too many are there the oldest has to go: a new one always gets its
-answer, and none of them costs more than a thread and its answer's memory.
+answer, and none of them costs more than a thread and its answer's memory. Where a descriptor or a thread for a client
+cannot be had, that is said and counted, and the clients wait.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import select
@@ -21,30 +23,46 @@ from typing import Any
 from nflowlevel.binding.privileges import Worker
 from nflowlevel.errors import OutputError
 from nflowlevel.logs import Limited, log
+from nflowlevel.stats import OutputStats
 
 #: Clients that are served at the same time.
 _CLIENTS = 8
 #: Longest wait for a client to go on reading or writing.
 _CLIENT_SECS = 10.0
 
+#: Without a descriptor for a client nothing can be done but wait: the listening socket stays readable.
+_PAUSE_SECS = 1.0
+#: What is short then. After any other error the client has gone, and the next one can be asked for.
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+_HINT = "raise the limit of open files (LimitNOFILE=, ulimit -n), or find what holds so many"
+
 #: Given the request's Accept header, returns content type and content.
 Answer = Callable[[str], tuple[str, bytes]]
 
 
 class Endpoint:
-    """Serves `path` at `host` and `port` from the call of the constructor to `close`; OutputError where it cannot."""
+    """Serves `path` at `host` and `port` from the call of the constructor to `close`; OutputError where it cannot.
 
-    def __init__(self, host: str, port: int, path: str, answer: Answer) -> None:
+    Clients that could not be taken are `errors` of `stats`.
+    """
+
+    def __init__(self, host: str, port: int, path: str, answer: Answer, stats: OutputStats | None = None) -> None:
+        self._wake_fd = -1
         try:
+            self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            self._server = _Server(family, address, path, answer)
+            self._server = _Server(family, address, path, answer, stats or OutputStats())
         except OSError as error:
+            if self._wake_fd >= 0:
+                os.close(self._wake_fd)
             hint = "choose another port" if error.errno else "use an address of this machine"
+            if error.errno in _SHORT:
+                hint = _HINT
             raise OutputError(f"listen on {_joined(host, port)}: {error.strerror} — {hint}") from None
         #: Where it is served; with the port that the system chose when it was 0.
         bound = self._server.socket.getsockname()
         self.url = f"http://{_joined(bound[0], bound[1])}{path}"
-        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread = Worker(self._run, f"endpoint {self.url}")
         self._thread.start()
 
@@ -66,6 +84,14 @@ class Endpoint:
         self._server.timeout = 0  # the client may have gone again
         while self._wake_fd not in dict(poll.poll()):
             self._server.handle_request()
+            if self._server.short and self._is_told_within(_PAUSE_SECS):
+                return
+
+    def _is_told_within(self, seconds: float) -> bool:
+        """Wait; whether it is told to end meanwhile."""
+        poll = select.poll()
+        poll.register(self._wake_fd, select.POLLIN)
+        return bool(poll.poll(int(seconds * 1000)))
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -74,13 +100,31 @@ class _Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     request_queue_size = 64
 
-    def __init__(self, family: int, address: Any, path: str, answer: Answer) -> None:
+    def __init__(self, family: int, address: Any, path: str, answer: Answer, stats: OutputStats) -> None:
         self.address_family = family
-        self.path, self.answer = path, answer
+        self.path, self.answer, self.stats = path, answer, stats
         self.limited = Limited()
+        #: The last client could not be taken for want of something that may be there later.
+        self.short = False
         self._clients: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
         super().__init__(address, _Handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Take the next client; OSError, which our base is silent about, where that cannot be."""
+        self.short = False
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in _SHORT:
+                self._failed(f"take a client: {error.strerror} — {_HINT}")
+            raise
+
+    def _failed(self, what: str) -> None:
+        self.short = True
+        with self.stats.lock:
+            self.stats.errors += 1
+        self.limited(logging.ERROR, what, f"serve {self.path}: {what}; trying again")
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a client in a thread."""
@@ -90,7 +134,13 @@ class _Server(socketserver.ThreadingTCPServer):
             self._clients[request] = thread
         for oldest in excess:
             _hang_up(oldest)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # there are as many threads as the system allows
+            with self._lock:
+                del self._clients[request]
+            self._failed(f"start a thread for a client: {error} — raise the limit of tasks")
+            self.shutdown_request(request)
 
     def _serve(self, request: socket.socket, client_address: Any) -> None:
         try:

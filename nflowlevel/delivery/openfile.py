@@ -17,6 +17,7 @@ import select
 import stat
 from typing import TYPE_CHECKING
 
+from nflowlevel.binding.rootpath import open_to_append
 from nflowlevel.logs import log
 
 if TYPE_CHECKING:
@@ -159,9 +160,9 @@ class OpenFile:
 def _open(path: str) -> int:
     try:
         # Not with O_CREAT at once: where fs.protected_fifos is set it refuses another user's FIFO in /tmp.
-        return os.open(path, _FLAGS)
+        return open_to_append(path, _FLAGS)
     except FileNotFoundError:
-        return os.open(path, _FLAGS | os.O_CREAT, 0o666)
+        return open_to_append(path, _FLAGS | os.O_CREAT)
 
 
 def _open_stdout() -> int:
@@ -183,29 +184,36 @@ def _end_of_last_line(path: str, fd: int, size: int, begins: bytes) -> int | Non
     power failure a file system may show them where data had not arrived. A file that cannot be read counts as whole.
     """
     try:
-        reader = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
+        # One that root opened for us can be read itself.
+        is_readable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+        reader = os.dup(fd) if is_readable else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise  # that passes: the file is opened later, and is not written to with a torn line at its end
         return size
     try:
-        if not _same(reader, fd):
-            return size
-        text, end = 0, size
-        while end > 0 and text <= _MAX_TORN_BYTES:
-            start = max(0, end - _BLOCK_BYTES)
-            block = os.pread(reader, end - start, start)
-            newline = block.rfind(b"\n")
-            if newline >= 0:
-                keep = start + newline + 1
-                return keep if keep == size or _is_ours(os.pread(reader, len(begins), keep), begins, keep) else None
-            text += len(block) - block.count(0)
-            end = start
-        return (
-            0
-            if size == 0 or (text <= _MAX_TORN_BYTES and _is_ours(os.pread(reader, len(begins), 0), begins, 0))
-            else None
-        )
+        return end_of_last_line(reader, size, begins) if _same(reader, fd) else size
     finally:
         os.close(reader)
+
+
+def end_of_last_line(reader: int, size: int, begins: bytes) -> int | None:
+    """Return the position after the last newline of a file of `size` bytes, or None if what follows is not ours.
+
+    See _end_of_last_line; `reader` is a descriptor to read from.
+    """
+    text, end = 0, size
+    while end > 0 and text <= _MAX_TORN_BYTES:
+        start = max(0, end - _BLOCK_BYTES)
+        block = os.pread(reader, end - start, start)
+        newline = block.rfind(b"\n")
+        if newline >= 0:
+            keep = start + newline + 1
+            return keep if keep == size or _is_ours(os.pread(reader, len(begins), keep), begins, keep) else None
+        text += len(block) - block.count(0)
+        end = start
+    is_ours = text <= _MAX_TORN_BYTES and _is_ours(os.pread(reader, len(begins), 0), begins, 0)
+    return 0 if size == 0 or is_ours else None
 
 
 def _is_ours(found: bytes, begins: bytes, keep: int) -> bool:

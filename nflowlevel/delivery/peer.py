@@ -115,7 +115,7 @@ class Peer:
             if self._hungry:
                 self._wake()
         if not kept:
-            self._limited(logging.ERROR, "full", f"{self._name}: the buffer is full, new records are dropped")
+            self._limited(logging.ERROR, "full", f"{self._name}: the buffer is full; new records are dropped")
 
     def reopen(self) -> None:
         """Connect again, resolving the name anew."""
@@ -137,7 +137,12 @@ class Peer:
             self._thread.join(timeout + 0.2)  # it may be in the resolver, which cannot be interrupted
         uncertain = self.stats.pending_bytes
         if lost := self._backlog.close("stop"):
-            log.error("%s: records not taken before the stop (%s), dropped: %d", self._name, self._state, lost)
+            log.error(
+                "%s: records that the peer had not taken before the stop (%s), dropped: %d",
+                self._name,
+                self._state,
+                lost,
+            )
         elif uncertain:
             log.error("%s: the last records it took before it broke off may not have been read", self._name)
         self._state = f"closed {self._name}"
@@ -153,7 +158,7 @@ class Peer:
             try:
                 self._attempt()
             except Exception:  # a mistake of ours must not silence the output for ever
-                log.exception("%s: unexpected error, the connection is made again", self._name)
+                log.exception("%s: unexpected error; connecting again", self._name)
             if stopping and not self._addresses:
                 break  # each address had one more chance
             if time.monotonic() - began > _LASTED_SECS:

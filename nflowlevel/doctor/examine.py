@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import errno
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from nflowlevel.binding.netns import OWN
 from nflowlevel.doctor import groups as diagnosis
 from nflowlevel.doctor import prefilters
 from nflowlevel.doctor.facts import Facts, gather, other_namespaces
@@ -13,8 +16,11 @@ from nflowlevel.errors import ConfigError, KernelError
 from nflowlevel.inputs.nflog import NFLOG
 from nflowlevel.options import ConfigErrors
 from nflowlevel.plugin.contract import Finding
-from nflowlevel.stacks.config import Config, parse
+from nflowlevel.stacks.config import Config, parse_all
 from nflowlevel.stacks.stack import Stack, build
+
+#: Of so many groups other namespaces are asked.
+_MOST_GROUPS = 8
 
 
 class Wanted(NamedTuple):
@@ -43,10 +49,8 @@ def examine(
         return
     groups = [item for item in _wanted(stacks, netns) if group in (None, item.group)]
     places = dict.fromkeys(item.netns for item in groups)
-    for place in places:
-        label = f"namespace {place or '(own)'}: " if len(places) > 1 else ""
-        findings = _namespace(place, [item for item in groups if item.netns == place])
-        yield from (finding._replace(text=label + finding.text) for finding in findings)
+    of_places = {place: _namespace(place, [item for item in groups if item.netns == place]) for place in places}
+    yield from _together(of_places) if len(places) > 1 else itertools.chain(*of_places.values())
     if group is not None and not groups:
         yield Finding("problem", f"{config}: no stack reads group {group}", f"set group={group} in a section of NFLOG")
     outputs = {stack.output.instance: stack.output for stack in stacks}
@@ -55,21 +59,32 @@ def examine(
     yield from prefilters.check(netns, pinned)
 
 
+def _together(of_places: Mapping[str | None, Iterable[Finding]]) -> Iterator[Finding]:
+    """Yield what was found in several namespaces: what is the same in some of them once, with their names."""
+    same: dict[Finding, list[str]] = {}
+    for place, findings in of_places.items():
+        for finding in findings:
+            same.setdefault(finding, []).append(place or OWN)
+    for finding, names in same.items():
+        label = "namespace" if len(names) == 1 else "namespaces"
+        yield finding._replace(text=f"{label} {diagnosis.few(names)}: {finding.text}")
+
+
 def _configuration(
     file: str, stacks: list[Stack], pinned: list[str], pins: Callable[[Config], Iterable[str]]
 ) -> Iterator[Finding]:
     """Check a configuration and fill in its stacks, which stay unopened, and the names of prefilters that it pins."""
     try:
-        config = parse(file)
-        pinned += pins(config)
+        config = parse_all(file)
         stacks += build(config)
+        pinned += pins(config)
     except ConfigErrors as several:
-        yield from (Finding("problem", str(error)) for error in several.errors)
+        yield from (Finding("problem", str(error)) for error in sorted(several.errors, key=lambda error: error.line))
     except ConfigError as error:
         yield Finding("problem", str(error))
     else:
         yield Finding("ok", f"{file}: no errors; {len(stacks)} {'stack' if len(stacks) == 1 else 'stacks'}")
-        yield from (Finding("hint", str(warning)) for warning in config.warnings)
+        yield from (Finding("hint", str(warning)) for warning in config.remarks)
 
 
 def _wanted(stacks: Iterable[Stack], netns: str | None) -> list[Wanted]:
@@ -87,7 +102,9 @@ def _namespace(netns: str | None, wanted: list[Wanted]) -> Iterator[Finding]:
     try:
         facts = gather(netns)
     except KernelError as error:
-        yield Finding("problem", str(error))
+        # Whoever may not look has seen no problem.
+        denied = error.errno in (errno.EPERM, errno.EACCES)
+        yield Finding("hint" if denied else "problem", str(error))
         return
     yield from diagnosis.check_kernel(facts)
     wanted = wanted or [Wanted(netns, group) for group in sorted(facts.groups)]
@@ -105,7 +122,10 @@ def _judge_group(facts: Facts, item: Wanted) -> Iterator[Finding]:
         yield from diagnosis.check_own_messages(facts)
     yield from diagnosis.check_reader(facts, item.group)
     reader = (facts.readers or {}).get(item.group)
-    if item.instance and reader and "nflowlevel" not in reader.command:
+    if item.instance and reader and not reader.command:
+        text = f"[{item.instance}] group {item.group} has a reader: whether that is nflowlevel is not visible"
+        yield Finding("hint", text, "run as root")
+    elif item.instance and reader and "nflowlevel" not in reader.command:
         text = f"[{item.instance}] cannot read group {item.group} while {reader} does"
         yield Finding("problem", text, "stop that process, or use another group")
 
@@ -116,7 +136,11 @@ def _elsewhere(facts: Facts, netns: str | None, groups: set[int]) -> Iterator[Fi
     if groups and not lacking:
         return
     others, closed = other_namespaces(netns)
-    for group in sorted(lacking or set().union(*(other.ruleset.groups for other in others.values()))):
+    looked_at = sorted(lacking or set().union(*(other.ruleset.groups for other in others.values())))
+    for group in looked_at[:_MOST_GROUPS]:
         yield from diagnosis.check_elsewhere(facts, others, group)
+    if len(looked_at) > _MOST_GROUPS:
+        text = f"{len(looked_at) - _MOST_GROUPS} more groups are not looked for in other namespaces"
+        yield Finding("hint", text, "ask for one: nflowlevel doctor --group N")
     if closed and any(not facts.ruleset.of_group(group) for group in lacking or {0}):
-        yield Finding("hint", f"cannot look into these namespaces: {', '.join(closed)}", "run as root")
+        yield Finding("hint", f"cannot look into these namespaces: {diagnosis.few(closed)}", "run as root")

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from nflowlevel.binding import procfs
 from nflowlevel.binding.netns import elsewhere, entered
-from nflowlevel.errors import KernelError
+from nflowlevel.errors import KernelError, printable
 from nflowlevel.firewall import nf_log
 from nflowlevel.firewall.ruleset import Ruleset, read_rules
 
@@ -29,7 +29,8 @@ class Reader:
     def __str__(self) -> str:
         if not self.holder.pid:
             return f"netlink port {self.holder.portid}"
-        return f"process {self.holder.pid} ({self.command or self.holder.command}), netlink port {self.holder.portid}"
+        command = printable(self.command or self.holder.command)
+        return f"process {self.holder.pid} ({command}), netlink port {self.holder.portid}"
 
 
 @dataclass(frozen=True, slots=True)

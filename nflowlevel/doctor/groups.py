@@ -10,8 +10,10 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Literal
 
 from nflowlevel.binding.netns import OWN
+from nflowlevel.binding.nftmatch import TABLE_PREFIX
 from nflowlevel.doctor.facts import Facts, Reader
-from nflowlevel.firewall.rules import LogRule
+from nflowlevel.errors import printable
+from nflowlevel.firewall.rules import LogRule, rule_command
 from nflowlevel.plugin.contract import Finding
 
 _NFNETLINK_LOG = "nfnetlink_log"
@@ -21,10 +23,10 @@ _COPY_MODES = {0: "none", 1: "meta", 2: "packet", 3: "disabled"}
 _HEADER_BYTES = 60
 #: A rule that sends after fewer packets than this costs the reader a wake-up for each few of them.
 _SMALL_THRESHOLD = 32
-#: Tables of ours, in which a prefilter is asked; its name follows (attach.py).
-_OF_PREFILTER = "nflowlevel-"
 #: Nobody wants to read more lines about one group.
 _MOST_RULES = 8
+#: Nor the names of more namespaces.
+_MOST_NAMESPACES = 3
 #: A reader that keeps up never has so much unread, nor one that reads in pieces on purpose.
 _MUCH_UNREAD_BYTES = 8 << 20
 
@@ -37,8 +39,9 @@ def check_kernel(facts: Facts) -> Iterator[Finding]:
         remedy = "load it with: modprobe nfnetlink_log (kernel option CONFIG_NETFILTER_NETLINK_LOG)"
         yield Finding("problem", "the kernel has no nfnetlink_log", remedy)
     if facts.obstacle:
+        # It keeps whoever asks from reading a group, which says nothing of a daemon that others have started.
         remedy = "run as root, or in a new namespace: unshare -Urn"
-        yield Finding("problem", f"{facts.obstacle} (here: {facts.user_namespace})", remedy)
+        yield Finding("hint", f"{facts.obstacle} (here: {facts.user_namespace})", remedy)
     else:
         yield Finding("ok", f"CAP_NET_ADMIN is held in {facts.user_namespace}")
 
@@ -49,22 +52,22 @@ def check_rules(facts: Facts, group: int) -> Iterator[Finding]:
     if not rules:
         yield _no_rule(facts, group)
         return
-    hit = any(rule.packets for rule in rules)
-    untold = any(rule.packets is None and not rule.idle for rule in rules)
+    reached = any(not rule.idle for rule in rules)
     for rule in rules[:_MOST_RULES]:
-        yield _rule(rule, hit=hit, untold=untold)
+        yield _rule(rule, reached=reached)
         yield from _rule_limits(rule)
     if len(rules) > _MOST_RULES:
         yield Finding("ok", f"{len(rules) - _MOST_RULES} more rules log to group {group}")
 
 
-def _rule(rule: LogRule, *, hit: bool, untold: bool) -> Finding:
-    """Judge one rule: that it was never hit is a problem if it can be the reason that nothing arrives in its group."""
+def _rule(rule: LogRule, *, reached: bool) -> Finding:
+    """Judge one rule. That it was never hit is no problem: perhaps there was no such packet. That none can come to it
+    is one, unless another rule of the group can be reached."""
     told = f"{rule.where}{f' ({rule.prefix!r})' if rule.prefix else ''}"
     if rule.packets:
         return Finding("ok", f"{told} has logged {rule.packets} packets to group {rule.group}")
-    worry: Literal["problem", "hint"] = "hint" if hit or untold else "problem"
     if rule.idle:
+        worry: Literal["problem", "hint"] = "hint" if reached else "problem"
         remedy = (
             "wake the table" if "dormant" in rule.idle else "give the chain a hook, or jump to it from one that has"
         )
@@ -73,10 +76,11 @@ def _rule(rule: LogRule, *, hit: bool, untold: bool) -> Finding:
         text = f"{told} logs to group {rule.group}; it has no counter, so whether it ever matched is unknown"
         return Finding("hint", text, "write `counter` before `log`")
     text = f"{told} logs to group {rule.group}, but never matched (its counter is 0)"
-    if rule.family == "inet" and rule.table.startswith(_OF_PREFILTER):
-        name = rule.table.removeprefix(_OF_PREFILTER)
-        return Finding(worry, text, f"see what its prefilter does with them: nflowlevel prefilter counters {name}")
-    return Finding(worry, text, "an earlier rule handles the packets, or none match; see: nft monitor trace")
+    if rule.family == "inet" and rule.table.startswith(TABLE_PREFIX):
+        name = rule.table.removeprefix(TABLE_PREFIX)
+        return Finding("hint", text, f"see what its prefilter does with them: nflowlevel prefilter counters {name}")
+    remedy = "if such packets have come, an earlier rule handles them; see: nft monitor trace"
+    return Finding("hint", text, remedy)
 
 
 def _rule_limits(rule: LogRule) -> Iterator[Finding]:
@@ -99,8 +103,12 @@ def _no_rule(facts: Facts, group: int) -> Finding:
     blind = ", as far as is visible" if facts.ruleset.unseen else ""
     if group == 0 and _sends_own_messages(facts):
         return Finding("ok", f"no rule logs to group 0{blind}, but the kernel's own messages go there")
-    remedy = f"add one, such as: nft add rule inet filter input counter log group {group}"
-    return Finding("problem", f"no rule logs to group {group}{blind}{elsewhere}", remedy)
+    text = f"no rule logs to group {group}{blind}{elsewhere}"
+    return Finding("hint", text) if blind else Finding("problem", text, _add_one(facts, group))
+
+
+def _add_one(facts: Facts, group: int) -> str:
+    return "add one, such as: " + rule_command(f"counter log group {group}", chain=facts.ruleset.input_chain)
 
 
 def check_other_rules(facts: Facts, groups: Collection[int]) -> Iterator[Finding]:
@@ -207,14 +215,39 @@ def _pace(reader: Reader, group: int) -> Iterator[Finding]:
 
 
 def check_elsewhere(facts: Facts, others: Mapping[str, Facts], group: int) -> Iterator[Finding]:
-    """Look for rules and readers of a group in other namespaces, whose groups have nothing to do with ours."""
-    for name, other in others.items():
-        rules, reader = other.ruleset.of_group(group), (other.readers or {}).get(group)
-        if rules and not facts.ruleset.of_group(group):
-            text = f"in {_called(name)} {rules[0].where} logs to group {group}: each namespace has its own groups"
+    """Look for rules and readers of a group in other namespaces, whose groups have nothing to do with ours.
+
+    Of many namespaces there is one line for all.
+    """
+    rules = {name: found[0] for name, other in others.items() if (found := other.ruleset.of_group(group))}
+    readers = {name: reader for name, other in others.items() if (reader := (other.readers or {}).get(group))}
+    if facts.ruleset.of_group(group):
+        rules = {}
+    if facts.readers is None or group in facts.readers:
+        readers = {}
+    if len(rules) > _MOST_NAMESPACES:
+        text = f"{_called_all(rules)} have rules that log to group {group}: each namespace has its own groups"
+        first = next(iter(rules))
+        yield Finding("hint", text, f"check there, such as: nflowlevel doctor --group {group}{_netns_option(first)}")
+    else:
+        for name, rule in rules.items():
+            text = f"in {_called(name)} {rule.where} logs to group {group}: each namespace has its own groups"
             yield Finding("hint", text, f"check there: nflowlevel doctor --group {group}{_netns_option(name)}")
-        if reader and facts.readers is not None and group not in facts.readers:
+    if len(readers) > _MOST_NAMESPACES:
+        yield Finding("hint", f"{_called_all(readers)} have a reader of group {group}, but this namespace has none")
+    else:
+        for name, reader in readers.items():
             yield Finding("hint", f"in {_called(name)} group {group} is read by {reader}, but not in this namespace")
+
+
+def _called_all(names: Collection[str]) -> str:
+    return f"{len(names)} other network namespaces ({few(names)})"
+
+
+def few(names: Collection[str]) -> str:
+    """Return some names of namespaces, and how many more there are."""
+    shown = [printable(name) for name in names][:_MOST_NAMESPACES]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
 
 
 def _called(name: str) -> str:
@@ -233,5 +266,7 @@ def _groups(numbers: list[int]) -> str:
 def check_no_group(facts: Facts) -> Finding:
     """Say that no group is in use at all."""
     blind = ", as far as is visible" if facts.ruleset.unseen else ""
-    remedy = "add one, such as: nft add rule inet filter input counter log group 2"
-    return Finding("problem", f"no rule logs to any group{blind}, and no process reads one", remedy)
+    read = "and no process reads one" if facts.readers is not None else "and who reads one is not visible"
+    blind_to = blind or facts.readers is None
+    text = f"no rule logs to any group{blind}, {read}"
+    return Finding("hint" if blind_to else "problem", text, _add_one(facts, 2))

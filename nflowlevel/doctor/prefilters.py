@@ -43,8 +43,11 @@ def check(
 def _check_machine(mount_point: Path) -> Iterator[Finding]:
     """Judge what each prefilter needs."""
     if obstacle := bpf.obstacle():
-        yield Finding("problem", f"cannot load prefilters: {obstacle}", "run as root, or with CAP_BPF")
-    if not bpffs.is_mounted(mount_point):
+        # It keeps whoever asks from loading them, which says nothing of a daemon that others have started.
+        yield Finding("hint", f"cannot load prefilters: {obstacle}", "run as root, or with CAP_BPF")
+    if netns := bpffs.hiding_netns(mount_point):
+        yield Finding("hint", f"cannot see what is pinned: `ip netns exec {netns}` hides it", _outside(netns))
+    elif not bpffs.is_mounted(mount_point):
         text = f"cannot pin prefilters: no BPF file system at {mount_point}"
         yield Finding("problem", text, "nflowlevel prefilter mount")
     try:
@@ -54,6 +57,10 @@ def _check_machine(mount_point: Path) -> Iterator[Finding]:
     if slowness := bpf.slowness():
         remedy = "sysctl -w net.core.bpf_jit_enable=1, then reload them" if bpf.jit_is_on() is False else ""
         yield Finding("hint", f"prefilters are slower than they could be: {slowness}", remedy or "run as root")
+
+
+def _outside(netns: str) -> str:
+    return f"ask outside of it: nflowlevel doctor --netns {netns}"
 
 
 def _check_one(name: str, mount_point: Path) -> Iterator[Finding]:
@@ -95,7 +102,8 @@ def _check_names(netns: str | None, mount_point: Path) -> Iterator[Finding]:
             )
         else:
             text = f"{place} names {path}, and no BPF file system shows here whether that is pinned"
-            yield Finding("hint", text, "`ip netns exec` hides a mounted one; otherwise: nflowlevel prefilter mount")
+            hiding = bpffs.hiding_netns(mount_point)
+            yield Finding("hint", text, _outside(hiding) if hiding else "mount it: nflowlevel prefilter mount")
 
 
 def _rules_naming(directory: Path, netns: str | None) -> tuple[str, ...]:

@@ -40,6 +40,14 @@ class IFINDEX(Filter[NoOptions]):
         batch.names = self._links.table
         return batch
 
+    def leave(self) -> None:
+        """Unsubscribe."""
+        self.close()
+
+    def follow(self) -> None:
+        """Read the names in the new namespace."""
+        self.open()
+
     def close(self, timeout: float = 1.0) -> None:
         """Unsubscribe."""
         if self._links:

@@ -10,10 +10,13 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+from nflowlevel.binding.nftmatch import TABLE_PREFIX
 
 #: A rule's place: nft's family, table, chain, and the number in the chain from 1.
 Place = tuple[str, str, str, int]
@@ -53,6 +56,9 @@ _TEXT_LOG = re.compile(
 
 _Object = dict[str, Any]
 
+#: Families whose input hook sees IP packets, the most general first.
+_INPUT_FAMILIES = ("inet", "ip", "ip6")
+
 
 def parse_nft(text: str) -> tuple[list[LogRule], dict[Place, LogRule]]:
     """Read `nft -j list ruleset`: the rules that log, and the opaque ones of iptables-nft, which may log."""
@@ -71,6 +77,36 @@ def parse_nft(text: str) -> tuple[list[LogRule], dict[Place, LogRule]]:
         if any(_is_opaque(statement) for statement in rule["expr"]):
             opaque[*chain, positions[chain]] = base
     return found, opaque
+
+
+def input_chain(text: str) -> str:
+    """Return a chain of `nft -j list ruleset` to which a rule about incoming packets can be added; "" if there is none.
+
+    As nft writes it: `inet filter input`. Chains of iptables-nft are not offered, because iptables refuses a table to
+    which nft has added a rule, nor those of prefilters, nor tables with flags: dormant, or owned by a process.
+    """
+    objects: list[_Object] = json.loads(text)["nftables"]
+    tables = (item["table"] for item in objects if "table" in item)
+    is_open = {(table["family"], table["name"]): not table.get("flags") for table in tables}
+    found = [
+        (_INPUT_FAMILIES.index(chain["family"]), f"{chain['family']} {chain['table']} {chain['name']}")
+        for chain in (item["chain"] for item in objects if "chain" in item)
+        if (chain.get("type"), chain.get("hook")) == ("filter", "input")
+        and chain["family"] in _INPUT_FAMILIES
+        and chain["name"] != "INPUT"
+        and not chain["table"].startswith(TABLE_PREFIX)
+        and is_open.get((chain["family"], chain["table"]), False)
+    ]
+    return min(found, default=(0, ""))[1]
+
+
+def rule_command(rule: str, *, hook: str = "input", chain: str = "") -> str:
+    """Return the command that adds `rule` to `chain`; without one, to a table of its own, created if it is missing."""
+    if chain:
+        return f"nft add rule {chain} {rule}"
+    place = f"inet logging {hook}"
+    hooked = f"{{ type filter hook {hook} priority filter - 1; }}"
+    return "nft " + shlex.quote(f"add table inet logging; add chain {place} {hooked}; add rule {place} {rule}")
 
 
 def _logs_of(base: LogRule, statements: list[Any], named: dict[str, int | None]) -> Iterator[LogRule]:

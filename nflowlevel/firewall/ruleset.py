@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nflowlevel.firewall.rules import LogRule, complete, parse_nft, parse_save
+from nflowlevel.firewall.rules import LogRule, complete, input_chain, parse_nft, parse_save
 
 
 class Unseen(NamedTuple):
@@ -33,6 +33,8 @@ class Ruleset:
 
     rules: tuple[LogRule, ...]
     unseen: tuple[Unseen, ...] = ()
+    input_chain: str = ""
+    """A chain of nft that takes a rule about incoming packets, as `inet filter input`; "" if none was seen."""
 
     def of_group(self, group: int | None) -> tuple[LogRule, ...]:
         """Return the rules that log to a group; None: to the kernel's log."""
@@ -75,8 +77,11 @@ def read_rules() -> Ruleset:
     """Return the rules that log in the namespace the calling thread is in."""
     rules: list[LogRule] = []
     unseen: list[Unseen] = []
+    chain = ""
     with noted(unseen):
-        rules, opaque = parse_nft(_nft(unseen))
+        listed = _nft(unseen)
+        chain = input_chain(listed)
+        rules, opaque = parse_nft(listed)
         for kind in KINDS:
             if any(place[0] == kind.family for place in opaque):
                 with noted(unseen):
@@ -87,7 +92,7 @@ def read_rules() -> Ruleset:
         with noted(unseen):
             if has_legacy_tables(kind):
                 rules += parse_save(save(kind, "legacy"), kind.family, f"{kind.command}-legacy").values()
-    return Ruleset(tuple(rules), tuple(unseen))
+    return Ruleset(tuple(rules), tuple(unseen), chain)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ set to 0 as they are read. From then on only the daemon has these counts. It tre
   outputs that write lines; a record takes about 100 bytes). The output drops what does not fit, and what its target
   did not accept before the daemon had to stop. Its statistics count both.
 - There is no last poll at stop: what was counted since the previous poll stays in the kernel, and the next start
-  delivers it.
+  delivers it. If its network namespace is deleted, there is one, and the next namespace of that name is followed.
 - A process that is killed between poll and delivery loses the counts it held: those of one poll, or those that were
   waiting for a target.
 
@@ -34,6 +34,7 @@ import time
 from nflowlevel.accounting.events import QuotaEvents
 from nflowlevel.accounting.objects import Accounting
 from nflowlevel.accounting.table import CounterTable
+from nflowlevel.binding.netns import of_socket
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.options import printable
 from nflowlevel.plugin.polling import PollingInput, PollingOptions, PollingStats, ZeroCounter
@@ -82,6 +83,7 @@ class NFACCT(PollingInput[NFACCTOptions]):
         self._accounting = Accounting(self.netns)
         self._accounting.dump()
         self._events = self._accounting.quota_events()
+        self.place = of_socket(self._events.fileno()) if self.netns else None
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when an object has reached its quota."""

@@ -7,6 +7,13 @@ message names that process. One instance can feed several stacks; it is opened o
 Every loss is counted. The plugin always asks for sequence numbers: `gap` is the number of packets the kernel could not
 deliver, and `overrun` is the number of times its queue was full. After an overrun the socket buffer doubles, up to its
 ceiling. A clean stop gives the group up and reads everything the kernel still holds.
+
+While nobody reads a group, as during a restart, the kernel counts nothing: what is logged then is in no counter.
+`unread_milliseconds` says for how long that was so. The daemon can know it after a restart if it has a directory of its
+own (systemd's `StateDirectory=`) or a pid file (`-p`), beside which it keeps when it read last.
+
+A network namespace (`network_namespace_path`) that is deleted is read to the end and closed, and the next one of the
+same name or path is followed; the log says both.
 """
 
 from __future__ import annotations
@@ -16,10 +23,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from nflowlevel.binding.netns import of_socket
 from nflowlevel.binding.numbers import FAMILIES, some
 from nflowlevel.errors import KernelError
 from nflowlevel.logs import log
-from nflowlevel.options import NetnsPath, Options
+from nflowlevel.options import CLAMPED, NetnsPath, Options
 from nflowlevel.plugin.contract import Input
 from nflowlevel.readers.arguments import (
     CopyMode,
@@ -35,7 +43,7 @@ from nflowlevel.readers.arguments import (
 from nflowlevel.readers.group import MIB, Group
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import Key
-from nflowlevel.stats import GroupStats
+from nflowlevel.stats import GroupStats, counter
 
 _DEFAULT_SOCKET_BUFFER = 64 * MIB
 _DEFAULT_MAX_SOCKET_BUFFER = 256 * MIB
@@ -54,18 +62,22 @@ class NFLOGOptions(Options, frozen=True, kw_only=True):
         ProfileName,
         Meta(description="Preset for the options below: a single packet arrives within 0.1 s, 5 ms or 0.5 s."),
     ] = "default"
-    netlink_qthreshold: QThreshold = 0
-    netlink_qtimeout: QTimeout = 0
-    nlbufsiz: NlBufSiz = 0
+    netlink_qthreshold: Annotated[QThreshold, Meta(extra=CLAMPED)] = 0
+    netlink_qtimeout: Annotated[QTimeout, Meta(extra=CLAMPED)] = 0
+    nlbufsiz: Annotated[NlBufSiz, Meta(extra=CLAMPED)] = 0
     netlink_socket_buffer_size: Annotated[
-        SocketBuffer, Meta(description="Size of the socket buffer in bytes (the kernel doubles it); 0: 64 MiB.")
+        SocketBuffer,
+        Meta(extra=CLAMPED, description="Size of the socket buffer in bytes (the kernel doubles it); 0: 64 MiB."),
     ] = 0
     netlink_socket_buffer_maxsize: Annotated[
         SocketBuffer,
-        Meta(description="Size in bytes up to which it doubles when the kernel loses packets; 0: 256 MiB."),
+        Meta(
+            extra=CLAMPED,
+            description="Size in bytes up to which it doubles when the kernel loses packets; 0: 256 MiB.",
+        ),
     ] = 0
     copy_mode: Annotated[CopyMode, Meta(description="Part of a packet that the kernel copies.")] = "packet"
-    copy_range: CopyRange = 0
+    copy_range: Annotated[CopyRange, Meta(extra=CLAMPED)] = 0
     numeric_label: Label = 0
     seq_local: Annotated[bool, Meta(description="Publish `oob.seq.local`.")] = False
     seq_global: Annotated[bool, Meta(description="Publish `oob.seq.global`.")] = False
@@ -83,17 +95,31 @@ class NFLOGOptions(Options, frozen=True, kw_only=True):
     ] = 0
 
 
+class NFLOGStats(GroupStats):
+    """What the group received, and what it missed."""
+
+    unread_milliseconds = counter(
+        "milliseconds",
+        "Time in which nobody read the group: between the last run of the daemon and this one, or between a network "
+        "namespace and the next of its name. What rules logged then is in no counter.",
+    )
+
+
 class NFLOG(Input[NFLOGOptions]):
     """The NFLOG plugin; see the module."""
 
     name = "NFLOG"
     Options = NFLOGOptions
     provides = "raw"
+    for_root = True
     _group: Group | None = None
+    _stats: NFLOGStats
 
     def __init__(self, instance: str, options: NFLOGOptions) -> None:
         super().__init__(instance, options)
         self.netns = options.network_namespace_path or None
+        #: Of groups that were closed.
+        self._stats = NFLOGStats()
 
     def published(self) -> tuple[Key, ...]:
         """Keys that were not asked for are not published."""
@@ -141,6 +167,7 @@ class NFLOG(Input[NFLOGOptions]):
             group.close()
             raise
         self._group = group
+        self.place = of_socket(group.fileno()) if self.netns else None
 
     def _attach_conntrack(self, group: Group) -> None:
         """As in ulogd2, a kernel that cannot attach them is reported and the packets come without."""
@@ -177,12 +204,21 @@ class NFLOG(Input[NFLOGOptions]):
         """How long it is worth to wait before the next receive."""
         return self.group.pause
 
+    def unread(self, milliseconds: int) -> None:
+        """Count the time."""
+        self._stats.unread_milliseconds += milliseconds
+
     @property
-    def stats(self) -> GroupStats:
-        """Counters of the group."""
-        return self.group.stats
+    def stats(self) -> NFLOGStats:
+        """Counters of the group, and of those that it had in namespaces before."""
+        stats = NFLOGStats()
+        stats.add(self._stats)
+        if self._group:
+            stats.add(self._group.stats)
+        return stats
 
     def close(self, timeout: float = 1.0) -> None:
         """Close the group."""
-        if self._group:
-            self._group.close()
+        if group := self._group:
+            self._stats, self._group = self.stats, None
+            group.close()

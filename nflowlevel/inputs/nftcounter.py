@@ -7,7 +7,8 @@ example `inet.filter.http`; `sum.pkts` and `sum.bytes` are what was counted. A q
 has the bytes used in `sum.bytes` and the bytes allowed in `sum.limit`.
 
 The first poll comes one interval after the start; SIGUSR2 triggers one at once. Polls follow a fixed grid of the
-monotonic clock, so they do not drift. There is no poll at stop: the counts stay in the kernel.
+monotonic clock, so they do not drift. There is no poll at stop: the counts stay in the kernel. If the network namespace
+is deleted, there is a last poll, and the next namespace of that name is followed.
 
 With `zerocounter` a record carries what was counted since the last poll, and the counter is set to 0 in the same step.
 No packet is counted twice or missed, even where `nft reset counters` would lose some. It is off by default because
@@ -19,6 +20,7 @@ from __future__ import annotations
 import time
 from itertools import repeat
 
+from nflowlevel.binding.netns import of_socket
 from nflowlevel.binding.nftables import NamedObjects
 from nflowlevel.plugin.polling import PollingInput, PollingOptions, PollingStats, ZeroCounter
 from nflowlevel.records.batch import Batch
@@ -50,6 +52,7 @@ class NFTCOUNTER(PollingInput[NFTCOUNTEROptions]):
         """Open a socket and read all once."""
         self._objects = NamedObjects(self.netns)
         self._objects.read()
+        self.place = of_socket(self._objects.fileno()) if self.netns else None
 
     def poll(self) -> Batch:
         """Read counters and quotas."""

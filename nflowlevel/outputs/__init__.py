@@ -1,4 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The built-in outputs, one file per plugin, with its name in lower case."""
+"""The built-in outputs, one file per plugin, with its name in lower case.
+
+An output of lines derives from `LineOutput` (`plugin/lines.py`). An output that must not lose a row while its target is
+down, such as a database or a broker (Kafka), derives from `SpooledOutput` (`plugin/spooled.py`).
+"""
 
 NAMES = ("JSON", "GRAPHITE", "PROMETHEUS", "PGSQL", "MYSQL", "SQLITE3", "DBI")

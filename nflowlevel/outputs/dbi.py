@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, field
@@ -56,7 +56,9 @@ class DBIOptions(SQLOptions, frozen=True, kw_only=True):
         if self.dbtype not in _PLUGINS:
             raise ValueError(f"dbtype={self.dbtype}: no output supports it; available: {', '.join(_PLUGINS)}")
         if self.dbtype == "sqlite3" and not os.path.isabs(self.db):
-            raise ValueError(f"db={self.db}: libdbi has it in a directory of its own; give the whole path of the file")
+            raise ValueError(
+                f"db={self.db}: libdbi keeps such files in a directory of its own; give the full path of the file"
+            )
         name, own = _PLUGINS[self.dbtype]
         # Late: each brings its driver with it.
         plugin: type[SQLOutput[Any]] = getattr(importlib.import_module(f"nflowlevel.outputs.{name.lower()}"), name)
@@ -114,9 +116,9 @@ class DBI(SQLOutput[DBIOptions]):
         """Which database, and how it is."""
         return self._output.state
 
-    def hand_over(self, uid: int, gid: int) -> None:
-        """Give the files to the user that the daemon becomes."""
-        self._output.hand_over(uid, gid)
+    def directories(self) -> Iterator[str]:
+        """Yield the other plugin's."""
+        return self._output.directories()
 
     def close(self, timeout: float = 1.0) -> None:
         """Have what waits stored, as far as it goes in time."""

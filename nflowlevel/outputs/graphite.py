@@ -42,7 +42,7 @@ from msgspec import Meta
 from nflowlevel.delivery.framing import Frames, Lines
 from nflowlevel.delivery.peer import Peer
 from nflowlevel.logs import Limited
-from nflowlevel.options import Options, PortOrNone
+from nflowlevel.options import CLAMPED, Options, PortOrNone
 from nflowlevel.plugin.contract import Finding, Member
 from nflowlevel.plugin.lines import TargetOutput
 from nflowlevel.stats import OutputStats
@@ -83,7 +83,10 @@ class GRAPHITEOptions(Options, frozen=True, kw_only=True):
     datagram_bytes: Annotated[
         int,
         Meta(
-            ge=64, le=8192, description="UDP: most bytes of a datagram, filled with whole objects; carbon reads 8192."
+            ge=64,
+            le=8192,
+            extra=CLAMPED,
+            description="UDP: most bytes of a datagram, filled with whole objects; carbon reads 8192.",
         ),
     ] = 1432
     max_pending_bytes: Annotated[
@@ -264,16 +267,19 @@ class GRAPHITE(TargetOutput[GRAPHITEOptions, Peer]):
         if not batch:
             return
         new = _Sums.of(batch)
-        sums = new.plus(self._carried) if self._carried else new
+        deltas = self._counts_deltas
+        # What another stack counted is not added to totals of this one: it waits for the next counts.
+        sums = new.plus(self._carried) if deltas and self._carried else new
         data = self._renderer.render(sums, self._later(batch.values("oob.time.sec")[0] or int(time.time()), new.names))
         with self._stats.lock:
-            if self._counts_deltas and not self._target.has_room(len(data)):
+            if deltas and not self._target.has_room(len(data)):
                 self._carried = sums.counters()
                 self._stats.records += len(new.names)
                 self._stats.drop("merged", len(new.names))
             else:
                 self._target.write(data, len(sums.names))
-                self._carried = {}
+                if deltas:
+                    self._carried = {}
 
     @property
     def _counts_deltas(self) -> bool:

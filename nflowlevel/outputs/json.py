@@ -22,6 +22,7 @@ from msgspec import Meta
 
 from nflowlevel.plugin.contract import ANY_KEYS, Member
 from nflowlevel.plugin.lines import File, LineOptions, LineOutput
+from nflowlevel.plugin.plans import Plans
 from nflowlevel.records.keys import Key
 from nflowlevel.records.render import JSONPlan
 
@@ -54,11 +55,16 @@ class JSON(LineOutput[JSONOptions]):
     def __init__(self, instance: str, options: JSONOptions) -> None:
         super().__init__(instance, options)
         self._plan: JSONPlan | None = None
+        self._plans = Plans(self._make_plan)
 
     def bind(self, members: tuple[Member, ...]) -> None:
+        """Follow the plan of these members."""
+        self._plan = self._plans.of(members)
+
+    def _make_plan(self, members: tuple[Member, ...]) -> JSONPlan:
         """Make the plan that the renderer in C follows."""
         shown = [(self._label(key_name, key), key) for key_name, key in members if _is_shown(key)]
-        self._plan = JSONPlan(
+        return JSONPlan(
             shown,
             head=self._head,
             tail=f'", {self._device}' if self.options.timestamp else "",

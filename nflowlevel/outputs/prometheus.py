@@ -23,15 +23,15 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 from msgspec import Meta
 
 from nflowlevel.delivery.endpoint import Endpoint
 from nflowlevel.errors import NotSupported
 from nflowlevel.options import Options, PortNumber
-from nflowlevel.plugin.contract import DaemonView, Finding, Member, Output
+from nflowlevel.plugin.contract import DaemonView, Finding, Member, Output, StackView
 from nflowlevel.stats import OutputStats, counter
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from nflowlevel.prefilter.counters import PrefilterCounters
     from nflowlevel.records.batch import Batch
-    from nflowlevel.stats import Counters
+    from nflowlevel.stats import Declared, Giver
 
 _PATH = "/metrics"
 #: Of an object: packets and bytes, or used and limit.
@@ -122,7 +122,7 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
                 "PROMETHEUS", found="no Python module prometheus_client", needed="pip install 'nflowlevel[prometheus]'"
             ) from None
         self.close()
-        self._endpoint = Endpoint(self.options.host, self.options.port, _PATH, self._answer)
+        self._endpoint = Endpoint(self.options.host, self.options.port, _PATH, self._answer, self._stats)
 
     def examine(self) -> Iterator[Finding]:
         """Look whether the address can be listened on."""
@@ -231,19 +231,28 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
             "nflowlevel_output_dropped_records", "Records discarded.", None, (*_OUTPUT, "reason"), unit="records"
         )
         states = InfoMetricFamily("nflowlevel_output_state", "What the output is doing.", None, _OUTPUT)
-        outputs: dict[tuple[str, ...], Counters] = {}
+        ends: dict[Output[Any], list[tuple[str, StackView]]] = {}
         for text, stack in zip(_distinct(_label(stack.text) for stack in daemon.stacks), daemon.stacks, strict=True):
-            output = stack.output
-            labels = (text, _label(output.instance), output.name)
             up.add_metric((text,), stack.is_open)
             faults.add_metric((text,), stack.dropped)
-            states.add_metric(labels, {"state": _label(output.state)})
-            outputs[labels] = output.stats
-            for reason, count in output.stats.as_dict()["dropped"].items():  # type: ignore[union-attr]
+            ends.setdefault(stack.output, []).append((text, stack))
+        outputs: dict[tuple[str, ...], _Counted] = {}
+        for output, stacks in ends.items():
+            name = (_label(output.instance), output.name)
+            shares = {text: stack.share.counted for text, stack in stacks} if len(stacks) > 1 else {}
+            own = ("" if shares else stacks[0][0], *name)
+            states.add_metric(own, {"state": _label(output.state)})
+            with output.stats.lock:
+                output.stats.note()
+                outputs |= {(text, *name): _given(giver, output.stats) for text, giver in shares.items()}
+                outputs[own] = _rest(output.stats, shares.values())
+        for labels, counted in outputs.items():
+            for reason, count in counted.dropped.items():
                 dropped.add_metric((*labels, reason), count)
-        inputs: dict[tuple[str, ...], Counters] = {}
+        inputs: dict[tuple[str, ...], _Counted] = {}
         for source in (stack.source for stack in daemon.stacks if stack.source.is_open):
-            inputs[_label(source.input.instance), source.input.name] = source.input.stats
+            stats = source.input.stats
+            inputs[_label(source.input.instance), source.input.name] = _Counted(stats.declared, stats.as_dict())
         yield from (up, faults, dropped, states)
         yield from _prefilters(daemon.prefilters())
         yield from _counters("nflowlevel_input", _INPUT, inputs)
@@ -269,6 +278,31 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
             self._endpoint = None
 
 
+class _Counted(NamedTuple):
+    """What one source of a metric has counted."""
+
+    declared: Mapping[str, Declared]
+    values: Mapping[str, Any]
+    dropped: Mapping[str, int] = {}
+
+
+def _given(giver: Giver, stats: OutputStats) -> _Counted:
+    """Return what one of several stacks gave to an output, and what was dropped of it."""
+    dropped = {reason: giver.dropped.get(reason, 0) for reason in stats.dropped}
+    return _Counted({"records": stats.declared["records"]}, {"records": giver.records}, dropped)
+
+
+def _rest(stats: OutputStats, givers: Collection[Giver]) -> _Counted:
+    """Return what an output has counted, without what is shown for each of several stacks."""
+    values: dict[str, Any] = stats.as_dict()
+    dropped = {
+        reason: count - sum(giver.dropped.get(reason, 0) for giver in givers)
+        for reason, count in values["dropped"].items()
+    }
+    values["records"] -= sum(giver.records for giver in givers)
+    return _Counted(stats.declared, values, dropped)
+
+
 def _label(name: str) -> str:
     """Return a name that is valid UTF-8: its other bytes as `\\xff`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -276,14 +310,16 @@ def _label(name: str) -> str:
 
 def _distinct(texts: Iterable[str]) -> list[str]:
     """Return the texts with a number behind those that are there already: a configuration may repeat a stack."""
-    found: list[str] = []
+    found: dict[str, None] = {}
+    numbers: dict[str, int] = {}
     for text in texts:
-        distinct, number = text, 1
+        distinct, number = text, numbers.get(text, 1)
         while distinct in found:
             number += 1
             distinct = f"{text} #{number}"
-        found.append(distinct)
-    return found
+        numbers[text] = number
+        found[distinct] = None
+    return list(found)
 
 
 def _prefilters(counted: Mapping[str, PrefilterCounters]) -> Iterator[Metric]:
@@ -308,13 +344,12 @@ def _prefilters(counted: Mapping[str, PrefilterCounters]) -> Iterator[Metric]:
     yield from (packets, bytes_)
 
 
-def _counters(prefix: str, labels: tuple[str, ...], counted: Mapping[tuple[str, ...], Counters]) -> Iterator[Metric]:
+def _counters(prefix: str, labels: tuple[str, ...], counted: Mapping[tuple[str, ...], _Counted]) -> Iterator[Metric]:
     """Yield a family for each counter that is declared, with the values of all that have it."""
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     families: dict[str, Any] = {}
     for values, counters in counted.items():
-        now = counters.as_dict()
         for name, about in counters.declared.items():
             # An event has no unit: errors_total, not errors_events_total.
             unit = re.sub("[^a-z0-9]+", "_", about.unit.lower().replace("events", ""))
@@ -322,5 +357,5 @@ def _counters(prefix: str, labels: tuple[str, ...], counted: Mapping[tuple[str, 
             if metric not in families:
                 family = GaugeMetricFamily if about.gauge else CounterMetricFamily
                 families[metric] = family(metric, about.meaning, None, labels, unit=unit)
-            families[metric].add_metric(values, now[name])
+            families[metric].add_metric(values, counters.values[name])
     yield from families.values()

@@ -17,16 +17,13 @@ replace it stop the daemon first.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import stat
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
 
 from nflowlevel.plugin.tables import SQLOutput
 from nflowlevel.sql.options import SQLOptions, statement
-from nflowlevel.sql.sqlite import SQLiteDatabase, own_tables
+from nflowlevel.sql.sqlite import SQLiteDatabase
 
 if TYPE_CHECKING:
     from nflowlevel.sql.database import Database
@@ -50,7 +47,9 @@ class SQLITE3Options(SQLOptions, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """SQLite has neither procedures nor functions that store."""
         if statement(self.procedure, self.table).form not in ("insert", "text"):
-            raise ValueError(f"procedure={self.procedure}: SQLite has no procedures; INSERT, or INSERT INTO a table")
+            raise ValueError(
+                f"procedure={self.procedure}: SQLite has no procedures; use INSERT, or INSERT INTO a table"
+            )
 
 
 class SQLITE3(SQLOutput[SQLITE3Options]):
@@ -64,18 +63,6 @@ class SQLITE3(SQLOutput[SQLITE3Options]):
         return SQLiteDatabase(self.options)
 
     def open(self) -> None:
-        """Make the file that is missing while there is the right to (the daemon may become another user), and start."""
-        if self.options.table in own_tables():
-            # Not by open() and close(), which would take their locks from other outputs that have the file open.
-            with contextlib.suppress(OSError):  # it is there; or the thread meets the same, and says so
-                os.mknod(self.options.db, stat.S_IFREG | 0o644)
+        """Make the file that is missing, so that whoever looks for it finds it as it is to be, and start."""
+        SQLiteDatabase(self.options).make()
         super().open()
-
-    def hand_over(self, uid: int, gid: int) -> None:
-        """Give the file to the user that the daemon becomes, if it is ours."""
-        super().hand_over(uid, gid)
-        for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                path = self.options.db + suffix
-                if os.stat(path).st_uid == os.geteuid():
-                    os.chown(path, uid, gid)

@@ -30,9 +30,10 @@ from nflowlevel.records.packet import PACKET
 from nflowlevel.records.types import RecordType
 
 if TYPE_CHECKING:
+    from nflowlevel.binding.netns import Identity
     from nflowlevel.prefilter.counters import PrefilterCounters
     from nflowlevel.records.batch import Batch
-    from nflowlevel.stats import Counters, OutputStats
+    from nflowlevel.stats import Counters, Giver, OutputStats
 
 #: What flows from plugin to plugin: raw packets, decoded packets, flows, sums.
 DataType = Literal["raw", "packet", "flow", "sum"]
@@ -116,6 +117,13 @@ class Input(Plugin[SomeOptions]):
     #: It reads what was recorded earlier. That can wait: it is read only while its stacks run and their outputs have
     #: delivered what they had. And its batches bring the names of their interfaces with them.
     recorded: ClassVar[bool] = False
+    #: Root sees more when it is opened: whether another process has the group, which one. A daemon that is to become
+    #: another user opens it before; and once more as that user, if its stack has to be started again.
+    for_root: ClassVar[bool] = False
+
+    #: The namespace that it reads, set by `open` where `netns` names one. When the name leads to another one, or to
+    #: none, the daemon takes what `leave` yields, closes the input, and opens it again once there is a namespace.
+    place: Identity | None = None
 
     @abstractmethod
     def fileno(self) -> int:
@@ -133,6 +141,13 @@ class Input(Plugin[SomeOptions]):
     @abstractmethod
     def drain(self) -> Iterator[Batch]:
         """Stop the source and yield all that it still holds."""
+
+    def leave(self) -> Iterator[Batch]:
+        """The namespace has been deleted: yield what the input holds, and what nobody can read any more later."""
+        return self.drain()
+
+    def unread(self, milliseconds: int) -> None:
+        """Nobody read what it reads for so long, before this `open`: its statistics may say so."""
 
     @property
     def deltas(self) -> bool:
@@ -178,19 +193,41 @@ class Filter(Plugin[SomeOptions]):
     def open(self) -> None:
         """Nothing to start by default."""
 
+    def leave(self) -> None:
+        """The namespace `netns` of its packets has been deleted: let go of what is open there."""
+
+    def follow(self) -> None:
+        """There is a new namespace `netns`: open there what `leave` has let go of."""
+
     @abstractmethod
     def process(self, batch: Batch) -> Batch:
         """Return the batch, with columns added, or a selection of it."""
 
 
 class Output(Plugin[SomeOptions]):
-    """End of a stack. It takes whole batches, and nothing that its target does may raise or block in `write`."""
+    """End of a stack. It takes whole batches, and nothing that its target does may raise or block in `write`.
+
+    An output may stand at the end of several stacks: it is one object, opened once, and takes the batches of all of
+    them in the order of arrival. Before a batch of another stack than the last one, it is bound to what that carries,
+    and `input` and `netns` are those of that stack.
+    """
 
     accepts: ClassVar[frozenset[DataType]] = frozenset(("packet", "flow"))
 
     @abstractmethod
     def bind(self, members: tuple[Member, ...]) -> None:
-        """Learn, once, what records will carry: the keys of `consumes`, or all before it for ANY_KEYS."""
+        """Learn what records will carry: the keys of `consumes`, or all before it for ANY_KEYS.
+
+        It is called before `open`, where several stacks end here with all that any of them brings; and then before each
+        `write` that brings other members than the last one. The same members are then the same object.
+        """
+
+    def agrees(self, one: Key, other: Key) -> bool:
+        """Tell whether two stacks may end here with one name for these two keys.
+
+        Say no where the target gives a name one meaning for all records, such as a column.
+        """
+        return True
 
     @abstractmethod
     def write(self, batch: Batch) -> None:
@@ -205,7 +242,7 @@ class Output(Plugin[SomeOptions]):
         """Called by the loop when `deadline` has passed."""
 
     def watch(self, daemon: DaemonView) -> None:
-        """Learn, once, before `open`, what the daemon can tell of itself; for outputs that report on it."""
+        """Learn, before `open`, what the daemon can tell of itself; for outputs that report on it."""
 
     def examine(self) -> Iterator[Finding]:
         """Look whether its target can be reached, before `open` and changing nothing, for `nflowlevel doctor`.
@@ -214,8 +251,21 @@ class Output(Plugin[SomeOptions]):
         """
         yield from ()
 
-    def hand_over(self, uid: int, gid: int) -> None:
-        """The daemon becomes another user: give it the files that were made at `open` and are gone on with later."""
+    def files(self) -> Iterator[str]:
+        """Yield the files that it appends to by OpenFile or AppendFile.
+
+        A daemon that is to become another user does so before it calls `open`. Where only root can change what is at
+        one of these paths, as in /var/log, root opens it all the same.
+        """
+        yield from ()
+
+    def directories(self) -> Iterator[str]:
+        """Yield the directories that are the plugin's own.
+
+        A daemon that is to become another user makes those that are missing, and gives them to that user, where only
+        root can.
+        """
+        yield from ()
 
     @property
     @abstractmethod
@@ -240,6 +290,14 @@ class SourceView(Protocol):
         """Whether it receives."""
 
 
+class ShareView(Protocol):
+    """A stack's part of an output in which several stacks end."""
+
+    @property
+    def counted(self) -> Giver:
+        """What the stack gave, and what was dropped of it; nothing is counted where no other stack ends there."""
+
+
 class StackView(Protocol):
     """A stack of the daemon, as an output may look at it."""
 
@@ -253,7 +311,11 @@ class StackView(Protocol):
 
     @property
     def output(self) -> Output[Any]:
-        """Its end."""
+        """Its end; stacks may share it."""
+
+    @property
+    def share(self) -> ShareView:
+        """What became of its records there."""
 
     @property
     def is_open(self) -> bool:
@@ -300,6 +362,6 @@ def check_plugin(plugin: object) -> None:
     bare = [adds] if isinstance(adds, str | Key) else [key for key in adds if not isinstance(key, Key)]
     if bare:
         raise NflowError(
-            f"plugin {plugin.__name__}: adds {bare[0]!r} — `adds` is a tuple of keys with type and meaning; write "
+            f"plugin {plugin.__name__}: adds {bare[0]!r} — `adds` must be a tuple of keys with type and meaning; write "
             "adds = (added_key(NAME, TYPE, MEANING),)"
         )

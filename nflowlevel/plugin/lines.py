@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Literal, TypeVar
 from msgspec import Meta
 
 from nflowlevel.delivery.appendfile import AppendFile
+from nflowlevel.delivery.openfile import STDOUT
 from nflowlevel.delivery.target import MAX_PENDING_BYTES, LineTarget
 from nflowlevel.logs import Limited
 from nflowlevel.options import Options, Port
@@ -122,10 +123,7 @@ SomeLines = TypeVar("SomeLines", bound=LineOptions)
 
 
 class LineOutput(TargetOutput[SomeLines, LineTarget]):
-    """An output of lines that go where `LineOptions` say.
-
-    A file needs no handing over to the user that the daemon becomes: it stays open.
-    """
+    """An output of lines that go where `LineOptions` say."""
 
     @property
     def begins(self) -> bytes:
@@ -169,6 +167,11 @@ class LineOutput(TargetOutput[SomeLines, LineTarget]):
             stats=self._stats,
             limited=Limited(),
         )
+
+    def files(self) -> Iterator[str]:
+        """Yield the file, if it is one."""
+        if self.options.mode == "file" and self.options.file not in STDOUT:
+            yield self.options.file
 
     def examine(self) -> Iterator[Finding]:
         """Look whether the file can be written, or the peer takes connections."""

@@ -53,6 +53,7 @@ class PollingInput(Input[SomePolling]):
 
     provides = "sum"
     records = SUM
+    for_root = True
     #: Its counters, where it has more of them.
     Stats: ClassVar[type[PollingStats]] = PollingStats
 
@@ -121,6 +122,11 @@ class PollingInput(Input[SomePolling]):
         self._stats.polls += 1
         self._stats.received += len(batch)
         return batch
+
+    def leave(self) -> Iterator[Batch]:
+        """Poll for the last time: the counters end with their namespace."""
+        self._schedule.ask()
+        yield self.receive()
 
     def drain(self) -> Iterator[Batch]:
         """Nothing: what was counted since the last poll stays in the kernel."""

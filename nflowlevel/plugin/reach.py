@@ -36,22 +36,33 @@ def file(path: str) -> Iterator[Finding]:
         yield _missing(path, os.path.dirname(target))
         return
     except OSError as error:
-        yield Finding("problem", f"file={path}: {error.strerror}")
+        yield (
+            _denied(f"file={path}: {error.strerror}")
+            if error.errno == errno.EACCES
+            else Finding("problem", f"file={path}: {error.strerror}")
+        )
         return
     if stat.S_ISDIR(status.st_mode):
         yield Finding("problem", f"file={path} is a directory", "name a file in it")
     elif not os.access(target, os.W_OK, effective_ids=True):
-        yield Finding("problem", f"file={path} cannot be written", "change its owner or mode, or the user")
+        yield _denied(f"file={path} cannot be written", "change its owner or mode, or the user")
     else:
         yield Finding("ok", f"file={path} can be written")
         yield from _space(target)
+
+
+def _denied(text: str, remedy: str = "") -> Finding:
+    """Judge what this user may not do: the daemon has another user, as far as anybody but root can tell."""
+    if os.geteuid() == 0:
+        return Finding("problem", text, remedy)
+    return Finding("hint", f"{text}, for the user who asks", "ask as the user of the daemon, or as root")
 
 
 def _missing(path: str, directory: str) -> Finding:
     if not os.path.isdir(directory):
         return Finding("problem", f"file={path}: no such directory: {directory}", f"mkdir -p {directory}")
     if not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
-        return Finding("problem", f"file={path} cannot be created: {directory} is not writable")
+        return _denied(f"file={path} cannot be created: {directory} is not writable")
     return next(_space(directory), Finding("ok", f"file={path} does not exist and can be created"))
 
 
@@ -70,7 +81,10 @@ def unix(path: str) -> Iterator[Finding]:
             peer.connect(path)
         except OSError as error:
             reason = error.strerror or str(error)
-            yield Finding("problem", f"unix socket {path}: {reason}", "start the program that listens there")
+            if error.errno == errno.EACCES:
+                yield _denied(f"unix socket {path}: {reason}")
+            else:
+                yield Finding("problem", f"unix socket {path}: {reason}", "start the program that listens there")
         else:
             yield Finding("ok", f"unix socket {path} accepts connections")
 
@@ -112,9 +126,10 @@ def listening(host: str, port: int) -> Iterator[Finding]:
             server.bind(address)
     except (OSError, UnicodeError) as error:
         number, reason = getattr(error, "errno", None), getattr(error, "strerror", None) or error
-        if number != errno.EADDRINUSE:
-            hint = "use a port that this user may bind" if number == errno.EACCES else "use an address of this machine"
-            yield Finding("problem", f"cannot listen on {shown}: {reason}", hint)
+        if number == errno.EACCES:
+            yield _denied(f"cannot listen on {shown}: {reason}", "use a port that this user may bind")
+        elif number != errno.EADDRINUSE:
+            yield Finding("problem", f"cannot listen on {shown}: {reason}", "use an address of this machine")
         elif _is_ours(host, port):
             yield Finding("ok", f"{shown} is served by nflowlevel")
         else:

@@ -9,11 +9,9 @@ A plugin adds its options, its `Sink`, and how a batch becomes rows.
 
 from __future__ import annotations
 
-import os
 import time
-import uuid
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -22,11 +20,13 @@ from nflowlevel.spool.deadletter import DeadLetters
 from nflowlevel.spool.feed import Feed, SpoolStats
 from nflowlevel.spool.options import DEFAULT_RING_SIZE, SpoolOptions
 from nflowlevel.spool.ring import Ring
+from nflowlevel.spool.runs import Runs
 from nflowlevel.spool.spool import Spool
 from nflowlevel.spool.writer import Writer
 
 if TYPE_CHECKING:
     from nflowlevel.records.batch import Batch
+    from nflowlevel.records.keys import Key
     from nflowlevel.spool.rows import Layout
     from nflowlevel.spool.sink import Sink
 
@@ -50,21 +50,43 @@ class SpooledOutput(Output[SomeSpooled]):
     def __init__(self, instance: str, options: SomeSpooled) -> None:
         super().__init__(instance, options)
         self.members: tuple[Member, ...] = ()
+        #: What rows can have in this life of the output: the keys of all stacks that end in it.
+        self._all: tuple[Member, ...] = ()
         self._stats = SpoolStats()
         self._feed: Feed | None = None
         self._writer: Writer | None = None
 
     @abstractmethod
     def sink(self) -> Sink:
-        """Return where rows of `members` go, not connected yet."""
+        """Return where rows of `members` go, not connected yet. The members are those of all stacks that end here."""
 
     @abstractmethod
     def render(self, batch: Batch, layout: Layout) -> Iterable[tuple[bytes, int]]:
-        """Yield (rows, number of rows) of a batch, in a layout that the sink has asked for; each row is a line."""
+        """Yield (rows, number of rows) of a batch, in a layout that the sink has asked for; each row is a line.
+
+        `members` are those of the batch's stack. Where other stacks have further keys, the batch has them too, as
+        columns without values.
+        """
 
     def bind(self, members: tuple[Member, ...]) -> None:
         """Learn which keys there are."""
         self.members = members
+
+    def agrees(self, one: Key, other: Key) -> bool:
+        """Tell whether one field of a row can have both: two numbers, or two texts."""
+        return _form(one) == _form(other)
+
+    def completed(self, batch: Batch) -> Batch:
+        """Return a batch with the keys that only other stacks have, as columns without values."""
+        if self._all is self.members:
+            return batch
+        own = dict(self.members)
+        lacking = [name for name, _ in self._all if name not in own]
+        if lacking:
+            batch = batch.copy()
+            for name in lacking:
+                batch.add(name, [None] * len(batch))
+        return batch
 
     @property
     def directory(self) -> Path:
@@ -74,6 +96,7 @@ class SpooledOutput(Output[SomeSpooled]):
     def open(self) -> None:
         """Open the spool and start the thread; OutputError where the spool cannot be used."""
         options = self.options
+        self._all = self.members
         with self._stats.lock:
             # What the last life left in the spool is found there again.
             self._stats.records -= self._stats.pending
@@ -82,7 +105,11 @@ class SpooledOutput(Output[SomeSpooled]):
         ring = Ring(options.ring_buffer_size or DEFAULT_RING_SIZE, options.backlog_memcap, _RING_BYTES)
         feed = Feed(ring, spool, options.when_full, self._stats, name=f"{self}")
         feed.open()
-        identity = spool.id if spool else str(uuid.uuid4())
+        if spool:
+            runs = spool.runs
+        else:
+            runs = Runs()
+            runs.begin(1)
         dead_letters = Path(options.dead_letter_file) if options.dead_letter_file else self.directory / _DEAD_LETTERS
         sink = self.sink()
         self._feed = feed
@@ -90,9 +117,8 @@ class SpooledOutput(Output[SomeSpooled]):
             sink,
             feed,
             options,
-            identity=identity,
-            numbered_from=spool.number(0) if spool else 1,
-            dead_letters=DeadLetters(dead_letters, identity, sink.describe),
+            runs=runs,
+            dead_letters=DeadLetters(dead_letters, runs.own.name, sink.describe),
             stats=self._stats,
         )
         self._writer.open()
@@ -106,7 +132,7 @@ class SpooledOutput(Output[SomeSpooled]):
             self._stats.drop("stop", len(batch))
             return
         layout = self._writer.layout
-        for data, count in self.render(batch, layout):
+        for data, count in self.render(self.completed(batch), layout):
             self._feed.put(layout, count, data)
 
     def reopen(self) -> None:
@@ -137,11 +163,9 @@ class SpooledOutput(Output[SomeSpooled]):
         """Where rows go, and how that is."""
         return self._writer.state if self._writer else "not opened yet"
 
-    def hand_over(self, uid: int, gid: int) -> None:
-        """Give the spool's directory, and what is in it, to the user that the daemon becomes."""
-        if self.directory.is_dir():
-            for path in (self.directory, *self.directory.iterdir()):
-                os.chown(path, uid, gid)
+    def directories(self) -> Iterator[str]:
+        """Yield the one of spool and refused rows."""
+        yield str(self.directory)
 
     def close(self, timeout: float = 1.0) -> None:
         """Have what waits brought in, as far as it goes in time; the rest stays in the spool for the next start."""
@@ -149,3 +173,8 @@ class SpooledOutput(Output[SomeSpooled]):
             self._writer.close(timeout)
             self._feed.close()
             self._feed = None
+
+
+def _form(key: Key) -> tuple[str, bool]:
+    """Return what its values are in a row; of an address also whether it can be had as a number."""
+    return "number" if key.most is not None else key.type, key.type == "ipaddr" and key.kind == "column"

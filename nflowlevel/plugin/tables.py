@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from nflowlevel.plugin.contract import Finding
+from nflowlevel.plugin.plans import Plans
 from nflowlevel.plugin.spooled import SpooledOutput
 from nflowlevel.records.render import CopyPlan
 from nflowlevel.sql.columns import plan_members
@@ -18,7 +19,6 @@ from nflowlevel.sql.options import SQLOptions
 from nflowlevel.sql.sink import TableSink
 
 if TYPE_CHECKING:
-    from nflowlevel.plugin.contract import Member
     from nflowlevel.records.batch import Batch
     from nflowlevel.spool.rows import Layout
     from nflowlevel.spool.sink import Sink
@@ -32,7 +32,7 @@ class SQLOutput(SpooledOutput[SomeSQL]):
 
     def __init__(self, instance: str, options: SomeSQL) -> None:
         super().__init__(instance, options)
-        self._plans: dict[Layout, CopyPlan] = {}
+        self._plans: Plans[dict[Layout, CopyPlan]] = Plans(lambda _: {})
 
     @abstractmethod
     def database(self) -> Database:
@@ -42,17 +42,17 @@ class SQLOutput(SpooledOutput[SomeSQL]):
         """Return the table as a sink."""
         return TableSink(self.database(), self.members, self.options)
 
-    def bind(self, members: tuple[Member, ...]) -> None:
-        """Learn which keys there are; which of them are stored the table says."""
-        super().bind(members)
-        self._plans.clear()
-
     def render(self, batch: Batch, layout: Layout) -> Iterable[tuple[bytes, int]]:
-        """Yield the batch's rows."""
-        plan = self._plans.get(layout)
+        """Yield the batch's rows: what the layout has of other stacks is null."""
+        plans = self._plans.of(self.members)
+        plan = plans.get(layout)
         if plan is None:
-            plan = self._plans[layout] = CopyPlan(plan_members(layout, self.members))
+            plan = plans[layout] = CopyPlan(plan_members(layout, self.members))
         return plan.render(batch.raw, batch.added)
+
+    def completed(self, batch: Batch) -> Batch:
+        """Return the batch: the plan knows what it lacks."""
+        return batch
 
     def examine(self) -> Iterator[Finding]:
         """Databases have a command of their own, which can do more."""

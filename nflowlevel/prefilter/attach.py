@@ -21,7 +21,7 @@ from collections.abc import Collection
 from types import TracebackType
 
 from nflowlevel.binding import nftmatch
-from nflowlevel.binding.nftmatch import HOOKS, Log, Mark, MatchTable
+from nflowlevel.binding.nftmatch import HOOKS, TABLE_PREFIX, Log, Mark, MatchTable
 from nflowlevel.errors import nearest
 
 _ON_EXIT = ("no-match", "keep")
@@ -116,8 +116,8 @@ def detach(name: str, *, netns: str | None = None) -> bool:
 def table_name(name: str) -> str:
     """Return the name of the table that serves the prefilter `name`."""
     if not _NAME.fullmatch(name):
-        raise ValueError(f"a prefilter's name has letters, digits, '_' and '-', at most 64 of them: {name!r}")
-    return f"nflowlevel-{name}"
+        raise ValueError(f"prefilter name {name!r}: must be 1 to 64 letters, digits, '_' and '-'")
+    return TABLE_PREFIX + name
 
 
 # -- settings ---------------------------------------------------------------------------------------------------------
@@ -126,11 +126,11 @@ def table_name(name: str) -> str:
 def checked_hooks(hooks: Collection[str]) -> tuple[str, ...]:
     """Return hooks as `attach` takes them; ValueError for those that it does not."""
     if isinstance(hooks, str):
-        raise TypeError(f"hooks: a list of hooks, as [{hooks!r}]")
+        raise TypeError(f"hooks: must be a list, such as [{hooks!r}]")
     for hook in hooks:
         _known("hook", hook, HOOKS)
     if not hooks or len(set(hooks)) < len(hooks):
-        raise ValueError(f"hooks: each of {', '.join(HOOKS)} at most once, and at least one of them")
+        raise ValueError(f"hooks: must be one or more of {', '.join(HOOKS)}, each at most once")
     return tuple(hooks)
 
 
@@ -144,7 +144,7 @@ def action(
 ) -> Log | Mark:
     """Return what becomes of packets that match; ValueError where these settings do not fit together."""
     if (group is None) == (mark is None):
-        raise ValueError("give a group to log to, or a mark to set, and not both")
+        raise ValueError("give either a group to log to or a mark to set, not both")
     return _log(group or 0, prefix, snaplen, queue_threshold) if mark is None else mark_of(mark, mask)
 
 
@@ -169,7 +169,7 @@ def mark_of(mark: int, mask: int | None) -> Mark:
 def check_prefix(prefix: str, most: int) -> None:
     """Refuse a prefix of more bytes than that, by ValueError."""
     if len(prefix.encode()) > most or "\0" in prefix:
-        raise ValueError(f"prefix {prefix!r}: at most {most} bytes, and no zero byte")
+        raise ValueError(f"prefix {prefix!r}: must be at most {most} bytes long, without a NUL byte")
 
 
 def in_range(what: str, value: int, least: int, most: int) -> None:

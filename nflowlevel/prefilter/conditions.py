@@ -106,7 +106,9 @@ def options_of(given: Mapping[str, object], base: PrefilterOptions | None = None
     known = PrefilterOptions.__struct_fields__
     for name in given:
         if name not in known:
-            raise TypeError(f"unknown rule of a prefilter {name!r}{nearest(name, known)}")
+            raise TypeError(
+                f"unknown rule '{name}' of a prefilter{nearest(name, known)}; available: {', '.join(known)}"
+            )
     values = msgspec.structs.asdict(base) if base else {}
     values |= {name: _as_option(name, value) for name, value in given.items()}
     try:
@@ -146,7 +148,9 @@ def protocols(text: str) -> set[int]:
         elif word.lower() in PROTOCOLS:
             found.add(PROTOCOLS[word.lower()])
         else:
-            raise ValueError(f"protocols: {word!r} is not a protocol (0 to 255 or a name){nearest(word, PROTOCOLS)}")
+            raise ValueError(
+                f"protocols: unknown protocol {word!r}{nearest(word, PROTOCOLS)}; must be 0 to 255 or a name"
+            )
     return found
 
 
@@ -159,7 +163,7 @@ def ports(text: str, name: str = "ports") -> list[range]:
             raise ValueError(f"{name}: {word!r} is not a port or a range (example: 8000-8100)")
         numbers = range(int(first), int(last if dash else first) + 1)
         if not numbers or numbers[-1] > 65535:
-            raise ValueError(f"{name}: {word!r} is not within 0-65535, or its end comes before its beginning")
+            raise ValueError(f"{name}: {word!r}: must be 0 to 65535, and a range must begin with the lower port")
         found.append(numbers)
     return found
 
@@ -192,7 +196,9 @@ def tcp_flags(text: str) -> FlagMask | None:
 
 def _flag(word: str) -> int:
     if word.lower() not in TCP_FLAGS:
-        raise ValueError(f"tcp_flags: {word!r} is not a flag ({', '.join(TCP_FLAGS)}){nearest(word, TCP_FLAGS)}")
+        raise ValueError(
+            f"tcp_flags: unknown flag {word!r}{nearest(word, TCP_FLAGS)}; available: {', '.join(TCP_FLAGS)}"
+        )
     return TCP_FLAGS[word.lower()]
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Iterator
 
+from nflowlevel.firewall.rules import rule_command
 from nflowlevel.prefilter.attach import NFT_PREFIX_BYTES, check_prefix, checked_hooks, in_range, mark_of, table_name
 
 #: libxt_NFLOG takes no longer prefix.
@@ -27,17 +28,15 @@ def iptables_rules(path: str, *, group: int, hooks: Collection[str] = ("input",)
 def nft_rules(
     mark: int, mask: int | None = None, *, group: int, hooks: Collection[str] = ("input",), prefix: str = ""
 ) -> list[str]:
-    """Return the commands whose rules log what an attached prefilter has marked, for the chains of `inet filter`."""
+    """Return the commands whose rules, in a table of their own, log what an attached prefilter has marked."""
     in_range("group", group, 0, 0xFFFF)
     _check_pasted(prefix, NFT_PREFIX_BYTES)
     if '"' in prefix or "$" in prefix:
         raise ValueError(f"prefix {prefix!r}: nft cannot write a double quote, and reads $ as a variable")
     bits, mask = mark_of(mark, mask)
     log = f"counter log group {group}" + (f' prefix "{prefix}"' if prefix else "")
-    commands = [
-        f"add rule inet filter {hook} meta mark and {mask:#x} == {bits:#x} {log}" for hook in checked_hooks(hooks)
-    ]
-    return [f"nft {shlex.quote(each)}" for each in commands]
+    rule = f"meta mark and {mask:#x} == {bits:#x} {log}"
+    return [rule_command(rule, hook=hook) for hook in checked_hooks(hooks)]
 
 
 def rules_text(
@@ -62,12 +61,13 @@ def rules_text(
 
 
 def _paragraphs(name: str, iptables: list[str], nft: list[str], mark: str) -> Iterator[str]:
-    yield "# iptables, legacy or nft back end: the rule asks the pinned program. The pin has to be there when rules are"
-    yield "# loaded, at boot too; without it no rule at all of that table can be changed any more."
+    yield "# iptables, legacy or nft back end: the rule asks the pinned program. The pin must exist whenever rules are"
+    yield "# loaded, also at boot. Without it, no rule of that table can be changed."
     yield from iptables
     yield ""
-    yield "# nftables: nft cannot write a rule that holds a program. Attached with a group, nflowlevel's own table logs"
-    yield f"# (inet {table_name(name)}) and nothing is to be pasted. Attached with mark {mark}, your rules log:"
+    yield "# nftables: nft cannot write a rule that asks a program. If you attach the prefilter with a group, the table"
+    yield f"# inet {table_name(name)} of nflowlevel logs; paste nothing. If you attach it with mark {mark}, these rules"
+    yield "# log; or put them into chains of your own:"
     yield from nft
     yield ""
 

@@ -26,6 +26,7 @@ import msgspec
 from nflowlevel.binding import bpffs
 from nflowlevel.binding._lib import lib
 from nflowlevel.binding.bpf import BPFMap
+from nflowlevel.binding.descriptor import Descriptor
 from nflowlevel.binding.elf import MapDefinition
 from nflowlevel.errors import KernelError, NflowError, nearest
 from nflowlevel.prefilter.conditions import PrefilterOptions
@@ -91,28 +92,25 @@ def _opened(directory: Path, *, within: int | None = None) -> Iterator[int]:
     `within` is the open directory above it, else that is the root of the BPF file system.
     """
     tried = f"open {directory}"
-    above = os.open(directory.parent, os.O_PATH | os.O_DIRECTORY) if within is None else within
-    try:
-        fd = os.open(directory.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
-            raise
-        hint = f"it is not a directory and nflowlevel did not make it: look at it, then rm {directory}"
-        raise KernelError(tried, errno.EPERM, hint) from None
-    else:
-        try:
-            found = os.fstat(fd)
-            if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                hint = f"user {found.st_uid} made it or others can write to it: look at what is in it, then remove it"
-                raise KernelError(tried, errno.EPERM, hint)
-            if found.st_dev != os.fstat(above).st_dev:
-                raise KernelError(tried, errno.EPERM, "another file system is mounted there: unmount it")
-            yield fd
-        finally:
-            os.close(fd)
-    finally:
+    with contextlib.ExitStack() as stack:
         if within is None:
-            os.close(above)
+            above = Descriptor.opened(directory.parent, os.O_PATH | os.O_DIRECTORY)
+            within = stack.enter_context(above).fd
+        try:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+            opened = stack.enter_context(Descriptor.opened(directory.name, flags, within=within))
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                raise
+            hint = f"it is not a directory and nflowlevel did not make it: look at it, then rm {directory}"
+            raise KernelError(tried, errno.EPERM, hint) from None
+        found = os.fstat(opened.fd)
+        if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            hint = f"user {found.st_uid} made it or others can write to it: look at what is in it, then remove it"
+            raise KernelError(tried, errno.EPERM, hint)
+        if found.st_dev != os.fstat(within).st_dev:
+            raise KernelError(tried, errno.EPERM, "another file system is mounted there: unmount it")
+        yield opened.fd
 
 
 def make(directory: Path) -> None:

@@ -213,7 +213,7 @@ class _Writer:
     def _division(self, node: Operation) -> Iterator[Piece]:
         """Yield a division without signs: BPF has no other."""
         if node.left.low < 0 or node.right.low < 0:
-            reason = f"a prefilter cannot divide what may be negative, as one side of {node.operator} may be"
+            reason = f"a prefilter cannot divide negative numbers, and one side of {node.operator} may be negative"
             raise FilterError(reason, self._text, node.operator_at)
         unsigned = "(unsigned long long)("
         yield Piece(f"(long long)({unsigned}", node.at)

@@ -56,7 +56,7 @@ class Prefilter:
 
     def __init__(self, name: str, *, bpffs: str | os.PathLike[str] = MOUNT_POINT, **rules: Unpack[Rules]) -> None:
         if not _NAME.fullmatch(name):
-            raise ValueError(f"a prefilter's name has letters, digits, '_' and '-', at most 64 of them: {name!r}")
+            raise ValueError(f"prefilter name {name!r}: must be 1 to 64 letters, digits, '_' and '-'")
         self.name = name
         #: Where it is pinned, or would be.
         self.directory = Path(bpffs) / pins.DIRECTORY / name
@@ -92,7 +92,7 @@ class Prefilter:
     def pin(self) -> None:
         """Give it its name in the BPF file system, where rules and other processes find it.
 
-        KernelError EEXIST if the name is taken (see `open` and `take`), LayoutError if another version has taken it.
+        Raises KernelError EEXIST if the name is taken (see `open` and `take`), LayoutError if another version took it.
         """
         dispatcher = self._loaded()
         try:
@@ -261,11 +261,11 @@ class Prefilter:
 
     @property
     def active(self) -> bool:
-        """Whether a program stands behind the dispatcher; without one no packet matches."""
+        """Whether the dispatcher has a program to call; without one, no packet matches."""
         return self._slots.lookup(_FIRST) is not None
 
     def counters(self) -> PrefilterCounters:
-        """Return the counts since it was loaded, of all CPUs and all rules it has had."""
+        """Return the counts since it was loaded, over all CPUs and all rules it has had."""
         self._loaded()
         return counters(self._maps["counters"].items())
 

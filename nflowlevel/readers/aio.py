@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Protocol
 
+from nflowlevel.binding.alarm import Alarm
 from nflowlevel.errors import KernelError
 from nflowlevel.records.batch import Batch
 
@@ -16,8 +17,8 @@ class Source(Protocol):
 
     pause: float
     _stopping: bool
-    #: A descriptor that is readable once it was told to stop.
-    _wake: int
+    #: Its descriptor is readable once it was told to stop.
+    _alarm: Alarm
     #: Called when it is being closed.
     _when_closed: Callable[[], None] | None
 
@@ -73,7 +74,7 @@ async def _something(source: Source) -> None:
         raise RuntimeError(f"{source!r} is read by another task; a group has one reader")
     loop = asyncio.get_running_loop()
     come = loop.create_future()
-    descriptors = source.fileno(), source._wake
+    descriptors = source.fileno(), source._alarm.fileno()
 
     def wake() -> None:
         if not come.done():

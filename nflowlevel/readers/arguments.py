@@ -33,8 +33,8 @@ QTimeout: TypeAlias = Annotated[
 NlBufSiz: TypeAlias = Annotated[
     int, Meta(ge=0, le=131072, description="Bytes the kernel gathers before it sends them; 0: the profile's value.")
 ]
-#: The kernel takes less than 1 GiB; what it gives is told in the log.
-SocketBuffer: TypeAlias = Annotated[int, Meta(ge=0)]
+#: More than this the kernel does not take for SO_RCVBUF, which it doubles.
+SocketBuffer: TypeAlias = Annotated[int, Meta(ge=0, le=0x3FFF_FFFF)]
 Label: TypeAlias = Annotated[
     int, Meta(ge=0, le=0xFF, description="Value of `raw.label`; by convention 0 means blocked.")
 ]

@@ -27,6 +27,7 @@ import functools
 import importlib
 import io
 import os
+import stat
 import struct
 import sys
 import zlib
@@ -35,13 +36,15 @@ from types import TracebackType
 from typing import Any, Protocol, TypeAlias
 
 from nflowlevel.binding._lib import CData, ffi, lib
+from nflowlevel.binding.alarm import Alarm
 from nflowlevel.binding.buffers import DATA_BYTES, RECORD_BYTES, ROOM_RECORDS, BufferPool, Slot
+from nflowlevel.binding.descriptor import Descriptor
 from nflowlevel.binding.interfaces import NO_NAMES, NameTable
 from nflowlevel.errors import CaptureError, NotSupported
 from nflowlevel.logs import log
 from nflowlevel.readers.arguments import HeldBytes, Label, Seconds, checked
 from nflowlevel.records.batch import Batch
-from nflowlevel.records.packet import Packet
+from nflowlevel.records.packetrow import Packet
 from nflowlevel.stats import CaptureStats
 
 #: Keys that packets of link types other than NFLOG never have: they belong to rules and sockets.
@@ -103,10 +106,15 @@ class _Cut(Exception):
     """Compressed data ends too early or is damaged."""
 
 
+class _Closed(Exception):
+    """Another thread closes the file that is read."""
+
+
 class Capture:
     """An open capture file. Iterate over it for packets or over `batches()`, or call `receive` until `at_end`.
 
-    Any thread may call `stop`; it ends the iteration after the current batch.
+    Any thread may call `stop`, which ends the iteration after the current batch, or `close`, which ends it at once. A
+    thread that waits for a pipe is woken by `close`; not where you gave a file object: its reading is not ours.
     """
 
     @checked
@@ -127,7 +135,8 @@ class Capture:
         self._rest_is_whole = False
         self._skip = self._bytes = self._broken = 0
         self._stopping = self._over = self._closed = False
-        self._readinto, self.name, self._close = _open(source)
+        self._alarm = Alarm()
+        self._readinto, self.name, self._close = _open(source, self._alarm)
         try:
             self._begin()
         except BaseException:
@@ -143,8 +152,15 @@ class Capture:
         `strict=False` the file ends there instead), OSError if reading fails, NflowError if packets you keep hold too
         many buffers, and ValueError after `close`.
         """
+        with self._alarm.lock:
+            self._check_open()
+            return self._receive()
+
+    def _check_open(self) -> None:
         if self._closed:
             raise ValueError(f"capture {self.name} is closed; open it again with read_pcap")
+
+    def _receive(self) -> Batch:
         if self._over:
             return Batch(None, 0, file=self.name)
         slot = self._pool.take()
@@ -155,6 +171,9 @@ class Capture:
         except CaptureError as error:
             self._pool.put(slot)
             self._end(error)
+            return Batch(None, 0, file=self.name)
+        except _Closed:
+            self._pool.put(slot)
             return Batch(None, 0, file=self.name)
         except BaseException:
             self._pool.put(slot)
@@ -183,7 +202,12 @@ class Capture:
 
         timeout: ignored, because a file never waits; it lets code for groups read files too.
         """
-        while not self._stopping and (batch := self.receive()):
+        self._check_open()  # one that is closed already is a mistake of the caller
+        while not self._stopping:
+            with self._alarm.lock:
+                batch = Batch(None, 0) if self._closed else self._receive()
+            if not batch:
+                return
             yield batch
 
     def __iter__(self) -> Iterator[Packet]:
@@ -241,7 +265,7 @@ class Capture:
                         continue
                     stop, wanted = lib.NFL_CAPTURE_MORE, size
                 elif stop == lib.NFL_CAPTURE_BROKEN:
-                    raise self._error("a length that cannot be stands", self._bytes - (have - at))
+                    raise self._error("an impossible length stands", self._bytes - (have - at))
             except CaptureError:
                 # It will be found again by the next call, which has nothing else to return.
                 if not count:
@@ -295,7 +319,7 @@ class Capture:
                 if magic in _PCAP_MAGIC:
                     return self._begin_pcap(order, _PCAP_MAGIC[magic])
                 if magic == _MODIFIED_PCAP_MAGIC:
-                    what = "it is of the 'modified' pcap format (a1b2cd34), which is not supported"
+                    what = "it has the 'modified' pcap format (a1b2cd34), which is not supported"
                     raise CaptureError(f"{what}; convert it: editcap -F pcap IN OUT", file=self.name)
                 if magic == _SECTION_TYPE:
                     self._state.blocks = 1
@@ -339,15 +363,15 @@ class Capture:
         if kind == _SECTION_TYPE:
             known = [o for o in "<>" if struct.unpack_from(o + "I", block, 8)[0] == _SECTION_MAGIC]
             if not known:
-                raise self._error("a section header without its byte order stands", at)
+                raise self._error("a section header without a byte order begins", at)
             order, least = known[0], _SECTION_MIN
         (size,) = struct.unpack_from(order + "I", block, 4)
         if size < least or size % 4 or size > lib.NFL_CAPTURE_BLOCK_MAX:
-            raise self._error(f"a block of {size} bytes, which cannot be, stands", at)
+            raise self._error(f"a block with the impossible length {size} begins", at)
         if size > len(block):
             return int(size)
         if struct.unpack_from(order + "I", block, size - 4)[0] != size:
-            raise self._error("a block whose two lengths differ stands", at)
+            raise self._error("a block whose two lengths differ begins", at)
         if kind == _SECTION_TYPE:
             self._begin_section(order, struct.unpack_from(order + "H", block, 12)[0], at)
         else:
@@ -356,14 +380,14 @@ class Capture:
 
     def _begin_section(self, order: str, version: int, at: int) -> None:
         if version != 1:
-            raise self._error(f"a section of version {version} of pcapng, of which only 1 is supported, begins", at)
+            raise self._error(f"a section of pcapng version {version} (only 1 is supported) begins", at)
         self._state.swapped = order != _NATIVE
         self._state.interface_count = 0
 
     def _add_interface(self, order: str, block: memoryview, at: int) -> None:
         count = self._state.interface_count
         if self._numbered == _MAX_INTERFACES:
-            raise self._error(f"more than {_MAX_INTERFACES} interfaces stand", at)
+            raise self._error(f"an interface beyond the limit of {_MAX_INTERFACES} begins", at)
         if count == len(self._interfaces):
             grown = ffi.new("struct nfl_interface[]", 2 * count)
             ffi.memmove(grown, self._interfaces, ffi.sizeof(self._interfaces))
@@ -381,7 +405,7 @@ class Capture:
                 # In bits; some write bytes, which no whole number of bytes is as bits.
                 fcs = value[0] // 8 if value[0] % 8 == 0 else value[0]
         if units >= 2**64:
-            raise self._error("an interface whose time stamps are finer than 64 bits can say stands", at)
+            raise self._error("an interface whose time stamps are too fine for 64 bits begins", at)
         if linktype not in LINK_TYPES:
             what = f"packets of link type {linktype} (interface {count} '{name}') are left out"
             log.warning("read %s: %s; %s are supported", self.name, what, _supported())
@@ -412,9 +436,16 @@ class Capture:
         return stats
 
     def close(self) -> None:
-        """Close the file, unless a file object was given; batches stay readable. May be called again."""
-        self._over = self._closed = True
-        self._close()
+        """Close the file, unless a file object was given; batches stay readable.
+
+        It may be called again, and from any thread: an iteration ends. Afterwards `receive` raises ValueError.
+        """
+        self._over = True
+        self._alarm.ring()
+        with self._alarm.lock:
+            self._closed = True
+            self._close()
+            self._alarm.close()
 
     def __enter__(self) -> Capture:
         return self
@@ -454,17 +485,33 @@ def _options(order: str, data: memoryview) -> Iterator[tuple[int, memoryview]]:
 _ReadInto: TypeAlias = "Callable[[memoryview], int]"
 
 
-def _open(source: Source) -> tuple[_ReadInto, str, Callable[[], None]]:
-    """Return how to read the source, its name, and what closes it."""
+def _open(source: Source, alarm: Alarm) -> tuple[_ReadInto, str, Callable[[], None]]:
+    """Return how to read the source, its name, and what closes it. `alarm` ends the waiting for a pipe."""
+    if source == "-":  # it stays open
+        return _of_file(0, alarm), "standard input", lambda: None
     if isinstance(source, str | bytes | os.PathLike):
-        # Unbuffered: the pieces that are read are large. Standard input stays open.
-        file: Any = open(0, "rb", 0, closefd=False) if source == "-" else open(source, "rb", 0)  # noqa: SIM115
-        return _of_object(file), "standard input" if source == "-" else os.fsdecode(source), file.close
+        file = Descriptor.opened(os.fsdecode(source), os.O_RDONLY)
+        return _of_file(file.fd, alarm), os.fsdecode(source), file.close
     if not hasattr(source, "read"):
         raise TypeError(f"read_pcap: source must be a path or a binary file object, not {type(source).__name__}")
     if isinstance(source, io.TextIOBase):
         raise TypeError("read_pcap: the file is open as text; open it with mode 'rb'")
     return _of_object(source), str(getattr(source, "name", f"<{type(source).__name__}>")), lambda: None
+
+
+def _of_file(fd: int, alarm: Alarm) -> _ReadInto:
+    # Unbuffered: the pieces that are read are large.
+    method = _of_object(open(fd, "rb", 0, closefd=False))  # noqa: SIM115
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return method
+
+    def read(view: memoryview) -> int:
+        alarm.wait(fd)
+        if alarm.rung:
+            raise _Closed
+        return method(view)
+
+    return read
 
 
 def _of_object(file: Any) -> _ReadInto:
@@ -589,17 +636,17 @@ def _zstd_reader(source: io.RawIOBase) -> _ReadInto:
 
 @checked
 def read_pcap(source: Source, *, strict: bool = True, label: Label = 0, max_held_bytes: HeldBytes = 1 << 30) -> Capture:
-    """Open a capture file to read its packets as those of a group: iterate it, or its `batches()`.
+    """Open a capture file and read its packets like those of a group: iterate over it, or over its `batches()`.
 
-    source: a path, `-` for standard input, or a binary file object, which stays open; pcap or pcapng, compressed by
-        gzip, or by zstd where the module zstandard is installed.
-    strict: a file that is cut in the middle of a packet, or damaged, raises CaptureError after all packets before that;
-        without it that is only logged, counted (`stats.broken`) and kept (`error`).
-    label: becomes `raw.label` of each packet, 0 to 255.
-    max_held_bytes: most bytes of receive buffers that packets, memoryviews and columns which are kept may hold.
+    source: a path, `-` for standard input, or a binary file object, which stays open. The format is pcap or pcapng; it
+        may be compressed by gzip, or by zstd if the module zstandard is installed.
+    strict: whether a file that is damaged, or ends in the middle of a packet, raises CaptureError after the packets
+        before that point. Otherwise the fault is only logged, counted (`stats.broken`) and kept (`error`).
+    label: value of `raw.label` for each packet, 0 to 255.
+    max_held_bytes: most bytes of receive buffers that the packets, memoryviews and columns you keep may hold.
 
-    Raises OSError where the file cannot be opened, CaptureError where it is no capture or its link type is not
-    supported (`nflowlevel.readers.files.LINK_TYPES`), NotSupported for zstd without its module, TypeError for an
-    unknown option or a value of the wrong type, ValueError for a value that is not allowed.
+    Raises OSError if the file cannot be opened, CaptureError if it is not a capture or its link type is not supported
+    (`nflowlevel.readers.files.LINK_TYPES`), NotSupported for zstd without that module, TypeError for an unknown option
+    or a value of the wrong type, and ValueError for a value that is not allowed.
     """
     return Capture(source, strict=strict, label=label, max_held_bytes=max_held_bytes)

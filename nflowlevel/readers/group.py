@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import inspect
-import os
-import select
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
 from types import TracebackType
-from typing import NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec
 
+from nflowlevel.binding.alarm import Alarm
 from nflowlevel.binding.buffers import ENOUGH_RECORDS, BufferPool
-from nflowlevel.binding.interfaces import Links, NameTable
+from nflowlevel.binding.interfaces import NO_NAMES, Links, NameTable
 from nflowlevel.binding.nflog import COPY_MODES, GroupSocket
 from nflowlevel.errors import KernelError
 from nflowlevel.logs import NOTICE, Limited, log
@@ -32,8 +31,10 @@ from nflowlevel.readers.arguments import (
     checked,
 )
 from nflowlevel.records.batch import Batch
-from nflowlevel.records.packet import Packet
 from nflowlevel.stats import GroupStats, html_table
+
+if TYPE_CHECKING:
+    from nflowlevel.records.packetrow import Packet
 
 MIB = 1 << 20
 
@@ -72,8 +73,9 @@ class Group:
     """An open group. Iterate over it for packets or over `batches()`, or call `receive` when `fileno()` is readable. In
     asyncio use `async for batch in group`.
 
-    Only one thread may read; any thread may call `stop`. After `stop` the iteration still yields what the kernel had
-    queued, then ends: nothing is lost. `close` without `stop` discards what was not read.
+    Only one thread may read; any thread may call `stop` or `close`, and a reader that waits is woken. After `stop` the
+    iteration still yields what the kernel had queued, then ends: nothing is lost. After `close` it ends at once, and
+    what was not read is discarded.
     """
 
     @checked
@@ -107,8 +109,8 @@ class Group:
         self._drops_accounted = self._drops_pending = 0
         #: Called at the beginning of `close`: what waits in asyncio's loop has to let go of the descriptors first.
         self._when_closed: Callable[[], None] | None = None
+        self._alarm = Alarm()
         self._socket = GroupSocket(group, netns=netns, label=label, pool=BufferPool(max_held_bytes))
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
             self.socket_buffer = self._grow(socket_buffer)
             if self.socket_buffer < socket_buffer:
@@ -151,19 +153,16 @@ class Group:
             raise ValueError(f"group {self.group} is closed; open it again with open_group")
 
     def receive(self) -> Batch:
-        """Return without waiting what has arrived; the batch is empty if nothing has.
+        """Return what has arrived, without waiting; the batch is empty if nothing has.
 
         Afterwards `more` says whether further packets may be waiting, and `pause` how many seconds to wait before the
         next call.
         Raises KernelError if the socket fails, NflowError if packets you keep hold too many receive buffers, and
         ValueError after `close`, also if another thread closes the group meanwhile.
         """
-        self._check_open()
-        try:
-            received = self._socket.receive()
-        except KernelError:
+        with self._alarm.lock:
             self._check_open()
-            raise
+            received = self._socket.receive()
         state = self._socket.state
         if state.overran:
             self._overrun()
@@ -204,22 +203,27 @@ class Group:
 
     @checked
     def batches(self, timeout: Seconds | None = None) -> Iterator[Batch]:
-        """Yield batches as they come, until `stop`; with `timeout` (seconds) yield an empty batch if nothing came for
+        """Yield batches as they arrive, until `stop`; with `timeout` (seconds) an empty batch if nothing arrived for
         that long."""
-        poll = select.poll()
-        poll.register(self.fileno(), select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
-        wait = None if timeout is None else timeout * 1000
+        self.fileno()  # one that is closed already is a mistake of the caller
         while not self._stopping:
-            if not self.more and not poll.poll(wait):
-                yield Batch(None, 0, group=self.group)
-                continue
-            batch = self.receive()
-            if batch:
+            with self._alarm.lock:
+                if self._closed:
+                    return
+                try:
+                    found = self.more or self._alarm.wait(self.fileno(), timeout)
+                    batch = self.receive() if found and not self._closed else Batch(None, 0, group=self.group)
+                except (ValueError, KernelError):
+                    if not self._closed:  # by a signal handler of this thread
+                        raise
+                if self._closed:
+                    return
+            if batch or not found:
                 yield batch
                 if self.pause and not self._stopping:
                     time.sleep(self.pause)
-        yield from self.drain()
+        if not self._closed:
+            yield from self.drain()
 
     def __iter__(self) -> Iterator[Packet]:
         for batch in self.batches():
@@ -232,23 +236,29 @@ class Group:
         return batches(self)
 
     def drain(self) -> Iterator[Batch]:
-        """Give the group up and yield everything that the kernel had queued for it; then the group is empty."""
+        """Give up the group and yield everything that the kernel has queued for it."""
         if not self._unbound:
             # Make room for what the kernel sends at unbind; under a flood the socket may never be seen empty.
             yield from islice(self._waiting(), _BATCHES_BEFORE_UNBIND)
             self._unbound = True
-            self._socket.unbind()
+            with self._alarm.lock:
+                if self._closed:
+                    return
+                self._socket.unbind()
         yield from self._waiting()
 
     def _waiting(self) -> Iterator[Batch]:
-        while batch := self.receive():
+        while True:
+            with self._alarm.lock:
+                batch = None if self._closed else self.receive()
+            if not batch:
+                return
             yield batch
 
     def stop(self) -> None:
         """End the iteration, whichever thread runs it: it yields what the kernel has queued, then ends."""
         self._stopping = True
-        if self._wake >= 0:
-            os.eventfd_write(self._wake, 1)
+        self._alarm.ring()
 
     @property
     def closed(self) -> bool:
@@ -259,7 +269,7 @@ class Group:
 
     @property
     def stats(self) -> GroupStats:
-        """What was received and what was lost. Exact: received + gap is what the rule counted."""
+        """What was received and what was lost: while `unresolved` is 0, received + gap is what the rule counted."""
         state, stats = self._socket.state, GroupStats()
         for name in ("received", "gap", "overrun", "truncated", "malformed", "datagrams", "bytes"):
             setattr(stats, name, getattr(state, name))
@@ -300,24 +310,30 @@ class Group:
 
     def _find_names(self) -> NameTable:
         if self._links is None:
-            self._links = Links(self.netns)
+            links = Links(self.netns)
+            if links.namespace != self._socket.socket.namespace:
+                # Another namespace has the name by now: its interfaces are not those of the packets.
+                links.close()
+                return NO_NAMES
+            self._links = links
         self._links.update()
         return self._links.table
 
     def close(self) -> None:
-        """Give the group up; packets that were not read are lost. It may be called more than once.
+        """Give the group up; packets that were not read are lost. It may be called more than once, and from any thread:
+        a reader that waits is woken, and its iteration ends.
 
-        Afterwards `receive`, `fileno` and iteration raise ValueError; `stats` and packets that were read stay.
+        Afterwards `receive` and `fileno` raise ValueError; `stats` and packets that were read stay.
         """
         self._closed = True
         if self._when_closed:
             self._when_closed()
-        if self._links:
-            self._links.close()
-        self._socket.close()
-        if self._wake >= 0:
-            os.close(self._wake)
-            self._wake = -1
+        self._alarm.ring()
+        with self._alarm.lock:
+            self._socket.close()
+            if self._links:
+                self._links.close()
+            self._alarm.close()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "stopping" if self._stopping else "open"

@@ -16,8 +16,8 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def payload(self) -> memoryview | None:
-        """The packet from its network header on, up to copy_range or snaplen. Key: `raw.pkt`; None where it does not
-        hold.
+        """The packet from its network header on, up to copy_range or snaplen. Key: `raw.pkt`; None if the packet
+        lacks it.
         """
         try:
             return self._batch._cache["raw.pkt"][self._row]
@@ -26,7 +26,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def caplen(self) -> int | None:
-        """Bytes of the packet that were captured. Key: `raw.pktlen`; None where it does not hold."""
+        """Bytes of the packet that were captured. Key: `raw.pktlen`; None if the packet lacks it."""
         try:
             return self._batch._cache["raw.pktlen"][self._row]
         except KeyError:
@@ -35,7 +35,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
     @property
     def prefix(self) -> str | None:
         """Prefix of the rule that logged the packet; empty for an nft rule without a prefix. Key: `oob.prefix`; None
-        where it does not hold.
+        if the packet lacks it.
         """
         try:
             return self._batch._cache["oob.prefix"][self._row]
@@ -52,8 +52,8 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def hook(self) -> int | None:
-        """Netfilter hook (IP: 0 prerouting, 1 input, 2 forward, 3 output, 4 postrouting). Key: `oob.hook`; None
-        where it does not hold.
+        """Netfilter hook (IP: 0 prerouting, 1 input, 2 forward, 3 output, 4 postrouting). Key: `oob.hook`; None if
+        the packet lacks it.
         """
         try:
             return self._batch._cache["oob.hook"][self._row]
@@ -70,7 +70,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def hw_protocol(self) -> int | None:
-        """EtherType of the packet. Key: `oob.protocol`; None where it does not hold."""
+        """EtherType of the packet. Key: `oob.protocol`; None if the packet lacks it."""
         try:
             return self._batch._cache["oob.protocol"][self._row]
         except KeyError:
@@ -78,7 +78,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def indev(self) -> int | None:
-        """Index of the interface the packet came in by. Key: `oob.ifindex_in`; None where it does not hold."""
+        """Index of the interface the packet came in by. Key: `oob.ifindex_in`; None if the packet lacks it."""
         try:
             return self._batch._cache["oob.ifindex_in"][self._row]
         except KeyError:
@@ -86,7 +86,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def outdev(self) -> int | None:
-        """Index of the interface it leaves by. Key: `oob.ifindex_out`; None where it does not hold."""
+        """Index of the interface it leaves by. Key: `oob.ifindex_out`; None if the packet lacks it."""
         try:
             return self._batch._cache["oob.ifindex_out"][self._row]
         except KeyError:
@@ -94,7 +94,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def physindev(self) -> int | None:
-        """Index of the bridge port the packet came in by. Key: `oob.physindev`; None where it does not hold."""
+        """Index of the bridge port the packet came in by. Key: `oob.physindev`; None if the packet lacks it."""
         try:
             return self._batch._cache["oob.physindev"][self._row]
         except KeyError:
@@ -102,7 +102,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def physoutdev(self) -> int | None:
-        """Index of the bridge port it leaves by. Key: `oob.physoutdev`; None where it does not hold."""
+        """Index of the bridge port it leaves by. Key: `oob.physoutdev`; None if the packet lacks it."""
         try:
             return self._batch._cache["oob.physoutdev"][self._row]
         except KeyError:
@@ -126,8 +126,8 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def uid(self) -> int | None:
-        """ID of the user that owns the sending socket, if the kernel knows it. Key: `oob.uid`; None where it does
-        not hold.
+        """ID of the user that owns the sending socket, if the kernel knows it. Key: `oob.uid`; None if the packet
+        lacks it.
         """
         try:
             return self._batch._cache["oob.uid"][self._row]
@@ -136,7 +136,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def gid(self) -> int | None:
-        """ID of the group that owns the sending socket. Key: `oob.gid`; None where it does not hold."""
+        """ID of the group that owns the sending socket. Key: `oob.gid`; None if the packet lacks it."""
         try:
             return self._batch._cache["oob.gid"][self._row]
         except KeyError:
@@ -152,7 +152,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def seq_local(self) -> int | None:
-        """Sequence number within the group. Key: `oob.seq.local`; None where it does not hold."""
+        """Sequence number within the group. Key: `oob.seq.local`; None if the packet lacks it."""
         try:
             return self._batch._cache["oob.seq.local"][self._row]
         except KeyError:
@@ -160,7 +160,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def seq_global(self) -> int | None:
-        """Sequence number across all groups that ask for it. Key: `oob.seq.global`; None where it does not hold."""
+        """Sequence number across all groups that ask for it. Key: `oob.seq.global`; None if the packet lacks it."""
         try:
             return self._batch._cache["oob.seq.global"][self._row]
         except KeyError:
@@ -168,7 +168,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def saddr(self) -> str | None:
-        """Source address, IPv4 or IPv6. Key: `ip.saddr`; None where it does not hold."""
+        """Source address, IPv4 or IPv6. Key: `ip.saddr`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip.saddr"][self._row]
         except KeyError:
@@ -176,7 +176,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def daddr(self) -> str | None:
-        """Destination address. Key: `ip.daddr`; None where it does not hold."""
+        """Destination address. Key: `ip.daddr`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip.daddr"][self._row]
         except KeyError:
@@ -185,7 +185,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
     @property
     def protocol(self) -> int | None:
         """Protocol; for IPv6 that of the header after the extension headers, if it can be reached. Key:
-        `ip.protocol`; None where it does not hold.
+        `ip.protocol`; None if the packet lacks it.
         """
         try:
             return self._batch._cache["ip.protocol"][self._row]
@@ -194,7 +194,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def sport(self) -> int | None:
-        """The first of these that has a value: tcp.sport, udp.sport, sctp.sport; None where it does not hold."""
+        """Whichever of `tcp.sport`, `udp.sport` and `sctp.sport` the packet has; None if it has none of them."""
         try:
             return self._batch._cache["src_port"][self._row]
         except KeyError:
@@ -202,7 +202,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def dport(self) -> int | None:
-        """The first of these that has a value: tcp.dport, udp.dport, sctp.dport; None where it does not hold."""
+        """Whichever of `tcp.dport`, `udp.dport` and `sctp.dport` the packet has; None if it has none of them."""
         try:
             return self._batch._cache["dest_port"][self._row]
         except KeyError:
@@ -210,7 +210,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def src_port(self) -> int | None:
-        """The first of these that has a value: tcp.sport, udp.sport, sctp.sport; None where it does not hold."""
+        """Whichever of `tcp.sport`, `udp.sport` and `sctp.sport` the packet has; None if it has none of them."""
         try:
             return self._batch._cache["src_port"][self._row]
         except KeyError:
@@ -218,7 +218,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def dest_port(self) -> int | None:
-        """The first of these that has a value: tcp.dport, udp.dport, sctp.dport; None where it does not hold."""
+        """Whichever of `tcp.dport`, `udp.dport` and `sctp.dport` the packet has; None if it has none of them."""
         try:
             return self._batch._cache["dest_port"][self._row]
         except KeyError:
@@ -226,7 +226,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def src_ip(self) -> str | None:
-        """Source address as text. Key: `ip.saddr.str`; None where it does not hold."""
+        """Source address as text. Key: `ip.saddr.str`; None if the packet lacks it."""
         try:
             return self._batch._cache["src_ip"][self._row]
         except KeyError:
@@ -234,7 +234,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def dest_ip(self) -> str | None:
-        """Destination address as text. Key: `ip.daddr.str`; None where it does not hold."""
+        """Destination address as text. Key: `ip.daddr.str`; None if the packet lacks it."""
         try:
             return self._batch._cache["dest_ip"][self._row]
         except KeyError:
@@ -242,7 +242,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def raw_mac(self) -> memoryview | None:
-        """Link-layer header; only if the kernel has one (input side). Key: `raw.mac`; None where it does not hold."""
+        """Link-layer header; only if the kernel has one (input side). Key: `raw.mac`; None if the packet lacks it."""
         try:
             return self._batch._cache["raw.mac"][self._row]
         except KeyError:
@@ -250,8 +250,8 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def raw_pkt(self) -> memoryview | None:
-        """The packet from its network header on, up to copy_range or snaplen. Key: `raw.pkt`; None where it does not
-        hold.
+        """The packet from its network header on, up to copy_range or snaplen. Key: `raw.pkt`; None if the packet
+        lacks it.
         """
         try:
             return self._batch._cache["raw.pkt"][self._row]
@@ -260,7 +260,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def raw_pktlen(self) -> int | None:
-        """Bytes of the packet that were captured. Key: `raw.pktlen`; None where it does not hold."""
+        """Bytes of the packet that were captured. Key: `raw.pktlen`; None if the packet lacks it."""
         try:
             return self._batch._cache["raw.pktlen"][self._row]
         except KeyError:
@@ -277,7 +277,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
     @property
     def oob_prefix(self) -> str | None:
         """Prefix of the rule that logged the packet; empty for an nft rule without a prefix. Key: `oob.prefix`; None
-        where it does not hold.
+        if the packet lacks it.
         """
         try:
             return self._batch._cache["oob.prefix"][self._row]
@@ -310,7 +310,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_ifindex_in(self) -> int | None:
-        """Index of the interface the packet came in by. Key: `oob.ifindex_in`; None where it does not hold."""
+        """Index of the interface the packet came in by. Key: `oob.ifindex_in`; None if the packet lacks it."""
         try:
             return self._batch._cache["oob.ifindex_in"][self._row]
         except KeyError:
@@ -318,7 +318,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_ifindex_out(self) -> int | None:
-        """Index of the interface it leaves by. Key: `oob.ifindex_out`; None where it does not hold."""
+        """Index of the interface it leaves by. Key: `oob.ifindex_out`; None if the packet lacks it."""
         try:
             return self._batch._cache["oob.ifindex_out"][self._row]
         except KeyError:
@@ -326,8 +326,8 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_hook(self) -> int | None:
-        """Netfilter hook (IP: 0 prerouting, 1 input, 2 forward, 3 output, 4 postrouting). Key: `oob.hook`; None
-        where it does not hold.
+        """Netfilter hook (IP: 0 prerouting, 1 input, 2 forward, 3 output, 4 postrouting). Key: `oob.hook`; None if
+        the packet lacks it.
         """
         try:
             return self._batch._cache["oob.hook"][self._row]
@@ -336,7 +336,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def raw_mac_len(self) -> int | None:
-        """Bytes in raw.mac. Key: `raw.mac_len`; None where it does not hold."""
+        """Bytes in raw.mac. Key: `raw.mac_len`; None if the packet lacks it."""
         try:
             return self._batch._cache["raw.mac_len"][self._row]
         except KeyError:
@@ -344,7 +344,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_seq_local(self) -> int | None:
-        """Sequence number within the group. Key: `oob.seq.local`; None where it does not hold."""
+        """Sequence number within the group. Key: `oob.seq.local`; None if the packet lacks it."""
         try:
             return self._batch._cache["oob.seq.local"][self._row]
         except KeyError:
@@ -352,7 +352,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_seq_global(self) -> int | None:
-        """Sequence number across all groups that ask for it. Key: `oob.seq.global`; None where it does not hold."""
+        """Sequence number across all groups that ask for it. Key: `oob.seq.global`; None if the packet lacks it."""
         try:
             return self._batch._cache["oob.seq.global"][self._row]
         except KeyError:
@@ -368,7 +368,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_protocol(self) -> int | None:
-        """EtherType of the packet. Key: `oob.protocol`; None where it does not hold."""
+        """EtherType of the packet. Key: `oob.protocol`; None if the packet lacks it."""
         try:
             return self._batch._cache["oob.protocol"][self._row]
         except KeyError:
@@ -376,8 +376,8 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_uid(self) -> int | None:
-        """ID of the user that owns the sending socket, if the kernel knows it. Key: `oob.uid`; None where it does
-        not hold.
+        """ID of the user that owns the sending socket, if the kernel knows it. Key: `oob.uid`; None if the packet
+        lacks it.
         """
         try:
             return self._batch._cache["oob.uid"][self._row]
@@ -386,7 +386,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_gid(self) -> int | None:
-        """ID of the group that owns the sending socket. Key: `oob.gid`; None where it does not hold."""
+        """ID of the group that owns the sending socket. Key: `oob.gid`; None if the packet lacks it."""
         try:
             return self._batch._cache["oob.gid"][self._row]
         except KeyError:
@@ -402,7 +402,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def raw_type(self) -> int | None:
-        """Link type (ARPHRD_*; 1 is Ethernet). Key: `raw.type`; None where it does not hold."""
+        """Link type (ARPHRD_*; 1 is Ethernet). Key: `raw.type`; None if the packet lacks it."""
         try:
             return self._batch._cache["raw.type"][self._row]
         except KeyError:
@@ -410,7 +410,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def raw_mac_saddr(self) -> bytes | None:
-        """Hardware address of the sender. Key: `raw.mac.saddr`; None where it does not hold."""
+        """Hardware address of the sender. Key: `raw.mac.saddr`; None if the packet lacks it."""
         try:
             return self._batch._cache["raw.mac.saddr"][self._row]
         except KeyError:
@@ -418,7 +418,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def raw_mac_addrlen(self) -> int | None:
-        """Bytes in raw.mac.saddr. Key: `raw.mac.addrlen`; None where it does not hold."""
+        """Bytes in raw.mac.saddr. Key: `raw.mac.addrlen`; None if the packet lacks it."""
         try:
             return self._batch._cache["raw.mac.addrlen"][self._row]
         except KeyError:
@@ -426,8 +426,8 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ct(self) -> memoryview | None:
-        """Conntrack entry as the kernel attached it; only with attach_conntrack. Key: `ct`; None where it does not
-        hold.
+        """Conntrack entry as the kernel attached it; only with attach_conntrack. Key: `ct`; None if the packet lacks
+        it.
         """
         try:
             return self._batch._cache["ct"][self._row]
@@ -436,7 +436,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_physindev(self) -> int | None:
-        """Index of the bridge port the packet came in by. Key: `oob.physindev`; None where it does not hold."""
+        """Index of the bridge port the packet came in by. Key: `oob.physindev`; None if the packet lacks it."""
         try:
             return self._batch._cache["oob.physindev"][self._row]
         except KeyError:
@@ -444,7 +444,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_physoutdev(self) -> int | None:
-        """Index of the bridge port it leaves by. Key: `oob.physoutdev`; None where it does not hold."""
+        """Index of the bridge port it leaves by. Key: `oob.physoutdev`; None if the packet lacks it."""
         try:
             return self._batch._cache["oob.physoutdev"][self._row]
         except KeyError:
@@ -452,7 +452,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def vlan_id(self) -> int | None:
-        """VLAN of the outermost 802.1Q or 802.1ad tag. Key: `vlan.id`; None where it does not hold."""
+        """VLAN of the outermost 802.1Q or 802.1ad tag. Key: `vlan.id`; None if the packet lacks it."""
         try:
             return self._batch._cache["vlan.id"][self._row]
         except KeyError:
@@ -460,7 +460,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def vlan_priority(self) -> int | None:
-        """Priority code point of the VLAN tag. Key: `vlan.priority`; None where it does not hold."""
+        """Priority code point of the VLAN tag. Key: `vlan.priority`; None if the packet lacks it."""
         try:
             return self._batch._cache["vlan.priority"][self._row]
         except KeyError:
@@ -468,7 +468,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def vlan_protocol(self) -> int | None:
-        """EtherType of the tag: 0x8100 or 0x88a8. Key: `vlan.protocol`; None where it does not hold."""
+        """EtherType of the tag: 0x8100 or 0x88a8. Key: `vlan.protocol`; None if the packet lacks it."""
         try:
             return self._batch._cache["vlan.protocol"][self._row]
         except KeyError:
@@ -476,8 +476,8 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def raw_l2hdr(self) -> memoryview | None:
-        """Link-layer header of a bridged packet, tags included (NFULA_L2HDR). Key: `raw.l2hdr`; None where it does
-        not hold.
+        """Link-layer header of a bridged packet, tags included (NFULA_L2HDR). Key: `raw.l2hdr`; None if the packet
+        lacks it.
         """
         try:
             return self._batch._cache["raw.l2hdr"][self._row]
@@ -486,7 +486,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip_saddr(self) -> str | None:
-        """Source address, IPv4 or IPv6. Key: `ip.saddr`; None where it does not hold."""
+        """Source address, IPv4 or IPv6. Key: `ip.saddr`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip.saddr"][self._row]
         except KeyError:
@@ -494,7 +494,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip_daddr(self) -> str | None:
-        """Destination address. Key: `ip.daddr`; None where it does not hold."""
+        """Destination address. Key: `ip.daddr`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip.daddr"][self._row]
         except KeyError:
@@ -503,7 +503,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
     @property
     def ip_protocol(self) -> int | None:
         """Protocol; for IPv6 that of the header after the extension headers, if it can be reached. Key:
-        `ip.protocol`; None where it does not hold.
+        `ip.protocol`; None if the packet lacks it.
         """
         try:
             return self._batch._cache["ip.protocol"][self._row]
@@ -512,7 +512,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip_tos(self) -> int | None:
-        """IPv4 type of service (DSCP and ECN). Key: `ip.tos`; None where it does not hold."""
+        """IPv4 type of service (DSCP and ECN). Key: `ip.tos`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip.tos"][self._row]
         except KeyError:
@@ -520,7 +520,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip_ttl(self) -> int | None:
-        """IPv4 time to live. Key: `ip.ttl`; None where it does not hold."""
+        """IPv4 time to live. Key: `ip.ttl`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip.ttl"][self._row]
         except KeyError:
@@ -528,7 +528,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip_totlen(self) -> int | None:
-        """Length in bytes stated by the IPv4 header. Key: `ip.totlen`; None where it does not hold."""
+        """Length in bytes stated by the IPv4 header. Key: `ip.totlen`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip.totlen"][self._row]
         except KeyError:
@@ -536,7 +536,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip_ihl(self) -> int | None:
-        """IPv4 header length in 32-bit words. Key: `ip.ihl`; None where it does not hold."""
+        """IPv4 header length in 32-bit words. Key: `ip.ihl`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip.ihl"][self._row]
         except KeyError:
@@ -544,7 +544,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip_csum(self) -> int | None:
-        """IPv4 header checksum. Key: `ip.csum`; None where it does not hold."""
+        """IPv4 header checksum. Key: `ip.csum`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip.csum"][self._row]
         except KeyError:
@@ -552,7 +552,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip_id(self) -> int | None:
-        """IPv4 identification. Key: `ip.id`; None where it does not hold."""
+        """IPv4 identification. Key: `ip.id`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip.id"][self._row]
         except KeyError:
@@ -560,7 +560,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip_fragoff(self) -> int | None:
-        """IPv4 flags and fragment offset as one 16-bit field. Key: `ip.fragoff`; None where it does not hold."""
+        """IPv4 flags and fragment offset as one 16-bit field. Key: `ip.fragoff`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip.fragoff"][self._row]
         except KeyError:
@@ -568,8 +568,8 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip6_payloadlen(self) -> int | None:
-        """Length in bytes stated by the IPv6 header, without that header itself. Key: `ip6.payloadlen`; None where
-        it does not hold.
+        """Length in bytes stated by the IPv6 header, without that header itself. Key: `ip6.payloadlen`; None if the
+        packet lacks it.
         """
         try:
             return self._batch._cache["ip6.payloadlen"][self._row]
@@ -578,7 +578,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip6_priority(self) -> int | None:
-        """IPv6 traffic class. Key: `ip6.priority`; None where it does not hold."""
+        """IPv6 traffic class. Key: `ip6.priority`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip6.priority"][self._row]
         except KeyError:
@@ -586,7 +586,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip6_flowlabel(self) -> int | None:
-        """IPv6 flow label. Key: `ip6.flowlabel`; None where it does not hold."""
+        """IPv6 flow label. Key: `ip6.flowlabel`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip6.flowlabel"][self._row]
         except KeyError:
@@ -594,7 +594,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip6_hoplimit(self) -> int | None:
-        """IPv6 hop limit. Key: `ip6.hoplimit`; None where it does not hold."""
+        """IPv6 hop limit. Key: `ip6.hoplimit`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip6.hoplimit"][self._row]
         except KeyError:
@@ -602,7 +602,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip6_nexthdr(self) -> int | None:
-        """Number of the last IPv6 header that could be reached. Key: `ip6.nexthdr`; None where it does not hold."""
+        """Number of the last IPv6 header that could be reached. Key: `ip6.nexthdr`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip6.nexthdr"][self._row]
         except KeyError:
@@ -610,7 +610,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip6_fragoff(self) -> int | None:
-        """Offset of an IPv6 fragment in bytes. Key: `ip6.fragoff`; None where it does not hold."""
+        """Offset of an IPv6 fragment in bytes. Key: `ip6.fragoff`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip6.fragoff"][self._row]
         except KeyError:
@@ -618,7 +618,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip6_fragid(self) -> int | None:
-        """Identification of an IPv6 fragment. Key: `ip6.fragid`; None where it does not hold."""
+        """Identification of an IPv6 fragment. Key: `ip6.fragid`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip6.fragid"][self._row]
         except KeyError:
@@ -626,7 +626,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def tcp_sport(self) -> int | None:
-        """TCP source port. Key: `tcp.sport`; None where it does not hold."""
+        """TCP source port. Key: `tcp.sport`; None if the packet lacks it."""
         try:
             return self._batch._cache["tcp.sport"][self._row]
         except KeyError:
@@ -634,7 +634,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def tcp_dport(self) -> int | None:
-        """TCP destination port. Key: `tcp.dport`; None where it does not hold."""
+        """TCP destination port. Key: `tcp.dport`; None if the packet lacks it."""
         try:
             return self._batch._cache["tcp.dport"][self._row]
         except KeyError:
@@ -642,7 +642,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def tcp_seq(self) -> int | None:
-        """TCP sequence number. Key: `tcp.seq`; None where it does not hold."""
+        """TCP sequence number. Key: `tcp.seq`; None if the packet lacks it."""
         try:
             return self._batch._cache["tcp.seq"][self._row]
         except KeyError:
@@ -650,7 +650,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def tcp_ackseq(self) -> int | None:
-        """TCP acknowledgement number. Key: `tcp.ackseq`; None where it does not hold."""
+        """TCP acknowledgement number. Key: `tcp.ackseq`; None if the packet lacks it."""
         try:
             return self._batch._cache["tcp.ackseq"][self._row]
         except KeyError:
@@ -658,7 +658,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def tcp_window(self) -> int | None:
-        """TCP window, not scaled. Key: `tcp.window`; None where it does not hold."""
+        """TCP window, not scaled. Key: `tcp.window`; None if the packet lacks it."""
         try:
             return self._batch._cache["tcp.window"][self._row]
         except KeyError:
@@ -666,7 +666,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def tcp_offset(self) -> int | None:
-        """TCP header length in 32-bit words. Key: `tcp.offset`; None where it does not hold."""
+        """TCP header length in 32-bit words. Key: `tcp.offset`; None if the packet lacks it."""
         try:
             return self._batch._cache["tcp.offset"][self._row]
         except KeyError:
@@ -674,7 +674,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def tcp_reserved(self) -> int | None:
-        """The four reserved bits (RFC 9293). Key: `tcp.reserved`; None where it does not hold."""
+        """The four reserved bits (RFC 9293). Key: `tcp.reserved`; None if the packet lacks it."""
         try:
             return self._batch._cache["tcp.reserved"][self._row]
         except KeyError:
@@ -682,7 +682,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def tcp_urg(self) -> int | None:
-        """URG flag. Key: `tcp.urg`; None where it does not hold."""
+        """URG flag. Key: `tcp.urg`; None if the packet lacks it."""
         try:
             return self._batch._cache["tcp.urg"][self._row]
         except KeyError:
@@ -690,7 +690,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def tcp_urgp(self) -> int | None:
-        """Urgent pointer; only with URG. Key: `tcp.urgp`; None where it does not hold."""
+        """Urgent pointer; only with URG. Key: `tcp.urgp`; None if the packet lacks it."""
         try:
             return self._batch._cache["tcp.urgp"][self._row]
         except KeyError:
@@ -698,7 +698,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def tcp_ack(self) -> int | None:
-        """ACK flag. Key: `tcp.ack`; None where it does not hold."""
+        """ACK flag. Key: `tcp.ack`; None if the packet lacks it."""
         try:
             return self._batch._cache["tcp.ack"][self._row]
         except KeyError:
@@ -706,7 +706,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def tcp_psh(self) -> int | None:
-        """PSH flag. Key: `tcp.psh`; None where it does not hold."""
+        """PSH flag. Key: `tcp.psh`; None if the packet lacks it."""
         try:
             return self._batch._cache["tcp.psh"][self._row]
         except KeyError:
@@ -714,7 +714,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def tcp_rst(self) -> int | None:
-        """RST flag. Key: `tcp.rst`; None where it does not hold."""
+        """RST flag. Key: `tcp.rst`; None if the packet lacks it."""
         try:
             return self._batch._cache["tcp.rst"][self._row]
         except KeyError:
@@ -722,7 +722,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def tcp_syn(self) -> int | None:
-        """SYN flag. Key: `tcp.syn`; None where it does not hold."""
+        """SYN flag. Key: `tcp.syn`; None if the packet lacks it."""
         try:
             return self._batch._cache["tcp.syn"][self._row]
         except KeyError:
@@ -730,7 +730,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def tcp_fin(self) -> int | None:
-        """FIN flag. Key: `tcp.fin`; None where it does not hold."""
+        """FIN flag. Key: `tcp.fin`; None if the packet lacks it."""
         try:
             return self._batch._cache["tcp.fin"][self._row]
         except KeyError:
@@ -738,7 +738,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def tcp_res1(self) -> int | None:
-        """The four reserved bits as a number, as ulogd2 gives them. Key: `tcp.res1`; None where it does not hold."""
+        """The four reserved bits as a number, as ulogd2 gives them. Key: `tcp.res1`; None if the packet lacks it."""
         try:
             return self._batch._cache["tcp.res1"][self._row]
         except KeyError:
@@ -746,7 +746,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def tcp_res2(self) -> int | None:
-        """CWR and ECE as a number: 1 ECE, 2 CWR. Key: `tcp.res2`; None where it does not hold."""
+        """CWR and ECE as a number: 1 ECE, 2 CWR. Key: `tcp.res2`; None if the packet lacks it."""
         try:
             return self._batch._cache["tcp.res2"][self._row]
         except KeyError:
@@ -754,7 +754,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def tcp_csum(self) -> int | None:
-        """TCP checksum. Key: `tcp.csum`; None where it does not hold."""
+        """TCP checksum. Key: `tcp.csum`; None if the packet lacks it."""
         try:
             return self._batch._cache["tcp.csum"][self._row]
         except KeyError:
@@ -762,7 +762,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def udp_sport(self) -> int | None:
-        """UDP or UDP-Lite source port. Key: `udp.sport`; None where it does not hold."""
+        """UDP or UDP-Lite source port. Key: `udp.sport`; None if the packet lacks it."""
         try:
             return self._batch._cache["udp.sport"][self._row]
         except KeyError:
@@ -770,7 +770,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def udp_dport(self) -> int | None:
-        """UDP or UDP-Lite destination port. Key: `udp.dport`; None where it does not hold."""
+        """UDP or UDP-Lite destination port. Key: `udp.dport`; None if the packet lacks it."""
         try:
             return self._batch._cache["udp.dport"][self._row]
         except KeyError:
@@ -778,7 +778,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def udp_len(self) -> int | None:
-        """Length in bytes stated by the UDP header; not for UDP-Lite. Key: `udp.len`; None where it does not hold."""
+        """Length in bytes stated by the UDP header; not for UDP-Lite. Key: `udp.len`; None if the packet lacks it."""
         try:
             return self._batch._cache["udp.len"][self._row]
         except KeyError:
@@ -786,7 +786,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def udp_csum(self) -> int | None:
-        """UDP or UDP-Lite checksum. Key: `udp.csum`; None where it does not hold."""
+        """UDP or UDP-Lite checksum. Key: `udp.csum`; None if the packet lacks it."""
         try:
             return self._batch._cache["udp.csum"][self._row]
         except KeyError:
@@ -794,7 +794,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def icmp_type(self) -> int | None:
-        """ICMP type. Key: `icmp.type`; None where it does not hold."""
+        """ICMP type. Key: `icmp.type`; None if the packet lacks it."""
         try:
             return self._batch._cache["icmp.type"][self._row]
         except KeyError:
@@ -802,7 +802,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def icmp_code(self) -> int | None:
-        """ICMP code. Key: `icmp.code`; None where it does not hold."""
+        """ICMP code. Key: `icmp.code`; None if the packet lacks it."""
         try:
             return self._batch._cache["icmp.code"][self._row]
         except KeyError:
@@ -810,7 +810,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def icmp_echoid(self) -> int | None:
-        """Identifier of an echo or echo reply. Key: `icmp.echoid`; None where it does not hold."""
+        """Identifier of an echo or echo reply. Key: `icmp.echoid`; None if the packet lacks it."""
         try:
             return self._batch._cache["icmp.echoid"][self._row]
         except KeyError:
@@ -818,7 +818,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def icmp_echoseq(self) -> int | None:
-        """Sequence number of an echo. Key: `icmp.echoseq`; None where it does not hold."""
+        """Sequence number of an echo. Key: `icmp.echoseq`; None if the packet lacks it."""
         try:
             return self._batch._cache["icmp.echoseq"][self._row]
         except KeyError:
@@ -826,8 +826,8 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def icmp_gateway(self) -> str | None:
-        """Gateway of a redirect (type 5), or the pointer word of type 12. Key: `icmp.gateway`; None where it does
-        not hold.
+        """Gateway of a redirect (type 5), or the pointer word of type 12. Key: `icmp.gateway`; None if the packet
+        lacks it.
         """
         try:
             return self._batch._cache["icmp.gateway"][self._row]
@@ -836,7 +836,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def icmp_fragmtu(self) -> int | None:
-        """MTU of `fragmentation needed` (type 3 code 4). Key: `icmp.fragmtu`; None where it does not hold."""
+        """MTU of `fragmentation needed` (type 3 code 4). Key: `icmp.fragmtu`; None if the packet lacks it."""
         try:
             return self._batch._cache["icmp.fragmtu"][self._row]
         except KeyError:
@@ -844,7 +844,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def icmp_csum(self) -> int | None:
-        """ICMP checksum. Key: `icmp.csum`; None where it does not hold."""
+        """ICMP checksum. Key: `icmp.csum`; None if the packet lacks it."""
         try:
             return self._batch._cache["icmp.csum"][self._row]
         except KeyError:
@@ -852,7 +852,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def icmpv6_type(self) -> int | None:
-        """ICMPv6 type. Key: `icmpv6.type`; None where it does not hold."""
+        """ICMPv6 type. Key: `icmpv6.type`; None if the packet lacks it."""
         try:
             return self._batch._cache["icmpv6.type"][self._row]
         except KeyError:
@@ -860,7 +860,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def icmpv6_code(self) -> int | None:
-        """ICMPv6 code. Key: `icmpv6.code`; None where it does not hold."""
+        """ICMPv6 code. Key: `icmpv6.code`; None if the packet lacks it."""
         try:
             return self._batch._cache["icmpv6.code"][self._row]
         except KeyError:
@@ -868,7 +868,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def icmpv6_echoid(self) -> int | None:
-        """Identifier of an echo request or reply. Key: `icmpv6.echoid`; None where it does not hold."""
+        """Identifier of an echo request or reply. Key: `icmpv6.echoid`; None if the packet lacks it."""
         try:
             return self._batch._cache["icmpv6.echoid"][self._row]
         except KeyError:
@@ -876,7 +876,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def icmpv6_echoseq(self) -> int | None:
-        """Sequence number of an echo. Key: `icmpv6.echoseq`; None where it does not hold."""
+        """Sequence number of an echo. Key: `icmpv6.echoseq`; None if the packet lacks it."""
         try:
             return self._batch._cache["icmpv6.echoseq"][self._row]
         except KeyError:
@@ -884,7 +884,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def icmpv6_csum(self) -> int | None:
-        """ICMPv6 checksum. Key: `icmpv6.csum`; None where it does not hold."""
+        """ICMPv6 checksum. Key: `icmpv6.csum`; None if the packet lacks it."""
         try:
             return self._batch._cache["icmpv6.csum"][self._row]
         except KeyError:
@@ -892,7 +892,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ahesp_spi(self) -> int | None:
-        """Security parameters index of AH or ESP. Key: `ahesp.spi`; None where it does not hold."""
+        """Security parameters index of AH or ESP. Key: `ahesp.spi`; None if the packet lacks it."""
         try:
             return self._batch._cache["ahesp.spi"][self._row]
         except KeyError:
@@ -900,7 +900,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def arp_hwtype(self) -> int | None:
-        """ARP hardware type. Key: `arp.hwtype`; None where it does not hold."""
+        """ARP hardware type. Key: `arp.hwtype`; None if the packet lacks it."""
         try:
             return self._batch._cache["arp.hwtype"][self._row]
         except KeyError:
@@ -908,7 +908,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def arp_protocoltype(self) -> int | None:
-        """ARP protocol type (0x0800: IPv4). Key: `arp.protocoltype`; None where it does not hold."""
+        """ARP protocol type (0x0800: IPv4). Key: `arp.protocoltype`; None if the packet lacks it."""
         try:
             return self._batch._cache["arp.protocoltype"][self._row]
         except KeyError:
@@ -916,7 +916,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def arp_operation(self) -> int | None:
-        """1 request, 2 reply. Key: `arp.operation`; None where it does not hold."""
+        """1 request, 2 reply. Key: `arp.operation`; None if the packet lacks it."""
         try:
             return self._batch._cache["arp.operation"][self._row]
         except KeyError:
@@ -924,7 +924,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def arp_shwaddr(self) -> bytes | None:
-        """Sender's hardware address, 6 bytes. Key: `arp.shwaddr`; None where it does not hold."""
+        """Sender's hardware address, 6 bytes. Key: `arp.shwaddr`; None if the packet lacks it."""
         try:
             return self._batch._cache["arp.shwaddr"][self._row]
         except KeyError:
@@ -932,7 +932,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def arp_saddr(self) -> str | None:
-        """Sender's IPv4 address. Key: `arp.saddr`; None where it does not hold."""
+        """Sender's IPv4 address. Key: `arp.saddr`; None if the packet lacks it."""
         try:
             return self._batch._cache["arp.saddr"][self._row]
         except KeyError:
@@ -940,7 +940,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def arp_dhwaddr(self) -> bytes | None:
-        """Target's hardware address, 6 bytes. Key: `arp.dhwaddr`; None where it does not hold."""
+        """Target's hardware address, 6 bytes. Key: `arp.dhwaddr`; None if the packet lacks it."""
         try:
             return self._batch._cache["arp.dhwaddr"][self._row]
         except KeyError:
@@ -948,7 +948,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def arp_daddr(self) -> str | None:
-        """Target's IPv4 address. Key: `arp.daddr`; None where it does not hold."""
+        """Target's IPv4 address. Key: `arp.daddr`; None if the packet lacks it."""
         try:
             return self._batch._cache["arp.daddr"][self._row]
         except KeyError:
@@ -956,7 +956,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def sctp_sport(self) -> int | None:
-        """SCTP source port. Key: `sctp.sport`; None where it does not hold."""
+        """SCTP source port. Key: `sctp.sport`; None if the packet lacks it."""
         try:
             return self._batch._cache["sctp.sport"][self._row]
         except KeyError:
@@ -964,7 +964,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def sctp_dport(self) -> int | None:
-        """SCTP destination port. Key: `sctp.dport`; None where it does not hold."""
+        """SCTP destination port. Key: `sctp.dport`; None if the packet lacks it."""
         try:
             return self._batch._cache["sctp.dport"][self._row]
         except KeyError:
@@ -972,7 +972,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def sctp_csum(self) -> int | None:
-        """SCTP checksum. Key: `sctp.csum`; None where it does not hold."""
+        """SCTP checksum. Key: `sctp.csum`; None if the packet lacks it."""
         try:
             return self._batch._cache["sctp.csum"][self._row]
         except KeyError:
@@ -980,7 +980,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def udplite_coverage(self) -> int | None:
-        """Checksum coverage of UDP-Lite (RFC 3828). Key: `udplite.coverage`; None where it does not hold."""
+        """Checksum coverage of UDP-Lite (RFC 3828). Key: `udplite.coverage`; None if the packet lacks it."""
         try:
             return self._batch._cache["udplite.coverage"][self._row]
         except KeyError:
@@ -1004,7 +1004,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_physin(self) -> str | None:
-        """Name of the bridge port the packet came in by. Key: `oob.physin`; None where it does not hold."""
+        """Name of the bridge port the packet came in by. Key: `oob.physin`; None if the packet lacks it."""
         try:
             return self._batch._cache["oob.physin"][self._row]
         except KeyError:
@@ -1012,7 +1012,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def oob_physout(self) -> str | None:
-        """Name of the bridge port it leaves by. Key: `oob.physout`; None where it does not hold."""
+        """Name of the bridge port it leaves by. Key: `oob.physout`; None if the packet lacks it."""
         try:
             return self._batch._cache["oob.physout"][self._row]
         except KeyError:
@@ -1020,7 +1020,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip_saddr_str(self) -> str | None:
-        """Source address as text. Key: `ip.saddr.str`; None where it does not hold."""
+        """Source address as text. Key: `ip.saddr.str`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip.saddr.str"][self._row]
         except KeyError:
@@ -1028,7 +1028,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip_daddr_str(self) -> str | None:
-        """Destination address as text. Key: `ip.daddr.str`; None where it does not hold."""
+        """Destination address as text. Key: `ip.daddr.str`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip.daddr.str"][self._row]
         except KeyError:
@@ -1036,7 +1036,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def arp_saddr_str(self) -> str | None:
-        """ARP sender's address as text. Key: `arp.saddr.str`; None where it does not hold."""
+        """ARP sender's address as text. Key: `arp.saddr.str`; None if the packet lacks it."""
         try:
             return self._batch._cache["arp.saddr.str"][self._row]
         except KeyError:
@@ -1044,7 +1044,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def arp_daddr_str(self) -> str | None:
-        """ARP target's address as text. Key: `arp.daddr.str`; None where it does not hold."""
+        """ARP target's address as text. Key: `arp.daddr.str`; None if the packet lacks it."""
         try:
             return self._batch._cache["arp.daddr.str"][self._row]
         except KeyError:
@@ -1052,8 +1052,8 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip_saddr_bin(self) -> str | None:
-        """Source address as `0x` and 32 hex digits, IPv4 mapped into ::ffff:0:0/96. Key: `ip.saddr.bin`; None where
-        it does not hold.
+        """Source address as `0x` and 32 hex digits, IPv4 mapped into ::ffff:0:0/96. Key: `ip.saddr.bin`; None if the
+        packet lacks it.
         """
         try:
             return self._batch._cache["ip.saddr.bin"][self._row]
@@ -1062,7 +1062,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def ip_daddr_bin(self) -> str | None:
-        """Destination address in the same form. Key: `ip.daddr.bin`; None where it does not hold."""
+        """Destination address in the same form. Key: `ip.daddr.bin`; None if the packet lacks it."""
         try:
             return self._batch._cache["ip.daddr.bin"][self._row]
         except KeyError:
@@ -1070,7 +1070,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def mac_saddr_str(self) -> str | None:
-        """Sender's hardware address as text. Key: `mac.saddr.str`; None where it does not hold."""
+        """Sender's hardware address as text. Key: `mac.saddr.str`; None if the packet lacks it."""
         try:
             return self._batch._cache["mac.saddr.str"][self._row]
         except KeyError:
@@ -1078,7 +1078,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def mac_daddr_str(self) -> str | None:
-        """Destination's hardware address as text (Ethernet). Key: `mac.daddr.str`; None where it does not hold."""
+        """Destination's hardware address as text (Ethernet). Key: `mac.daddr.str`; None if the packet lacks it."""
         try:
             return self._batch._cache["mac.daddr.str"][self._row]
         except KeyError:
@@ -1086,7 +1086,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def mac_str(self) -> str | None:
-        """The whole link-layer header as text. Key: `mac.str`; None where it does not hold."""
+        """The whole link-layer header as text. Key: `mac.str`; None if the packet lacks it."""
         try:
             return self._batch._cache["mac.str"][self._row]
         except KeyError:

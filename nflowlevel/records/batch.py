@@ -25,7 +25,7 @@ from nflowlevel.binding.interfaces import NO_NAMES, NameTable
 from nflowlevel.records.arrow import arrow_table
 from nflowlevel.records.fields import FORMATS, TEXT_KINDS, Layout, fields_of, find_key, numpy
 from nflowlevel.records.keys import Condition, Key
-from nflowlevel.records.packet import PACKET, Packet
+from nflowlevel.records.packet import PACKET
 from nflowlevel.records.render import Records
 from nflowlevel.records.row import COLUMNS, shown
 from nflowlevel.records.types import RecordType
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from nflowlevel.records.filters import Filter
+    from nflowlevel.records.packetrow import Packet
 #: What a notebook shows of packets, and of how many.
 _NOTEBOOK_KEYS = ("oob.prefix", "oob.in", "oob.out", "ip.saddr", "ip.daddr", "ip.protocol", "tcp.sport", "tcp.dport",
                   "udp.sport", "udp.dport", "icmp.type", "icmpv6.type", "raw.pktlen")  # fmt: skip
@@ -53,14 +54,14 @@ class Column:
 
 
 class Batch:
-    """Packets received together. `len`, iteration and indexing give packets, a slice a batch of them.
+    """Packets that were received together. Iterating and indexing give packets; a slice gives a smaller batch.
 
-    `column` and `valid` give a key of all packets as NumPy arrays, `rows` tuples of chosen keys, `values` one key as a
-    list: all faster than packet by packet.
+    `column` and `valid` give one key of all packets as NumPy arrays, `rows` gives tuples of several keys, and `values`
+    one key as a list. All are faster than going packet by packet.
 
-    Keys are named as in docs/keys.md (`ip.saddr`), as the attributes of a packet (`saddr`, `tcp_dport`) or as in JSON
-    (`src_ip`). An unknown one is a KeyError with the nearest known name; one that records of another type have is None
-    throughout. With another `type` it is a batch of those records, and its rows are theirs.
+    Name a key as in docs/keys.md (`ip.saddr`), as the attribute of a packet (`saddr`, `tcp_dport`) or as in JSON
+    (`src_ip`). An unknown name raises a KeyError that suggests the nearest known one. A key that only other types of
+    records have is None for every packet. If `type` is another one, the batch consists of such records, not of packets.
     """
 
     __slots__ = (
@@ -129,7 +130,7 @@ class Batch:
         """Return a batch of records that are nothing but columns: values by name or key, all of the same length.
 
         `time` is their time: seconds since 1970, and microseconds or None. With a `type` the rows are its rows, and its
-        further keys are None. ValueError if the lengths differ.
+        further keys are None. Raises ValueError if the lengths differ.
         """
         count = len(next(iter(columns.values()), ()))
         batch = cls(None, count, group=group, type=type, time=time)
@@ -197,7 +198,7 @@ class Batch:
     # -- rows and columns ----------------------------------------------------------------------------------------
 
     def rows(self, *keys: str) -> list[tuple[Any, ...]]:
-        """Return a tuple of these keys for each packet; None where a key does not hold."""
+        """Return a tuple of these keys for each packet; None for keys that the packet lacks."""
         if not keys:
             return [()] * self._count
         found = tuple(map(self._find, keys)) if self._added else self.type.names.find_all(keys)
@@ -214,10 +215,10 @@ class Batch:
         return self.type.names.find(name, self._added)
 
     def values(self, key: str) -> list[Any]:
-        """Return one key of each packet; None if it does not hold.
+        """Return one key of each packet; None if the packet lacks it.
 
-        Numbers are int, addresses and texts str, hardware addresses bytes, raw.pkt and other pieces of the buffer
-        memoryviews. `src_port`, `dest_port`, `src_ip` and `dest_ip` give whichever of their keys holds.
+        Numbers are int, addresses and texts str, hardware addresses bytes; raw.pkt and other pieces of the buffer are
+        memoryviews. `src_port`, `dest_port`, `src_ip` and `dest_ip` give whichever of their keys the packet has.
         """
         try:
             return self._cache[key]
@@ -299,10 +300,11 @@ class Batch:
     def column(self, key: str) -> np.ndarray[Any, Any]:
         """Return one key of all packets as a read-only NumPy array.
 
-        Numbers are a view over the records, shape (n,), nothing copied; addresses a view of shape (n, 16) or (n, 4) of
-        bytes in network order (IPv4 in the first 4 of 16); hardware addresses (n, 6) or (n, 8). Where the key does not
-        hold (see `valid`) the value is 0. Texts are an array of objects. A batch that was selected from another copies.
-        TypeError: pieces of the buffer such as raw.pkt have no column; take `values`.
+        Numbers are a view of the records, of shape (n,), without a copy. Addresses are bytes in network order, of shape
+        (n, 16) or (n, 4); IPv4 addresses take the first 4 of 16. Hardware addresses have shape (n, 6) or (n, 8). If a
+        packet lacks the key (see `valid`), its value is 0. Texts are an array of objects. Columns of a batch that was
+        selected from another are copies. Raises TypeError for pieces of the buffer such as raw.pkt, which have no
+        column; use `values` for them.
         """
         field = self._layouts.columns.get(key)
         if field is None or self._rows is not None or self._added or self._lease is None:
@@ -340,7 +342,7 @@ class Batch:
         return texts
 
     def valid(self, key: str | Condition) -> np.ndarray[Any, Any]:
-        """Return for each packet whether `key` holds, or a condition of its type: a NumPy array of bool."""
+        """Return for each packet whether it has `key`, or meets a condition of its type, as a NumPy array of bool."""
         mask: np.ndarray[Any, Any]
         if not isinstance(key, str):
             mask = (self._fields("valid") & numpy().uint64(1 << key.value)).astype(bool)
@@ -357,7 +359,10 @@ class Batch:
         return key in self._added or key in self.type.cim or not self._layouts.holds(key)
 
     def has(self, key: str) -> bool:
-        """Whether records of this batch can have that key: in their memory, or added."""
+        """Whether packets of this batch can have `key`, named as in docs/keys.md: decoded from the packet, or added.
+
+        `valid` tells which packets have it.
+        """
         return key in self._added or (self._lease is not None and key in self.type.by_name)
 
     def _fields(self, field: str) -> np.ndarray[Any, Any]:
@@ -379,8 +384,7 @@ class Batch:
         return tuple(dict.fromkeys((*self.type.by_name, *self._added)))
 
     def to_dicts(self, *keys: str) -> list[dict[str, Any]]:
-        """Return a dict for each packet, with the keys that hold for it (of `keys`, or of all); nothing in it is
-        shared."""
+        """Return a dict for each packet, with those of `keys` (or of all keys) that it has; the values are copies."""
         names = keys or self._all_keys()
         columns = [(name, self.values(name)) for name in names]
         return [
@@ -393,17 +397,17 @@ class Batch:
         ]
 
     def to_arrow(self, *keys: str) -> pa.Table:
-        """Return a pyarrow Table with a column for each of `keys` (or for all); null where a key does not hold.
+        """Return a pyarrow Table with a column for each of `keys` (or for all); null for keys that a packet lacks.
 
-        A column has the type that its key declares, whatever the batch holds: tables of the same keys have one schema,
-        those of empty batches too. A column that was added by a name alone has the type of its values.
+        A column has the type that its key declares, whatever the batch holds. So tables with the same keys have one
+        schema, even those of empty batches. A column that was added by name alone has the type of its values.
         """
         return arrow_table(self, keys or self._all_keys(), self._added)
 
     # -- for filters and outputs ---------------------------------------------------------------------------------
 
     def select(self, rows: Sequence[int]) -> Batch:
-        """Return a batch of these packets (their numbers in this one, ascending), over the same memory.
+        """Return a batch of some packets, by their ascending numbers in this one, in the same memory.
 
         IndexError if this batch has no such packet.
         """
@@ -419,10 +423,9 @@ class Batch:
         return chosen
 
     def where(self, filter_: str | Filter) -> Batch:
-        """Return a batch of the packets that a filter selects, such as `tcp.dport == 22 && ip.ttl < 40`, over the same
-        memory.
+        """Return a batch of the packets that match a filter such as `tcp.dport == 22 && ip.ttl < 40`.
 
-        docs/filters.md describes the language; FilterError says where a filter is wrong.
+        They stay in the same memory. docs/filters.md describes the language; FilterError says where a filter is wrong.
         """
         from nflowlevel.records.mask import selected  # the daemon never filters so
 
@@ -446,14 +449,14 @@ class Batch:
         return twin
 
     def add(self, key: str | Key, values: Sequence[int | float | str | None]) -> None:
-        """Add a column, or replace the one of the same name: a value or None for each packet.
+        """Add a column, or replace the one of the same name. `values` has a value or None for each packet.
 
-        A name alone leaves the type of a new column open; the key that a filter declares in `adds` fixes it, so that
-        Arrow tables have one schema. ValueError if there are more or fewer values than packets.
+        A name alone leaves the type of a new column open. A key that a filter declares in `adds` fixes the type, so
+        that all Arrow tables have one schema. Raises ValueError if there are more or fewer values than packets.
         """
         name, declared = (key, None) if isinstance(key, str) else (key.name, key)
         if len(values) != self._count:
-            raise ValueError(f"add {name}: {len(values)} values for {self._count} packets")
+            raise ValueError(f"add {name}: there must be a value for each of {self._count} packets, not {len(values)}")
         if self._rows is not None:
             # Outputs find an added value by its record's number.
             spread: list[int | float | str | None] = [None] * self._total
@@ -471,7 +474,7 @@ class Batch:
 
     @property
     def names(self) -> NameTable:
-        """Names of the interfaces as they were when they were first asked for."""
+        """Names of the interfaces, as they were when first asked for."""
         if self._names is None:
             self._names = self._find_names() if self._find_names else NO_NAMES
         return self._names
@@ -482,7 +485,7 @@ class Batch:
 
     @property
     def raw(self) -> Records:
-        """What the renderer in C reads; good while the batch is kept."""
+        """What the renderer in C reads; valid as long as the batch exists."""
         lease, rows, names = self._lease, self._rows_array, self._names or NO_NAMES
         if self._raw is None or self._raw.names is not names:
             if lease is None:

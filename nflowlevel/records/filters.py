@@ -98,9 +98,9 @@ def _field(name: str, found: str, keys: list[Key], type_: RecordType) -> Field:
         same = [each.name for each in type_.by_name.values() if each.field == key.field and each.type == "ipaddr"]
         return Field(same[0], "address", keys=(same[0],)) if same else Field(found, "address", keys=names)
     if key.type == "raw":
-        raise TypeError(f"'{name}' is bytes, which no filter compares")
+        raise TypeError(f"'{name}' is bytes, and filters cannot compare bytes")
     if key.type == "double":
-        raise TypeError(f"'{name}' is a number with a fraction, which no filter compares")
+        raise TypeError(f"'{name}' is a number with a fraction, and filters cannot compare fractions")
     if key.type not in _BOUNDS:
         return Field(found, "text", keys=names)
     least, most = zip(*(_BOUNDS[each.type] for each in keys), strict=True)
@@ -257,10 +257,10 @@ class _Parser:
     def read(self) -> Computed:
         """Return the whole text as a tree."""
         if not self._next.kind:
-            raise self._error("there is none", len(self._text))
+            raise self._error("it is empty", len(self._text))
         root = self._logic()
         if self._next.text == ")":
-            raise self._error("a parenthesis that was not opened", self._next.at)
+            raise self._error("this parenthesis was not opened", self._next.at)
         if self._next.kind:
             raise self._no_operator()
         return root
@@ -383,9 +383,9 @@ class _Parser:
             case "among":
                 raise self._error(f"{token.text!r} must follow a field", token.at)
         if token.text == ")" and not self._opened:
-            raise self._error("a parenthesis that was not opened", token.at)
+            raise self._error("this parenthesis was not opened", token.at)
         if not token.kind and self._opened:
-            raise self._error("a parenthesis that is not closed", self._opened[-1].at)
+            raise self._error("this parenthesis is not closed", self._opened[-1].at)
         raise self._error("expected expression", before.end)
 
     def _brackets(self, opening: _Token) -> Brackets:
@@ -396,7 +396,7 @@ class _Parser:
         if self._next.text != ")":
             if self._next.kind:
                 raise self._no_operator()
-            raise self._error("a parenthesis that is not closed", opening.at)
+            raise self._error("this parenthesis is not closed", opening.at)
         closing = self._take()
         self._opened.pop()
         return Brackets(opening.at, closing.end, inside.low, inside.high, self._deeper(opening.at, inside), inside)
@@ -488,7 +488,7 @@ class _Parser:
             raise self._error("expected the end of the range", self._next.at)
         last = self._number(self._take())
         if last.low < first.low:
-            raise self._error("a range whose end comes before its beginning", first.at)
+            raise self._error("this range ends before it begins", first.at)
         return range(first.low, last.low + 1)
 
     def _network(self, text: str, token: _Token) -> Network:

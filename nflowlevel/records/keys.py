@@ -205,7 +205,7 @@ def added_key(name: str, type_: str, meaning: str, *, most: int | None = None, l
             f"added_key {name}: unknown type '{type_}'; available: {', '.join((*MOST, 'double', 'string'))}"
         )
     if not name or not meaning:
-        raise ValueError(f"added_key {name}: a key has a name and a meaning")
+        raise ValueError(f"added_key {name!r}: a key must have a name and a meaning")
     most = MOST.get(type_) if most is None else most
     return Key(name, "", type_, "column", "", AddedCondition.GIVEN, meaning, "", None, "nflowlevel", "", most, longest)
 

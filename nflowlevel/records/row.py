@@ -44,11 +44,11 @@ class Row(msgspec.Struct, frozen=True, gc=False, eq=False):
     _row: int
 
     def get(self, key: str) -> Any:
-        """Return the value of a key, by any of its names; None if it does not hold, KeyError for an unknown name."""
+        """Return the value of a key, by any of its names; None if the record lacks it, KeyError for an unknown name."""
         return self._batch.values(key)[self._row]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all keys that hold for this record, by name; parts of the packet are bytes."""
+        """Return all keys that this record has, by name; parts of the packet are bytes."""
         return self._batch.select([self._row]).to_dicts()[0]
 
     def __copy__(self) -> Row:
@@ -121,7 +121,7 @@ class Kept:
 
 
 #: Records that are nothing but the columns of their batch.
-COLUMNS = RecordType("record", struct=ffi.typeof("struct nfl_any"), keys=(), row=Row)
+COLUMNS = RecordType("record", struct=ffi.typeof("struct nfl_any"), keys=(), row=lambda: Row)
 
 
 def shown(value: object) -> str:

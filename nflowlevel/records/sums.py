@@ -10,11 +10,11 @@ from nflowlevel.records.types import RecordType
 
 
 class Sum(Row, frozen=True, gc=False, eq=False):
-    """What one accounting object counted. What does not hold is None."""
+    """What one accounting object counted. Attributes that the record lacks are None."""
 
     @property
     def name(self) -> str:
-        """Name of the accounting object (`sum.name`); bytes that are not UTF-8 are Python's surrogates."""
+        """Name of the accounting object (`sum.name`); bytes that are not UTF-8 become Python's surrogates."""
         return str(self.get("sum.name"))
 
     @property
@@ -30,7 +30,7 @@ class Sum(Row, frozen=True, gc=False, eq=False):
 
     @property
     def timestamp(self) -> float | None:
-        """Time of the poll, seconds since 1970, with the microseconds as fraction; None where it was not asked for."""
+        """Time of the poll in seconds since 1970, with microseconds as the fraction; None if the input left it out."""
         second, usec = self.get("oob.time.sec"), self.get("oob.time.usec")
         return None if second is None else float(second + usec / 1e6)
 
@@ -44,6 +44,6 @@ SUM = RecordType(
     "sum",
     struct=ffi.typeof("struct nfl_counter"),
     keys=[key for key in CATALOGUE if isinstance(key.valid, SumCondition)],
-    row=Sum,
+    row=lambda: Sum,
     terms={"name": "sum.name", "packets": "sum.pkts", "bytes": "sum.bytes"},
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from importlib import import_module
 from typing import Any, Final
 
 from nflowlevel.binding._lib import CData, ffi
@@ -24,10 +25,11 @@ _WORD_BYTES = 8
 class RecordType:
     """A kind of record.
 
-    `struct` is the C type, as cffi has it; `keys` are all keys that lie in it, `row` makes one row of a batch from the
-    batch and a number. `six` is the condition that says the addresses (kinds addr and addrbin) are IPv6. `time` names
-    the fields with the record's time: seconds and microseconds of 32 bits each, or nanoseconds since 1970 of 64 bits;
-    empty: records have the time of their batch. `terms` are further names of keys, each an attribute of a row.
+    `struct` is the C type, as cffi has it; `keys` are all keys that lie in it, `row` returns what makes one row
+    of a batch from the batch and a number; it is called when the first row is asked for. `six` is the condition that
+    says the addresses (kinds addr and addrbin) are IPv6. `time` names the fields with the record's time: seconds and
+    microseconds of 32 bits each, or nanoseconds since 1970 of 64 bits; empty: records have the time of their batch.
+    `terms` are further names of keys, each an attribute of a row.
 
     ValueError: a key whose field the struct does not have, or not in that size.
     """
@@ -38,13 +40,13 @@ class RecordType:
         *,
         struct: CData,
         keys: Iterable[Key],
-        row: Callable[[Any, int], Any],
+        row: Callable[[], Callable[[Any, int], Any]],
         six: Condition | None = None,
         time: tuple[()] | tuple[str] | tuple[str, str] = (),
         terms: Mapping[str, str] | None = None,
     ) -> None:
         self.name: Final = name
-        self.row: Final = row
+        self._find_row: Final = row
         self.six: Final = six
         self.time: Final = time
         self.terms: Final[Mapping[str, str]] = terms or {}
@@ -97,6 +99,11 @@ class RecordType:
             raise ValueError(f"record type {self.name}: no field '{field}'") from None
 
     @cached_property
+    def row(self) -> Callable[[Any, int], Any]:
+        """What makes one row of a batch from the batch and a number."""
+        return self._find_row()
+
+    @cached_property
     def cim(self) -> dict[str, tuple[str, ...]]:
         """The names that several keys share in a record, such as src_port: at most one of them holds."""
         shared: dict[str, tuple[str, ...]] = {}
@@ -118,21 +125,22 @@ class RecordType:
     def __repr__(self) -> str:
         return f"<RecordType {self.name}>"
 
-    def __reduce__(self) -> tuple[Callable[[str], RecordType], tuple[str]]:
+    def __reduce__(self) -> tuple[Callable[[str, str], RecordType], tuple[str, str]]:
         """Be the same object after `copy` and `pickle`."""
-        return type_called, (self.name,)
+        return declared_type, (self._find_row.__module__, self.name)
 
 
 #: Those that were made, by name.
 _TYPES: dict[str, RecordType] = {}
 
 
-def type_called(name: str) -> RecordType:
-    """Return the record type of that name; ValueError where the module that declares it was not imported."""
+def declared_type(module: str, name: str) -> RecordType:
+    """Return the record type of that name, which a module declares; ValueError where it does not."""
+    import_module(module)
     try:
         return _TYPES[name]
     except KeyError:
-        raise ValueError(f"no record type '{name}': import the module that declares it first") from None
+        raise ValueError(f"{module} declares no record type '{name}'") from None
 
 
 _BYTES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "addr": 16, "addrbin": 16, "addr4": 4, "ifname": 4}

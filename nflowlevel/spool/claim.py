@@ -5,6 +5,7 @@
     id         a UUID
     numbers    the first number of the next block
     position   the number up to which all is done
+    runs       who gave out which numbers (runs.py)
 
 A block of numbers is reserved on the disk before one of them is used, so that none is used twice, whatever happens. The
 files have their size from the beginning: a full disk does not prevent the start that would empty it.
@@ -15,16 +16,22 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import struct
 import uuid
 import zlib
 from pathlib import Path
 
+from nflowlevel.binding.rootpath import open_plain, whose
 from nflowlevel.errors import OutputError
 from nflowlevel.logs import log
+from nflowlevel.spool.runs import Runs
+from nflowlevel.spool.segment import NUMBERS, aside
 
 #: How many numbers are reserved at once.
 BLOCK = 1 << 32
+
+_FILES = ("lock", "id", "id.new", "numbers", "position", "runs")
 
 _SLOT = struct.Struct("<QI")
 #: The slots of the position are in sectors of their own: a torn write hits one of them.
@@ -55,8 +62,12 @@ class SpoolDirectory:
         self._next = 0
         self._numbers: _Slots | None = None
         self._position: _Slots | None = None
+        self.runs = Runs()
+        #: How many of its files were something else.
+        self.set_aside = 0
         Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock_fd = os.open(self._path("lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._set_aside()
+        self._lock_fd = open_plain(self._path("lock"), os.O_RDWR | os.O_CREAT)
         try:
             self._lock()
         except BaseException:
@@ -73,20 +84,33 @@ class SpoolDirectory:
         """The number up to which all is done."""
         return self._position.value if self._position else 0
 
-    def start(self, used: int) -> None:
-        """Read id and position, and begin a new block of numbers; those up to `used` are known to be used."""
-        self._numbers = numbers = _Slots(self._path("numbers"))
-        self._position = _Slots(self._path("position"))
-        if self._position.damaged:
-            log.error("spool %s: its file `position` is damaged: rows may come twice", self.directory)
+    def load(self) -> _Slots:
+        """Read which numbers are reserved and the position; return the numbers."""
+        if not self._numbers:
+            self._numbers = _Slots(self._path("numbers"))
+            self._position = _Slots(self._path("position"))
+            if 0 < self._numbers.value <= self._position.value:
+                self._position.value, self._position.damaged = 0, True  # nobody had such a number
+            if self._position.damaged:
+                log.error("spool %s: its file `position` is damaged: rows may come twice", self.directory)
+        return self._numbers
+
+    def start(self, used: int, waiting: int | None = None) -> None:
+        """Read id and position, and begin a run with a new block of numbers.
+
+        Those up to `used` are known to be used; `waiting` is the first that is not done, if rows wait.
+        """
+        numbers = self.load()
         self.id = self._read_id()
         if not self.id or numbers.damaged or not numbers.value:
             # Under the old id a database would take our numbers for rows that it has.
             if self.id or numbers.value or numbers.damaged:
-                log.error("spool %s: what names it is damaged; continuing under a new id", self.directory)
+                log.error("spool %s: the file with its id is damaged; continuing under a new id", self.directory)
             self._new_id()
-        self._next = max(numbers.value, _next_block(max(used, self.position)))
+        self.runs = runs = Runs(self._path("runs"), self.id)
+        self._next = max(numbers.value, _next_block(max(used, self.position, runs.own.first)))
         numbers.value = self._next
+        runs.begin(self._next, waiting=waiting, inherited=used)
         self.reserve()
 
     def number(self, count: int) -> int:
@@ -118,9 +142,22 @@ class SpoolDirectory:
         for slots in (self._numbers, self._position):
             if slots:
                 slots.close()
+        self.runs.close()
         fd, self._lock_fd = self._lock_fd, -1
         if fd >= 0:
             os.close(fd)
+
+    def _set_aside(self) -> None:
+        """Give another name to what stands where our files are to be and is no file: a FIFO would be waited for."""
+        for name in _FILES:
+            try:
+                mode = os.lstat(self._path(name)).st_mode
+            except FileNotFoundError:
+                continue
+            if not stat.S_ISREG(mode):
+                aside(self._path(name))
+                self.set_aside += 1
+                log.error("spool %s: %s was set aside: it is not a regular file", self.directory, name)
 
     def _lock(self) -> None:
         try:
@@ -136,13 +173,14 @@ class SpoolDirectory:
 
     def _read_id(self) -> str:
         try:
-            return str(uuid.UUID(Path(self._path("id")).read_text("ascii").strip()))
+            with open(open_plain(self._path("id"), os.O_RDONLY), encoding="ascii") as file:
+                return str(uuid.UUID(file.read().strip()))
         except (FileNotFoundError, ValueError):
             return ""
 
     def _new_id(self) -> None:
         self.id = str(uuid.uuid4())
-        fd = os.open(self._path("id.new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fd = open_plain(self._path("id.new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             os.write(fd, self.id.encode() + b"\n")
             os.fsync(fd)
@@ -158,14 +196,15 @@ class _Slots:
     """A number in a file, in two slots written in turns, each with its checksum: one of them is always whole."""
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = open_plain(path, os.O_RDWR | os.O_CREAT)
         try:
             os.posix_fallocate(self._fd, 0, 2 * _SLOT_BYTES)
             slots = [os.pread(self._fd, _SLOT.size, slot * _SLOT_BYTES) for slot in (0, 1)]
         except BaseException:
             self.close()
             raise
-        numbers = [number if check == _check(number) else 0 for number, check in map(_SLOT.unpack, slots)]
+        found = [_SLOT.unpack(slot) for slot in slots]
+        numbers = [number if check == _check(number) and number < NUMBERS else 0 for number, check in found]
         self.value = max(numbers)
         #: Where the number is; the next one goes to the other slot.
         self._slot = numbers.index(self.value)
@@ -192,6 +231,8 @@ class _Slots:
 def reason(error: OSError) -> str:
     """Say what happened to the directory, and what to do about it."""
     remedy = _REMEDY.get(error.errno or 0, "")
+    if error.errno == errno.EACCES and error.filename and (owner := whose(error.filename)):
+        remedy += f"; {error.filename} {owner}"
     return f"{error.strerror} — {remedy}" if remedy else str(error.strerror)
 
 

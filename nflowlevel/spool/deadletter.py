@@ -5,7 +5,8 @@ A row is on the disk before the sink is told that it was passed over. Should the
 refused once more after the restart; its number says that it is here already.
 
 The file at the path is looked at before and after each write: one that was removed or moved away is made anew, and what
-is no regular file with one name is neither followed nor waited for.
+is no regular file with one name is neither followed nor waited for. Where it ends in no newline, what begins as a line
+of ours was torn when a process died and is cut off; anything else is somebody else's, and closed by a newline.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nflowlevel.delivery.openfile import end_of_last_line
 from nflowlevel.logs import log
 from nflowlevel.spool.sink import Unavailable
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 #: The last line is looked for in so many bytes at the end; no row is longer.
 _TAIL_BYTES = 1 << 20
+#: How each line of ours begins.
+_BEGINS = b'{"time": "'
 
 
 class DeadLetters:
@@ -42,6 +46,12 @@ class DeadLetters:
         self._writer, self._describe = writer, describe
         self._fd = -1
         self._last = 0
+
+    def sign(self, writer: str) -> None:
+        """Write in another writer's name from now on."""
+        if writer != self._writer:
+            self._writer = writer
+            self.close()
 
     def write(self, rows: Rows, error: Refused, into: str) -> None:
         """Append the rows, each with the reason, and bring them to the disk; what is here already is left out.
@@ -85,12 +95,16 @@ class DeadLetters:
         self._fd = os.open(self.path, flags, 0o600)
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-            raise OSError(errno.EINVAL, "not a regular file with one name")
+            raise OSError(errno.EINVAL, "not a regular file, or it has several names (hard links)")
         size = status.st_size
-        tail = os.pread(self._fd, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
-        whole, _, torn = tail.rpartition(b"\n")
-        if torn:  # a process that died in the middle of a line
-            os.ftruncate(self._fd, size - len(torn))
+        keep = end_of_last_line(self._fd, size, _BEGINS)
+        if keep is None:
+            os.write(self._fd, b"\n")
+            log.error("%s did not end in a newline: one was added", self.path)
+        elif keep < size:
+            os.ftruncate(self._fd, keep)
+            log.error("%s ended in a torn line (a crash?): its %d bytes were cut off", self.path, size - keep)
+        whole = os.pread(self._fd, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
         for line in reversed(whole.split(b"\n")):
             with contextlib.suppress(ValueError, TypeError, KeyError):
                 entry = json.loads(line)

@@ -21,7 +21,7 @@ from nflowlevel.spool.options import WhenFull
 from nflowlevel.spool.ring import Ring
 from nflowlevel.spool.rows import Layout, Rows, joined
 from nflowlevel.spool.spool import Spool
-from nflowlevel.stats import OutputStats, counter
+from nflowlevel.stats import OutputStats, Turns, counter
 
 #: How long a spool that cannot be read for the moment is left alone.
 _PAUSE_SECS = 1.0
@@ -36,6 +36,7 @@ _WHY = {
 class SpoolStats(OutputStats):
     """What became of the records given to an output with a spool."""
 
+    says_whose: ClassVar[bool] = True
     reasons: ClassVar[Mapping[str, str]] = {
         "ring_full": "The ring in memory was full, and `when_full` says to drop.",
         "spool_full": "The ring was full, and the spool had reached `spool_max_bytes`.",
@@ -47,6 +48,7 @@ class SpoolStats(OutputStats):
     pending = counter("records", "Records waiting for the target, in memory or spooled.", gauge=True, always=True)
     spooled = counter("records", "Records of `pending` that wait on disk.", gauge=True)
     spooled_bytes = counter("bytes", "Size of the spool's files.", gauge=True)
+    set_aside = counter("files", "Files in the spool's directory that are not its own, or damaged: kept as *.damaged.")
 
 
 class Feed:
@@ -62,7 +64,9 @@ class Feed:
         self._spilling = False
         self._woken = False
         self._closed = False
-        self._lost = 0
+        #: Which numbers are whose, where several stacks give rows.
+        self._turns = Turns()
+        self._found = 0
 
     def open(self) -> None:
         """Open the spool; what an earlier run left in it is pending again."""
@@ -83,10 +87,13 @@ class Feed:
         rows = Rows(layout, self._number(count), count, data)
         with self._changed:
             self._stats.records += count
-            if self._closed:
-                self._stats.drop("stop", count)
-                return
+            if self._stats.giver:
+                self._turns.begin(rows.first)
+                self._turns.add(rows.last + 1, self._stats.giver)
             self._stats.pending += count
+            if self._closed:
+                self._drop("stop", rows.first, count)
+                return
             rest = self._keep(rows)
             self._stats.pending_bytes = self._ring.bytes
             self._changed.notify()
@@ -102,12 +109,14 @@ class Feed:
     def _keep(self, rows: Rows) -> Rows | None:
         """Put rows into the ring, or drop some; return those for the spool."""
         if self._when_full == "drop_oldest":
-            self._refuse("ring_full", self._ring.push(rows))
+            # What goes are the oldest rows that are not taken, and of the new ones what is still too much.
+            oldest = self._ring.first_waiting or rows.first
+            self._refuse("ring_full", oldest, self._ring.push(rows))
             return None
         self._spilling = self._spilling and not self._may_stop_spilling()
         rest = rows if self._spilling else self._ring.put(rows)
         if rest and (self._when_full == "drop_newest" or not self._spool):
-            self._refuse("ring_full", rest.count)
+            self._refuse("ring_full", rest.first, rest.count)
             return None
         return rest
 
@@ -126,14 +135,14 @@ class Feed:
         with self._changed:
             self._spilling = True
             if not kept and (rest := self._ring.put(rows)):
-                self._refuse(self._why_not(), rest.count)
+                self._refuse(self._why_not(), rest.first, rest.count)
             self._gauge()
             self._changed.notify()
 
-    def _refuse(self, reason: str, count: int) -> None:
+    def _refuse(self, reason: str, first: int, count: int) -> None:
         """Drop rows for which there is no room."""
         if count:
-            self._drop(reason, count)
+            self._drop(reason, first, count)
             self._limited(logging.ERROR, reason, f"{self._name}: {_WHY[reason]}: rows are dropped")
 
     def _why_not(self) -> str:
@@ -165,9 +174,16 @@ class Feed:
         """Count all rows up to `number` as written, wherever they wait; return how many they were."""
         return self._finish(number, 0)
 
+    def found(self, number: int) -> int:
+        """Take all rows up to `number` off the account: somebody else has brought them in; return how many they were.
+
+        They were inherited, and the other one, with another copy of the spool or before this run, counts them.
+        """
+        return self._finish(number, 0, ours=False)
+
     def refused(self, number: int, reason: str) -> None:
         """Count the oldest row, `number`, as refused; it is in the dead-letter file."""
-        self._limited(logging.ERROR, "refused", f"{self._name} refused a row, it is in the dead-letter file: {reason}")
+        self._limited(logging.ERROR, "refused", f"{self._name} refused a row; it is in the dead-letter file: {reason}")
         self._finish(number, 1)
 
     def wake(self) -> None:
@@ -199,18 +215,22 @@ class Feed:
                 self._changed.wait_for(lambda: self._woken or self._closed, max(0.0, pause))
         return rows
 
-    def _finish(self, number: int, refused: int) -> int:
-        """Remove the rows up to `number`; all but the last `refused` of them are written."""
+    def _finish(self, number: int, refused: int, *, ours: bool = True) -> int:
+        """Remove the rows up to `number`; all but the last `refused` of them are written, by us or by somebody else."""
         in_spool, spool_bytes = self._spool.done(number) if self._spool else (0, 0)
         with self._changed:
             in_ring, ring_bytes = self._ring.done(number)
             rows = in_ring + in_spool
             refused = min(refused, rows)
-            self._drop("refused", refused)
+            self._drop("refused", number, refused)
             self._stats.pending -= rows - refused
-            self._stats.written += rows - refused
-            self._stats.bytes += ring_bytes + spool_bytes
+            if ours:
+                self._stats.written += rows - refused
+                self._stats.bytes += ring_bytes + spool_bytes
+            else:
+                self._stats.records -= rows
             self._gauge()
+            self._turns.forget(number + 1)
         return rows
 
     # Both
@@ -231,22 +251,23 @@ class Feed:
 
     def _save(self, parts: list[Rows]) -> None:
         """Put the rows of the ring into the spool: their numbers bring them back in order."""
-        dropped: dict[str, int] = {}
+        dropped: list[tuple[str, Rows]] = []
         for rows in parts:
             if not self._spool or self._when_full != "spool":
-                dropped["stop"] = dropped.get("stop", 0) + rows.count
+                dropped.append(("stop", rows))
             elif not self._spool.append(rows, at_once=True):
-                dropped[self._why_not()] = dropped.get(self._why_not(), 0) + rows.count
+                dropped.append((self._why_not(), rows))
         with self._changed:
-            for reason, count in dropped.items():
-                self._drop(reason, count)
+            for reason, rows in dropped:
+                self._drop(reason, rows.first, rows.count)
         if dropped:
-            log.error("%s: rows that were not written before the stop, dropped: %d", self._name, sum(dropped.values()))
+            count = sum(rows.count for _, rows in dropped)
+            log.error("%s: rows that were not written before the stop, dropped: %d", self._name, count)
 
-    def _drop(self, reason: str, count: int) -> None:
+    def _drop(self, reason: str, first: int, count: int) -> None:
         if count:
             self._stats.pending -= count
-            self._stats.drop(reason, count)
+            self._stats.drop(reason, count, self._turns.of(first, count))
 
     def _gauge(self) -> None:
         """Show what is where, and count what the spool lost."""
@@ -255,5 +276,9 @@ class Feed:
             return
         self._stats.sync_errors = self._spool.sync_errors
         self._stats.spooled, self._stats.spooled_bytes = self._spool.rows, self._spool.bytes
-        lost, self._lost = self._spool.lost - self._lost, self._spool.lost
-        self._drop("spool_error", lost)
+        self._stats.set_aside = self._spool.set_aside
+        found, self._found = self._spool.found - self._found, self._spool.found
+        self._stats.records += found
+        self._stats.pending += found
+        for first, count in self._spool.take_lost():
+            self._drop("spool_error", first, count)

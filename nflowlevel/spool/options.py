@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta
 
-from nflowlevel.options import Options
+from nflowlevel.options import CLAMPED, MOST_SECS, Options
 
 #: What to do with a row for which the ring has no room.
 WhenFull: TypeAlias = Literal["spool", "drop_newest", "drop_oldest"]
@@ -25,15 +25,25 @@ class SpoolOptions(Options, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
+            le=MOST_SECS,
+            extra=CLAMPED,
             description="Longest pause between attempts to connect, in seconds; 0: retry only after SIGHUP.",
         ),
     ] = 2
     connect_timeout: Annotated[
-        int, Meta(ge=0, description="Most seconds that an attempt to connect may take; 0: ten.")
+        int,
+        Meta(
+            ge=0, le=MOST_SECS, extra=CLAMPED, description="Most seconds that an attempt to connect may take; 0: ten."
+        ),
     ] = 0
     timeout: Annotated[
         int,
-        Meta(ge=1, description="Most seconds that a transaction may take; after that the connection counts as hung."),
+        Meta(
+            ge=1,
+            le=MOST_SECS,
+            extra=CLAMPED,
+            description="Most seconds that a transaction may take; after that the connection counts as hung.",
+        ),
     ] = 60
     ring_buffer_size: Annotated[
         int, Meta(ge=0, description="Most events kept in memory for the output's thread; 0: 100000.")

@@ -31,6 +31,11 @@ class Ring:
         oldest = self._taken or self._waiting
         return oldest[0].first if oldest else None
 
+    @property
+    def first_waiting(self) -> int | None:
+        """The number of the oldest row that is not taken."""
+        return self._waiting[0].first if self._waiting else None
+
     def put(self, rows: Rows) -> Rows | None:
         """Hold what there is room for; return the rest."""
         room = self._room(rows)

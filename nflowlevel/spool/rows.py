@@ -70,7 +70,7 @@ def joined(parts: Sequence[Rows]) -> Rows:
         return first
     for left, right in pairwise(parts):
         if not follows(left, right):
-            raise ValueError(f"rows {left.first}..{left.last} and {right.first}..{right.last} are no neighbours")
+            raise ValueError(f"rows {left.first}..{left.last} and {right.first}..{right.last} are not adjacent")
     count = parts[-1].last - first.first + 1
     return Rows(first.layout, first.first, count, b"".join([part.data for part in parts]))
 

@@ -4,18 +4,23 @@
 A record is a head, the layout as a JSON list of key names, and rows as text: it can be read without what stands before
 it, and by a version that knows other keys. Within a segment the rows are numbered without a gap; the file's name tells
 the numbers: `<first>.rows` while it grows, `<first>-<last>.rows` when it is complete.
+
+A name is believed as long as nothing contradicts it; otherwise what is in the file counts. Whatever else has such a
+name is set aside, without being opened if it is no regular file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import re
+import stat
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -30,6 +35,17 @@ _HEAD = struct.Struct("<4sIIIIIQ")
 _CHECKED_FROM = 8
 
 _NAME = re.compile(r"([0-9a-f]{16})(?:-([0-9a-f]{16}))?\.rows")
+
+#: Numbers are below that.
+NUMBERS = 1 << 62
+#: So much more than what is known to be reserved a number may be: the file that says it may come from a backup.
+_SLACK = 1 << 52
+#: No segment of ours is larger: none grows beyond a few MiB but by its last record, which was in memory.
+_MOST_BYTES = 256 << 20
+_MOST_ROWS = 1 << 24
+
+#: With these a file can be looked at later; it is not the file's fault.
+FOR_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +68,7 @@ class Segment:
         while True:
             path = self.path
             try:
-                file = open(path, "rb", buffering=0)  # noqa: SIM115
+                file = open(path, "rb", buffering=0, opener=_opened)  # noqa: SIM115
             except FileNotFoundError:
                 if path == self.path:
                     raise
@@ -69,7 +85,15 @@ class Segment:
         """Keep the file for somebody who wants to look what can be saved of it; the spool does not touch it again."""
         self.damaged = True
         with contextlib.suppress(OSError):
-            self.rename(f"{self.path}.damaged")
+            self.path = aside(self.path)
+
+
+def aside(path: str) -> str:
+    """Give what is at the path, whatever it is, a name that the spool does not look at, and return that."""
+    names = itertools.chain([f"{path}.damaged"], (f"{path}.damaged.{number}" for number in itertools.count(1)))
+    free = next(name for name in names if not os.path.lexists(name))
+    os.rename(path, free)
+    return free
 
 
 class Growing:
@@ -131,42 +155,183 @@ def records(data: bytes) -> Iterator[tuple[int, Rows]]:
             start = data.find(MAGIC, start + 1)
 
 
-def find(directory: str) -> list[Segment]:
-    """Return the segments of a directory, oldest first; one that was growing is completed, a torn end cut off."""
+def find(
+    directory: str, *, reserved: int = 0, said: Callable[[str, str], None] = lambda path, why: None
+) -> list[Segment]:
+    """Return the segments of a directory, oldest first, of which no two have rows of the same numbers.
+
+    One that was growing is completed, a torn end cut off. What is no segment is set aside, and `said` is told which
+    path it had and why. Numbers are known to be `reserved` up to there; 0: that is not known.
+    """
+    limit = min(NUMBERS, reserved + _SLACK) if reserved else NUMBERS
     found = []
     for name in sorted(os.listdir(directory)):
-        if matched := _NAME.fullmatch(name):
+        if name.endswith(".rows"):
             path = os.path.join(directory, name)
-            first, last = int(matched[1], 16), int(matched[2] or "0", 16)
-            segment = Segment(path, first, last, os.stat(path).st_size)
-            if matched[2] or _recover(segment):
-                found.append(segment)
-    return found
+            try:
+                segment = _look(path, name, limit)
+            except FileNotFoundError:
+                continue
+            except _NotOurs as error:
+                _set_aside(path, str(error), said)
+            except OSError as error:
+                if error.errno in FOR_NOW:
+                    raise
+                _set_aside(path, f"it cannot be read: {error.strerror}", said)
+            else:
+                if segment:
+                    found.append(segment)
+    return _without_overlaps(found, limit, said)
 
 
-def _recover(segment: Segment) -> bool:
+class _NotOurs(Exception):
+    """It is no segment, or one without an intact row."""
+
+
+def _set_aside(path: str, why: str, said: Callable[[str, str], None]) -> None:
+    try:
+        aside(path)
+    except OSError as error:
+        why += f"; it cannot be renamed: {error.strerror}"
+    said(path, why)
+
+
+def _look(path: str, name: str, limit: int) -> Segment | None:
+    """Return what is in the file of that name; None where a crash has left nothing."""
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise _NotOurs("it is not a regular file")
+    matched = _NAME.fullmatch(name)
+    if not matched:
+        raise _NotOurs("no segment has such a name")
+    if status.st_size > _MOST_BYTES:
+        raise _NotOurs("it is larger than any segment")
+    first = int(matched[1], 16)
+    segment = Segment(path, first, int(matched[2], 16) if matched[2] else first - 1, status.st_size)
+    if not matched[2]:
+        return segment if _recover(segment, limit) else None
+    plausible = first <= segment.last < limit and segment.last - first < _MOST_ROWS
+    if not (plausible and _begins_with(segment.read(0, _HEAD.size), first)):
+        try:
+            begins, ends = _contents(segment, limit)
+        except _NotOurs:
+            if not plausible:
+                raise
+            return segment  # rot: its rows will be counted as lost
+        if not (plausible and first <= begins <= ends <= segment.last):
+            _correct(segment, begins, ends)
+    return segment
+
+
+def _begins_with(head: bytes, first: int) -> bool:
+    if len(head) < _HEAD.size or head[:4] != MAGIC or _HEAD.unpack(head)[1] != zlib.crc32(head[_CHECKED_FROM:]):
+        return False
+    return bool(_HEAD.unpack(head)[-1] == first)
+
+
+def _contents(segment: Segment, limit: int) -> tuple[int, int]:
+    """Return the first and the last number of the intact rows."""
+    spans = [(rows.first, rows.last) for _, rows in records(segment.read(0, segment.size)) if rows.last < limit]
+    if not spans:
+        raise _NotOurs("no row in it is intact")
+    first, last = min(spans)[0], max(last for _, last in spans)
+    if last - first >= segment.size:
+        raise _NotOurs("its rows do not belong together")
+    return first, last
+
+
+def _correct(segment: Segment, first: int, last: int) -> None:
+    """Believe what is in the file, not its name; it is kept when its rows are done."""
+    log.error("%s has rows %d to %d, not what its name says: they are used", segment.path, first, last)
+    segment.first, segment.last, segment.damaged = first, last, True
+
+
+def _without_overlaps(found: list[Segment], limit: int, said: Callable[[str, str], None]) -> list[Segment]:
+    """Return the segments in order; where two have the same numbers, by name or in truth, each number once."""
+    found.sort(key=_order)
+    suspects, longest = set(), None
+    for each in found:
+        if longest and each.first <= longest.last:
+            suspects |= {longest, each}
+        longest = each if longest is None or each.last > longest.last else longest
+    for each in suspects:
+        try:
+            first, last = _contents(each, limit)
+        except (OSError, _NotOurs) as error:
+            found.remove(each)
+            _set_aside(each.path, str(error), said)
+        else:
+            if (first, last) != (each.first, each.last):
+                _correct(each, first, last)
+    found.sort(key=_order)
+    kept: list[Segment] = []
+    for each in found:
+        end = kept[-1].last if kept else 0
+        if each.last <= end:
+            _set_aside(each.path, "other segments have the same rows", said)
+            continue
+        if each.first <= end:
+            log.error("%s has rows that another segment has: those up to %d are passed over", each.path, end)
+            each.first, each.damaged = end + 1, True
+        kept.append(each)
+    return kept
+
+
+def _order(segment: Segment) -> tuple[int, int, bool]:
+    """Of two with the same rows the one whose name is right comes first, and stays."""
+    return segment.first, -segment.last, segment.damaged
+
+
+def _recover(segment: Segment, limit: int) -> bool:
     """Find out what is in a segment whose writer did not complete it; False if nothing is."""
     data = segment.read(0, segment.size)
-    intact = list(records(data))
+    intact = [(end, rows) for end, rows in records(data) if rows.last < limit]
     if not intact:
         # The first record is cut off, or is zeros where a power failure overtook the data: never waited for.
-        os.unlink(segment.path) if _is_cut_off(data) else segment.set_aside()
-        return False
-    end, newest = intact[-1]
-    segment.last = newest.last
+        if _is_cut_off(data):
+            os.unlink(segment.path)
+            return False
+        raise _NotOurs("no row in it is intact")
+    end = intact[-1][0]
+    first, last = _contents(segment, limit)
+    if first != segment.first:
+        _correct(segment, first, last)
+    segment.last = last
     if end < len(data):
         log.error("%s ended in a torn record (a crash?): its %d bytes were cut off", segment.path, len(data) - end)
-        os.truncate(segment.path, end)
+        _cut(segment.path, end)
         segment.size = end
-    segment.rename(os.path.join(os.path.dirname(segment.path), _name(segment.first, segment.last)))
+    path = os.path.join(os.path.dirname(segment.path), _name(segment.first, segment.last))
+    if not os.path.lexists(path):  # else it is looked at once more where segments overlap
+        segment.rename(path)
     return True
+
+
+def _cut(path: str, size: int) -> None:
+    """Cut off the end, unless the file has another name somewhere."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if os.fstat(fd).st_nlink == 1:
+            os.ftruncate(fd, size)
+    finally:
+        os.close(fd)
+
+
+def _opened(path: str, flags: int) -> int:
+    """Open a regular file, and nothing else; never wait."""
+    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return fd
 
 
 def _is_cut_off(data: bytes) -> bool:
     if len(data) < _HEAD.size or not data.strip(b"\0"):
         return True
-    layout_size, data_size = _HEAD.unpack_from(data)[3:5]
-    return bool(len(data) < _HEAD.size + layout_size + data_size)
+    magic, check, _, layout_size, data_size = _HEAD.unpack_from(data)[:5]
+    is_head = magic == MAGIC and check == zlib.crc32(data[_CHECKED_FROM : _HEAD.size])
+    return bool(is_head and len(data) < _HEAD.size + layout_size + data_size)
 
 
 def _record_at(data: bytes, start: int) -> tuple[int, Rows] | None:
@@ -178,7 +343,11 @@ def _record_at(data: bytes, start: int) -> tuple[int, Rows] | None:
     layout, text = data[middle : middle + layout_size], data[middle + layout_size : end]
     if body != zlib.crc32(text, zlib.crc32(layout)):
         return None
-    return end, Rows(_unpacked(layout), first, count, text)
+    names = _unpacked(layout)
+    # The rest holds where we wrote it; a checksum says that it is as it was written, not by whom.
+    if not names or not first or not count or not text.endswith(b"\n") or text.count(b"\n") != count:
+        return None
+    return end, Rows(names, first, count, text)
 
 
 @lru_cache(64)
@@ -188,7 +357,12 @@ def _packed(layout: Layout) -> bytes:
 
 @lru_cache(64)
 def _unpacked(layout: bytes) -> Layout:
-    return tuple(json.loads(layout))
+    """Return the names; none where it is no list of names."""
+    try:
+        names = json.loads(layout)
+    except (ValueError, RecursionError):
+        return ()
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
 
 
 def _name(first: int, last: int | None = None) -> str:

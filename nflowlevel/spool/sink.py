@@ -7,7 +7,8 @@ go in; `Unavailable`, try again later; `Moved`, some rows are in already.
 Exactly once: where a sink has a ledger, each write that brings rows in also moves the writer's entry in it from the
 number of the row before them to the number of the last of them. After a broken connection the entry tells what is in.
 It is moved first, and only from the number that the writer knows. A sink without a ledger takes a write whose answer
-was lost a second time.
+was lost a second time. A writer is a run (runs.py): each start has an entry of its own, and moves those of earlier runs
+whose rows it found waiting.
 """
 
 from __future__ import annotations
@@ -49,6 +50,11 @@ class Sink(ABC):
     layout: Layout
 
     @property
+    def by_row(self) -> bool:
+        """Whether a write may end with some of its first rows in, and the ledger moved as far."""
+        return False
+
+    @property
     @abstractmethod
     def shown(self) -> str:
         """For messages: kind, name, host; no password."""
@@ -69,7 +75,8 @@ class Sink(ABC):
     def last(self, writer: str) -> int | None:
         """Return the number of this writer's last row that is in; 0 for none yet, None where no ledger can be had.
 
-        It makes the ledger and the entry where they are missing and it may. By default there is none.
+        It makes the ledger and the entry where they are missing and it may; Moved where somebody else makes the entry
+        this moment. By default there is none.
         """
         return None
 

@@ -27,6 +27,7 @@ from nflowlevel.spool import segment
 from nflowlevel.spool.claim import SpoolDirectory, reason
 from nflowlevel.spool.ring import Ring
 from nflowlevel.spool.rows import Rows, joined
+from nflowlevel.spool.runs import Runs
 from nflowlevel.spool.segment import Growing, Segment
 
 #: A segment is given back to the file system as a whole: the smaller, the sooner.
@@ -40,8 +41,6 @@ _LAST_SYNC_SECS = 3.0
 
 #: With these the segment can be written on once the cause is gone.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-#: After these the segment can be read later; after others it is lost.
-_FOR_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Spool:
@@ -54,11 +53,16 @@ class Spool:
         self.rows = self.bytes = 0
         #: Rows that waited and could not be read any more; fdatasync calls that failed.
         self.lost = self.sync_errors = 0
+        self._lost_rows: list[tuple[int, int]] = []
+        #: Rows that waited without having been counted, as the name of their file did not tell of them.
+        self.found = 0
+        #: Files in the directory that were none of ours, or damaged, and got another name.
+        self.set_aside = 0
         #: Whether `max_bytes` is reached: nothing is taken until a segment is done, so that the gap is one gap.
         self.full = False
         #: Why the disk did not take the last rows.
         self.problem = ""
-        #: Who writes, for the sink's ledger: a UUID that stays with the directory.
+        #: The directory's name, a UUID: who wrote the rows that are older than its runs.
         self.id = ""
         self._limited = Limited()
         self._segment_bytes = max(1, min(_SEGMENT_BYTES, max_bytes // _LEAST_SEGMENTS))
@@ -83,8 +87,11 @@ class Spool:
         """Claim the directory and find what an earlier run left. OutputError where waiting cannot help."""
         try:
             self._claim = claim = SpoolDirectory(self.directory)
-            self._segments = segment.find(self.directory)
-            claim.start(max((each.last for each in self._segments), default=0))
+            reserved = claim.load().value
+            self.set_aside += claim.set_aside
+            self._segments = found = segment.find(self.directory, reserved=reserved, said=self._say_aside)
+            waiting = [max(each.first, claim.position + 1) for each in found if each.last > claim.position]
+            claim.start(max((each.last for each in found), default=0), min(waiting, default=None))
         except (OSError, OutputError) as error:
             self._release()
             if isinstance(error, OutputError):
@@ -97,6 +104,12 @@ class Spool:
             self._remove(each)
         if self.rows:
             log.info("spool %s: rows of an earlier run are waiting: %d", self.directory, self.rows)
+
+    @property
+    def runs(self) -> Runs:
+        """Which run each number belongs to."""
+        assert self._claim, "the spool is not open"
+        return self._claim.runs
 
     @property
     def first(self) -> int | None:
@@ -170,6 +183,12 @@ class Spool:
                 self._remove(each)
         return rows, size
 
+    def take_lost(self) -> list[tuple[int, int]]:
+        """Return which rows were lost since the last call: the first one's number, and how many."""
+        with self._lock:
+            found, self._lost_rows = self._lost_rows, []
+        return found
+
     def close(self) -> None:
         """Give back the directory; what waits stays there. A second call is idle, a late `take` finds nothing."""
         with self._taking, self._lock:
@@ -199,6 +218,10 @@ class Spool:
         finally:
             for fd in fds:
                 os.close(fd)
+
+    def _say_aside(self, path: str, why: str) -> None:
+        self.set_aside += 1
+        log.error("spool %s: %s was set aside: %s", self.directory, os.path.basename(path), why)
 
     def _release(self) -> None:
         if self._claim:
@@ -256,37 +279,59 @@ class Spool:
             if not reading:
                 return False
             last, size = reading.last, reading.size
+            beyond = self._room_behind(reading)
         offset = self._offset if reading is self._reading else 0
         try:
             data = reading.read(offset, size)
         except OSError as error:
             what = f"read {reading.path}: {reason(error)}"
             self._limited(logging.ERROR, "read", what)
-            if error.errno in _FOR_NOW:
+            if error.errno in segment.FOR_NOW:
                 return False
             data = b""
         self._reading, self._offset = reading, size
-        self._keep(reading, data, last)
+        self._keep(reading, data, last, beyond)
         return True
 
-    def _keep(self, reading: Segment, data: bytes, last: int) -> None:
-        """Hold the rows read, and count those up to `last` that should have been among them."""
+    def _room_behind(self, reading: Segment) -> int:
+        """Return up to which number a segment may have more rows than its name says: not another one's, nor ours."""
+        assert self._claim
+        if self._growing and self._growing.segment is reading:
+            return reading.last
+        own = self._claim.runs.own.first - 1
+        if reading.last > own:
+            return reading.last
+        place = bisect.bisect_right(self._segments, reading.last, key=lambda each: each.first)
+        return min(own, self._segments[place].first - 1) if place < len(self._segments) else own
+
+    def _keep(self, reading: Segment, data: bytes, last: int, beyond: int) -> None:
+        """Hold the rows read, and count those up to `last` that should have been among them, and those `beyond` it."""
         expected = max(self._read_to + 1, reading.first)
-        lost = 0
+        found, gaps = 0, []
         for _, rows in segment.records(data):
             wanted = rows.after(expected - 1)
-            if wanted and wanted.last <= last:
-                lost += wanted.first - expected
+            if wanted and wanted.last <= beyond:
+                # Numbers behind `last` were never counted.
+                gaps.append((expected, min(wanted.first - 1, max(last, expected - 1)) + 1 - expected))
+                found += max(0, wanted.last - max(last, wanted.first - 1))
                 expected = wanted.last + 1
                 self._loaded.put(wanted)
-        lost += last + 1 - expected
+        gaps.append((expected, max(0, last + 1 - expected)))
+        lost = sum(count for _, count in gaps)
         with self._lock:
-            self._read_to = last
+            self._read_to = max(last, expected - 1)
+            if found:  # otherwise the other thread may have appended to it
+                reading.last = self._read_to
             self.lost += lost
-            self.rows -= lost
+            self._lost_rows += [gap for gap in gaps if gap[1]]
+            self.found += found
+            self.rows += found - lost
         if lost:
             reading.damaged = True
             log.error("spool %s: rows of %s that cannot be read, lost: %d", self.directory, reading.path, lost)
+        if found:
+            reading.damaged = True
+            log.error("spool %s: rows of %s that its name does not tell of: %d", self.directory, reading.path, found)
 
     def _after(self, number: int) -> Segment | None:
         """Return the first segment with rows above `number`."""
@@ -313,6 +358,7 @@ class Spool:
     def _remove(self, finished: Segment) -> None:
         if finished.damaged:
             finished.set_aside()
+            self.set_aside += 1
             return
         try:
             os.unlink(finished.path)

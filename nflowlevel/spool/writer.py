@@ -4,6 +4,15 @@
 It connects with growing pauses, asks which layout is wanted, and writes what waits at once, as much as waits. Rows that
 the sink refuses are found by halving, and put into the dead-letter file; the others arrive. After each connect the
 ledger says what is in already, so nothing has to be known about how the last connection ended.
+
+An entry of the ledger has the name of a run (runs.py). Only this process gives out numbers of its own run, so after a
+break its entry is where it was left, or where a write in doubt has moved it; elsewhere it was moved by somebody else.
+
+Rows of earlier runs may be in copies of the spool as well. Who inherits rows moves the entry of their run, as long as
+they follow without a gap: so what is below it is in. Before that he raises a mark, an entry of its own, by which the
+run, should it still be alive, knows that it was an heir. Behind a gap another copy may have rows that he has not: he
+closes the entry (a negative number), and whoever has rows behind it goes on under another name. So in the worst case a
+row of which there are several copies comes twice; none is lost.
 """
 
 from __future__ import annotations
@@ -12,8 +21,8 @@ import contextlib
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nflowlevel.binding.privileges import Worker
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
     from nflowlevel.spool.feed import Feed, SpoolStats
     from nflowlevel.spool.options import SpoolOptions
     from nflowlevel.spool.rows import Layout, Rows
+    from nflowlevel.spool.runs import Run, Runs
     from nflowlevel.spool.sink import Sink
 
 _CONNECT_SECS = 10
@@ -45,11 +55,31 @@ _MOST_ROWS = 10_000
 _MOST_BYTES = 8 << 20
 
 
-class Writer:
-    """Brings the rows of `feed` into `sink`.
+#: What is added to the name of a run, for the mark of those who inherited rows of it: the highest number of such a row.
+_HEIRS = "+heirs"
 
-    `numbered_from` is the first number that rows of this run can have; `identity` names the writer in the ledger.
-    """
+_TAKEN = (
+    "%s: the ledger's entry of this run is at row %d, and was left at row %d: another process has its name there (a "
+    "machine cloned while it ran?); this one takes another name, and its rows are kept"
+)
+_CLOSED = (
+    "%s: another copy of this spool has brought in rows of a run of which rows are here too: what is in both copies "
+    "may come twice"
+)
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A run's entry in the ledger, as far as this process knows it."""
+
+    #: Where it was seen last, or where a write that was answered has moved it.
+    known: int = 0
+    #: Where writes would have moved it that were not answered since.
+    doubts: set[int] = field(default_factory=set)
+
+
+class Writer:
+    """Brings the rows of `feed` into `sink`; `runs` tells whose they are."""
 
     def __init__(
         self,
@@ -57,19 +87,23 @@ class Writer:
         feed: Feed,
         options: SpoolOptions,
         *,
-        identity: str,
-        numbered_from: int,
+        runs: Runs,
         dead_letters: DeadLetters,
         stats: SpoolStats,
     ) -> None:
         self._sink, self._feed, self._options = sink, feed, options
-        self._identity, self._numbered_from = identity, numbered_from
+        self._runs = runs
         self._dead_letters, self._stats = dead_letters, stats
         self._limited = Limited()
         self._state = f"connecting to {sink.shown}"
-        self._at: int | None = None
+        #: What the ledger said since connecting, by the name of the run; None: there is no ledger.
+        self._read: dict[str, int | None] = {}
+        #: Of which runs it is settled, since connecting, what is in, and where their entries are.
+        self._at: dict[str, int | None] = {}
+        self._entries: dict[str, _Entry] = {}
+        #: The names that only this process has.
+        self._mine = {runs.own.name}
         self._tend_at = self._stored_at = 0.0
-        self._has_connected = False
         self._failure = ""
         self._has_stored = False
         self._rows_limit = _MOST_ROWS
@@ -121,6 +155,15 @@ class Writer:
         if self._thread.is_alive():
             self._sink.abort()
             self._thread.join(0.3)
+        self._remember_doubts()
+
+    def _remember_doubts(self) -> None:
+        """Let the next run count what is found to have arrived after all."""
+        for name, entry in list(self._entries.items()):
+            run = self._runs.of(max(entry.doubts, default=0))
+            if entry.doubts and run.name == name:
+                with contextlib.suppress(OSError):  # then nobody counts it
+                    self._runs.remember(run, max(entry.doubts))
 
     # Below: the thread
 
@@ -161,28 +204,86 @@ class Writer:
         self._dead_letters.close()  # SIGHUP: it may have been moved away
         with self._at_most((self._options.connect_timeout or _CONNECT_SECS) + _GRACE_SECS):
             self._sink.connect()
+        self._read.clear()
+        self._at.clear()
         with self._at_most(self._options.timeout):
             self._sink.prepare()
-            self._at = self._read_ledger()
+            self._read[self._runs.own.name] = self._sink.last(self._runs.own.name)
             self._tend_at = 0.0
-        self._has_connected = True
         self._state = f"connected to {self._sink.shown}"
         # Said again after each failure of another kind, but not at each turn of one that comes back.
         self._limited(NOTICE, f"connected after {self._failure}", f"connected to {self._sink.shown}")
 
-    def _read_ledger(self) -> int | None:
-        at = self._sink.last(self._identity)
-        if at is not None and not self._has_connected and at >= self._numbered_from:
-            # Only a spool's directory that was set back (a restored backup) can bring this about.
-            log.error(
-                "%s: the ledger is ahead of the spool, which must be older than it; this run takes another name there",
-                self._sink.shown,
-            )
-            self._identity = str(uuid.uuid4())
-            at = self._sink.last(self._identity)
-        if at is not None and (found := self._feed.done(at)):
-            log.log(NOTICE, "%s: rows that had arrived before the connection broke: %d", self._sink.shown, found)
-        return at
+    def _settle(self, run: Run) -> bool:
+        """Find out, once after connecting, what of a run is in; True if that changed what waits, or the run's name."""
+        name = run.name
+        if name in self._at:
+            return False
+        with self._at_most(self._options.timeout):
+            found = self._read.pop(name) if name in self._read else self._sink.last(name)
+            if found is None:
+                self._at[name] = None
+                return False
+            at = found if found >= 0 else ~found
+            entry = self._entries.setdefault(name, _Entry()) if name in self._mine else self._entries.get(name)
+            if entry is None:
+                ours = self._inherit(run, at) and at == run.doubt
+            else:
+                ours = at <= entry.known or self._is_in_doubt(entry, at)
+                if not ours and name in self._mine and not self._has_heir(run, at):
+                    log.error(_TAKEN, self._sink.shown, at, entry.known)
+                    self._rename(run)
+                    return True
+        if entry is None or at != entry.known:
+            self._entries[name] = _Entry(at)
+        # Else what is in doubt may still arrive.
+        self._at[name] = at
+        struck = self._strike(at, ours=ours)
+        if found < 0:
+            log.warning(_CLOSED, self._sink.shown)
+            self._rename(run)
+        return struck or found < 0
+
+    def _leave(self, run: Run, rows: Rows) -> bool:
+        """Give inherited rows another name where others may have rows between those that are in and these."""
+        at = self._at[run.name]
+        if at is None or run.name in self._mine or rows.first <= max(at + 1, run.first):
+            return False
+        with self._at_most(self._options.timeout):
+            self._sink.skip(~at, run.name, at)
+        self._rename(run)
+        return True
+
+    def _is_in_doubt(self, entry: _Entry, at: int) -> bool:
+        """Tell whether a write of ours that was not answered has moved an entry there."""
+        return at in entry.doubts or (self._sink.by_row and at <= max(entry.doubts, default=0))
+
+    def _strike(self, at: int, *, ours: bool) -> bool:
+        """Have the rows up to `at` not wait any more; whether there were any."""
+        if found := self._feed.done(at) if ours else self._feed.found(at):
+            whose = "before the connection broke" if ours else "from an earlier run or another copy of the spool"
+            log.log(NOTICE, "%s: rows that had arrived %s: %d", self._sink.shown, whose, found)
+        return found > 0
+
+    def _inherit(self, run: Run, at: int) -> bool:
+        """Raise the mark of a run's heirs before its entry is moved; True for the first of all who do."""
+        name = run.name + _HEIRS
+        mark = self._sink.last(name) or 0
+        wanted = max(at, min(run.last, self._runs.inherited))
+        if mark < wanted:
+            self._sink.skip(wanted, name, mark)
+        return not mark
+
+    def _has_heir(self, run: Run, at: int) -> bool:
+        """Tell whether somebody inherited rows of this run, up to `at` at least, while it is alive."""
+        return (self._sink.last(run.name + _HEIRS) or 0) >= at
+
+    def _rename(self, run: Run) -> None:
+        try:
+            self._runs.rename(run)
+        except OSError as error:
+            raise Unavailable(f"take another name for the ledger: {error.strerror} — make room on the disk") from error
+        self._mine.add(run.name)
 
     def _serve(self) -> None:
         """Store what comes until an order or an error ends it."""
@@ -195,7 +296,11 @@ class Writer:
                 self._linger()
             rows = self._feed.take(self._most_rows(), _MOST_BYTES, _MOMENT_SECS if stopping else _PATIENCE_SECS)
             if rows is not None:
-                self._store(rows if rows.layout == self.layout else self._sink.fit(rows))
+                run = self._runs.of(rows.first)
+                if not self._settle(run) and not self._leave(run, rows):
+                    if rows.last > run.last:
+                        rows, _ = rows.split(run.last - rows.first + 1)
+                    self._store(rows if rows.layout == self.layout else self._sink.fit(rows), run.name)
             elif stopping and not self._stats.pending:
                 return
 
@@ -217,43 +322,60 @@ class Writer:
             return self._rows_limit
         return min(self._rows_limit, self._options.backlog_rows)
 
-    def _store(self, rows: Rows) -> None:
+    def _store(self, rows: Rows, writer: str) -> None:
         """Bring the rows in; those that are refused, found by halving, into the dead-letter file."""
         parts = [rows]
         while parts:
             part = parts.pop()
             try:
-                self._store_whole(part)
+                self._store_whole(part, writer)
             except Refused as error:
                 if part.count > 1:
                     first, rest = part.split(part.count // 2)
                     parts += [rest, first]
                 else:
-                    self._bury(part, error)
+                    self._bury(part, error, writer)
 
-    def _store_whole(self, rows: Rows) -> None:
+    def _store_whole(self, rows: Rows, writer: str) -> None:
         self._broke_off = False
         try:
-            with self._at_most(self._options.timeout):
-                self._sink.write(rows, self._identity, self._at)
+            with self._at_most(self._options.timeout), self._moving(writer, rows.last):
+                self._sink.write(rows, writer, self._at[writer])
         except Unavailable:
             if self._broke_off:  # perhaps it was too much for the time allowed
                 self._rows_limit = max(1, rows.count // 2)
             raise
-        if self._at is not None:
-            self._at = rows.last
         self._feed.done(rows.last)
         self._has_stored = True
         self._stored_at = time.monotonic()
         self._rows_limit = min(self._rows_limit * 2, _MOST_ROWS)
 
-    def _bury(self, row: Rows, error: Refused) -> None:
+    def _bury(self, row: Rows, error: Refused, writer: str) -> None:
+        self._dead_letters.sign(writer)
         self._dead_letters.write(row, error, self._sink.into)
-        if self._at is not None:
-            with self._at_most(self._options.timeout):
-                self._sink.skip(row.first, self._identity, self._at)
-            self._at = row.first
+        before = self._at[writer]
+        if before is not None:
+            with self._at_most(self._options.timeout), self._moving(writer, row.first):
+                self._sink.skip(row.first, writer, before)
         self._feed.refused(row.first, f"{error} ({error.code}); see {self._dead_letters.path}")
+
+    @contextlib.contextmanager
+    def _moving(self, writer: str, to: int) -> Iterator[None]:
+        """Keep account of an entry that is moved: where it is afterwards, or where it may be."""
+        if self._at[writer] is None:
+            yield
+            return
+        entry = self._entries[writer]
+        was_in_doubt = to in entry.doubts
+        entry.doubts.add(to)
+        try:
+            yield
+        except (Refused, Moved) as error:  # nothing of it is in
+            if not was_in_doubt and not (self._sink.by_row and isinstance(error, Refused)):
+                entry.doubts.discard(to)
+            raise
+        entry.known = self._at[writer] = to
+        entry.doubts.clear()
 
     @contextlib.contextmanager
     def _at_most(self, secs: float) -> Iterator[None]:

@@ -107,7 +107,7 @@ def _problems(column: Column, key: Key) -> Iterator[str]:
     """Yield what the column cannot hold."""
     if column.item == TIME:
         if column.type in NUMBERS:
-            yield f"{TIME} is a date with a time, no number"
+            yield f"{TIME} is a date and time, not a number"
         return
     if key.type == "double":
         if column.type in INTEGER_BITS or column.type in _BOOLEAN:
@@ -129,7 +129,7 @@ def _problems(column: Column, key: Key) -> Iterator[str]:
 
 def _problems_of_text(column: Column, key: Key) -> Iterator[str]:
     if column.type in NUMBERS:
-        yield f"{key.name} is no number"
+        yield f"{key.name} is not a number"
     elif column.size is not None:
         length, unit = _length(column, key)
         if length is not None and length > column.size:
@@ -138,10 +138,10 @@ def _problems_of_text(column: Column, key: Key) -> Iterator[str]:
 
 def _remarks(column: Column, key: Key) -> Iterator[str]:
     if column.item.endswith(AS_NUMBER) and key.kind == "addr":
-        yield f"{key.name} as a number is IPv4 only, of IPv6 packets it is empty"
+        yield f"{key.name} as a number holds IPv4 only; it is empty for IPv6 packets"
     most = _most(column, key)
     if most is not None and column.type in INTEGER_BITS and most > _limit(column.type) >= _WIDE:
-        yield f"{key.name} above {_limit(column.type)} does not fit; no packets count that far"
+        yield f"{key.name} above {_limit(column.type)} does not fit, but no counter gets that far"
 
 
 def _limit(type_: str) -> int:

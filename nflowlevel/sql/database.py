@@ -37,6 +37,8 @@ class Database(ABC):
     dialect: ClassVar[str]
     #: For messages: kind, database, host; no password.
     shown: str
+    #: Whether each row is a transaction of its own, since not all can be undone.
+    by_row = False
 
     @abstractmethod
     def connect(self) -> None:
@@ -54,7 +56,7 @@ class Database(ABC):
     def ledger(self, writer: str) -> int | None:
         """Return the number of this writer's last row that is in; 0 for none yet, None where no ledger can be had.
 
-        It makes the table and the entry where they are missing and it may.
+        It makes the table and the entry where they are missing and it may; Moved where somebody else does this moment.
         """
 
     @abstractmethod

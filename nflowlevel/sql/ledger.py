@@ -38,21 +38,35 @@ Execute: TypeAlias = Callable[[str, tuple[object, ...]], Cursor]
 class Ledger:
     """The statements of one dialect about `table`, where values go into `slot`; names as they have to be written.
 
-    `lock` ends the SELECT, where it is to wait for a transaction of an earlier connection.
+    `lock` ends the SELECT, where it is to wait for a transaction of an earlier connection. `insert` and `known` begin
+    and end the INSERT, where an entry that somebody else has made this moment is to be no error.
     """
 
-    def __init__(self, slot: str, *, table: str = LEDGER, row: str = "row", lock: str = "") -> None:
+    def __init__(
+        self,
+        slot: str,
+        *,
+        table: str = LEDGER,
+        row: str = "row",
+        lock: str = "",
+        insert: str = "INSERT",
+        known: str = "",
+    ) -> None:
         self._ask = f"SELECT {row} FROM {table} WHERE writer = {slot}{lock}"
-        self._enter = f"INSERT INTO {table} (writer, {row}) VALUES ({slot}, 0)"
+        self._enter = f"{insert} INTO {table} (writer, {row}) VALUES ({slot}, 0){known}"
         self._move = (
             f"UPDATE {table} SET {row} = {slot}, updated = CURRENT_TIMESTAMP WHERE writer = {slot} AND {row} = {slot}"
         )
 
     def last(self, execute: Execute, writer: str) -> int:
-        """Return the number in the writer's entry; one that is missing is made, with 0."""
+        """Return the number in the writer's entry; one that is missing is made, with 0.
+
+        Moved: somebody else has made it this moment.
+        """
         found = execute(self._ask, (writer,)).fetchone()
         if found is None:
-            execute(self._enter, (writer,))
+            if execute(self._enter, (writer,)).rowcount != 1:
+                raise Moved(f"the ledger's entry of {writer} was made this moment")
             return 0
         return int(found[0])
 

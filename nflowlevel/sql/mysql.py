@@ -64,7 +64,7 @@ _IDENTIFIER_PART = re.compile(r"`((?:[^`]|``)+)`|([^.`]+)")
 
 _BINARY_TYPES = frozenset(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"))
 
-_LEDGER = Ledger("%s", row="`row`")
+_LEDGER = Ledger("%s", row="`row`", insert="INSERT IGNORE")
 
 #: Errors that say that this row will never go in: by number, for not every version of PyMySQL tells the SQLSTATE.
 _REFUSED = frozenset(
@@ -86,22 +86,22 @@ _NO_TABLE = 1146
 _NOT_ALLOWED = (1044, 1142, 1143, 1227)
 _HINTS: Mapping[int, str] = {
     1021: "make room on the server's disk",
-    1040: "raise the server's max_connections, or find who holds its connections",
+    1040: "raise the server's max_connections, or find out who holds its connections",
     1044: "GRANT the user what it needs",
-    1045: "look at user and pass (or option_file), and from where the server lets the user in",
+    1045: "check user and pass (or option_file), and from which hosts the server accepts the user",
     1049: "create the database, then `nflowlevel sql init`",
-    1054: "the table has changed; a function or procedure has to fit it",
+    1054: "the table has changed; adapt the function or procedure to it",
     1114: "make room for the table",
-    1130: "the server does not let this host in",
+    1130: "the server does not accept this host",
     1142: "GRANT the user what it needs",
-    1146: "`nflowlevel sql init` makes it",
+    1146: "`nflowlevel sql init` creates it",
     1205: "another session holds a lock",
-    1305: "`nflowlevel sql init` makes tables; a function of your own has to be loaded",
+    1305: "`nflowlevel sql init` creates tables; load your own functions yourself",
     1318: "`table` must have a column for each argument, in order",
-    1364: "give the column a default, or have it filled by a key",
+    1364: "give the column a default, or fill it from a key",
     1370: "GRANT EXECUTE to the user",
     2003: "is it running, and does it listen there?",
-    2059: "PyMySQL does not know this way to log in",
+    2059: "PyMySQL does not support this way of logging in",
 }
 
 
@@ -145,9 +145,9 @@ class MySQLDatabase(Database):
         self._most_bytes = 1 << 20
         self._text = _Text("", "", "", (), 1)
         self._converters: list[_Convert | None] = []
-        #: Each row is a transaction of its own, since not all can be undone; the number of the last one that is in.
-        self._by_row = False
+        #: By row: the number of the last one that is in, and in whose name.
         self._stored = 0
+        self._stored_by = ""
         self._said: set[str] = set()
         host = options.host or options.option_file or "localhost"
         self.shown = f"MySQL {options.db} at {host}" + (f":{options.port}" if options.port else "")
@@ -189,8 +189,8 @@ class MySQLDatabase(Database):
             self._most_bytes = int(most) - _PACKET_EXTRA
         except configparser.Error:  # its words have the line in them
             raise Unavailable(
-                f"connect to {self.shown}: option_file {options.option_file} is not like a my.cnf: sections, and "
-                "`name = value` in them"
+                f"connect to {self.shown}: option_file {options.option_file} must be like a my.cnf: sections with "
+                "lines `name = value`"
             ) from None
         except Exception as error:  # also what PyMySQL stumbles over where the peer is no MySQL
             raise self._failed("connect to", error) from error
@@ -228,7 +228,7 @@ class MySQLDatabase(Database):
             found = cursor.fetchall()
         if not found:
             raise Unavailable(
-                f"table {table} of {self.shown} is not there, or not for this user to see — {_HINTS[_NO_TABLE]}"
+                f"table {table} of {self.shown} does not exist, or this user may not see it — {_HINTS[_NO_TABLE]}"
             )
         return [
             Column(name, data_type.lower() + (" unsigned" if "unsigned" in full else ""), size, _is_automatic(extra))
@@ -243,12 +243,12 @@ class MySQLDatabase(Database):
         self._converters = [parameter.convert for parameter in parameters if parameter.slot]
         with self._transaction("read the engines of the tables of", "") as cursor:
             unsafe = self._unsafe_tables(cursor)
-        self._by_row = bool(unsafe)
+        self.by_row = bool(unsafe)
         if unsafe:
             self._say(
                 NOTICE,
-                f"{self.shown}: {', '.join(unsafe)} without transactions: rows are stored one by one, and one may come "
-                "twice when the connection breaks — ALTER TABLE … ENGINE=InnoDB makes it exactly once, and faster",
+                f"{self.shown}: {', '.join(unsafe)} without transactions: rows are stored one by one, and a row may "
+                "come twice when the connection breaks — ALTER TABLE … ENGINE=InnoDB prevents that, and is faster",
             )
 
     def _unsafe_tables(self, cursor: Cursor) -> list[str]:
@@ -282,7 +282,7 @@ class MySQLDatabase(Database):
         except Unavailable as error:
             if _number(error.__cause__) not in _NOT_ALLOWED:
                 raise
-            self._say(NOTICE, f"{error}; without the ledger rows may come twice after a broken connection")
+            self._say(NOTICE, f"{error}; without the ledger, rows may come twice after a broken connection")
             return None
 
     def _ledger_entry(self, writer: str) -> int:
@@ -301,7 +301,7 @@ class MySQLDatabase(Database):
 
         Where there are no transactions those before one that is refused are in, and left out the next time.
         """
-        if self._by_row:
+        if self.by_row:
             self._write_by_row(rows, writer, before)
             return
         with self._transaction("write to", self._statement.target) as cursor:
@@ -315,9 +315,10 @@ class MySQLDatabase(Database):
             if number > self._stored:
                 with self._transaction("write to", self._statement.target) as cursor:
                     if before is not None:
-                        _LEDGER.move(_execute(cursor), writer, max(before, self._stored), number)
+                        at = max(before, self._stored) if writer == self._stored_by else before
+                        _LEDGER.move(_execute(cursor), writer, at, number)
                     self._store(cursor, [(value,) for value in values])
-                self._stored = number
+                self._stored, self._stored_by = number, writer
 
     def _values(self, rows: Rows) -> list[Sequence[object]]:
         """Return the columns of the rows as they are bound."""

@@ -103,8 +103,8 @@ def find_relation(connection: Connection, text: str, default_schema: str) -> Rel
     found = connection.execute(_RELATION, (schema, name.folded, name.exact, name.folded)).fetchone()
     if found is None:
         raise Unavailable(
-            f"no table or view {text} in schema {schema} — create it (`nflowlevel sql init` makes one), or correct the "
-            "options table and schema"
+            f"no table or view {text} in schema {schema} — create it (`nflowlevel sql init` creates one), or correct "
+            "the options table and schema"
         )
     return Relation(*found)
 
@@ -157,4 +157,4 @@ def _nothing_to_call(text: str, found: Sequence[Routine], count: int, procedure:
     if not right:
         return f'{text} is a procedure — write procedure="CALL {text}"'
     takes = sorted({str(one.least) if one.least == one.most else f"{one.least} to {one.most}" for one in right})
-    return f"{text} takes {' or '.join(takes)} arguments, the option table has {count} columns for them"
+    return f"{text} takes {' or '.join(takes)} arguments, but the option table has {count} columns"

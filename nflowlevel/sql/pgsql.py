@@ -157,7 +157,7 @@ class PGDatabase(Database):
             self.close()
             if isinstance(error, (psycopg.Error, ValueError, OSError)):
                 text = self._without_secrets(_text(error))
-                hint = " — createdb(1) makes a database" if re.search('database ".*" does not exist', text) else ""
+                hint = " — create it with createdb(1)" if re.search('database ".*" does not exist', text) else ""
                 raise Unavailable(f"connect to {self.shown}: {text}{hint}") from None
             raise
 
@@ -211,7 +211,9 @@ class PGDatabase(Database):
             connection.execute(_SEARCH_PATH, (self._options.schema, False))
         # With the lock: it is the one that moving the entry takes, and tells whether that is permitted.
         table = before_values(connection, sql.Identifier(self._options.schema, LEDGER))
-        self._ledger = Ledger("%s", table=table.as_string(connection), lock=" FOR UPDATE")
+        self._ledger = Ledger(
+            "%s", table=table.as_string(connection), lock=" FOR UPDATE", known=" ON CONFLICT DO NOTHING"
+        )
         self._session = connection.execute(
             "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()"
         ).fetchone()
@@ -284,7 +286,7 @@ class PGDatabase(Database):
         """Store the rows in one transaction, the ledger's entry first."""
         with self._transaction("store rows", with_rows=True) as connection:
             if self._store is None:
-                raise Unavailable("rows are to be stored before the statement is prepared")
+                raise Unavailable("cannot store rows: no statement is prepared")
             if before is not None:
                 self._ledger.move(_in_one_trip(connection), writer, before, rows.last)
             self._store(connection, rows)
@@ -303,7 +305,7 @@ class PGDatabase(Database):
         except Unavailable as error:
             if self._connection is None or self._connection.closed:
                 raise
-            log.log(NOTICE, "%s; rows of a day that has no partition go into the default one", error)
+            log.log(NOTICE, "%s; rows of days without a partition go into the default partition", error)
 
     def run(self, script: str) -> None:
         """Run a script in one transaction, in which the option's schema is the first of the search path."""

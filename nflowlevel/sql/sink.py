@@ -27,6 +27,11 @@ class TableSink(Sink):
         self.layout = all_items(members)
 
     @property
+    def by_row(self) -> bool:
+        """Whether the tables have no transactions."""
+        return self._database.by_row
+
+    @property
     def shown(self) -> str:
         """Kind, database and host."""
         return self._database.shown
@@ -49,7 +54,7 @@ class TableSink(Sink):
         if not layout:
             raise Unavailable(
                 f"table {self._table} of {database.shown} has no column for any key of this stack — "
-                "`nflowlevel sql check` shows both"
+                "`nflowlevel sql check` lists both"
             )
         database.prepare(columns)
         self.layout = layout

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import quote
 
+from nflowlevel.binding.rootpath import name_of_user, whose
 from nflowlevel.delivery.backoff import Backoff
 from nflowlevel.errors import nearest
 from nflowlevel.logs import log
@@ -44,6 +46,9 @@ _LAST_LOOK_SECS = 0.05
 #: Pages that the write-ahead log has before it is merged into the file; SQLite's 1000 would be less than each batch.
 _CHECKPOINT_PAGES = 4_000
 
+#: Of a file that is made; SQLite's own beside it (-wal, -shm) get the same.
+_MODE = 0o640
+
 #: SQLite's rule which values a column prefers, by what its declared type contains; the first that holds.
 _AFFINITIES = (
     ("int", "bigint"),
@@ -66,6 +71,8 @@ _ADVICE = {
     sqlite3.SQLITE_CORRUPT: "save what can be read by `sqlite3 FILE .recover`, then move it away",
     sqlite3.SQLITE_NOTADB: "`db` must name a database, or a file that does not exist yet",
 }
+#: With these the reason may be whose the files are.
+_OF_THE_FILES = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR)
 #: What the values of a row can bring about, and waiting cannot mend.
 _OF_THE_ROW = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_RANGE)
 
@@ -123,10 +130,19 @@ class SQLiteDatabase(Database):
         else:
             raise Unavailable(
                 f"{self.shown} does not exist — create it with its table {self._options.table}, or leave out `table`: "
-                "then it is created with ours"
+                "then nflowlevel creates it with its own"
             )
 
+    def make(self) -> None:
+        """Make the file, empty, if it is missing and the table ours."""
+        if self._is_own:
+            # SQLite would let everybody read it, and who can read it can lock it. Not by open() and close(), which
+            # would take their locks from other outputs that have the file open.
+            with contextlib.suppress(OSError):  # it is there; or SQLite says what is wrong
+                os.mknod(self._path, stat.S_IFREG | _MODE)
+
     def _open(self) -> None:
+        self.make()
         # A path's ? and % mean something in a URI; and what vanished this moment must not come back as an empty file.
         uri = f"file:{quote(os.fsencode(self._path))}?mode={'rwc' if self._is_own else 'rw'}"
         with self._failures("open"):
@@ -173,7 +189,7 @@ class SQLiteDatabase(Database):
             found = self._open_connection.execute("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')")
             names = [name for (name,) in found]
         hint = nearest(self._options.table, names) or " — create it"
-        return f"{self.shown} has no table {self._options.table}{hint}, or leave out `table`: then ours is created"
+        return f"{self.shown} has no table {self._options.table}{hint}, or leave out `table` to get nflowlevel's own"
 
     def prepare(self, columns: Sequence[Column]) -> None:
         """Make the statement."""
@@ -328,7 +344,23 @@ class SQLiteDatabase(Database):
     def _advice(self, code: int) -> str:
         if code == sqlite3.SQLITE_BUSY:
             return f" — {holder(self._path) or 'another process'} keeps it locked; rows wait"
-        return f" — {_ADVICE[code].format(uid=os.geteuid())}" if code in _ADVICE else ""
+        advice = (self._obstacle() if code in _OF_THE_FILES else "") or _ADVICE.get(code, "").format(uid=os.geteuid())
+        return f" — {advice}" if advice else ""
+
+    def _obstacle(self) -> str:
+        """Say which directory or file is in the way, and whose it is; SQLite knows no better than `disk I/O error`."""
+        directory, me = os.path.dirname(self._path), name_of_user(os.geteuid())
+        if (owner := whose(directory)) and not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
+            return (
+                f"SQLite makes files beside the database, and its directory {directory} {owner}; "
+                f"give the directory to user {me}, or move the database into one of theirs"
+            )
+        for path in (self._path + suffix for suffix in ("", "-wal", "-shm", "-journal")):
+            if os.path.lexists(path) and not os.path.isfile(path):
+                return f"{path} is no regular file; remove it"
+            if (owner := whose(path)) and not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+                return f"{path} {owner}; give it to user {me}"
+        return ""
 
     def _compiles(self) -> bool:
         """Whether the statement is good: then an error without a better name (of a trigger) is about the values."""

@@ -313,7 +313,7 @@ class _Writer:
         missing = [name for name in names if name not in self._columns]
         if missing:
             lacks = f"the table has no column for {' or '.join(map(repr, missing))}"
-            raise self._error(f"{lacks}; it has some for {', '.join(self._columns) or 'nothing'}", node)
+            raise self._error(f"{lacks}; available: {', '.join(self._columns) or 'none'}", node)
         found = [self._columns[name] for name in names]
         texts = [self._syntax.identifier(each.name) if isinstance(each, Column) else f"({each.sql})" for each in found]
         return Fragment(texts[0] if len(texts) == 1 else f"COALESCE({', '.join(texts)})"), found[0].form
@@ -397,7 +397,7 @@ class _Writer:
         name, form = column.text, form or self._syntax.address
         if form == "number":
             if network.version == 6:
-                raise self._error(f"{node.field.name!r} is stored as a number, which no IPv6 address has", node)
+                raise self._error(f"{node.field.name!r} is stored as a number, so it cannot be an IPv6 address", node)
             return Fragment(f"{name} BETWEEN \0 AND \0", (network.address, network.last))
         if form == "bytes":
             return self._within_bytes(name, node, network)
@@ -405,7 +405,7 @@ class _Writer:
             inet = f"CAST({name} AS inet)" if form == "text" else name
             return Fragment(f"{inet} <<= CAST(\0 AS inet)", (addresstext.text_of(network),))
         if form == "inet":
-            raise self._error(f"{node.field.name!r} is stored as inet, which {self._syntax.name} has not", node)
+            raise self._error(f"{node.field.name!r} is stored as inet, which {self._syntax.name} does not have", node)
         if self._syntax.name == "mysql":
             size = BITS[network.version] // 8
             ends = (network.address.to_bytes(size, "big"), network.last.to_bytes(size, "big"))
@@ -414,7 +414,7 @@ class _Writer:
         try:
             return addresstext.within(name, network, duckdb=self._syntax.name == "duckdb")
         except ValueError as error:
-            raise self._error(f"{error}, and {self._syntax.name} compares addresses as texts", node) from None
+            raise self._error(f"{error}, and {self._syntax.name} compares addresses as text", node) from None
 
     def _within_bytes(self, name: str, node: Member, network: Network) -> Fragment:
         mapped = _MAPPED if network.version == 4 else 0
@@ -423,7 +423,9 @@ class _Writer:
         if network.version == 4 or last < _MAPPED or first > _LAST_MAPPED:
             return test
         if first >= _MAPPED and last <= _LAST_MAPPED:
-            raise self._error(f"{node.field.name!r} is stored as bytes, in which this is an IPv4 address", node)
+            raise self._error(
+                f"{node.field.name!r} is stored as bytes, where this network stands for IPv4 addresses", node
+            )
         others = Fragment(f"NOT {_MAPPED_BETWEEN.format(name)}", (_bytes(_MAPPED), _bytes(_LAST_MAPPED)))
         return joined(" AND ", [test, others]).bracketed()
 

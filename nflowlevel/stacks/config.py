@@ -12,6 +12,7 @@ in double quotes holds everything up to the next quote, and there is no escape f
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ from msgspec import Meta
 
 from nflowlevel.errors import ConfigError, nearest
 from nflowlevel.options import ConfigErrors, Options, SomeOptions, Value, convert, printable
+from nflowlevel.stacks.historical import HISTORICAL
 
 _BLANKS = " \t\r"
 _SEPARATORS = _BLANKS + "="
@@ -35,6 +37,18 @@ _REPEATABLE = ("plugin", "stack")
 
 #: Sections that are no plugin's but a BPF prefilter each.
 _PREFILTER = re.compile("prefilter[A-Za-z0-9_-]*")
+
+#: A stack that is commented out: its sections are kept for later.
+_SPARE_STACK = re.compile(r"#[#\s]*stack\s*=(.*)")
+_INSTANCE = re.compile(r"([^\s,:\"]+)\s*:")
+
+#: Text in UTF-16 without a mark: what people write begins with characters of one byte.
+_NULS = re.compile(rb"(?:[\t-~]\0){4}|(?:\0[\t-~]){4}")
+#: A carriage return that ends a line, as nothing else does in the file.
+_LONE_RETURN = re.compile(r"\r[^\r]*[^\s]")
+
+#: Where many names are alike by chance, as of sections: mark1 is not meant as mac2str1.
+_SAME_NAME = 0.75
 
 #: Nobody writes a longer configuration; a device such as /dev/zero has no end at all.
 _LONGEST_FILE = 16 * 1024 * 1024
@@ -101,7 +115,7 @@ class Remark(NamedTuple):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """A configuration file as read. `errors` is only filled by `keep_going` (see `parse`)."""
+    """A configuration file as read. `errors` is only filled by `keep_going` and by `parse_all`."""
 
     file: str
     global_options: GlobalOptions
@@ -110,6 +124,41 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     plugins: tuple[PluginLine, ...]
     warnings: tuple[Remark, ...]
     errors: tuple[ConfigError, ...]
+    #: Those of `errors` that are section headers without a name.
+    headers: tuple[ConfigError, ...] = ()
+    #: Instances of stacks that are commented out.
+    spare: frozenset[str] = frozenset()
+    #: What is found out while plugins are joined with their sections, each once; see `remarks`.
+    later: dict[Remark, None] = msgspec.field(default_factory=dict)
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """All warnings: those of the grammar, and what `build` has found in options and sections by now."""
+        return tuple(sorted((*self.warnings, *self.later), key=lambda remark: remark.line))
+
+    def warn(self, message: str, line: int) -> None:
+        """Add a warning to `remarks`."""
+        self.later.setdefault(Remark(message, self.file, line))
+
+    def look_for_unused(self) -> None:
+        """Warn of sections that no stack uses, with the name that may be meant.
+
+        Those of stacks that are commented out wait for them, and of those with mistakes the grammar has told already.
+        """
+        used = _instances(self.stacks)
+        known = used | self.spare | {"global"} | _prefilters(self.sections, self.stacks)
+        unused = [section for section in self.sections.values() if section.name not in known and not section.errors]
+        lonely = []
+        for section in unused:
+            # [log2] beside [log1] is a spare; where there is no [log1] it may be meant as that.
+            alike = [name for name in used if name not in self.sections or _letters(name) != _letters(section.name)]
+            if hint := nearest(section.name, map(printable, sorted(alike)), _SAME_NAME):
+                self.warn(f"no stack uses the section [{printable(section.name)}]{hint}", section.line)
+            else:
+                lonely.append(section)
+        if lonely:
+            names = ", ".join(f"[{printable(section.name)}]" for section in lonely)
+            self.warn(f"no stack uses {'these sections' if lonely[1:] else 'the section'}: {names}", lonely[0].line)
 
     @property
     def prefilters(self) -> tuple[Section, ...]:
@@ -130,6 +179,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
                 instance=item.instance,
                 file=self.file,
                 line=section.line,
+                historical=HISTORICAL,
+                warn=self.warn,
             )
         except ConfigErrors as errors:
             raise _all([*section.errors, *errors.errors]) from None
@@ -140,6 +191,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def _check_not_needed(self, stack: StackLine, item: StackItem, options_type: type[Options]) -> None:
         if options_type.section_optional or not options_type.__struct_fields__:
             return
+        if self.headers:  # one of those may have been this section
+            raise _all(self.headers)
         spare = set(self.sections) - _instances(self.stacks) - {"global"}
         message = (
             f"[{printable(item.instance)}] {printable(item.plugin)}: no such section; add it, "
@@ -156,6 +209,19 @@ def parse(path: str | os.PathLike[str], *, keep_going: bool = False) -> Config:
     [global], or no stack at all, are raised nevertheless.
     """
     file = os.fspath(path)
+    return parse_text(_read(file), file, keep_going=keep_going)
+
+
+def parse_all(path: str | os.PathLike[str]) -> Config:
+    """Read a configuration file and keep all that is wrong with it, so that `stacks.build` tells it with the rest.
+
+    Raise ConfigErrors only where there is nothing to build: the file is unreadable, or it is no configuration.
+    """
+    file = os.fspath(path)
+    return _parsed(_read(file), file)[0]
+
+
+def _read(file: str) -> str:
     try:
         with open(file, "rb") as stream:
             data = stream.read(_LONGEST_FILE + 1)
@@ -163,31 +229,48 @@ def parse(path: str | os.PathLike[str], *, keep_going: bool = False) -> Config:
         raise _all([ConfigError(_unreadable(error), file=file)]) from error
     if len(data) > _LONGEST_FILE:
         raise _all([ConfigError("is too large for a configuration file", file=file)])
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or _NULS.match(data):
+        raise _all([ConfigError("is UTF-16 text; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)", file=file)])
     # Paths in the file are bytes to the kernel: surrogates give the very same bytes back when they are opened.
-    return parse_text(data.decode("utf-8", "surrogateescape"), file, keep_going=keep_going)
+    return data.decode("utf-8", "surrogateescape")
 
 
 def parse_text(text: str, file: str = "ulogd.conf", *, keep_going: bool = False) -> Config:
     """Read a configuration from `text`; `file` is the name that messages give it."""
+    config, own = _parsed(text, file)
+    if keep_going and own is not None:
+        return msgspec.structs.replace(config, errors=own)
+    if config.errors:
+        raise _all(config.errors)
+    return config
+
+
+def _parsed(text: str, file: str) -> tuple[Config, tuple[ConfigError, ...] | None]:
+    """Return what `text` says, with all errors in the file; and those that leave the other stacks alone.
+
+    The latter is None where no stack can run. `Config.options` tells those of sections in use, so they are not in it.
+    """
+    if "\n" not in text and _LONE_RETURN.search(text):
+        message = "its lines end with CR alone, so it is one long line; convert it: tr '\\r' '\\n' < FILE"
+        raise _all([ConfigError(message, file=file, line=1)])
     reader = _Reader(file)
     sections = reader.sections(text.removeprefix("\ufeff"))
     stacks = reader.stacks()
     plugins = reader.plugins()
-    global_options, fatal = _global_options(file, sections, reader.repeated["stack"])
+    global_options, fatal = _global_options(reader, sections)
     in_use = reader.errors_in_use(sections.values(), _instances(stacks) | _prefilters(sections, stacks))
-    if fatal or not stacks or not keep_going:
-        every = [*fatal, *reader.errors, *in_use]
-        if every:
-            raise _all(every)
-    return Config(
+    config = Config(
         file=file,
         global_options=global_options,
         stacks=tuple(stacks),
         sections=sections,
         plugins=tuple(plugins),
         warnings=tuple(sorted(reader.warnings, key=lambda remark: remark.line)),
-        errors=tuple(sorted(reader.errors, key=lambda error: error.line)),
+        errors=_sorted([*fatal, *reader.errors, *reader.headers, *in_use]),
+        headers=tuple(reader.headers),
+        spare=frozenset(reader.spare),
     )
+    return config, None if fatal or not stacks else _sorted([*reader.errors, *reader.headers])
 
 
 class _Unclear(Exception):
@@ -202,6 +285,8 @@ class _Reader:
         self.warnings: list[Remark] = []
         self.errors: list[ConfigError] = []
         self.repeated: dict[str, list[Value]] = {name: [] for name in _REPEATABLE}
+        self.headers: list[ConfigError] = []
+        self.spare: set[str] = set()
 
     def warn(self, message: str, line: int) -> None:
         self.warnings.append(Remark(message, self.file, line))
@@ -218,6 +303,8 @@ class _Reader:
             start = line.lstrip(_BLANKS)
             # A comment that is indented is none for ulogd2, but an unknown option, which it passes over.
             if not line.strip(_SEPARATORS) or start.startswith("#"):
+                if found_spare := _SPARE_STACK.match(start):
+                    self.spare |= set(_INSTANCE.findall(found_spare[1]))
                 continue
             if start.startswith("["):
                 name = self._header(start, number)
@@ -246,7 +333,7 @@ class _Reader:
         words = [quoted[1]] if quoted else re.findall(r"[^ \t\r]+", inside)
         if len(words) != 1:
             why = f"'{printable(inside.strip(_BLANKS))}' is not one word" if words else "it has no name"
-            self.errors.append(self.error(f"bad section header: {why}; write it as [name]", number))
+            self.headers.append(self.error(f"bad section header: {why}; write it as [name]", number))
         return words[0] if words else None
 
     def _section(self, section: Section, body: list[tuple[int, str]]) -> Section:
@@ -257,6 +344,9 @@ class _Reader:
         for number, line in body:
             try:
                 key, value, behind = _assignment(line, "stack" if repeated else "")
+                # Many plugin= lines may have come into a section, by a header too early.
+                if key == "plugin" and key in values:
+                    continue
                 if key in values:
                     raise _Unclear(f"'{printable(key)}' is set twice; it was first set in line {values[key].line}")
             except _Unclear as unclear:
@@ -353,16 +443,27 @@ def _stack_items(text: str) -> tuple[StackItem, ...]:
     return tuple(items)
 
 
-def _global_options(
-    file: str, sections: dict[str, Section], stack_lines: list[Value]
-) -> tuple[GlobalOptions, list[ConfigError]]:
-    """Return the options of [global] (the defaults, if they are wrong) and what is wrong with that section."""
+def _global_options(reader: _Reader, sections: dict[str, Section]) -> tuple[GlobalOptions, list[ConfigError]]:
+    """Return the options of [global] (the defaults, if they are wrong) and what is wrong with that section.
+
+    Raise ConfigErrors, with one error, where the file is nothing that is meant for us.
+    """
     section = sections.get("global")
     if section is None:
         alike = next((s for s in sections.values() if nearest(s.name, ["global"])), None)
         hint = f"; [{printable(alike.name)}] may be meant as that section" if alike else ""
         message = f"there is no section [global], which holds the stack= lines{hint}"
-        return GlobalOptions(), [ConfigError(message, file=file, line=alike.line if alike else 0)]
+        error = reader.error(message, alike.line if alike else 0)
+        if not alike:
+            raise _all([error])
+        return GlobalOptions(), [error]
+    known = (*GlobalOptions.__struct_fields__, *_REPEATABLE, *HISTORICAL)
+    stack_lines, plugin_lines = reader.repeated["stack"], reader.repeated["plugin"]
+    meant = sum(bool(nearest(name, known, _SAME_NAME)) for name in section.values)
+    ours = stack_lines or plugin_lines or any(name in known for name in section.values)
+    if not ours and 2 * meant < len(section.values):
+        message = "is a configuration of another program: [global] has no stack= line, and no option known here"
+        raise _all([reader.error(message, section.line)])
     errors = list(section.errors)
     options = GlobalOptions()
     try:
@@ -371,16 +472,16 @@ def _global_options(
             section.values,
             plugin="",
             instance="global",
-            file=file,
+            file=reader.file,
             line=section.line,
             elsewhere=_REPEATABLE,
+            historical=HISTORICAL,
+            warn=reader.warn,
         )
     except ConfigErrors as wrong:
         errors.extend(wrong.errors)
     if not stack_lines and not section.errors:
-        errors.append(
-            ConfigError("[global]: there is no stack= line, so there is nothing to do", file=file, line=section.line)
-        )
+        errors.append(reader.error("[global]: there is no stack= line, so there is nothing to do", section.line))
     return options, errors
 
 
@@ -392,8 +493,16 @@ def _prefilters(sections: Iterable[str], stacks: Iterable[StackLine]) -> set[str
     return {name for name in sections if _PREFILTER.fullmatch(name)} - _instances(stacks)
 
 
+def _letters(name: str) -> str:
+    return re.sub("[0-9]+", "", name)
+
+
+def _sorted(errors: Iterable[ConfigError]) -> tuple[ConfigError, ...]:
+    return tuple(sorted(errors, key=lambda error: error.line))
+
+
 def _all(errors: Iterable[ConfigError]) -> ConfigErrors:
-    return ConfigErrors(sorted(errors, key=lambda error: error.line))
+    return ConfigErrors(_sorted(errors))
 
 
 def _unreadable(error: OSError) -> str:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Stacks: inputs, filters and outputs wired as the configuration says, keys resolved once.
+"""Stacks: inputs, filters and outputs wired as the configuration says, keys resolved once. Stacks may share inputs and
+outputs: one section is one input, or one output.
 
 `build` turns a configuration into stacks without touching kernel or disk, so a check can do it too; every mistake is a
 ConfigError with file and line. `Stack.open` starts one. A stack that fails to start, or whose target is away, takes no
@@ -9,8 +10,9 @@ other stack with it.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nflowlevel.errors import ConfigError, NflowError, nearest
 from nflowlevel.logs import Limited, log
@@ -18,6 +20,8 @@ from nflowlevel.options import ConfigErrors
 from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin, Filter, Input, Member, Output
 from nflowlevel.records.keys import Key
 from nflowlevel.records.names import Names
+from nflowlevel.records.packet import PACKET
+from nflowlevel.stacks.destination import Destination, Share
 from nflowlevel.stacks.registry import find_plugin
 
 if TYPE_CHECKING:
@@ -37,12 +41,15 @@ class Source:
         self.input = input_
         self.stacks: list[Stack] = []
         self.is_open = False
+        #: When it was opened last (time.time()).
+        self.opened_at = 0.0
 
     def open(self) -> None:
         """Open the input once, for all its stacks."""
         if not self.is_open:
             self.input.open()
             self.is_open = True
+            self.opened_at = time.time()
 
     @property
     def must_wait(self) -> bool:
@@ -61,6 +68,31 @@ class Source:
         for batch in self.input.drain():
             self._deliver(batch)
 
+    def leave(self) -> None:
+        """The namespace of the input was deleted: deliver what it still holds, and let go of all that is open there."""
+        try:
+            for batch in self.input.leave():
+                self._deliver(batch)
+        finally:
+            for stack in self.stacks:
+                if stack.is_open:
+                    stack.leave()
+            self.close()
+
+    def follow(self) -> None:
+        """Open the input in the new namespace, and what the stacks had open there; all or nothing."""
+        try:
+            self.open()
+            for stack in self.stacks:
+                if stack.is_open:
+                    stack.follow()
+        except BaseException:
+            for stack in self.stacks:
+                if stack.is_open:
+                    stack.leave()
+            self.close()
+            raise
+
     def _deliver(self, batch: Batch) -> None:
         for stack in reversed(self.stacks):
             if stack.is_open:
@@ -73,18 +105,26 @@ class Source:
 
 
 class Stack:
-    """One line of the configuration: a source, filters, an output."""
+    """One line of the configuration: a source, filters, and a share of a destination."""
 
-    def __init__(self, text: str, source: Source, filters: list[Filter[Any]], output: Output[Any]) -> None:
+    def __init__(
+        self, text: str, source: Source, filters: list[Filter[Any]], destination: Destination, share: Share
+    ) -> None:
         self.text = text
         self.source = source
         self.filters = filters
-        self.output = output
+        self.destination = destination
+        self.share = share
         self.is_open = False
         #: Records that a fault of a plugin of this stack cost.
         self.dropped = 0
         self._adds = any(plugin.adds for plugin in filters)
         self._limited = Limited()
+
+    @property
+    def output(self) -> Output[Any]:
+        """Its end; other stacks may end there too."""
+        return self.destination.output
 
     def open(self) -> None:
         """Start output, filters, then the source: nothing is received before it can be delivered.
@@ -92,7 +132,8 @@ class Stack:
         What one of them raises is raised here when all is closed again; it may then be called once more.
         """
         try:
-            for plugin in (self.output, *self.filters):
+            self.destination.open(self.share)
+            for plugin in self.filters:
                 plugin.open()
             self.is_open = True
             self.source.open()
@@ -118,7 +159,7 @@ class Stack:
                 if not batch:
                     return
             plugin = self.output
-            self.output.write(batch)
+            self.destination.write(self.share, batch)
         except Exception as error:
             # What filters had let pass when it happened.
             self.dropped += len(batch)
@@ -126,12 +167,28 @@ class Stack:
             self._limited(logging.ERROR, plugin.instance, f"{plugin}: {told(error)}; {lost}")
             log.debug("full traceback", exc_info=True)
 
+    def leave(self) -> None:
+        """The namespace of its packets was deleted: let its filters go."""
+        for plugin in self.filters:
+            plugin.leave()
+
+    def follow(self) -> None:
+        """There is a new namespace: let its filters follow."""
+        for plugin in self.filters:
+            plugin.follow()
+
     def close(self, timeout: float = 1.0) -> None:
-        """Close output and filters; the source belongs to all its stacks. May be called again."""
+        """Close filters, and the output if no other stack needs it; the source belongs to all its stacks.
+
+        May be called again.
+        """
         self.is_open = False
         for plugin in (*self.filters, self.output):
             try:
-                plugin.close(timeout)
+                if plugin is self.output:
+                    self.destination.close(self.share, timeout)
+                else:
+                    plugin.close(timeout)
             except Exception as error:
                 log.error("close %s of stack %s: %s", plugin, self.text, told(error))
 
@@ -139,17 +196,40 @@ class Stack:
 def build(config: Config) -> list[Stack]:
     """Build all stacks of a configuration; ConfigErrors with everything that is wrong in it."""
     errors: list[ConfigError] = list(config.errors)
-    sources: dict[str, Source] = {}
+    made = _Made()
     stacks: list[Stack] = []
     for line in config.stacks:
         try:
-            stacks.append(_build_stack(config, line, sources))
+            stacks.append(_build_stack(config, line, made))
         except ConfigErrors as several:
-            errors += [error for error in several.errors if str(error) not in map(str, errors)]
-    errors += _claimed_twice(config, sources.values())
+            errors += several.errors
+    errors += _claimed_twice(config, made.sources.values())
     if errors:
-        raise ConfigErrors(errors)
+        # What a section has wrong is wrong for each of its stacks, and said once.
+        different: dict[str, ConfigError] = {}
+        for error in errors:
+            different.setdefault(str(error), error)
+        raise ConfigErrors(different.values())
+    config.look_for_unused()
+    for destination in made.destinations.values():
+        destination.bind()
     return stacks
+
+
+class _Made:
+    """What stacks share: inputs, and outputs, by the names of their sections."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, Source] = {}
+        self.destinations: dict[tuple[str, type[AnyPlugin]], Destination] = {}
+
+    def find(self, instance: str, plugin: type[AnyPlugin]) -> AnyPlugin | None:
+        """Return the plugin of that section, where an earlier stack has it and may share it."""
+        source = self.sources.get(instance)
+        if source and type(source.input) is plugin:
+            return source.input
+        destination = self.destinations.get((instance, plugin))
+        return destination.output if destination else None
 
 
 def _claimed_twice(config: Config, sources: Iterable[Source]) -> Iterator[ConfigError]:
@@ -164,92 +244,125 @@ def _claimed_twice(config: Config, sources: Iterable[Source]) -> Iterator[Config
             yield ConfigError(message, file=config.file, line=line)
 
 
-def _build_stack(config: Config, line: StackLine, sources: dict[str, Source]) -> Stack:
-    plugins = _plugins(config, line, sources)
-    wrong = [*_misplaced(plugins), *_mismatches(plugins)]
-    if wrong:
-        raise _errors(config, line, wrong)
-    members = _resolve(config, line, plugins)
+def _build_stack(config: Config, line: StackLine, made: _Made) -> Stack:
+    plugins = _plugins(config, line, made)
+    members = _members(plugins)
     first, *filters, output = plugins
     assert isinstance(first, Input)
     assert isinstance(output, Output)
-    output.bind(members)
-    source = sources.setdefault(first.instance, Source(first))
-    stack = Stack(line.text, source, filters, output)  # type: ignore[arg-type]
-    for plugin in (*filters, output):
+    destination = made.destinations.setdefault((output.instance, type(output)), Destination(output))
+    share, objection = destination.join(members, first)
+    if objection:
+        raise _errors(config, line, [objection])
+    source = made.sources.setdefault(first.instance, Source(first))
+    stack = Stack(line.text, source, filters, destination, share)  # type: ignore[arg-type]
+    for plugin in filters:
         plugin.netns = first.netns
         plugin.input = first
     source.stacks.append(stack)
     return stack
 
 
-def _plugins(config: Config, line: StackLine, sources: dict[str, Source]) -> list[AnyPlugin]:
-    """Make the instances of a stack; a source that an earlier stack has is taken from there."""
+def _plugins(config: Config, line: StackLine, made: _Made) -> list[AnyPlugin]:
+    """Make the instances of a stack; an input or output that an earlier stack has is taken from there.
+
+    Raise ConfigErrors with all that is wrong in their names, their sections, their order and their keys.
+    """
+    found: list[_Found] = []
     plugins: list[AnyPlugin] = []
     errors: list[ConfigError] = []
+    unmet: list[str] = []
+    # What is published before an item; None behind one that could not be made.
+    keys: dict[str, Key] | None = {}
+    names = PACKET.names
     for item in line.items:
+        instance = plugin = None
         try:
-            plugins.append(_plugin(config, line, item, sources))
+            plugin = find_plugin(item.plugin)
+            instance = _plugin(config, line, item, plugin, made)
+            plugins.append(instance)
         except ConfigErrors as several:
             errors += several.errors
+        except NflowError as error:
+            errors += _errors(config, line, [str(error)]).errors
+        found.append((item, plugin))
+        if plugin and issubclass(plugin, Input):
+            names = plugin.records.names
+        if plugin and keys is not None:
+            unmet += _unmet(item, plugin, keys, names)
+        keys = keys | _published(instance) if instance and keys is not None else None
+    wrong = [*_misplaced(found), *_mismatches(found)] or unmet
+    if wrong:
+        errors += _errors(config, line, wrong).errors
     if errors:
         raise ConfigErrors(errors)
     return plugins
 
 
-def _plugin(config: Config, line: StackLine, item: StackItem, sources: dict[str, Source]) -> AnyPlugin:
-    try:
-        plugin = find_plugin(item.plugin)
-    except NflowError as error:
-        raise _errors(config, line, [str(error)]) from None
-    known = sources.get(item.instance)
-    if known and type(known.input) is plugin:
-        return known.input
+def _plugin(config: Config, line: StackLine, item: StackItem, plugin: type[AnyPlugin], made: _Made) -> AnyPlugin:
+    if known := made.find(item.instance, plugin):
+        return known
     options: Any = config.options(line, item, plugin.Options)
     return plugin(item.instance, options)
 
 
-def _misplaced(plugins: list[AnyPlugin]) -> Iterator[str]:
+#: An item of a stack, and the class of its plugin; None where there is no such plugin.
+_Found: TypeAlias = "tuple[StackItem, type[AnyPlugin] | None]"
+
+
+def _misplaced(found: list[_Found]) -> Iterator[str]:
     """Yield what is wrong with the order of a stack: input, filters, output."""
-    if not isinstance(plugins[0], Input):
-        yield f"a stack begins with an input, but {plugins[0]} is not one"
-    if not isinstance(plugins[-1], Output):
-        yield f"a stack ends with an output, but {plugins[-1]} is not one"
-    for plugin in plugins[1:-1]:
-        if not isinstance(plugin, Filter):
-            yield f"only filters may stand between input and output, but {plugin} is not one"
+    (first, head), (last, tail) = found[0], found[-1]
+    if head and not issubclass(head, Input):
+        yield f"a stack begins with an input, but {_called(first)} is not one"
+    if tail and not issubclass(tail, Output):
+        yield f"a stack ends with an output, but {_called(last)} is not one"
+    for item, plugin in found[1:-1]:
+        if plugin and not issubclass(plugin, Filter):
+            yield f"only filters may stand between input and output, but {_called(item)} is not one"
 
 
-def _mismatches(plugins: list[AnyPlugin]) -> Iterator[str]:
+def _mismatches(found: list[_Found]) -> Iterator[str]:
     """Yield where a plugin gets data of a type it cannot take."""
     data: str | None = None
-    for plugin in plugins:
-        if data and not isinstance(plugin, Input) and data not in plugin.accepts:
+    for item, plugin in found:
+        if plugin is None:
+            data = None  # nobody knows what it would provide
+            continue
+        if data and not issubclass(plugin, Input) and data not in plugin.accepts:
             remedy = "; put a BASE between" if data == "raw" else ""
-            yield f"{plugin} takes {' or '.join(sorted(plugin.accepts))} but gets {data}{remedy}"
-        if not isinstance(plugin, Output) and plugin.provides:
+            yield f"{_called(item)} takes {' or '.join(sorted(plugin.accepts))} but gets {data}{remedy}"
+        if not issubclass(plugin, Output) and plugin.provides:
             data = plugin.provides
 
 
-def _resolve(config: Config, line: StackLine, plugins: list[AnyPlugin]) -> tuple[Member, ...]:
+def _called(item: StackItem) -> str:
+    return f"{item.instance}:{item.plugin}"
+
+
+def _unmet(item: StackItem, plugin: type[AnyPlugin], keys: dict[str, Key], names: Names) -> Iterator[str]:
+    """Yield which keys a plugin needs that none before it publishes."""
+    if plugin.consumes == ANY_KEYS:
+        return
+    for name in plugin.consumes:
+        if not name.startswith("[") and not _meant(name, keys, names):
+            hint = nearest(name, [*keys, *(other for other in names if _meant(other, keys, names))])
+            yield f"{_called(item)} needs the key {name}, which no plugin before it publishes{hint}"
+
+
+def _published(plugin: AnyPlugin) -> dict[str, Key]:
+    return {key.name: key for key in (*plugin.published(), *plugin.adds)}
+
+
+def _members(plugins: list[AnyPlugin]) -> tuple[Member, ...]:
     """Bind each key that is read to its nearest publisher; return what the output gets, in the order of members."""
     nearest_key: dict[str, Key] = {}
-    wrong = []
     first = plugins[0]
     assert isinstance(first, Input)
     names = first.records.names
     for plugin in plugins:
-        if plugin.consumes != ANY_KEYS:
-            for name in plugin.consumes:
-                if not name.startswith("[") and not _meant(name, nearest_key, names):
-                    hint = nearest(
-                        name, [*nearest_key, *(other for other in names if _meant(other, nearest_key, names))]
-                    )
-                    wrong.append(f"{plugin} needs the key {name}, which no plugin before it publishes{hint}")
         # A name published again keeps its first place and takes the newer value.
-        nearest_key.update((key.name, key) for key in (*plugin.published(), *plugin.adds))
-    if wrong:
-        raise _errors(config, line, wrong)
+        nearest_key.update(_published(plugin))
     wanted = plugins[-1].consumes
     if wanted == ANY_KEYS:
         return tuple(nearest_key.items())

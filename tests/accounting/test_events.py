@@ -6,15 +6,31 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
+from nflowlevel.accounting.events import QuotaEvents
 from nflowlevel.accounting.objects import Accounting
 from nflowlevel.accounting.table import Counter
 from tests.fix_acct import accounting, count_udp
-from tests.fix_netns import Pair
+from tests.fix_netns import Netns, Pair
 
 __all__ = ["accounting"]
+
+
+def test_close_ends_a_waiting_thread(netns: Netns) -> None:
+    with QuotaEvents(netns.path) as events:
+        ended: list[object] = []
+        reader = threading.Thread(target=lambda: ended.append(list(events)), daemon=True)
+        reader.start()
+        while "poll" not in Path(f"/proc/self/task/{reader.native_id}/wchan").read_text() and not ended:
+            time.sleep(0.001)
+        events.close()
+        reader.join(10)
+        assert not reader.is_alive()
+        assert ended == [[]]
 
 
 def test_a_quota_is_told_when_it_is_reached(pair: Pair) -> None:

@@ -99,9 +99,9 @@ def test_each_wrong_line_is_named() -> None:
     ]
     assert complaints("\n".join(lines)) == [
         "f:2: the name of an accounting object must not be empty",
-        "f:3: 'a' already stands in line 1",
+        "f:3: 'a' is already in line 1",
         "f:4: 'b': packets 18446744073709551616 has more than 64 bits",
-        f"f:5: accounting object '{'x' * 32}': a name has at most 31 bytes, this one 32",
+        f"f:5: accounting object '{'x' * 32}': a name must be at most 31 bytes long, not 32",
         "f:6: '\\x1b[31m' is not a line of `nfacct list`",
     ]
 

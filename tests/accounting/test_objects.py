@@ -18,6 +18,7 @@ from nflowlevel.binding._lib import ffi
 from nflowlevel.binding.nfacct import AcctSocket, CounterArray, Dump, plan
 from nflowlevel.errors import KernelError
 from tests.fix_acct import MANY, Sums, accounting, count_udp, make_objects, sums
+from tests.fix_interrupt import interrupt_everywhere
 from tests.fix_lines import no_descriptor_left
 from tests.fix_netns import Netns, Pair
 from tests.fix_nobody import run_as_nobody
@@ -73,8 +74,8 @@ def test_a_name_is_any_bytes(accounting: Accounting, name: str) -> None:
     [
         ("", "must not be empty"),
         ("a\0b", "cannot contain a NUL"),
-        ("x" * 32, "at most 31 bytes, this one 32"),
-        ("ü" * 16, "at most 31 bytes, this one 32"),
+        ("x" * 32, "at most 31 bytes long, not 32"),
+        ("ü" * 16, "at most 31 bytes long, not 32"),
     ],
 )
 def test_a_name_that_the_kernel_cannot_keep(accounting: Accounting, name: str, what: str) -> None:
@@ -139,6 +140,14 @@ def test_an_object_in_use_stays(netns: Netns, accounting: Accounting) -> None:
     assert [each.name for each in accounting.list()] == ["used"]
     netns.run("iptables", "-F")
     assert accounting.flush() == []
+
+
+def test_interrupts(netns: Netns) -> None:
+    def use() -> None:
+        with Accounting(netns.path) as accounting, accounting.quota_events():
+            accounting.dump()
+
+    interrupt_everywhere(use, least=100)
 
 
 def test_each_namespace_has_its_own(pair: Pair) -> None:

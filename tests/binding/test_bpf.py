@@ -13,6 +13,7 @@ from nflowlevel.binding import bpf
 from nflowlevel.binding.bpf import BPFMap, Program, Statistics, VerifierError
 from nflowlevel.binding.elf import Code, MapDefinition, Reference
 from nflowlevel.errors import KernelError, NotSupported
+from tests.fix_interrupt import interrupt_everywhere
 from tests.fix_nobody import run_as_nobody
 from tests.fix_prefilter import bpffs, needs_bpf
 
@@ -266,3 +267,19 @@ def test_states_of_the_machine() -> None:
     assert bpf.slowness() == ""
     printed = run_as_nobody(lambda: print(bpf.obstacle(), "|", bpf.slowness()) or 0).output
     assert printed.startswith("CAP_BPF is missing | CAP_PERFMON is missing")
+
+
+def test_interrupts(bpffs: Path) -> None:
+    """A map and a program are owned from the moment that they are there."""
+
+    def use() -> None:
+        with BPFMap.create("a_test", MapDefinition(_HASH, 4, 8, 5, 0)) as made, loaded(returning(1)) as program:
+            BPFMap.by_id(made.info.id).close()
+            program.pin(bpffs / "program")
+            Program.pinned(bpffs / "program").close()
+
+    def again() -> None:
+        (bpffs / "program").unlink(missing_ok=True)
+        use()
+
+    interrupt_everywhere(again, least=50)

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from nflowlevel.binding.bpffs import is_mounted, mount_bpffs, require
+import nflowlevel
+from nflowlevel.binding.bpffs import hiding_netns, is_mounted, mount_bpffs, require
 from nflowlevel.errors import KernelError, NotSupported
+from tests.fix_netns import Netns
 from tests.fix_nobody import run_as_nobody
 from tests.fix_prefilter import bpffs, needs_bpf
 
@@ -70,3 +74,28 @@ def test_refusals(tmp_path: Path) -> None:
 
     expected = "mount the BPF file system at /mnt: Operation not permitted — CAP_SYS_ADMIN is missing; run as root\n"
     assert run_as_nobody(use).output == expected
+
+
+def test_ip_netns_exec_is_named(netns: Netns) -> None:
+    """It hides what is mounted below /sys, and takes along what is mounted there."""
+    code = """if True:
+        from nflowlevel.binding import bpffs
+        from nflowlevel.errors import NotSupported
+        print(bpffs.hiding_netns())
+        try:
+            bpffs.require()
+        except NotSupported as error:
+            print(error)
+        bpffs.mount_bpffs()
+        print(repr(bpffs.hiding_netns()))
+    """
+    words = ["ip", "netns", "exec", netns.name, sys.executable, "-c", code]
+    environment = {**os.environ, "PYTHONPATH": str(Path(nflowlevel.__file__).parents[1])}
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines() == [
+        netns.name,
+        f"pinning is not available: found no BPF file system at /sys/fs/bpf, which `ip netns exec {netns.name}` hides; "
+        f"needed: the same command outside of it; where it needs the namespace, with --netns {netns.name}",
+        "''",
+    ]
+    assert hiding_netns() == ""

@@ -129,7 +129,7 @@ def test_few_free_buffers_are_kept() -> None:
     leases.clear()
     pool.put(pool.take())
     assert len(pool._free) <= 4
-    assert not pool._returned
+    assert not pool.returned
 
 
 def test_leases_end_in_any_thread() -> None:

@@ -6,13 +6,16 @@ from __future__ import annotations
 import gc
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.netlink import NetlinkSocket
+from nflowlevel.binding.netns import identity
 from nflowlevel.errors import KernelError
+from tests.fix_interrupt import interrupt_everywhere
 from tests.fix_netns import Netns
 
 
@@ -54,6 +57,39 @@ def test_a_forgotten_socket_is_closed() -> None:
     NetlinkSocket(lib.NETLINK_NETFILTER)
     gc.collect()
     assert descriptors() == before
+
+
+@pytest.mark.kernel
+def test_nothing_goes_wrong_when_a_failed_one_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a destructor raises nobody can catch."""
+    raised: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", raised.append)
+    for wrong in ("no-such-netns", "/dev/null", "nul\0", 5):
+        with pytest.raises((KernelError, ValueError, TypeError)):
+            NetlinkSocket(lib.NETLINK_NETFILTER, netns=wrong)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        NetlinkSocket()  # type: ignore[call-arg]
+    gc.collect()
+    assert not raised
+
+
+def test_interrupts(netns: Netns) -> None:
+    """No descriptor is lost, and the thread is never left in the other namespace."""
+
+    def use() -> None:
+        with NetlinkSocket(lib.NETLINK_NETFILTER, netns=netns.path) as sock:
+            sock.connect_to_kernel()
+            sock.set_receive_buffer(1 << 20)
+
+    interrupt_everywhere(use, least=50)
+
+
+def test_its_namespace(netns: Netns) -> None:
+    for given in (netns.path, None):
+        with NetlinkSocket(lib.NETLINK_ROUTE, netns=given) as sock:
+            before = descriptors()
+            assert sock.namespace == identity(given or "/proc/self/ns/net")
+            assert descriptors() == before
 
 
 def test_it_is_not_inherited_and_does_not_block() -> None:

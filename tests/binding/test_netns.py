@@ -6,11 +6,13 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
-from nflowlevel.binding.netns import OWN, elsewhere, entered, everywhere, path_of
+from nflowlevel.binding.netns import OWN, elsewhere, entered, everywhere, identity_of_own, name_of_own, path_of
 from nflowlevel.errors import KernelError
+from tests.fix_interrupt import interrupt_everywhere
 from tests.fix_netns import Netns, Pair
 from tests.fix_nobody import run_as_nobody
 
@@ -49,6 +51,19 @@ def test_back_home_after_an_exception(netns: Netns) -> None:
     assert here() == home
 
 
+def test_back_home_after_an_interrupt(netns: Netns) -> None:
+    home, there = here(), os.stat(netns.path).st_ino
+    seen: list[int] = []
+
+    def visit() -> None:
+        with entered(netns.path):
+            seen.append(here())
+
+    interrupt_everywhere(visit, least=10)
+    assert set(seen) == {there}
+    assert here() == home
+
+
 def test_within_one_another(pair: Pair) -> None:
     home = here()
     outer, inner = (os.stat(netns.path).st_ino for netns in (pair.fw, pair.peer))
@@ -81,6 +96,17 @@ def test_other_threads_stay(netns: Netns) -> None:
         assert done.wait(10)
     thread.join()
     assert seen[1] == home
+
+
+@pytest.mark.parametrize("planted", ["fifo", "file"])
+def test_what_is_no_namespace_is_not_opened(tmp_path: Path, planted: str) -> None:
+    """Who can write in the directory of a configured path may put a FIFO there, for which an open would wait."""
+    path = tmp_path / planted
+    os.mkfifo(path) if planted == "fifo" else path.touch()
+    before = path.stat().st_atime_ns
+    with pytest.raises(KernelError, match=f"^enter network namespace {path}: Invalid argument"), entered(str(path)):
+        pass
+    assert path.stat().st_atime_ns == before
 
 
 def test_no_descriptor_is_left(netns: Netns) -> None:
@@ -153,3 +179,17 @@ def test_a_namespace_that_has_just_been_removed_is_not_missed(netns: Netns) -> N
     found, closed = everywhere(gone)
     assert OWN in found
     assert netns.name not in (*found, *closed)
+
+
+def test_the_namespace_of_a_thread_has_a_name(netns: Netns) -> None:
+    with netns.enter():
+        assert name_of_own() == netns.name
+        assert identity_of_own() == f"net:[{os.stat(netns.path).st_ino}]"
+
+
+def test_a_namespace_without_a_name(netns: Netns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does one count that has just been removed."""
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr("nflowlevel.binding.netns._NAMED", str(tmp_path))
+    with netns.enter():
+        assert name_of_own() == ""

@@ -21,6 +21,7 @@ from nflowlevel.accounting.table import Counter
 from nflowlevel.cli import acct
 from tests.fix_acct import count_udp, environment, make_objects, need
 from tests.fix_netns import Netns, Pair
+from tests.fix_terminal import Screen
 
 
 class _Command:
@@ -35,9 +36,9 @@ class _Command:
         assert errors == says
         return output
 
-    def fails(self, *arguments: str) -> str:
+    def fails(self, *arguments: str, status: int = 1) -> str:
         """Return what it says when it fails."""
-        assert cli.main(["acct", "--netns", self.netns.name, *arguments]) == 1
+        assert cli.main(["acct", "--netns", self.netns.name, *arguments]) == status
         output, errors = self._capsys.readouterr()
         assert not output
         return errors
@@ -204,7 +205,7 @@ def test_numbers_are_short() -> None:
     [(["--watch", "--reset"], "--watch and --reset cannot be combined"), (["--watch", "--xml"], "use --json")],
 )
 def test_what_does_not_go_together(command: _Command, words: list[str], says: str) -> None:
-    assert says in command.fails("list", *words)
+    assert says in command.fails("list", *words, status=2)
 
 
 @pytest.mark.parametrize("secs", ["0", "nan", "-1", "soon", "1e9"])
@@ -248,7 +249,7 @@ def test_flush(command: _Command) -> None:
     ("words", "says"),
     [
         (["add", "ipv4.http"], "create accounting object 'ipv4.http': File exists — delete it first"),
-        (["add", "x" * 32], "a name has at most 31 bytes, this one 32"),
+        (["add", "x" * 32], "a name must be at most 31 bytes long, not 32"),
         (["add", ""], "must not be empty"),
         (["get", "ipv4.htp"], "did you mean 'ipv4.http'?"),
         (["delete", "ipv4.htp"], "did you mean 'ipv4.http'?"),
@@ -258,9 +259,19 @@ def test_flush(command: _Command) -> None:
 )
 def test_errors(command: _Command, words: list[str], says: str) -> None:
     command.accounting.create("ipv4.http")
-    said = command.fails(*words)
+    said = command.fails(*words, status=2 if "must" in says or "at most" in says else 1)
     assert said.startswith("nflowlevel acct: ")
     assert says in said
+
+
+@pytest.mark.parametrize("words", ["list", "list --xml", "get", "dump", "list --json"])
+def test_names_of_others_do_nothing_to_a_terminal(command: _Command, words: str) -> None:
+    name = "\x1b[2J\x9b1m\x7f\u202e\udcff"
+    command.accounting.create(name)
+    name_too = [name] if words == "get" else []
+    shown = Screen(command.netns, 80, "acct", *words.split(), *name_too, NO_COLOR="1").shown()
+    assert all(line.isprintable() for line in shown.split("\n"))
+    assert r"[2J\x9b1m" in shown or r"[2J\u009b1m" in shown
 
 
 # -- files --------------------------------------------------------------------------------------------------------
@@ -287,7 +298,7 @@ def test_dump_and_restore(command: _Command, tmp_path: Path) -> None:
 def test_a_bad_line_changes_nothing(command: _Command, tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.write_text("{ pkts = 1, bytes = 2 } = a;\n\n{ pkts = 1, bytes = x } = b;\n{ pkts = 1, bytes = 2 } = c;\n")
-    assert command.fails("restore", str(file)) == (
+    assert command.fails("restore", str(file), status=78) == (
         f"nflowlevel acct: {file}:3: '{{ pkts = 1, bytes = x }} = b;' is not a line of `nfacct list`\n"
     )
     assert command.accounting.list() == []
@@ -297,7 +308,9 @@ def test_an_object_that_exists_changes_nothing(command: _Command, tmp_path: Path
     file = tmp_path / "f"
     file.write_text("{ pkts = 1, bytes = 2 } = a;\n{ pkts = 1, bytes = 2 } = b;\n")
     command.accounting.create("b", packets=9)
-    assert f"{file}:2: 'b' exists; delete it first, or use --skip-existing" in command.fails("restore", str(file))
+    assert f"{file}:2: 'b' exists; delete it first, or use --skip-existing" in command.fails(
+        "restore", str(file), status=78
+    )
     assert command.accounting.list() == [Counter("b", 9, 0)]
     command("restore", "--skip-existing", str(file))
     assert command.accounting.list() == [Counter("b", 9, 0), Counter("a", 1, 2)]
@@ -308,7 +321,7 @@ def test_restore_reads_standard_input(command: _Command, monkeypatch: pytest.Mon
     command("restore")
     assert command.accounting.list() == [Counter("a", 1, 2)]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x\n")))
-    assert "standard input:1: 'x'" in command.fails("restore", "-")
+    assert "standard input:1: 'x'" in command.fails("restore", "-", status=78)
 
 
 # -- nfacct -------------------------------------------------------------------------------------------------------

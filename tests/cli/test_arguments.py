@@ -67,10 +67,10 @@ def test_arguments_of_several_subcommands() -> None:
     ("command", "says"),
     [
         ("tail --group x", "argument -g/--group: must be 0 to 65535, not 'x'"),
-        ("tail --group 1 --count=-1", "argument -n/--count: must be at least 0, not '-1'"),
+        ("tail --group 1 --count=-1", "argument -n/--count: must be at least 1, not '-1'"),
         ("doctor --group 65536", "argument -g/--group: must be 0 to 65535, not '65536'"),
         ("acct list --watch 0", "argument -w/--watch: must be 0.1 to 86400 seconds, not '0'"),
-        ("acct list --watch --count x", "argument -n/--count: must be at least 0, not 'x'"),
+        ("acct list --watch --count x", "argument -n/--count: must be at least 1, not 'x'"),
         ("acct add a --packets=-1", "argument --packets: must be 0 to 18446744073709551615, not '-1'"),
         ("prefilter counters a --watch x", "argument -w/--watch: must be 0.1 to 86400 seconds, not 'x'"),
         ("prefilter counters a --largest x", "argument --largest: must be at least 0, not 'x'"),

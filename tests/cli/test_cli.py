@@ -13,6 +13,7 @@ import pytest
 
 import nflowlevel
 from nflowlevel import cli
+from nflowlevel.daemon import main as daemon
 from nflowlevel.errors import NflowError
 
 
@@ -92,3 +93,57 @@ def test_a_reader_that_left_is_no_error(name: str) -> None:
     finally:
         os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- standard output that takes nothing -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("describe JSON", "nflowlevel describe"),
+        ("describe MARK", "nflowlevel describe"),
+        ("--help", "nflowlevel"),
+        ("--version", "nflowlevel"),
+        ("tail --help", "nflowlevel"),
+    ],
+)
+def test_a_full_disk(words: str, name: str) -> None:
+    """One message and a failure, where Python would add its own and end with 120."""
+    with open("/dev/full", "w") as full:
+        done = command(*words.split(), stdout=full)
+    assert (done.returncode, done.stderr) == (1, f"{name}: write to standard output: No space left on device\n")
+
+
+def test_a_file_that_cannot_be_read_is_no_standard_output(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = command("check-config", str(tmp_path), stdout=full)
+    assert done.returncode == 78
+    assert "standard output" not in done.stderr
+
+
+# -- for generators ---------------------------------------------------------------------------------------------------
+
+
+def test_get_parser_has_everything() -> None:
+    parser = cli.get_parser()
+    (commands,) = [action.choices for action in parser._actions if action.dest == "command"]
+    assert [*(commands or ())] == [*cli.COMMANDS]
+    assert parser.parse_args(["tail", "1", "2"]).groups == [1, 2]
+    assert parser.parse_args(["prefilter", "load", "ssh", "--dports", "22"]).dports == "22"
+
+
+@pytest.mark.parametrize("option", ["-c", "--config", "--configfile"])
+@pytest.mark.parametrize("words", ["doctor", "check-config", "sql init", "sql check"])
+def test_a_configuration_is_given_alike_everywhere(words: str, option: str) -> None:
+    assert cli.get_parser().parse_args([*words.split(), option, "u.conf"]).config == "u.conf"
+
+
+@pytest.mark.parametrize("option", ["-c", "--config", "--configfile"])
+def test_the_daemon_too(option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "u.conf"
+    file.write_text("[global]\nstack=g:NFLOG,b:BASE,j:JSON\n[g]\ngroup=1\n[j]\nfile=-\n")
+    assert daemon.main(["--check-config", option, str(file)]) == 0
+    assert cli.main(["check-config", option, str(file)]) == 0
+    assert cli.main(["check-config", str(file)]) == 0
+    assert capsys.readouterr().out == 3 * f"{file}: no errors; 1 stack\n"

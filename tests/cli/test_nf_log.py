@@ -23,9 +23,9 @@ class _Command:
         assert not errors
         return output
 
-    def fails(self, *arguments: str) -> str:
+    def fails(self, *arguments: str, status: int = 1) -> str:
         """Return what it says when it fails."""
-        assert cli.main(["nf-log", *arguments]) == 1
+        assert cli.main(["nf-log", *arguments]) == status
         output, errors = self._capsys.readouterr()
         assert not output
         return errors
@@ -89,7 +89,7 @@ def test_all_netns(command: _Command) -> None:
 
 
 def test_errors(netns: Netns, command: _Command) -> None:
-    assert "unknown family 'ipv5'" in command.fails("set", "ipv5", "NONE")
-    assert "unknown protocol 'tpc' — did you mean 'tcp'?" in command.fails("invalid", "tpc")
+    assert "unknown family 'ipv5'" in command.fails("set", "ipv5", "NONE", status=2)
+    assert "unknown protocol 'tpc' — did you mean 'tcp'?" in command.fails("invalid", "tpc", status=2)
     refused = command.fails("set", "ipv4", "ipt_LOG", "--netns", netns.name)
     assert refused.startswith("nflowlevel nf-log: make ipt_LOG the logging back end of ipv4: No such file or directory")

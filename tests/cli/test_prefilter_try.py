@@ -19,7 +19,7 @@ from nflowlevel.cli import prefilter_try
 from nflowlevel.errors import NflowError
 from nflowlevel.prefilter.prefilter import Prefilter
 from tests.fix_group import collect, packets_in
-from tests.fix_netns import Pair
+from tests.fix_netns import Netns, Pair
 from tests.fix_prefilter import needs_bpf
 
 pytestmark = [pytest.mark.kernel, needs_bpf]
@@ -58,7 +58,7 @@ class Trial:
         """Wait until it has shown so many packets that agreed."""
         assert self.child.stdout
         for line in self.child.stdout:
-            if f", agreed {count} (" in line:
+            if f", matching {count} (" in line:
                 return
         raise AssertionError("it has ended")
 
@@ -80,7 +80,7 @@ def test_counts_only(pair: Pair, number: signal.Signals) -> None:
         chain c { type filter hook input priority 0; udp dport 9 meta mark 0xdeadbeef counter name marked; }
     }""")
     trial = Trial(pair, "udp.dport == 9")
-    assert trial.says == "watching at input; stop with Ctrl-C\n"
+    assert trial.says == f"watching at input in network namespace {pair.fw.path}, for 60 s; stop with Ctrl-C\n"
     pair.send_udp(count=23)
     trial.agreed(23)
     pair.send_udp(count=7, port=19)
@@ -93,7 +93,8 @@ def test_counts_only(pair: Pair, number: signal.Signals) -> None:
 
 def test_logs_to_a_group(pair: Pair) -> None:
     trial = Trial(pair, "udp.dport == 9", "--group", "7", "--prefix", "mine: ")
-    assert trial.says == "watching at input, to group 7; stop with Ctrl-C\n"
+    where = f"at input in network namespace {pair.fw.path}, to group 7"
+    assert trial.says == f"watching {where}, for 60 s; stop with Ctrl-C\n"
     with Group(7, netns=pair.fw.path) as group:
         pair.send_udp(count=5, port=19)
         pair.send_udp(count=23)
@@ -104,11 +105,33 @@ def test_logs_to_a_group(pair: Pair) -> None:
     trial.end(signal.SIGINT)
 
 
-def test_ends_by_itself(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
-    assert prefilter_try.run(parsed("tcp.syn", "--seconds", "0", "--netns", pair.fw.path)) == 0
-    assert capsys.readouterr().out.startswith("in all: seen ")
+@pytest.mark.parametrize("option", ["--for", "--seconds"])
+def test_ends_by_itself(pair: Pair, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    assert prefilter_try.run(parsed("tcp.syn", option, "0", "--netns", pair.fw.path)) == 0
+    output, errors = capsys.readouterr()
+    assert output.startswith("in all: seen ")
+    assert errors == f"watching at input in network namespace {pair.fw.path}, for 0 s; stop with Ctrl-C\n"
     assert nftmatch.tables(pair.fw.path) == []
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_ends_by_itself_in_any_case() -> None:
+    assert parsed("tcp.syn").seconds == 60
+
+
+def test_its_own_namespace_is_called_by_its_name(netns: Netns, capsys: pytest.CaptureFixture[str]) -> None:
+    with netns.enter():
+        assert prefilter_try.run(parsed("tcp.syn", "--for", "0")) == 0
+    assert f" in network namespace {netns.name}, for 0 s" in capsys.readouterr().err
+
+
+def test_a_namespace_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefilter_try, "name_of_own", lambda: "")
+    monkeypatch.setattr(prefilter_try.nf_log, "is_initial_netns", lambda: True)
+    assert prefilter_try._called(None) == "the initial network namespace"
+    monkeypatch.setattr(prefilter_try.nf_log, "is_initial_netns", lambda: False)
+    assert re.fullmatch(r"network namespace net:\[\d+\]", prefilter_try._called(None))
+    assert prefilter_try._called("a\nb") == r"network namespace a\nb"
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def lines_of(output: str) -> dict[str, list[str]]:
     return found
 
 
-_NO_LEDGER = "no ledger yet; the daemon creates it if it has the right; otherwise run `sql init` as a user who has"
+_NO_LEDGER = "no ledger yet; the daemon creates it if it may; otherwise run `sql init` as a user who may"
 
 
 # -- SQLite: init -----------------------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def tables_of(path: Path) -> set[str]:
 
 def test_init_creates_what_is_missing_and_leaves_the_rest(command: Command, path: Path) -> None:
     command.configure("lite:SQLITE3", lite=f"db={path}")
-    said = f"[lite] SQLite {path}: the tables packets and sums and the ledger are there\n"
+    said = f"[lite] SQLite {path}: the tables packets and sums and the ledger exist\n"
     assert command("init") == said
     assert tables_of(path) == {"packets", "sums", "nflowlevel_ledger"}
     script = "INSERT INTO packets (oob_prefix) VALUES ('kept'); INSERT INTO nflowlevel_ledger VALUES ('w', 7, 'then')"
@@ -116,7 +116,7 @@ def test_init_says_when_the_output_names_a_table_that_nobody_makes(command: Comm
     execute(path, "")
     path.touch()
     command.configure("lite:SQLITE3", lite=f"db={path}\ntable=packet")
-    assert "are there, but no table packet: name one of them" in command("init", status=1)
+    assert "exist, but no table packet: name one of them" in command("init", status=1)
 
 
 class _Adder(Filter[NoOptions]):
@@ -152,15 +152,15 @@ def test_what_a_filter_adds_has_a_type(command: Command, path: Path, monkeypatch
 def test_init_without_a_configuration(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["sql", "init", "SQLITE3", f"db={path}"]) == 0
     assert tables_of(path) == {"packets", "sums", "nflowlevel_ledger"}
-    assert cli.main(["sql", "init", "SQLITE3", "dbx=x"]) == 78
+    assert cli.main(["sql", "init", "SQLITE3", "dbx=x"]) == 2
     assert "[sqlite3] SQLITE3: unknown option 'dbx' — did you mean 'db'?" in capsys.readouterr().err
-    assert cli.main(["sql", "init", "SQLITE3", "x.db"]) == 1
+    assert cli.main(["sql", "init", "SQLITE3", "x.db"]) == 2
     assert "'x.db' is not of the form OPTION=VALUE" in capsys.readouterr().err
 
 
 def test_options_of_an_instance_are_in_the_configuration(command: Command, path: Path) -> None:
     command.configure("lite:SQLITE3", lite=f"db={path}")
-    assert "OPTION=VALUE stands behind PGSQL, MYSQL, SQLITE3" in command("init", "lite", "db=x", status=1)
+    assert "OPTION=VALUE may only follow PGSQL, MYSQL, SQLITE3" in command("init", "lite", "db=x", status=2)
 
 
 def test_print_creates_nothing_and_can_be_executed(command: Command, path: Path, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_print_without_a_configuration(plugin: str, name: str, capsys: pytest.Ca
 
 def test_init_where_it_may_not(command: Command, tmp_path: Path) -> None:
     command.configure("lite:SQLITE3", lite=f"db={tmp_path}/missing/packets.db")
-    assert "its directory must exist" in command("init", status=1)
+    assert "its directory must exist" in command("init", status=69)
 
 
 # -- SQLite: check ----------------------------------------------------------------------------------------------------
@@ -213,8 +213,8 @@ def test_check_of_a_table_of_somebody_elses(command: Command, path: Path) -> Non
     found = lines_of(command("check", status=1))
     assert found["stored"][0].startswith("3 of the stack's ")
     assert found["columns without a key"] == ["site"]
-    assert found["does not fit"] == ["oob_prefix numeric: oob.prefix is no number"]
-    assert found["note"] == ["ip_saddr bigint: ip.saddr as a number is IPv4 only, of IPv6 packets it is empty"]
+    assert found["does not fit"] == ["oob_prefix numeric: oob.prefix is not a number"]
+    assert found["note"] == ["ip_saddr bigint: ip.saddr as a number holds IPv4 only; it is empty for IPv6 packets"]
     assert _NO_LEDGER not in found
 
 
@@ -228,7 +228,7 @@ def test_check_of_the_accounting_table(command: Command, path: Path) -> None:
     command.configure("a:NFACCT,lite:SQLITE3", lite=f"db={path}\ntable=sums")
     found = lines_of(command("check"))
     assert found["stored"][0].startswith("4 of the stack's ")
-    assert found["columns without a key"] == ["sum_limit (NFTCOUNTER has it)"]
+    assert found["columns without a key"] == ["sum_limit (NFTCOUNTER fills it)"]
 
 
 def test_check_of_several_stacks_tells_the_worst(command: Command, path: Path, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_check_of_several_stacks_tells_the_worst(command: Command, path: Path, t
         bad=f"db={path}\ntable=t",
         worst=f"db={path}\ntable=u",
     )
-    output = command("check", status=2)
+    output = command("check", status=69)
     assert output.count("[") == 3
     assert "  unavailable: SQLite " in output
     assert "has no table u — create it" in output
@@ -272,7 +272,7 @@ def test_check_of_a_locked_file(command: Command, path: Path) -> None:
 def test_a_configuration_without_an_sql_output(command: Command, path: Path) -> None:
     command.file.write_text("[global]\nstack=g:NFLOG,b:BASE,j:JSON\n[g]\ngroup=1\n[j]\nfile=/nonexistent/x\n")
     for action in ("check", "init"):
-        assert command(action, status=78) == f"{command.file}: no stack ends with an SQL output\n"
+        assert command(action, status=78) == f"nflowlevel sql: {command.file}: no stack ends with an SQL output\n"
     command.configure("lite:SQLITE3", lite=f"db={path}")
     assert command("check", "liet", status=78).endswith(
         "unknown SQL output 'liet' — did you mean 'lite'?; available: lite\n"
@@ -331,10 +331,10 @@ def configure(command: Command, server_db: Database) -> Callable[..., None]:
 
 def test_init_and_check_of_our_tables(command: Command, server_db: Any, configure: Callable[..., None]) -> None:
     configure("packets")
-    output = command("check", status=2)
+    output = command("check", status=69)
     assert "  unavailable: " in output
     assert PASSWORD not in output
-    assert "the tables packets and sums and the ledger are there\n" in command("init")
+    assert "the tables packets and sums and the ledger exist\n" in command("init")
     server_db.execute("insert into packets (oob_prefix) values ('kept')")
     command("init")
     assert server_db.count("packets") == 1
@@ -372,17 +372,17 @@ def test_print_for_who_may_not_create(command: Command, server_db: Any, configur
     script = command("init", "-p")
     assert "GRANT SELECT, INSERT, UPDATE ON nflowlevel_ledger TO" in script
     assert PASSWORD not in script
-    assert command("check", status=2)
+    assert command("check", status=69)
     server_db.load(script)
     command("check")
 
 
 def test_a_server_that_is_away(command: Command, server_db: Any, configure: Callable[..., None]) -> None:
     configure("packets", port=1)
-    output = command("check", status=2)
+    output = command("check", status=69)
     assert "  unavailable: " in output
     assert PASSWORD not in output
-    assert PASSWORD not in command("init", status=1)
+    assert PASSWORD not in command("init", status=69)
 
 
 def test_a_schema_of_postgresql(command: Command, postgres_db: PostgresDatabase) -> None:
@@ -405,10 +405,10 @@ def test_check_of_a_function(command: Command, postgres_db: PostgresDatabase) ->
     # Those that this stack lacks are null.
     command.file.write_text(command.file.read_text().replace(_PACKETS, "g:NFLOG,b:BASE,"))
     found = lines_of(command("check", status=1))
-    assert "ip_saddr_str (IP2STR has it)" in found["columns without a key"][0].split(", ")
+    assert "ip_saddr_str (IP2STR fills it)" in found["columns without a key"][0].split(", ")
     _, text = section(postgres_db, "ulog", procedure="INSERT_PACKET_FULLY")
     command.configure("db:PGSQL", db=text)
-    assert "INSERT_PACKET_FULLY" in command("check", status=2)
+    assert "INSERT_PACKET_FULLY" in command("check", status=69)
 
 
 def test_a_user_who_may_not_use_the_ledger(command: Command, postgres_db: PostgresDatabase) -> None:

@@ -131,3 +131,54 @@ def test_it_goes_on_without_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         terminal.watch(clock.read, show, 0.1)
     assert len(rounds) == 49
+
+
+# -- lines that fit ---------------------------------------------------------------------------------------------------
+
+
+def test_parts_fill_lines() -> None:
+    parts = ["12:00", "in eth0", "TCP", "a > b", "ttl 64"]
+    assert terminal.filled(parts, None, 4) == "12:00 in eth0 TCP a > b ttl 64"
+    assert terminal.filled(parts, 30, 4) == "12:00 in eth0 TCP a > b ttl 64"
+    assert terminal.filled(parts, 29, 4) == "12:00 in eth0 TCP a > b\n    ttl 64"
+    assert terminal.filled(parts, 12, 2) == "12:00\n  in eth0\n  TCP a > b\n  ttl 64"
+    assert terminal.filled([], 12, 2) == ""
+
+
+def test_a_long_part_never_begins_a_line() -> None:
+    """What a terminal would break begins at its left edge, and may look like a line of ours."""
+    lines = terminal.filled(["12:00", "x" * 10 + "ok fine"], 10, 4).split("\n")
+    assert lines == ["12:00", "    xxxxxx", "    xxxxok", "     fine"]
+    wide = terminal.filled(["漢字" * 10], 10, 4).split("\n")
+    assert len(wide) > 3
+    assert all(terminal.cells(line) <= 10 and line.startswith("    ") for line in wide[1:])
+
+
+def test_cells() -> None:
+    assert terminal.cells("größer") == 6
+    assert terminal.cells("漢字") == 4
+    assert terminal.cells("e\u0301") == 1
+    assert terminal.cells(terminal.styled("TCP", "bold")) == 3
+    assert terminal.filled([terminal.styled("TCP", "bold"), "12"], 6, 0) == "\x1b[1mTCP\x1b[0m 12"
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
+)
+def test_colours(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], wanted: bool) -> None:
+    screen_of(monkeypatch)
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert terminal.colours() is wanted
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert not terminal.colours()
+
+
+def test_what_a_terminal_obeys_is_shown_in_a_pipe_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert terminal.shown("a\x1b\x9b\n") == "a\x1b\x9b\n"
+    screen_of(monkeypatch)
+    assert terminal.shown("a\x1b\x9b\n") == "a\\x1b\\x9b\n"

@@ -192,6 +192,8 @@ def test_no_thread_of_an_ordinary_user_has_more(pair: Pair, tmp_path: Path, out:
         pair.send_udp(23)
         records(out, 23)
         wait_for(lambda: len([*_states(daemon.pid)]) == 3, "a thread for the peer and one for the disk")
+        # A new thread has to give up first what it inherits.
+        wait_for(lambda: not any(int(state["CapPrm"], 16) for state in [*_states(daemon.pid)][1:]), "no capability")
         main, *others = _states(daemon.pid)
     assert int(main["CapEff"], 16) == _CAP_NET_ADMIN
     assert others
@@ -229,6 +231,7 @@ def test_user_who_may_not_open_the_log_again(netns: Netns, tmp_path: Path) -> No
     text = to_file(out, 2, "", f"logfile={log}")
     with Daemon(tmp_path, text, "-u", "nobody", netns=netns) as daemon:
         log.chmod(0o600)
+        tmp_path.chmod(0o777)  # root opens nothing here for it any more
         daemon.reload()
         daemon.says(f"reopen log file {log}: Permission denied; the old one stays in use", log)
         daemon.says(f"open {out}: Permission denied", log)
@@ -696,3 +699,56 @@ def test_a_namespace_that_is_not_there(tmp_path: Path, out: Path) -> None:
     done = run("-c", str(file))
     assert done.returncode == 1
     assert f"nfltest-none (/run/netns/nfltest-none): {os.strerror(errno.ENOENT)}" in done.stderr
+
+
+def test_a_deadline_farther_than_epoll_counts_does_not_stop_it(netns: Netns, tmp_path: Path, out: Path) -> None:
+    """epoll takes 24 days at most. Without a service manager to be told, this is the only deadline."""
+    text = to_file(out, 2, "", "status_secs=99999999")
+    daemon = Daemon(tmp_path, text, netns=netns, environment={"NOTIFY_SOCKET": ""}).start()
+    try:
+        daemon.says("1 of 1 stacks run")
+        daemon.send(signal.SIGUSR1)
+        daemon.says("g:NFLOG: received 0")
+        daemon.stop()
+    finally:
+        daemon.close()
+
+
+# -- standard descriptors that are closed -----------------------------------------------------------------------------
+
+
+def _closed(*redirections: str) -> tuple[str, ...]:
+    """Return a wrapper that starts the daemon with some of its standard descriptors closed."""
+    return ("sh", "-c", f'exec "$@" {" ".join(redirections)}', "sh")
+
+
+def test_in_the_background_with_all_three_closed(pair: Pair, tmp_path: Path, out: Path) -> None:
+    pair.fw.nft(log_rule(2))
+    messages, pidfile = tmp_path / "log", tmp_path / "pid"
+    text = to_file(out, 2, "", f"logfile={messages}")
+    wrapper = _closed("<&-", ">&-", "2>&-")
+    daemon = Daemon(tmp_path, text, "-d", "-p", str(pidfile), netns=pair.fw, wrapper=wrapper).start()
+    try:
+        assert daemon.wait() == 0
+        pid = int(pidfile.read_text())
+        assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
+        pair.send_udp(23)
+        records(out, 23)
+        os.kill(pid, signal.SIGTERM)
+        daemon.says("SIGTERM: stopping", messages)
+    finally:
+        daemon.close()
+    assert "closed at the start, so what is written there is lost: stdin, stdout, stderr" in messages.read_text()
+    wait_for(lambda: not pidfile.exists(), "the end")
+
+
+def test_records_to_a_standard_output_that_is_closed(pair: Pair, tmp_path: Path) -> None:
+    """They went into the pipe by which signals wake the loop: each newline, 10, was SIGUSR1."""
+    pair.fw.nft(log_rule(2))
+    with Daemon(tmp_path, to_file(Path("-")), netns=pair.fw, wrapper=_closed("<&-", ">&-")) as daemon:
+        pair.send_udp(23)
+        wait_for(lambda: pair.fw.counter("c") == 23, "23 packets")
+        daemon.reload()
+        assert "received 23" not in daemon.stderr  # nobody asked for the statistics
+        daemon.says("closed at the start, so what is written there is lost: stdin, stdout")
+    assert "records 23, written 23" in daemon.stderr

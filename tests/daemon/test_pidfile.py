@@ -9,9 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nflowlevel.daemon import pidfile
 from nflowlevel.daemon.pidfile import PidFile
 from nflowlevel.errors import NflowError
 
@@ -83,18 +85,18 @@ def test_the_content_decides_nothing(tmp_path: Path, content: str) -> None:
 def test_a_file_removed_by_its_holder_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock of a file without a name guards nothing: the new one is locked instead."""
     path = tmp_path / "pid"
-    real_open = os.open
+    real_open = pidfile.open_own
     opened: list[int] = []
 
-    def open_and_lose(*args: object) -> int:
-        opened.append(real_open(*args))  # type: ignore[arg-type]
+    def open_and_lose(*args: Any) -> int:
+        opened.append(real_open(*args))
         if len(opened) < 3:
             path.unlink()
         if len(opened) == 2:
             path.write_text("another's\n")
         return opened[-1]
 
-    monkeypatch.setattr(os, "open", open_and_lose)
+    monkeypatch.setattr(pidfile, "open_own", open_and_lose)
     file = PidFile(str(path))
     file.create()
     monkeypatch.undo()

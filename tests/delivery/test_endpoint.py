@@ -7,15 +7,18 @@ import contextlib
 import http.client
 import socket
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from nflowlevel.binding.privileges import Worker
 from nflowlevel.delivery import endpoint
 from nflowlevel.delivery.endpoint import Answer, Endpoint
 from nflowlevel.errors import OutputError
-from tests.fix_lines import no_descriptor_left, wait_for
+from nflowlevel.stats import OutputStats
+from tests.fix_lines import descriptors_left, no_descriptor_left, wait_for
 
 Serve = Callable[..., Endpoint]
 
@@ -29,8 +32,10 @@ def serve() -> Iterator[Serve]:
     """Return a function that starts endpoints; they leave neither descriptors nor threads."""
     endpoints: list[Endpoint] = []
 
-    def started(answer: Answer = hello, host: str = "127.0.0.1", port: int = 0) -> Endpoint:
-        endpoints.append(Endpoint(host, port, "/metrics", answer))
+    def started(
+        answer: Answer = hello, host: str = "127.0.0.1", port: int = 0, stats: OutputStats | None = None
+    ) -> Endpoint:
+        endpoints.append(Endpoint(host, port, "/metrics", answer, stats))
         return endpoints[-1]
 
     with no_descriptor_left():
@@ -130,3 +135,70 @@ def test_address_that_cannot_be_listened_on(serve: Serve) -> None:
         Endpoint("192.0.2.1", 1, "/metrics", hello)
     with pytest.raises(OutputError, match=r"listen on no host:1"):
         Endpoint("no host", 1, "/metrics", hello)
+
+
+def test_without_a_descriptor_clients_wait(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The kernel keeps the client, and the socket stays readable: to try at once would take a whole processor."""
+    monkeypatch.setattr(endpoint, "_PAUSE_SECS", 0.1)
+    stats = OutputStats()
+    served = serve(stats=stats)
+    host, _, port = served.url.split("/")[2].rpartition(":")
+    client = http.client.HTTPConnection(host, int(port), timeout=10)
+    client.sock = socket.socket()
+    with contextlib.closing(client):
+        with descriptors_left(0):
+            client.sock.connect((host, int(port)))
+            client.request("GET", "/metrics")
+            wait_for(lambda: stats.errors >= 3)
+            began, before = time.monotonic(), (stats.errors, time.process_time())
+            wait_for(lambda: stats.errors >= before[0] + 5)
+            assert time.monotonic() - began > 0.3
+            assert time.process_time() - before[1] < 5 * (time.monotonic() - began)
+        with client.getresponse() as response:
+            assert response.read() == b"hello "
+    (message,) = [message for message in caplog.messages if "take a client" in message]
+    assert message == (
+        "serve /metrics: take a client: Too many open files — raise the limit of open files (LimitNOFILE=, ulimit -n), "
+        "or find what holds so many; trying again"
+    )
+
+
+def test_without_a_descriptor_it_can_be_closed(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    stats = OutputStats()
+    served = serve(stats=stats)
+    host, _, port = served.url.split("/")[2].rpartition(":")
+    with socket.socket() as client, descriptors_left(0):
+        client.connect((host, int(port)))
+        wait_for(lambda: stats.errors)
+        began = time.monotonic()
+        served.close()
+        assert time.monotonic() - began < endpoint._PAUSE_SECS / 2
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_listening_without_a_descriptor_says_what_to_do(serve: Serve, left: int) -> None:
+    with descriptors_left(left), pytest.raises(OutputError, match="Too many open files — raise the limit of open"):
+        Endpoint("127.0.0.1", 0, "/metrics", hello)
+
+
+def test_without_a_thread_a_client_is_turned_away(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(endpoint, "_PAUSE_SECS", 0.01)
+    stats = OutputStats()
+    served = serve(stats=stats)
+    start = Worker.start
+
+    def fails(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Worker, "start", fails)
+    with connect(served) as client:
+        assert client.recv(1) == b""
+    assert stats.errors == 1
+    assert "start a thread for a client: can't start new thread — raise the limit of tasks" in caplog.text
+    assert not served._server._clients
+    monkeypatch.setattr(Worker, "start", start)
+    assert get(served)[0] == 200

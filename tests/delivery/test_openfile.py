@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from nflowlevel.delivery.openfile import OpenFile
-from tests.fix_lines import lines, no_descriptor_left
+from tests.fix_lines import descriptors_left, lines, no_descriptor_left
 
 BLOCK = 64 << 10
 MIB = 1 << 20
@@ -69,6 +69,17 @@ def test_what_begins_as_ours_is_cut_off(tmp_path: Path, tail: bytes) -> None:
     path = tmp_path / "log"
     path.write_bytes(b"whole\n" + tail)
     assert opened(path, b'{"timestamp": "') == bool(tail)
+    assert path.read_bytes() == b"whole\n"
+
+
+def test_a_torn_end_that_cannot_be_looked_at_now_is_not_written_to(tmp_path: Path) -> None:
+    """The file is opened, and then there is no descriptor to read its end with."""
+    path = tmp_path / "log"
+    path.write_bytes(b"whole\n{torn")
+    with descriptors_left(1), pytest.raises(OSError, match="Too many open files"):
+        opened(path, b"{")
+    assert path.read_bytes() == b"whole\n{torn"
+    assert opened(path, b"{")
     assert path.read_bytes() == b"whole\n"
 
 

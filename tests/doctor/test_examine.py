@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from tests.fix_daemon import Daemon, config
 from tests.fix_netns import Netns
 from tests.fix_nobody import CLONE_NEWNET, enter_network_namespace, enter_user_namespace, run_as_nobody
 from tests.fix_prefilter import needs_bpf
+from tests.fix_terminal import Screen
 
 _COUNT = 23
 
@@ -74,10 +76,10 @@ def _send(netns: Netns, count: int = _COUNT) -> None:
 
 
 @contextmanager
-def _tcpdump(netns: Netns, group: int) -> Iterator[int]:
+def _tcpdump(netns: Netns, group: int, to: Path = Path("/dev/null")) -> Iterator[int]:
     """A reader that is not ours; yields its pid."""
-    command = ("tcpdump", "-i", f"nflog:{group}", "-w", "/dev/null", "-Z", "root")
-    child = netns.popen(*command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    command = ("tcpdump", "-i", f"nflog:{group}", "-w", to.name, "-Z", "root")
+    child = netns.popen(*command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=to.parent)
     assert child.stderr
     for line in child.stderr:
         if "listening on" in line:
@@ -110,13 +112,17 @@ def test_no_rule(netns: Netns, ask: Doctor) -> None:
     (problem,) = answer.of("problem")
     text, _, remedy = problem.partition(" — ")
     assert text == "no rule logs to group 2; rules log to group 3"
-    assert remedy == "add one, such as: nft add rule inet filter input counter log group 2"
+    assert remedy == "add one, such as: nft add rule inet t c counter log group 2"
 
 
 def test_no_group_at_all(netns: Netns, ask: Doctor) -> None:
     answer = ask("--netns", netns.name)
     assert len(answer.of("problem")) == 1
     assert answer.has("problem", "no rule logs to any group, and no process reads one")
+    # No chain could take a rule, so the command brings its own.
+    _, _, command = answer.of("problem")[0].partition("add one, such as: ")
+    netns.run("sh", "-c", command)
+    assert ask("--netns", netns.name).has("hint", "nft inet logging input handle 2 logs to group 2")
 
 
 def test_rule_not_hit(netns: Netns, ask: Doctor) -> None:
@@ -129,8 +135,8 @@ def test_rule_not_hit(netns: Netns, ask: Doctor) -> None:
     assert untold.status == 0
     assert untold.has("hint", "handle 2 logs to group 2, but never matched")
     assert untold.has("hint", "handle 3", "whether it ever matched is unknown", "write `counter` before `log`")
-    assert never.of("problem")[0].startswith("nft inet t c handle 2 logs to group 2, but never matched")
-    assert len(never.of("problem")) == 1
+    assert never.has("hint", "handle 2 logs to group 2, but never matched", "if such packets have come")
+    assert never.status == 0
 
 
 def test_rule_nothing_leads_to(netns: Netns, ask: Doctor) -> None:
@@ -181,8 +187,16 @@ def test_overrun(netns: Netns, ask: Doctor) -> None:
     assert answer.has("problem", "datagrams did not fit into its socket buffer", "netlink_socket_buffer_size")
 
 
-def test_rule_in_another_namespace(netns: Netns, ask: Doctor) -> None:
+def _only(monkeypatch: pytest.MonkeyPatch, directory: Path, *namespaces: Netns) -> None:
+    """Let no other namespaces of this machine be seen."""
+    for each in namespaces:
+        (directory / each.name).symlink_to(each.path)
+    monkeypatch.setattr("nflowlevel.binding.netns._NAMED", str(directory))
+
+
+def test_rule_in_another_namespace(netns: Netns, ask: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = Netns()
+    _only(monkeypatch, tmp_path, netns, other)
     try:
         _load(other, "counter log group 2")
         with open_group(2, netns=netns.name):
@@ -197,6 +211,87 @@ def test_rule_in_another_namespace(netns: Netns, ask: Doctor) -> None:
     assert back.has(
         "hint", f"in network namespace {netns.name} group 2 is read by process", "but not in this namespace"
     )
+
+
+def test_the_same_of_several_namespaces_is_said_once(netns: Netns, tmp_path: Path, ask: Doctor) -> None:
+    others = [Netns() for _ in range(4)]
+    try:
+        ids = "wxyz"
+        stacks = [f"{name}:NFLOG,{_FILTERS},j:JSON" for name in ids]
+        sections = {
+            name: f"group=2\nnetwork_namespace_path={each.path}" for name, each in zip(ids, others, strict=True)
+        }
+        _load(others[3], "counter log group 2")
+        answer = ask("--config", _write(tmp_path, config(*stacks, **sections, j=f"file={tmp_path}/out")))
+    finally:
+        for each in others:
+            each.close()
+    first = ", ".join(each.path for each in others[:3])
+    assert answer.has("ok", f"namespaces {first} and 1 more: the kernel has nfnetlink_log")
+    assert answer.has("problem", f"namespaces {first}: no rule logs to group 2")
+    assert answer.has(
+        "problem", f"namespace {others[3].path}: no process reads group 2 and what rules log to it is lost"
+    )
+    assert sum("nfnetlink_log" in line for line in answer.lines) == 1
+
+
+# -- what is shipped, and what is only quiet --------------------------------------------------------------------------
+
+
+_ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("rules", ["nft", "iptables"])
+def test_what_is_shipped_is_no_problem_before_traffic(netns: Netns, tmp_path: Path, ask: Doctor, rules: str) -> None:
+    """Nor is it one for an ordinary user, who cannot see the rules, the daemon's files, or who reads."""
+    if rules == "nft":
+        netns.run("nft", "-f", str(_ROOT / "examples/nft/firewall.nft"))
+    else:
+        netns.run("iptables-restore", str(_ROOT / "examples/iptables/rules.v4"))
+        netns.run("ip6tables-restore", str(_ROOT / "examples/iptables/rules.v6"))
+    text = (_ROOT / "examples/ulogd.conf").read_text().replace("/var/log/ulogd.json", f"{tmp_path}/ulogd.json")
+    (tmp_path / "ulogd.json").touch(0o600)
+    for parent in (tmp_path, *tmp_path.parents[:-2]):
+        parent.chmod(parent.stat().st_mode | 0o011)
+    with Daemon(tmp_path, text, netns=netns), netns.enter():
+        file = _write(tmp_path, text)
+        file.chmod(0o644)
+        for arguments in ((), ("--group", 1), ("--config", file)):
+            answer = ask(*arguments)
+            assert (answer.status, answer.of("problem")) == (0, [])
+            assert answer.has("hint", "never matched (its counter is 0)") or "--group" in arguments or rules == "nft"
+        status, output = run_as_nobody(lambda: cli.main(["doctor", "--config", str(file)]))
+    assert status == 0, output
+    assert "problem" not in output
+    assert "hint     no rule logs to group 1, as far as is visible\n" in output
+    assert "hint     the reader of group 1 is not visible here" in output
+    assert f"hint     [json1] file={tmp_path}/ulogd.json cannot be written, for the user who asks" in output
+
+
+def test_a_namespace_that_may_not_be_entered(netns: Netns) -> None:
+    status, output = run_as_nobody(lambda: cli.main(["doctor", "--netns", netns.name]))
+    assert status == 0, output
+    assert f"hint     enter network namespace {netns.name}" in output
+
+
+# -- names of others --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [80, 0])
+def test_arguments_of_a_process_do_not_look_like_a_finding(netns: Netns, columns: int, tmp_path: Path) -> None:
+    """Neither where they end a line, nor where the terminal does."""
+    forged = "\x1b[2J\x9b\u202e\r\nok       all is well"
+    with _tcpdump(netns, 2, to=tmp_path / forged) as pid:
+        if columns:
+            output = Screen(netns, columns, "doctor", "--group", "2", NO_COLOR="1").shown()
+        else:
+            output = netns.run(sys.executable, "-m", "nflowlevel", "doctor", "-g", "2", check=False).stdout
+    assert f"process {pid} (tcpdump " in output
+    assert re.search(r"ok\s+all\s+is\s+well", output)
+    lines = output.splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert not [line for line in lines if re.match(r"ok\s+all", line)]
+    assert not columns or max(map(len, lines)) <= columns
 
 
 # -- iptables --------------------------------------------------------------------------------------------------------
@@ -214,7 +309,7 @@ def test_iptables(netns: Netns, ask: Doctor, variant: str) -> None:
     hit = ask("--netns", netns.name, "--group", 2)
     assert hit.has("ok", "('to nine') has logged 23 packets to group 2")
     assert hit.has("problem", "no process reads group 2")
-    assert ask("--netns", netns.name, "--group", 3).has("problem", "never matched")
+    assert ask("--netns", netns.name, "--group", 3).has("hint", "never matched")
     without = ask("--netns", netns.name, "--group", 4)
     assert without.has("problem", "no rule logs to group 4; rules log to groups 2, 3")
     assert without.has("hint", "iptables", "filter INPUT rule 3 logs without a group", "use -j NFLOG --nflog-group N")
@@ -228,7 +323,7 @@ def test_programs_that_are_missing_are_named(
         patch.setenv("PATH", str(tmp_path))
         patch.setattr("nflowlevel.firewall.ruleset._ADMIN_PATH", str(tmp_path))
         answer = ask("--netns", netns.name, "--group", 2)
-    assert answer.has("problem", "no rule logs to group 2, as far as is visible")
+    assert answer.has("hint", "no rule logs to group 2, as far as is visible")
     assert answer.has("hint", "nft is not installed", "install the package nftables")
     assert answer.has("hint", "iptables-save is not installed", "install the package iptables")
 
@@ -314,8 +409,8 @@ def test_prefilters(netns: Netns, tmp_path: Path) -> None:
 def test_missing_capability() -> None:
     status, output = run_as_nobody(lambda: cli.main(["doctor", "--group", "2"]))
     assert status == 1, output
-    assert "problem  CAP_NET_ADMIN is missing (here: the initial user namespace) — run as root" in output
-    assert "problem  no rule logs to group 2, as far as is visible" in output
+    assert "hint     CAP_NET_ADMIN is missing (here: the initial user namespace) — run as root" in output
+    assert "hint     no rule logs to group 2, as far as is visible\n" in output
     assert "hint     cannot see rules of nft: nft: Operation not permitted" in output
 
 
@@ -327,7 +422,7 @@ def test_capability_of_the_wrong_user_namespace() -> None:
 
     status, output = run_as_nobody(function)
     assert status == 1, output
-    assert "problem  CAP_NET_ADMIN is missing in the user namespace that owns this network namespace" in output
+    assert "hint     CAP_NET_ADMIN is missing in the user namespace that owns this network namespace" in output
 
 
 @pytest.mark.kernel

@@ -50,7 +50,7 @@ def test_kernel_without_nfnetlink_log() -> None:
 def test_missing_capability() -> None:
     facts = _facts(obstacle="CAP_NET_ADMIN is missing", user_namespace="the user namespace")
     finding = list(diagnosis.check_kernel(facts))[1]
-    assert finding[:2] == ("problem", "CAP_NET_ADMIN is missing (here: the user namespace)")
+    assert finding[:2] == ("hint", "CAP_NET_ADMIN is missing (here: the user namespace)")
 
 
 # -- rules -----------------------------------------------------------------------------------------------------------
@@ -68,9 +68,10 @@ def test_no_rule_names_the_groups_that_have_one() -> None:
     assert "log group 2" in finding.remedy
 
 
-def test_rule_never_hit_is_a_problem_only_if_none_was() -> None:
+def test_a_rule_that_was_never_hit_is_no_problem() -> None:
+    """Perhaps there was no such packet."""
     hit, untold = replace(_RULE, packets=1), replace(_RULE, packets=None)
-    assert _statuses(diagnosis.check_rules(_facts(_RULE, _RULE), 2)) == ["problem", "problem"]
+    assert _statuses(diagnosis.check_rules(_facts(_RULE, _RULE), 2)) == ["hint", "hint"]
     assert _statuses(diagnosis.check_rules(_facts(_RULE, hit), 2)) == ["hint", "ok"]
     assert _statuses(diagnosis.check_rules(_facts(_RULE, untold), 2)) == ["hint", "hint"]
 
@@ -89,6 +90,8 @@ def test_rule_no_packet_comes_to(idle: str, remedy: str) -> None:
     finding = _one(diagnosis.check_rules(_facts(replace(_RULE, packets=None, idle=idle)), 2))
     assert finding.status == "problem"
     assert finding.text.endswith(f"but {idle}")
+    reached = replace(_RULE, packets=None)
+    assert _statuses(diagnosis.check_rules(_facts(replace(reached, idle=idle), reached), 2)) == ["hint", "hint"]
     assert finding.remedy.startswith(remedy)
 
 
@@ -126,7 +129,7 @@ def test_rule_without_group(kernel_log: bool | None, says: str) -> None:
 def test_a_rule_of_a_prefilter_that_was_never_hit() -> None:
     rule = replace(_RULE, table="nflowlevel-ssh", where="nft inet nflowlevel-ssh input handle 2")
     (found,) = diagnosis.check_rules(_facts(rule), 2)
-    assert found.status == "problem"
+    assert found.status == "hint"
     assert found.remedy.endswith("nflowlevel prefilter counters ssh")
 
 
@@ -137,7 +140,20 @@ def test_other_rules_matter_where_a_group_has_none() -> None:
     assert [finding.text for finding in diagnosis.check_other_rules(facts, {2, 3})][1:] == [f"cannot see {unseen.what}"]
     # Many take `log` for `log group 0`.
     assert len(list(diagnosis.check_other_rules(facts, {0}))) == 1
-    assert diagnosis.check_no_group(facts).text.startswith("no rule logs to any group, as far as is visible")
+    none = diagnosis.check_no_group(facts)
+    assert none.status == "hint"
+    assert none.text.startswith("no rule logs to any group, as far as is visible")
+
+
+def test_what_cannot_be_seen_is_no_problem() -> None:
+    blind = Facts(Ruleset((), (Unseen("rules of nft: Operation not permitted", "run as root"),)), readers=None)
+    assert _one(diagnosis.check_rules(blind, 2)) == ("hint", "no rule logs to group 2, as far as is visible", "")
+    assert diagnosis.check_no_group(blind)[:2] == (
+        "hint",
+        "no rule logs to any group, as far as is visible, and who reads one is not visible",
+    )
+    assert diagnosis.check_no_group(_facts()).status == "problem"
+    assert diagnosis.check_no_group(_facts(readers=None)).status == "hint"
 
 
 # -- group 0 ---------------------------------------------------------------------------------------------------------
@@ -232,3 +248,24 @@ def test_reader_in_another_namespace() -> None:
     )
     assert not list(diagnosis.check_elsewhere(_facts(_RULE, reader=_READER), others, 2))
     assert not list(diagnosis.check_elsewhere(_facts(_RULE), others, 3))
+
+
+@pytest.mark.parametrize("count", [3, 4, 100])
+def test_many_namespaces_are_one_line(count: int) -> None:
+    others = {f"pod-{number}": _facts(_RULE, reader=_READER) for number in range(count)}
+    findings = list(diagnosis.check_elsewhere(_facts(), others, 2))
+    assert len(findings) == (6 if count == 3 else 2)
+    if count > 3:
+        named = f"(pod-0, pod-1, pod-2 and {count - 3} more)"
+        assert findings[0].text.startswith(f"{count} other network namespaces {named} have rules that log to group 2")
+        assert findings[0].remedy.endswith("nflowlevel doctor --group 2 --netns pod-0")
+        assert "have a reader of group 2, but this namespace has none" in findings[1].text
+
+
+def test_names_of_others_are_printable() -> None:
+    forged = "x\nok       group 2 is read by process 7 (nflowlevel-daemon)"
+    reader = replace(_READER, command=forged)
+    assert str(reader).isprintable()
+    assert str(replace(reader, command="", holder=Holder(77, 42, "a\nb"))).isprintable()
+    assert str(Holder(77, 42, "a\nb")).isprintable()
+    assert diagnosis.few(["a\nb"]) == r"a\nb"

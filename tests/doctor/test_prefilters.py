@@ -118,7 +118,7 @@ def test_what_is_missing_matters_only_where_there_is_one(
     assert check(netns, bpffs) == []
     found = [(each.status, each.text.partition(" (no ")[0], each.remedy) for each in check(netns, bpffs, "ssh")]
     assert found[:2] == [
-        ("problem", "cannot load prefilters: CAP_BPF is missing", "run as root, or with CAP_BPF"),
+        ("hint", "cannot load prefilters: CAP_BPF is missing", "run as root, or with CAP_BPF"),
         ("problem", "cannot load prefilters: an installation made without clang", found[1][2]),
     ]
     assert "clang" in found[1][2]

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from nflowlevel.firewall.rules import LogRule, complete, parse_nft, parse_save
+from nflowlevel.firewall.rules import LogRule, complete, input_chain, parse_nft, parse_save, rule_command
+
+_PLACE = {"family": "inet", "table": "a"}
 
 
 def _nft(*rules: list[Any], others: list[dict[str, Any]] | None = None, hook: bool = True) -> str:
@@ -26,6 +28,39 @@ def _counter(packets: int) -> dict[str, Any]:
 
 _MATCH = {"match": {"op": "==", "left": {"payload": {"protocol": "udp", "field": "dport"}}, "right": 9}}
 _LOG: dict[str, Any] = {"log": {"group": 2}}
+
+
+@pytest.mark.parametrize(
+    ("chains", "found"),
+    [
+        (["ip6 a c", "inet a d", "inet b c", "ip a c"], "inet a d"),
+        (["ip6 a c", "ip a c"], "ip a c"),
+        (["bridge a c", "netdev a c", "ip filter INPUT", "inet nflowlevel-ssh input", "inet owned c"], ""),
+        (["inet unlisted c"], ""),
+        ([], ""),
+    ],
+)
+def test_a_chain_that_takes_a_rule(chains: list[str], found: str) -> None:
+    def chain(text: str, type_: str = "filter", hook: str = "input") -> dict[str, Any]:
+        family, table, name = text.split()
+        return {"chain": {"family": family, "table": table, "name": name, "type": type_, "hook": hook}}
+
+    others = [chain("inet a nat", type_="nat"), chain("inet a out", hook="output"), {"chain": {**_PLACE, "name": "x"}}]
+    tables = sorted({tuple(text.split()[:2]) for text in chains if "unlisted" not in text})
+    listed = [
+        {"table": {"family": family, "name": name, **({"flags": "o"} if name == "owned" else {})}}
+        for family, name in tables
+    ]
+    text = json.dumps({"nftables": [{"metainfo": {}}, *listed, *others, *map(chain, chains)]})
+    assert input_chain(text) == found
+
+
+def test_the_command_that_adds_a_rule() -> None:
+    assert rule_command("log group 1", chain="ip a c") == "nft add rule ip a c log group 1"
+    assert rule_command("log group 1", hook="output") == (
+        "nft 'add table inet logging; add chain inet logging output { type filter hook output priority filter - 1; }; "
+        "add rule inet logging output log group 1'"
+    )
 
 
 def test_nft_rule() -> None:

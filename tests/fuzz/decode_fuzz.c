@@ -5,94 +5,20 @@
  *
  * decode_fuzz SEEDS COUNT SEED: the same arguments give the same messages. When something is found the datagram is printed. */
 #include <math.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
 #include <linux/netlink.h>
-#include <sanitizer/common_interface_defs.h>
 
+#define PROGRAM "decode_fuzz"
+#define SUBJECT "datagram"
+#define SEED_HEAD uint32_t length;
+#define SEED_MIN NFL_MESSAGE_MIN
+#define SEED_MAX 16384
+#include "harness.h"
 #include "record.h"
-#include "packet.h"
 #include "render.h"
 
-#define ARRAY(a) (sizeof(a) / sizeof(*(a)))
-#define MESSAGE_MAX 16384
 #define DATAGRAM_MESSAGES 3
 #define PACKET_MESSAGE 0x0400
 enum { PAYLOAD = 9, PREFIX = 10, HWHEADER = 16, HWLEN = 17 };	/* NFULA_* */
-
-static uint64_t random_state;
-
-static uint32_t any(void)	/* splitmix64 */
-{
-	uint64_t z = random_state += 0x9e3779b97f4a7c15;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return (uint32_t)(z >> 32);
-}
-
-static uint32_t below(uint32_t limit)
-{
-	return limit ? any() % limit : 0;
-}
-
-static bool one_in(uint32_t n)
-{
-	return !below(n);
-}
-
-/* -- what is being tried, for the report ------------------------------------------------------------------------------- */
-
-static const uint8_t *datagram;
-static uint32_t datagram_length;
-static uint64_t datagram_number;
-
-static void report(void)
-{
-	fprintf(stderr, "datagram %llu, %u bytes: ", (unsigned long long)datagram_number, datagram_length);
-	for (uint32_t i = 0; i < datagram_length; i++)
-		fprintf(stderr, "%02x", datagram[i]);
-	fprintf(stderr, "\n");
-}
-
-static void check(bool good, const char *what)
-{
-	if (good)
-		return;
-	fprintf(stderr, "decode_fuzz: %s\n", what);
-	report();
-	exit(1);
-}
-
-/* -- seeds --------------------------------------------------------------------------------------------------------------- */
-
-struct message { uint8_t data[MESSAGE_MAX]; uint32_t length; };
-
-static struct message *seeds;
-static uint32_t seed_count;
-
-static void load(const char *path)
-{
-	FILE *file = fopen(path, "rb");
-	uint32_t length;
-
-	check(file, "the file of seeds cannot be opened");
-	while (fread(&length, sizeof(length), 1, file) == 1) {
-		if (!(seed_count & (seed_count - 1)))	/* full: its size is a power of two */
-			seeds = realloc(seeds, (seed_count ? 2 * seed_count : 1) * sizeof(*seeds));
-		check(seeds && length >= NFL_MESSAGE_MIN && length <= MESSAGE_MAX / 2, "a seed is too short or too long");
-		seeds[seed_count].length = length;
-		check(fread(seeds[seed_count].data, length, 1, file) == 1, "a seed is cut");
-		seed_count++;
-	}
-	fclose(file);
-	check(seed_count, "there are no seeds");
-}
 
 /* -- mutation ------------------------------------------------------------------------------------------------------------ */
 
@@ -108,7 +34,7 @@ static uint8_t interesting(void)
 }
 
 /* Where attributes begin; how many were found. */
-static uint32_t attributes(const struct message *m, uint32_t *at, uint32_t room)
+static uint32_t attributes(const struct seed *m, uint32_t *at, uint32_t room)
 {
 	uint32_t count = 0, here = NFL_MESSAGE_MIN;
 	uint16_t length;
@@ -123,16 +49,16 @@ static uint32_t attributes(const struct message *m, uint32_t *at, uint32_t room)
 	return count;
 }
 
-static void append(struct message *m, const uint8_t *data, uint32_t length)
+static void append(struct seed *m, const uint8_t *data, uint32_t length)
 {
-	if (length > MESSAGE_MAX - m->length)
-		length = MESSAGE_MAX - m->length;
+	if (length > SEED_MAX - m->length)
+		length = SEED_MAX - m->length;
 	if (length)
 		memcpy(m->data + m->length, data, length);
 	m->length += length;
 }
 
-static void append_attribute(struct message *m, uint16_t type, const uint8_t *value, uint16_t length)
+static void append_attribute(struct seed *m, uint16_t type, const uint8_t *value, uint16_t length)
 {
 	const uint16_t attribute[2] = { (uint16_t)(4 + length), type };
 
@@ -141,7 +67,7 @@ static void append_attribute(struct message *m, uint16_t type, const uint8_t *va
 	append(m, value, length);
 }
 
-static void append_any(struct message *m)
+static void append_any(struct seed *m)
 {
 	uint8_t value[40];
 
@@ -151,7 +77,7 @@ static void append_any(struct message *m)
 }
 
 /* A prefix or a link-layer header that as a text is longer than all else of a line together. */
-static void append_long(struct message *m)
+static void append_long(struct seed *m)
 {
 	uint8_t value[4000];
 	uint16_t length = (uint16_t)(sizeof(value) - below(100));
@@ -162,7 +88,7 @@ static void append_long(struct message *m)
 	append_attribute(m, HWLEN, value, 2);
 }
 
-static void change_attribute(struct message *m)
+static void change_attribute(struct seed *m)
 {
 	uint32_t at[64], count = attributes(m, at, ARRAY(at)), other = below(seed_count), from;
 	uint16_t head[2];
@@ -197,7 +123,7 @@ static void change_attribute(struct message *m)
 }
 
 /* The beginning of the packet, where its headers are. */
-static void change_packet(struct message *m)
+static void change_packet(struct seed *m)
 {
 	uint32_t at[64], count = attributes(m, at, ARRAY(at));
 	uint16_t head[2];
@@ -218,7 +144,7 @@ static void change_packet(struct message *m)
 	}
 }
 
-static void mutate(struct message *m)
+static void mutate(struct seed *m)
 {
 	uint32_t at = below(m->length), from = below(m->length), length;
 
@@ -257,9 +183,9 @@ static void mutate(struct message *m)
 	}
 }
 
-static void mutated(struct message *m)
+static void mutated(struct seed *m)
 {
-	const struct message *seed = seeds + below(seed_count);
+	const struct seed *seed = seeds + below(seed_count);
 	struct nlmsghdr head;
 
 	m->length = seed->length;
@@ -279,20 +205,6 @@ static void mutated(struct message *m)
 }
 
 /* -- checks --------------------------------------------------------------------------------------------------------------- */
-
-static void check_record(const struct nfl_record *r)
-{
-	struct { uint32_t at, length; } pieces[] = {
-		{ r->raw_pkt, r->raw_pktlen }, { r->oob_prefix, r->oob_prefix_len }, { r->raw_mac, r->raw_mac_len },
-		{ r->raw_l2hdr, r->raw_l2hdr_len }, { r->ct, r->ct_len },
-	};
-
-	for (uint32_t i = 0; i < ARRAY(pieces); i++)
-		check(pieces[i].at <= datagram_length && pieces[i].length <= datagram_length - pieces[i].at,
-		      "a record points outside of its datagram");
-	check(r->raw_mac_addrlen <= 8 && r->mac_saddr_len <= 8 && r->mac_daddr_len <= 6, "a hardware address is too long");
-	check(r->valid & 1, "a record does not hold what always holds");
-}
 
 /* The character at p (RFC 3629, read off its syntax); 0 where there is none. */
 static uint32_t character(const uint8_t *p, size_t left)
@@ -429,16 +341,6 @@ static void set_clock(struct nfl_plan *of)
 	of->second = -1;
 	batch.second = any();
 	batch.usec = one_in(2) ? below(1000000) : any();
-}
-
-static void *exactly(size_t size, const void *from)
-{
-	void *made = malloc(size);
-
-	check(made || !size, "out of memory");
-	if (size && from)
-		memcpy(made, from, size);
-	return made;
 }
 
 /* The plan as records/render.py makes it: fixed_size there is what is asked for here. */
@@ -640,11 +542,11 @@ static uint64_t records_total;
 
 static void decode(const uint8_t *data, uint32_t at)
 {
-	uint32_t room = one_in(8) ? below(3) : (datagram_length - at) / NFL_MESSAGE_MIN + 1, count;
+	uint32_t room = one_in(8) ? below(3) : (tried_length - at) / NFL_MESSAGE_MIN + 1, count;
 	struct nfl_record *records = exactly(room * sizeof(*records), NULL);
 	struct nfl_receiver receiver = { .fd = -1, .label = (uint8_t)any(), .valid_all = ~0ULL };
 
-	count = nfl_decode(&receiver, data, at, datagram_length - at, any(), below(2) ? any() : below(1000000), records, room);
+	count = nfl_decode(&receiver, data, at, tried_length - at, any(), below(2) ? any() : below(1000000), records, room);
 	check(count <= room && count == receiver.received, "there are more records than room");
 	for (uint32_t i = 0; i < count; i++) {
 		check_record(records + i);
@@ -664,20 +566,11 @@ static void decode(const uint8_t *data, uint32_t at)
 
 int main(int argc, char **argv)
 {
-	uint64_t messages = 0, wanted = argc == 4 ? strtoull(argv[2], NULL, 10) : 0;
-	static uint8_t joined[DATAGRAM_MESSAGES * (MESSAGE_MAX + 4)];
-	static struct message message;
-	struct timespec begin, end;
+	uint64_t messages = 0, wanted = start(argc, argv);
+	static uint8_t joined[DATAGRAM_MESSAGES * (SEED_MAX + 4)];
+	static struct seed message;
 
-	if (!wanted) {
-		fprintf(stderr, "decode_fuzz SEEDS COUNT SEED\n");
-		return 2;
-	}
-	random_state = strtoull(argv[3], NULL, 10);
-	load(argv[1]);
 	make_plan();
-	__sanitizer_set_death_callback(report);
-	clock_gettime(CLOCK_MONOTONIC, &begin);
 	while (messages < wanted) {
 		uint32_t at = one_in(4) ? 4 * below(8) : 0, length = at;
 		uint8_t *exact;
@@ -692,16 +585,14 @@ int main(int argc, char **argv)
 					joined[length] = 0xa5;
 		}
 		exact = exactly(length, joined);
-		datagram = exact;
-		datagram_length = length;
-		datagram_number++;
+		tried = exact;
+		tried_length = length;
+		tried_number++;
 		decode(exact, at);
 		free(exact);
 	}
-	clock_gettime(CLOCK_MONOTONIC, &end);
 	printf("%llu mutated messages, %llu records, %llu bytes of JSON, %.1f seconds\n", (unsigned long long)messages,
-	       (unsigned long long)records_total, (unsigned long long)rendered_bytes,
-	       (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) / 1e9);
+	       (unsigned long long)records_total, (unsigned long long)rendered_bytes, seconds());
 	for (uint32_t i = 0; i < COLUMNS; i++)
 		free((void *)columns[i].label);
 	free(seeds);

@@ -76,8 +76,8 @@ def sums(records: list[dict[str, Any]]) -> Sums:
     ("section", "says"),
     [
         ("", "pollinterval is mandatory"),
-        ("pollinterval=0", "pollinterval=0: at least 1 allowed"),
-        ("pollinterval=-1", "at least 1 allowed"),
+        ("pollinterval=0", "pollinterval=0: must be at least 1"),
+        ("pollinterval=-1", "must be at least 1"),
         ("pollinterval=2\nzerocounter=2", "zerocounter=2"),
         ("pollintervall=2", "did you mean 'pollinterval'?"),
     ],

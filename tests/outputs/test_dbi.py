@@ -74,7 +74,7 @@ def test_only_what_says_where_is_mandatory(dbtype: str) -> None:
     ("section", "said"),
     [
         ({"dbtype": "oracle"}, "dbtype=oracle: no output supports it; available: pgsql, mysql, sqlite3"),
-        ({"dbtype": "sqlite3"}, "db=nulog: libdbi has it in a directory of its own; give the whole path"),
+        ({"dbtype": "sqlite3"}, "db=nulog: libdbi keeps such files in a directory of its own; give the full path"),
         ({"dbtype": "sqlite3", "db": "/nulog", "procedure": "CALL x"}, "SQLite has no procedures"),
         ({}, "dbtype is mandatory"),
     ],

@@ -477,6 +477,6 @@ def test_memory_for_a_peer_that_is_away_is_bounded(
         pending, dropped, full = map(int, match.groups())
         assert pending + dropped == 500
         assert dropped == full > 0
-        two.daemon.says("the buffer is full, new records are dropped")
+        two.daemon.says("the buffer is full; new records are dropped")
         back = receiver("tcp", address=away.address)
         wait_for(lambda: got(back) == list(range(pending)), "what had room has come", lambda: two.daemon.stderr)

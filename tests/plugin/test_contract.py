@@ -50,7 +50,7 @@ class _OneKey(Through):
 @pytest.mark.parametrize(
     ("plugin", "said"),
     [
-        (_Bare, r"plugin _Bare: adds 'my.key' — `adds` is a tuple of keys.*write adds = \(added_key\("),
+        (_Bare, r"plugin _Bare: adds 'my.key' — `adds` must be a tuple of keys.*write adds = \(added_key\("),
         (_OneKey, r"plugin _OneKey: adds Key\(name='my.key'"),
         (_Misspelt, r"plugin _Misspelt: method 'proces' is never called — did you mean 'process'\?"),
         (_MisspeltOptional, r"method 'reopne' is never called — did you mean 'reopen'\?"),

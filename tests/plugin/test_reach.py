@@ -95,9 +95,9 @@ def test_file_of_somebody_else() -> None:
     status, output = run_as_nobody(function)
     assert status == 0
     lines = output.splitlines()
-    assert [line.startswith("Finding(status='problem'") for line in lines] == [True] * 3
-    assert "/etc/hosts cannot be written" in lines[0]
-    assert "cannot be created: /etc is not writable" in lines[1]
+    assert [line.startswith("Finding(status='hint'") for line in lines] == [True] * 3  # the daemon has another user
+    assert "/etc/hosts cannot be written, for the user who asks" in lines[0]
+    assert "cannot be created: /etc is not writable, for the user who asks" in lines[1]
 
 
 def test_tcp() -> None:

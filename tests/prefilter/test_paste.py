@@ -16,10 +16,12 @@ def test_rules_text() -> None:
         "iptables -I FORWARD -m bpf --object-pinned '/bpf/a b' -j NFLOG --nflog-group 2 --nflog-prefix 'it'\"'\"'s: '",
         "ip6tables -I FORWARD -m bpf --object-pinned '/bpf/a b' -j NFLOG --nflog-group 2 --nflog-prefix 'it'\"'\"'s: '",
     ]
-    assert "(inet nflowlevel-ssh)" in text
+    assert "inet nflowlevel-ssh" in text
     assert "mark 0x100/0x100" in text
     assert text.endswith(
-        "nft 'add rule inet filter forward meta mark and 0x100 == 0x100 counter log group 2 prefix \"it'\"'\"'s: \"'\n"
+        "nft 'add table inet logging; "
+        "add chain inet logging forward { type filter hook forward priority filter - 1; }; "
+        "add rule inet logging forward meta mark and 0x100 == 0x100 counter log group 2 prefix \"it'\"'\"'s: \"'\n"
     )
     commands = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert len(commands) == 6
@@ -32,7 +34,7 @@ def test_rules_text() -> None:
         ('a"b', "a double quote"),
         ("a$b", "a variable"),
         ("a\nb", "cannot be pasted"),
-        ("a\0b", "no zero byte"),
+        ("a\0b", "without a NUL byte"),
     ],
 )
 def test_prefixes_that_a_program_does_not_take(prefix: str, says: str) -> None:

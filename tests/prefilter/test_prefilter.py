@@ -32,6 +32,7 @@ from nflowlevel.prefilter.memory import hashed_lengths
 from nflowlevel.prefilter.prefilter import LayoutError, Prefilter
 from tests import fix_decoder, oracle
 from tests.corpus import ACK, SYN, TCP, UDP, Frame, by_name, frames, ipv4, ipv6, tcp, udp
+from tests.fix_interrupt import interrupt_everywhere
 from tests.fix_nobody import run_as_nobody
 from tests.fix_prefilter import Model, Packet, Rules, bpffs, dispatcher, from_keys, needs_bpf, one_cpu, packet_of
 
@@ -522,7 +523,7 @@ def test_a_refused_update_changes_nothing() -> None:
         for name, (value, message) in wrong.items():
             with pytest.raises(ValueError, match=message):
                 pre.update(**{name: value})
-        with pytest.raises(TypeError, match="unknown rule of a prefilter 'dport' — did you mean 'dports'"):
+        with pytest.raises(TypeError, match="unknown rule 'dport' of a prefilter — did you mean 'dports'"):
             pre.update(dport=[1])
         assert pre.rules.dports == "22"
         assert program.test_run(syn(22)) == 1
@@ -619,6 +620,25 @@ def test_take_loads_or_takes_over(bpffs: Path) -> None:
                 Prefilter.take("taken", bpffs=bpffs, on_exit="keep")
             second.remove()
     assert Prefilter.pinned(bpffs=bpffs) == []
+
+
+def test_interrupts(bpffs: Path) -> None:
+    """Loading it, and opening what is pinned: no map and no program is left behind."""
+    with Prefilter("there", bpffs=bpffs) as pre:
+        pre.pin()
+
+        def use() -> None:
+            with Prefilter.open("there", bpffs=bpffs) as opened:
+                opened.counters()
+
+        interrupt_everywhere(use, least=50, step=7, circles=True)
+        pre.remove()
+
+    def load() -> None:
+        with Prefilter("there", bpffs=bpffs, dports=[22]):
+            pass
+
+    interrupt_everywhere(load, least=100, step=97, circles=True)
 
 
 def test_two_of_a_name(bpffs: Path, pinned: Callable[..., Prefilter]) -> None:

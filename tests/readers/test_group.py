@@ -29,6 +29,7 @@ from tests.corpus import Frame, by_name, frames
 from tests.fix_decoder import difference
 from tests.fix_decoder import expected as expected_keys
 from tests.fix_group import collect, log_udp, packets_in, run_python, start_python
+from tests.fix_interrupt import interrupt_everywhere, state
 from tests.fix_netns import Netns, Pair
 from tests.fix_nflog import SEQ, NflogReader
 
@@ -622,6 +623,88 @@ def test_close(netns: Netns) -> None:
         with pytest.raises(ValueError, match=r"^group 7 is closed; open it again with open_group$"):
             use()
     assert group.stats.received == 0
+
+
+@pytest.mark.parametrize("packets", [False, True])
+def test_close_ends_a_waiting_thread(netns: Netns, packets: bool) -> None:
+    """In another thread a reader waits for packets that never come; its number may be another file's at once."""
+    for _ in range(20):
+        group = nfl.open_group(2, netns=netns.path)
+        ended: list[object] = []
+
+        def read(group: nfl.Group = group, ended: list[object] = ended) -> None:
+            ended.append(list(group if packets else group.batches()))
+
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        while "poll" not in Path(f"/proc/self/task/{reader.native_id}/wchan").read_text() and not ended:
+            time.sleep(0.001)
+        group.close()
+        reader.join(10)
+        assert not reader.is_alive()
+        assert ended == [[]]
+
+
+def test_close_in_the_midst_of_an_iteration(pair: Pair) -> None:
+    """What was received with the last packet is still there; what was not is discarded."""
+    log_udp(pair)
+    with nfl.open_group(2, netns=pair.fw.path) as group:
+        pair.send_udp(23)
+        batches = group.batches()
+        first = len(next(batches))
+        group.close()
+        assert list(batches) == []
+        assert group.stats.received == first
+
+
+def test_close_while_a_thread_reads_a_flood(pair: Pair) -> None:
+    """Never is a descriptor read that is closed already."""
+    log_udp(pair)
+    over = threading.Event()
+
+    def send() -> None:
+        while not over.is_set():
+            pair.send_udp(100)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    raised: list[BaseException] = []
+    try:
+        for _ in range(20):
+            group = nfl.open_group(2, netns=pair.fw.path, profile="latency")
+            some = threading.Event()
+
+            def read(group: nfl.Group = group, some: threading.Event = some) -> None:
+                try:
+                    for _ in group.batches():
+                        some.set()
+                except BaseException as error:
+                    raised.append(error)
+
+            reader = threading.Thread(target=read)
+            reader.start()
+            assert some.wait(10)
+            group.close()
+            reader.join(10)
+            assert not reader.is_alive()
+    finally:
+        over.set()
+        sender.join()
+    assert not raised
+
+
+def test_interrupts(netns: Netns) -> None:
+    """Opened and closed: no descriptor is left, the thread is where it was, and the group is free."""
+
+    def use() -> None:
+        with nfl.open_group(2, netns=netns.path) as group:
+            group.receive()
+
+    def check() -> object:
+        with entered(netns.path):
+            return state(), 2 in procfs.bound_groups()
+
+    interrupt_everywhere(use, least=100, check=check)
 
 
 # -- loss -------------------------------------------------------------------------------------------------------------

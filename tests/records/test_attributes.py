@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import pydoc
+import re
 import types
 from typing import Any, get_args, get_type_hints
 
@@ -13,7 +14,8 @@ import pytest
 from nflowlevel.records.attributes import PacketAttributes
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import PACKET_KEYS
-from nflowlevel.records.packet import PACKET, Packet
+from nflowlevel.records.packet import PACKET
+from nflowlevel.records.packetrow import Packet
 from nflowlevel.records.terms import TERMS
 from tests import oracle
 from tests.corpus import frames
@@ -61,12 +63,19 @@ def test_every_attribute_says_what_it_is() -> None:
         assert attribute.__doc__, name
         optional = type(None) in get_args(type_of(attribute))
         if name in vars(PacketAttributes):
-            assert ("None where it does not hold" in " ".join(attribute.__doc__.split())) == optional, name
+            assert (
+                bool(
+                    re.search(
+                        "; None if (the packet lacks it|it has none of them)", " ".join(attribute.__doc__.split())
+                    )
+                )
+                == optional
+            ), name
 
 
 def test_help_and_signature() -> None:
     text = pydoc.render_doc(Packet, renderer=pydoc.plaintext)
     assert "tcp_syn" in text
-    assert "SYN flag. Key: `tcp.syn`; None where it does not hold." in text
+    assert "SYN flag. Key: `tcp.syn`; None if the packet lacks it." in text
     assert list(inspect.signature(Packet).parameters) == ["_batch", "_row"]
     assert attributes().keys() <= set(dir(Packet))

@@ -375,7 +375,7 @@ def test_an_added_column_of_a_selection(samples: Batch) -> None:
 
 
 def test_an_added_column_has_a_value_for_each_packet(samples: Batch) -> None:
-    with pytest.raises(ValueError, match=f"add mine: 3 values for {len(samples)} packets"):
+    with pytest.raises(ValueError, match=f"add mine: there must be a value for each of {len(samples)} packets, not 3"):
         samples.add("mine", [1, 2, 3])
 
 
@@ -408,7 +408,7 @@ def test_a_batch_of_columns() -> None:
     assert batch.valid("tcp.dport").tolist() == [False, False]
     assert batch.column("tcp.dport").tolist() == [0, 0]
     assert few("udp4").values("sum.pkts") == [None]
-    with pytest.raises(ValueError, match=r"add sum.pkts: 1 values for 2 packets"):
+    with pytest.raises(ValueError, match=r"add sum.pkts: there must be a value for each of 2 packets, not 1"):
         Batch.of_columns({"sum.name": ["a", "b"], "sum.pkts": [1]}, time=(5, 6))
 
 

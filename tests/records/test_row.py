@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from nflowlevel.records.batch import Batch
-from nflowlevel.records.packet import PACKET, Packet
+from nflowlevel.records.packet import PACKET
+from nflowlevel.records.packetrow import Packet
 from nflowlevel.records.row import Kept, shown
 from nflowlevel.records.sums import SUM
 from tests.corpus import by_name

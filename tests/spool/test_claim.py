@@ -29,9 +29,9 @@ def claimed(directory: Path, used: int = 0) -> Iterator[SpoolDirectory]:
 def test_a_directory_is_private(tmp_path: Path) -> None:
     with claimed(tmp_path / "a" / "b"):
         assert os.stat(tmp_path / "a" / "b").st_mode & 0o777 == 0o700
-        for name in ("id", "lock", "numbers", "position"):
+        for name in ("id", "lock", "numbers", "position", "runs"):
             assert os.stat(tmp_path / "a" / "b" / name).st_mode & 0o777 == 0o600
-        assert sorted(os.listdir(tmp_path / "a" / "b")) == ["id", "lock", "numbers", "position"]
+        assert sorted(os.listdir(tmp_path / "a" / "b")) == ["id", "lock", "numbers", "position", "runs"]
 
 
 def test_a_directory_has_one_user(tmp_path: Path) -> None:

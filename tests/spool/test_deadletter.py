@@ -72,10 +72,26 @@ def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
     letters.write(row(7), _ERROR, "t")
     letters.close()
     with path.open("a") as file:
-        file.write('{"writer": "me", "row": 8')
+        file.write('{"time": "2026-11-27T05:00:00+0000", "writer": "me", "row": 8')
     letters.write(row(8), _ERROR, "t")
     assert [entry["row"] for entry in entries(path)] == [7, 8]
     letters.close()
+
+
+@pytest.mark.parametrize("tail", ["not ours", '{"timestamp": "2026', "x" * (2 << 20), "\0" * 100])
+@pytest.mark.parametrize("before", ["", "a line of somebody else\n"])
+def test_the_end_of_somebody_elses_file_is_not_cut(tmp_path: Path, before: str, tail: str) -> None:
+    path = tmp_path / "refused.jsonl"
+    path.write_text(before + tail)
+    letters = DeadLetters(path, "me", dicts)
+    letters.write(row(7), _ERROR, "t")
+    letters.close()
+    kept, _, ours = path.read_text().rpartition('{"time"')
+    assert json.loads('{"time"' + ours)["row"] == 7
+    if tail.strip("\0") or not before:
+        assert kept == before + tail + "\n"
+    else:
+        assert kept == before, "zeros behind whole lines are what a power failure leaves"
 
 
 def test_a_full_disk_leaves_nothing_of_the_row(tmp_path: Path) -> None:
@@ -144,7 +160,7 @@ def test_what_is_no_file_of_one_name_is_left_alone(tmp_path: Path, planted: str)
         path.hardlink_to(other)
     else:
         os.mkfifo(path)
-    with pytest.raises(Unavailable, match=r"symbolic links|not a regular file with one name"):
+    with pytest.raises(Unavailable, match=r"symbolic links|not a regular file, or it has several names"):
         letters.write(row(8), _ERROR, "t")
     assert other.read_text() == "not ours"
     path.unlink()

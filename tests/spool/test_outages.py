@@ -7,20 +7,19 @@ With a ledger none comes twice; without one only what was on its way when a conn
 
 from __future__ import annotations
 
-import json
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from nflowlevel.spool.spool import Spool
-from tests.fix_daemon import Daemon, Flood, config, log_rule, wait_for
+from tests.fix_daemon import Daemon, Flood, config, wait_for
 from tests.fix_netns import Pair
+from tests.fix_outage import RATE, arrived, buried, logging, outage, spooled_at_kill
 from tests.fix_sink import JournalServer
 
-_RATE = 4000
+__all__ = ["logging"]
+
 _ROOT = Path(__file__).parents[2]
 
 
@@ -48,10 +47,11 @@ class Journal:
     def stored(self) -> list[int]:
         return [row["n"] for row in self.server.rows()]
 
+    def count(self) -> int:
+        return len(self.stored())
+
     def buried(self) -> list[int]:
-        path = self.spool / "d" / "refused.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [json.loads(line)["values"]["n"] for line in lines]
+        return buried(self.spool, "n")
 
     def await_all(self, pair: Pair, daemon: Daemon, *, in_doubt: bool = True) -> int:
         """Wait until every packet the rule logged is in the journal or the file; each is there once.
@@ -81,24 +81,6 @@ def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]
 with_ledger = pytest.mark.parametrize("journal", ["ledger"], indirect=True)
 
 
-@pytest.fixture
-def logging(pair: Pair) -> Pair:
-    """Packets from `peer` to port 9 of `fw` are counted and logged to group 1."""
-    pair.fw.nft(log_rule(1))
-    return pair
-
-
-def arrived(journal: Journal, count: int) -> None:
-    """Wait until so many rows are in."""
-    wait_for(lambda: len(journal.stored()) >= count, f"{count} rows")
-
-
-def outage(flood: Flood) -> None:
-    """Let packets come for some time."""
-    until = flood.sent + 2 * _RATE
-    wait_for(lambda: flood.sent > until, "packets during the outage")
-
-
 def test_undisturbed(journal: Journal, logging: Pair) -> None:
     with journal.daemon(logging) as daemon:
         logging.send_udp(4999)
@@ -108,7 +90,7 @@ def test_undisturbed(journal: Journal, logging: Pair) -> None:
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_the_server_is_stopped_and_started(journal: Journal, logging: Pair, how: signal.Signals) -> None:
     with journal.daemon(logging) as daemon:
-        with Flood(logging, _RATE) as flood:
+        with Flood(logging, RATE) as flood:
             for _ in range(3):
                 arrived(journal, flood.sent)
                 journal.server.stop(how)
@@ -120,7 +102,7 @@ def test_the_server_is_stopped_and_started(journal: Journal, logging: Pair, how:
 
 def test_it_hangs_and_goes_on(journal: Journal, logging: Pair) -> None:
     with journal.daemon(logging) as daemon:
-        with Flood(logging, _RATE) as flood:
+        with Flood(logging, RATE) as flood:
             arrived(journal, 1000)
             journal.server.pause()
             outage(flood)
@@ -131,7 +113,7 @@ def test_it_hangs_and_goes_on(journal: Journal, logging: Pair) -> None:
 
 def test_it_hangs_for_longer_than_a_write_may_take(journal: Journal, logging: Pair) -> None:
     with journal.daemon(logging, "timeout=1", "connect_timeout=1") as daemon:
-        with Flood(logging, _RATE) as flood:
+        with Flood(logging, RATE) as flood:
             arrived(journal, 1000)
             journal.server.pause()
             daemon.says("rows waiting")
@@ -164,7 +146,7 @@ def test_rows_that_are_refused(journal: Journal, logging: Pair) -> None:
 
 def test_rows_that_are_refused_while_it_is_restarted(journal: Journal, logging: Pair) -> None:
     with journal.daemon(logging, "refuse=101") as daemon:
-        with Flood(logging, _RATE) as flood:
+        with Flood(logging, RATE) as flood:
             for _ in range(5):
                 arrived(journal, flood.sent // 2)
                 journal.server.stop()
@@ -188,17 +170,7 @@ def test_stopped_with_a_full_ring(journal: Journal, logging: Pair) -> None:
 def test_killed_with_a_spool(journal: Journal, logging: Pair, tmp_path: Path) -> None:
     journal.server.stop()
     with journal.daemon(logging, "ring_buffer_size=100") as daemon:
-        with Flood(logging, _RATE) as flood:
-            outage(flood)
-            daemon.send(signal.SIGKILL)
-            daemon.wait()
-        # What it had acknowledged is what a spool opened on a copy says.
-        shutil.copytree(journal.spool / "d", tmp_path / "copy")
-        spool = Spool(tmp_path / "copy", 1 << 30)
-        spool.open()
-        spooled = spool.rows
-        spool.close()
-    assert spooled > _RATE
+        spooled = spooled_at_kill(logging, daemon, journal.spool, tmp_path)
     journal.server.start()
     with journal.daemon(logging, "ring_buffer_size=100"):
         arrived(journal, spooled)
@@ -208,7 +180,7 @@ def test_killed_with_a_spool(journal: Journal, logging: Pair, tmp_path: Path) ->
 
 @with_ledger
 def test_killed_while_it_writes(journal: Journal, logging: Pair) -> None:
-    with journal.daemon(logging) as daemon, Flood(logging, 4 * _RATE):
+    with journal.daemon(logging) as daemon, Flood(logging, 4 * RATE):
         arrived(journal, 5000)
         daemon.send(signal.SIGKILL)
         daemon.wait()

@@ -69,7 +69,7 @@ def test_rows_after_a_number() -> None:
 
 
 def test_only_neighbours_are_joined() -> None:
-    with pytest.raises(ValueError, match="no neighbours"):
+    with pytest.raises(ValueError, match="not adjacent"):
         joined([rows_of(1, 2), rows_of(4, 2)])
-    with pytest.raises(ValueError, match="no neighbours"):
+    with pytest.raises(ValueError, match="not adjacent"):
         joined([rows_of(1, 2), rows_of(3, 2, layout=("a", "b", "c"))])

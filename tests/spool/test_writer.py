@@ -8,6 +8,7 @@ met in test_outages.py here and in tests/sql; here the order of calls is what ma
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,11 +38,11 @@ with_ledger = pytest.mark.parametrize("server", WITH_LEDGER, indirect=True)
 class Bench:
     """Feed, writer and place together."""
 
-    def __init__(self, directory: Path, server: AnyPlace, **options: Any) -> None:
+    def __init__(self, directory: Path, server: AnyPlace, *, size: int = 1000, **options: Any) -> None:
         self.directory, self.server = directory, server
         self.stats = SpoolStats()
         self.spool = Spool(directory / "spool", 1 << 30)
-        self.feed = Feed(Ring(1000, 0), self.spool, "spool", self.stats)
+        self.feed = Feed(Ring(size, 0), self.spool, "spool", self.stats)
         self.feed.open()
         self.first = self.spool.number(0)
         self.letters = directory / "refused.jsonl"
@@ -50,9 +51,8 @@ class Bench:
             sink,
             self.feed,
             server.options(**options),
-            identity=self.spool.id,
-            numbered_from=self.first,
-            dead_letters=DeadLetters(self.letters, self.spool.id, sink.describe),
+            runs=self.spool.runs,
+            dead_letters=DeadLetters(self.letters, self.spool.runs.own.name, sink.describe),
             stats=self.stats,
         )
 
@@ -202,7 +202,7 @@ def test_an_earlier_transaction_that_arrives_late_is_seen(bench: Bench, server: 
             raise Unavailable("connection lost")
         # After the ledger was read, before the next transaction begins, the old one commits.
         if name == "write" and server.calls.count("write") == 2:
-            server.arrive(bench.spool.id, bench.first + 1, 1, 2)
+            server.arrive(bench.spool.runs.own.name, bench.first + 1, 1, 2)
 
     server.before = before
     bench.writer.open()
@@ -304,7 +304,7 @@ def test_a_commit_in_doubt_at_the_stop_is_settled_by_the_next_start(tmp_path: Pa
 
 @with_ledger
 def test_a_ledger_that_is_ahead_swallows_nothing(bench: Bench, server: AnyPlace) -> None:
-    server.arrive(bench.spool.id, bench.first + 10**6)
+    server.arrive(bench.spool.runs.own.name, bench.first + 10**6)
     bench.put(1, 2)
     bench.writer.open()
     until(lambda: not bench.stats.pending)
@@ -391,3 +391,182 @@ def test_rows_from_before_the_layout_was_known(tmp_path: Path) -> None:
     assert bench.writer.layout == place.layout
     bench.close()
     assert place.store.rows() == [{"mark": 1}, {"mark": 2}]
+
+
+# -- copies of the spool ----------------------------------------------------------------------------------------------
+
+
+def left_waiting(directory: Path, server: AnyPlace, *marks: int) -> None:
+    """Have a run end with rows that wait in its spool."""
+    server.before = times(10**9, "write", Unavailable("down"))
+    bench = Bench(directory, server)
+    bench.writer.open()
+    bench.put(*marks)
+    until(lambda: bench.stats.errors > 0)
+    bench.close(0.2)
+    assert bench.stats.pending == len(marks)
+    server.before = lambda name: None
+
+
+def copies_of(directory: Path, count: int) -> list[Path]:
+    found = [directory / f"copy{number}" for number in range(count)]
+    for copy in found:
+        shutil.copytree(directory / "spool", copy / "spool")
+    return found
+
+
+def drain(benches: list[Bench]) -> int:
+    """Wait until nothing waits, stop, and return how many rows they say to have written."""
+    until(lambda: not any(bench.stats.pending for bench in benches))
+    for bench in benches:
+        bench.close()
+    return sum(bench.stats.written for bench in benches)
+
+
+@with_ledger
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "one after another"])
+def test_copies_of_a_spool_store_what_they_inherited_once(tmp_path: Path, server: AnyPlace, at_once: bool) -> None:
+    left_waiting(tmp_path, server, *range(300))
+    copies = copies_of(tmp_path, 3)
+    written = 0
+    benches = []
+    for number, copy in enumerate(copies):
+        bench = Bench(copy, server)
+        bench.put(*range(1000 * (number + 1), 1000 * (number + 1) + 300))
+        if not at_once:
+            bench.writer.open()
+            written += drain([bench])
+        benches.append(bench)
+    if at_once:
+        for bench in benches:
+            bench.writer.open()
+        written = drain(benches)
+    assert sorted(server.rows) == [mark + begin for begin in (0, 1000, 2000, 3000) for mark in range(300)]
+    assert written == len(server.rows)
+
+
+@with_ledger
+def test_a_copy_is_no_danger_after_the_first_connect(tmp_path: Path, server: AnyPlace) -> None:
+    Bench(tmp_path, server).close()
+    benches = [Bench(copy, server) for copy in copies_of(tmp_path, 3)]
+    for bench in benches:
+        bench.writer.open()
+    until(lambda: server.calls.count("ledger") >= 3)
+    for step in range(30):
+        for number, bench in enumerate(benches):
+            bench.put(1000 * number + step)
+    assert drain(benches) == 90
+    assert sorted(server.rows) == [1000 * number + step for number in range(3) for step in range(30)]
+
+
+@with_ledger
+def test_another_process_with_the_same_name_is_noticed(
+    tmp_path: Path, server: AnyPlace, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, other = Bench(tmp_path / "one", server), Bench(tmp_path / "other", server)
+    assert one.first == other.first
+    other.spool.runs.own.name = one.spool.runs.own.name
+    other.writer = Writer(
+        server.sink(),
+        other.feed,
+        server.options(),
+        runs=other.spool.runs,
+        dead_letters=DeadLetters(other.letters, "", server.sink().describe),
+        stats=other.stats,
+    )
+    for bench in (one, other):
+        bench.writer.open()
+    until(lambda: server.calls.count("ledger") >= 2)
+    for step in range(20):
+        one.put(step)
+        other.put(1000 + step)
+        until(lambda: not one.stats.pending and not other.stats.pending)
+    assert drain([one, other]) == 40
+    assert sorted(server.rows) == [*range(20), *range(1000, 1020)]
+    assert "this one takes another name, and its rows are kept" in caplog.text
+
+
+@with_ledger
+@pytest.mark.parametrize("heir_first", [True, False])
+def test_a_copy_of_a_spool_in_use(tmp_path: Path, server: AnyPlace, heir_first: bool) -> None:
+    live = Bench(tmp_path, server, size=0)
+    live.put(*range(50))
+    assert live.stats.spooled == 50
+    (copy,) = copies_of(tmp_path, 1)
+    live.put(*range(50, 80))
+    heir = Bench(copy, server)
+    heir.put(1000)
+    for bench in (heir, live) if heir_first else (live, heir):
+        bench.writer.open()
+        until(lambda each=bench: not each.stats.pending)  # type: ignore[misc]
+    assert drain([live, heir]) == 81
+    assert sorted(server.rows) == [*range(80), 1000]
+
+
+@with_ledger
+def test_a_copy_of_a_spool_in_use_that_lacks_rows(
+    tmp_path: Path, server: AnyPlace, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = Bench(tmp_path, server, size=10)
+    live.put(*range(10))
+    live.put(*range(10, 50))
+    assert live.stats.spooled == 40
+    (copy,) = copies_of(tmp_path, 1)
+    heir = Bench(copy, server)
+    heir.writer.open()
+    until(lambda: not heir.stats.pending)
+    live.writer.open()
+    assert drain([live, heir]) == 90
+    assert sorted(server.rows) == sorted([*range(50), *range(10, 50)]), "none is lost"
+    assert "what is in both copies may come twice" in caplog.text
+
+
+@with_ledger
+def test_rows_behind_a_gap_arrive_once_over_restarts(tmp_path: Path, server: AnyPlace) -> None:
+    killed = Bench(tmp_path, server, size=10)
+    killed.put(*range(10))
+    killed.put(*range(10, 50))
+    (copy,) = copies_of(tmp_path, 1)
+    server.before = iter_calls("write", [None, Unavailable("down")])
+    for _ in range(3):
+        bench = Bench(copy, server, backlog=8)
+        bench.writer.open()
+        until(lambda each=bench: each.stats.errors or not each.stats.pending)  # type: ignore[misc]
+        bench.close(0.0)
+        server.before = iter_calls("write", [None, Unavailable("down")])
+    server.before = lambda name: None
+    last = Bench(copy, server)
+    last.writer.open()
+    until(lambda: not last.stats.pending)
+    last.close()
+    assert server.rows == list(range(10, 50))
+
+
+def iter_calls(call: str, results: list[Exception | None]) -> Callable[[str], None]:
+    """Return what lets the calls of a name do as the list says, and fail like the last one after it."""
+    left = list(results)
+
+    def before(name: str) -> None:
+        if name == call:
+            result = left.pop(0) if len(left) > 1 else left[0]
+            if result:
+                raise result
+
+    return before
+
+
+@with_ledger
+def test_what_was_in_doubt_at_the_stop_is_counted_once(tmp_path: Path, server: AnyPlace) -> None:
+    server.after_commit = iter_of(Unavailable("connection lost inside COMMIT"))
+    first = Bench(tmp_path, server, reconnect=0)
+    first.writer.open()
+    first.put(*range(50))
+    until(lambda: first.stats.errors > 0)
+    server.before = times(10**9, "connect", Unavailable("down"))
+    first.close(0.2)
+    server.before = lambda name: None
+    copies = [Bench(copy, server) for copy in copies_of(tmp_path, 3)]
+    for bench in copies:
+        bench.writer.open()
+    assert drain(copies) == 50
+    assert server.rows == list(range(50))

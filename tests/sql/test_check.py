@@ -37,7 +37,7 @@ _TOO_NARROW = {
     "interface": ("varchar", 8, "oob.in", "oob.in has up to 15 characters"),
     "hardware header": ("varchar", 40, "mac.str", "mac.str has up to 41 characters"),
     "hardware address": ("varchar", 17, "mac.saddr.str", "mac.saddr.str has up to 23 characters"),
-    "text": ("integer", None, "ip.saddr.str", "ip.saddr.str is no number"),
+    "text": ("integer", None, "ip.saddr.str", "ip.saddr.str is not a number"),
     "reserved bits": ("boolean", None, "tcp.res1", "tcp.res1 goes up to 15"),
     "digits": ("varchar", 2, "ip.protocol", "ip.protocol has up to 3 digits"),
     "ttl": ("tinyint", None, "ip.ttl", "ip.ttl goes up to 255, the column to 127"),
@@ -91,7 +91,7 @@ def test_every_number_fits_where_its_type_does_and_no_limit_is_beyond_it() -> No
 
 def test_a_time_is_no_number() -> None:
     assert _problems(Column("oob_time", "bigint"), "oob.prefix") == [
-        "oob_time bigint: oob.time is a date with a time, no number"
+        "oob_time bigint: oob.time is a date and time, not a number"
     ]
     assert _problems(Column("oob_time", "timestamp with time zone"), "oob.prefix") == []
 
@@ -138,7 +138,7 @@ def test_what_a_plugin_of_somebody_adds_is_compared_by_its_type() -> None:
     assert compared("uint16", "smallint", most=1000) == []
     assert compared("int16", "smallint") == []
     assert compared("bool", "boolean") == []
-    assert compared("string", "integer") == ["my.key is no number"]
+    assert compared("string", "integer") == ["my.key is not a number"]
     assert compared("string", "varchar", 10) == [], "nobody knows how long it gets"
     assert compared("string", "varchar", 1, longest=2) == ["my.key has up to 2 characters"]
     assert compared("double", "integer") == ["my.key is a number with a fraction"]
@@ -162,8 +162,8 @@ def test_remarks_are_no_problems() -> None:
     compared = _compared(Column("ip_saddr", "bigint"), Column("sum_bytes", "bigint"), names=("ip.saddr", "sum.bytes"))
     assert compared.problems == []
     assert compared.remarks == [
-        "ip_saddr bigint: ip.saddr as a number is IPv4 only, of IPv6 packets it is empty",
-        "sum_bytes bigint: sum.bytes above 9223372036854775807 does not fit; no packets count that far",
+        "ip_saddr bigint: ip.saddr as a number holds IPv4 only; it is empty for IPv6 packets",
+        "sum_bytes bigint: sum.bytes above 9223372036854775807 does not fit, but no counter gets that far",
     ]
 
 

@@ -6,8 +6,6 @@ In each case: rows in the table + rows in the dead-letter file = packets the rul
 
 from __future__ import annotations
 
-import json
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,16 +15,15 @@ import psycopg
 import pymysql
 import pytest
 
-from nflowlevel.spool.spool import Spool
-from tests.fix_daemon import Daemon, Flood, config, log_rule, wait_for
+from tests.fix_daemon import Daemon, Flood, config, wait_for
 from tests.fix_mariadb import MariaDB, MariaDBDatabase, mariadb, mariadb_db
 from tests.fix_netns import Pair
+from tests.fix_outage import RATE, arrived, buried, logging, outage, spooled_at_kill
 from tests.fix_postgres import Postgres, PostgresDatabase, postgres, postgres_db
 from tests.fix_server import Database, Server
 
-__all__ = ["mariadb", "mariadb_db", "postgres", "postgres_db"]
+__all__ = ["logging", "mariadb", "mariadb_db", "postgres", "postgres_db"]
 
-_RATE = 4000
 #: Every so many-th packet is one that the table refuses, where a test wants that.
 _BAD = 1009
 
@@ -82,9 +79,7 @@ class Target:
         return [number for (number,) in self.database.rows("select oob_seq_local from log order by 1")]
 
     def buried(self) -> list[int]:
-        path = self.spool / "d" / "refused.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return sorted(int(json.loads(line)["values"]["oob.seq.local"]) for line in lines)
+        return sorted(map(int, buried(self.spool, "oob.seq.local")))
 
     def await_all(self, pair: Pair, daemon: Daemon) -> int:
         """Wait until every packet the rule logged is in the table or the file; each is there once."""
@@ -111,24 +106,6 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Target]:
         yield Target(server, database, "MYSQL", tmp_path)
 
 
-@pytest.fixture
-def logging(pair: Pair) -> Pair:
-    """Packets from `peer` to port 9 of `fw` are counted and logged to group 1."""
-    pair.fw.nft(log_rule(1))
-    return pair
-
-
-def arrived(target: Target, count: int) -> None:
-    """Wait until so many rows are in."""
-    wait_for(lambda: target.count() >= count, f"{count} rows")
-
-
-def outage(flood: Flood) -> None:
-    """Let packets come for some time."""
-    until = flood.sent + 2 * _RATE
-    wait_for(lambda: flood.sent > until, "packets during the outage")
-
-
 def test_undisturbed(target: Target, logging: Pair, tmp_path: Path) -> None:
     target.create()
     with Daemon(tmp_path, target.config(logging)) as daemon:
@@ -142,7 +119,7 @@ def test_undisturbed(target: Target, logging: Pair, tmp_path: Path) -> None:
 def test_the_server_is_stopped_and_started(target: Target, logging: Pair, tmp_path: Path) -> None:
     target.create()
     with Daemon(tmp_path, target.config(logging)) as daemon:
-        with Flood(logging, _RATE) as flood:
+        with Flood(logging, RATE) as flood:
             arrived(target, 1000)
             target.server.stop()
             outage(flood)
@@ -154,7 +131,7 @@ def test_the_server_is_stopped_and_started(target: Target, logging: Pair, tmp_pa
 def test_it_is_killed(target: Target, logging: Pair, tmp_path: Path) -> None:
     target.create()
     with Daemon(tmp_path, target.config(logging)) as daemon:
-        with Flood(logging, _RATE) as flood:
+        with Flood(logging, RATE) as flood:
             arrived(target, 1000)
             target.server.restart("kill")
             arrived(target, flood.sent)
@@ -164,7 +141,7 @@ def test_it_is_killed(target: Target, logging: Pair, tmp_path: Path) -> None:
 def test_the_backend_is_killed(target: Target, logging: Pair, tmp_path: Path) -> None:
     target.create()
     with Daemon(tmp_path, target.config(logging)) as daemon:
-        with Flood(logging, _RATE) as flood:
+        with Flood(logging, RATE) as flood:
             for _ in range(5):
                 arrived(target, flood.sent)
                 target.outages.kill_backends()
@@ -176,7 +153,7 @@ def test_the_backend_is_killed(target: Target, logging: Pair, tmp_path: Path) ->
 def test_it_hangs_and_goes_on(target: Target, logging: Pair, tmp_path: Path) -> None:
     target.create()
     with Daemon(tmp_path, target.config(logging)) as daemon:
-        with Flood(logging, _RATE) as flood:
+        with Flood(logging, RATE) as flood:
             arrived(target, 1000)
             target.server.pause()
             outage(flood)
@@ -188,7 +165,7 @@ def test_it_hangs_and_goes_on(target: Target, logging: Pair, tmp_path: Path) -> 
 def test_it_hangs_for_longer_than_a_transaction_may_take(target: Target, logging: Pair, tmp_path: Path) -> None:
     target.create()
     with Daemon(tmp_path, target.config(logging, "timeout=1", "connect_timeout=1")) as daemon:
-        with Flood(logging, _RATE) as flood:
+        with Flood(logging, RATE) as flood:
             arrived(target, 1000)
             target.server.pause()
             daemon.says("rows waiting")
@@ -201,7 +178,7 @@ def test_it_hangs_for_longer_than_a_transaction_may_take(target: Target, logging
 def test_it_refuses_for_a_time(target: Target, logging: Pair, tmp_path: Path) -> None:
     target.create()
     with Daemon(tmp_path, target.config(logging)) as daemon:
-        with Flood(logging, _RATE) as flood:
+        with Flood(logging, RATE) as flood:
             arrived(target, 1000)
             target.outages.refuse()
             outage(flood)
@@ -260,17 +237,7 @@ def test_killed_with_a_spool(target: Target, logging: Pair, tmp_path: Path) -> N
     target.server.stop()
     small = "ring_buffer_size=100"
     with Daemon(tmp_path, target.config(logging, small)) as daemon:
-        with Flood(logging, _RATE) as flood:
-            outage(flood)
-            daemon.send(signal.SIGKILL)
-            daemon.wait()
-        # What it had acknowledged is what a spool opened on a copy says.
-        shutil.copytree(target.spool / "d", tmp_path / "copy")
-        spool = Spool(tmp_path / "copy", 1 << 30)
-        spool.open()
-        spooled = spool.rows
-        spool.close()
-    assert spooled > _RATE
+        spooled = spooled_at_kill(logging, daemon, target.spool, tmp_path)
     target.server.start()
     with Daemon(tmp_path, target.config(logging, small)):
         arrived(target, spooled)
@@ -281,7 +248,7 @@ def test_killed_with_a_spool(target: Target, logging: Pair, tmp_path: Path) -> N
 
 def test_killed_while_it_stores(target: Target, logging: Pair, tmp_path: Path) -> None:
     target.create()
-    with Daemon(tmp_path, target.config(logging)) as daemon, Flood(logging, 4 * _RATE):
+    with Daemon(tmp_path, target.config(logging)) as daemon, Flood(logging, 4 * RATE):
         arrived(target, 5000)
         daemon.send(signal.SIGKILL)
         daemon.wait()

@@ -406,8 +406,8 @@ def test_a_function_made_with_capitals_is_found(postgres_db: PostgresDatabase, s
         ("CALL g", r"no procedure g in the search path"),
         ("p", r"p is a procedure — write procedure=\"CALL p\""),
         ("CALL f", r"f is a function — write procedure=\"f\""),
-        ("f", r"f takes 2 or 4 to 5 arguments, the option table has 1 columns"),
-        ("CALL p", r"p takes 0 arguments, the option table has 1 columns"),
+        ("f", r"f takes 2 or 4 to 5 arguments, but the option table has 1 columns"),
+        ("CALL p", r"p takes 0 arguments, but the option table has 1 columns"),
     ],
 )
 def test_what_cannot_be_called_is_said_at_once(

@@ -24,6 +24,7 @@ from nflowlevel.stacks.config import (
     StackItem,
     StackLine,
     parse,
+    parse_all,
     parse_text,
 )
 
@@ -382,10 +383,10 @@ def test_global_options():
 
 def test_wrong_global_options_are_errors():
     assert errors(GLOBAL + "loglevel=9\nstak=a:B\nlogfile=a\nlogfile=b\nstatus_secs=soon\n") == [
-        "u.conf:3: [global]: loglevel=9: 1 to 8 allowed",
+        "u.conf:3: [global]: loglevel=9: must be 1 to 8",
         "u.conf:4: [global]: unknown option 'stak' — did you mean 'stack'?",
         "u.conf:6: [global]: 'logfile' is set twice; it was first set in line 5",
-        "u.conf:7: [global]: status_secs=soon: not a whole number; at least 0 allowed",
+        "u.conf:7: [global]: status_secs=soon: not a whole number; must be at least 0",
     ]
 
 
@@ -543,7 +544,7 @@ def test_wrong_options_name_place_instance_and_plugin():
     with pytest.raises(ConfigErrors) as caught:
         options_of(config, 0, NFLOGOptions)
     assert str(caught.value).splitlines() == [
-        "u.conf:4: [log1] NFLOG: group=70000: 0 to 65535 allowed",
+        "u.conf:4: [log1] NFLOG: group=70000: must be 0 to 65535",
         "u.conf:5: [log1] NFLOG: unknown option 'grop' — did you mean 'group'?",
     ]
     with pytest.raises(ConfigErrors) as caught:
@@ -745,3 +746,91 @@ def test_what_is_written_is_read(written: dict[str, dict[str, str]], items: list
 
 def test_a_remark_says_where():
     assert f"{Remark('why', 'u.conf', 3)}" == "u.conf:3: why"
+
+
+# Files that are none of ours
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_said(tmp_path: Path, encoding: str):
+    file = tmp_path / "u.conf"
+    file.write_bytes(GLOBAL.encode(encoding))
+    for read in (parse, parse_all):
+        with pytest.raises(ConfigErrors) as caught:
+            read(file)
+        assert str(caught.value) == f"{file}: is UTF-16 text; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)"
+
+
+def test_lines_that_end_with_cr_alone_are_said():
+    assert errors(GLOBAL.replace("\n", "\r")) == [
+        r"u.conf:1: its lines end with CR alone, so it is one long line; convert it: tr '\r' '\n' < FILE"
+    ]
+    assert errors("[global]\r") == ["u.conf:1: [global]: there is no stack= line, so there is nothing to do"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("root:x:0:0::/root:/bin/sh\n" * 50, "u.conf: there is no section [global], which holds the stack= lines"),
+        (
+            "\x7fELF\x02\x01\0\0\n[]\n[x y]\n\0=\0\n",
+            "u.conf: there is no section [global], which holds the stack= line",
+        ),
+        ('{\n"a": [\n[\n[]\n]\n]\n}\n', "u.conf: there is no section [global], which holds the stack= lines"),
+        ("#!/bin/sh\nif [ -e x ]\nthen\n  [ -z y ] || z\nfi\n", "u.conf: there is no section [global], which holds"),
+        (
+            "[global]\nworkgroup = HOME\nserver role =\nmap to guest = x\nusershare\n[homes]\nbrowseable\n[a b]\n",
+            "u.conf:1: is a configuration of another program: [global] has no stack= line, and no option known here",
+        ),
+    ],
+)
+def test_what_is_no_configuration_at_all_is_one_error(tmp_path: Path, text: str, said: str):
+    (only,) = errors(text)
+    assert only.startswith(said)
+    file = tmp_path / "u.conf"
+    file.write_text(text)
+    with pytest.raises(ConfigErrors) as caught:
+        parse_all(file)
+    assert len(caught.value.errors) == 1
+
+
+# Sections that no stack uses
+
+
+def unused(text: str) -> list[str]:
+    """Return what is said about the sections of a configuration that is otherwise right."""
+    config = parse_text(text, "u.conf")
+    config.look_for_unused()
+    config.look_for_unused()  # nothing is said twice
+    return [str(remark) for remark in config.remarks]
+
+
+def test_a_section_that_no_stack_uses_is_named_with_what_may_be_meant():
+    text = "[global]\nstack=log1:NFLOG,m:MARK,json1:JSON\n[log1]\n[json1]\n[jsn1]\n[prefilter1]\n[M]\n"
+    assert unused(text) == [
+        "u.conf:5: no stack uses the section [jsn1] — did you mean 'json1'?",
+        "u.conf:7: no stack uses the section [M] — did you mean 'm'?",
+    ]
+
+
+def test_sections_that_wait_for_a_stack_are_told_in_one_line():
+    text = "[global]\nstack=log1:NFLOG,emu1:LOGEMU\n[log1]\n[emu1]\n[log2]\n[log3]\n[xml1]\n"
+    assert unused(text) == ["u.conf:5: no stack uses these sections: [log2], [log3], [xml1]"]
+
+
+def test_a_number_may_be_meant_where_the_section_is_missing():
+    assert unused("[global]\nstack=log1:NFLOG,mark1:MARK,j:JSON\n[log1]\n[j]\n[mark2]\n") == [
+        "u.conf:5: no stack uses the section [mark2] — did you mean 'mark1'?"
+    ]
+
+
+@pytest.mark.parametrize("comment", ["#stack=xml1:XML", "# stack = a:NFLOG, xml1:XML", '##stack="xml1:XML,b:C"'])
+def test_sections_of_a_stack_that_is_commented_out_are_silent(comment: str):
+    assert unused(f"{GLOBAL}{comment}\n[log1]\n[emu1]\n[xml1]\n") == []
+
+
+@pytest.mark.skipif(not os.access("/etc/ulogd.conf", os.R_OK), reason="no /etc/ulogd.conf (package ulogd2) here")
+def test_the_file_of_this_machine_gets_a_line_at_most():
+    config = parse("/etc/ulogd.conf")
+    config.look_for_unused()
+    assert len(config.remarks) <= 1

@@ -20,7 +20,8 @@ from nflowlevel.plugin.contract import Input, NoOptions
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import Key, added_key
 from nflowlevel.stacks import registry
-from nflowlevel.stacks.config import parse_text
+from nflowlevel.stacks.config import parse_all, parse_text
+from nflowlevel.stacks.registry import find_plugin
 from nflowlevel.stacks.stack import Source, build, told
 from nflowlevel.stats import Counters
 from tests.fix_plugins import Feed, Memory, Through, batch_of, stack_of, stacks_of
@@ -67,8 +68,8 @@ def test_a_source_is_shared_by_its_id() -> None:
     assert one.source is two.source
     assert one.source.stacks == [one, two]
     assert other.source is not one.source
-    # What is no source is never shared, also not under the same id.
-    assert one.output is not other.output
+    # Outputs are shared likewise (test_destination.py), filters never: not under the same id either.
+    assert one.output is other.output
     assert not {id(each) for each in one.filters} & {id(each) for each in two.filters}
 
 
@@ -244,13 +245,42 @@ def test_a_missing_key_is_named(third_party: dict[str, Any]) -> None:
     ]
 
 
+def test_errors_of_every_kind_come_together(tmp_path: Path) -> None:
+    """Of the grammar, of [global], of names, of options, of the order, of types of data, and of keys."""
+    file = tmp_path / "my.conf"
+    file.write_text(
+        "[global]\nlogevel=3\nstack=nonsense\nstack=g:NFLOG,x:NOPE,k:JSON\nstack=b:BASE,j:JSON\nstack=g:NFLOG,j:JSON\n"
+        "stack=f:NFLOG,b:BASE,n:NFACCT\nstack=f:NFLOG,b:BASE,i:IP2BIN,s:IP2STR,a:HWHDR,d:PGSQL\n[g]\ngroup=\n[f]\n"
+        "gruop=1\n[j]\nmode=pigeon\n[k]\nsync\n[d]\ntabel=x\n[two words]\n"
+    )
+    with pytest.raises(ConfigErrors) as info:
+        build(parse_all(file))
+    found = sorted((error.line, error.message) for error in info.value.errors)
+    assert len(found) == len(set(found))
+    assert [line for line, _ in found] == [2, 3, 4, 5, 6, 7, 10, 12, 14, 16, 17, 18, 19]
+
+
+def test_a_key_that_is_missing_is_told_though_the_section_is_wrong_too(third_party: dict[str, Any]) -> None:
+    class Needs(Memory):
+        name = "NEEDS"
+        Options = find_plugin("NFLOG").Options
+        consumes = ("no.such",)
+
+    third_party["NEEDS"] = Needs
+    messages = refused("[global]\nstack=g:NFLOG,b:BASE,n:NEEDS\n[g]\n[n]\ngroup=x\n")
+    assert len(messages) == 2
+    assert "n:NEEDS needs the key no.such" in messages[1]
+    # What a plugin publishes that could not be made is not known.
+    assert len(refused("[global]\nstack=g:NFLOG,b:BASE,n:NEEDS\n[g]\ngroup=x\n[n]\n")) == 1
+
+
 def test_all_that_is_wrong_is_said_at_once_and_nothing_twice() -> None:
     messages = refused(
         "[global]\nstack=g:NFLOG,b:BASE,j:JSON\nstack=g:NFLOG,b:BASE,k:JSON\nstack=g:NFLOG,x:NOPE,j:JSON\n"
         "[g]\ngruop=1\n[j]\nmode=carrier-pigeon\n[k]\n"
     )
     assert messages[0] == "/etc/my.conf:6: [g] NFLOG: unknown option 'gruop' — did you mean 'group'?"
-    assert messages[1].startswith("/etc/my.conf:8: [j] JSON: mode=carrier-pigeon: file, tcp, udp or unix allowed")
+    assert messages[1].startswith("/etc/my.conf:8: [j] JSON: mode=carrier-pigeon: must be file, tcp, udp or unix")
     assert messages[2].startswith("/etc/my.conf:4: stack=g:NFLOG,x:NOPE,j:JSON: unknown plugin 'NOPE'")
     assert len(messages) == 3
 

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Paths for root, where others may have put something in the way: links, FIFOs, other directories.
+
+A path is walked one directory at a time, by descriptor. A symbolic link is followed only where nobody but root can have
+made it, as `/var/run` is. So root touches what the administrator meant, or nothing.
+
+Where somebody else can change what is at a path, a daemon with `-u` opens it as that user. Where only root can
+(`/var/log`), a file may need root: `LogDoor` is for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import os
+import pwd
+import stat
+from collections import deque
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from nflowlevel.binding._lib import lib
+from nflowlevel.binding.opener import agreed, opened
+
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: Whatever is there is neither followed nor waited for.
+_NO_SURPRISE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+#: As many as the kernel follows (MAXSYMLINKS).
+_MOST_LINKS = 40
+
+#: What the spool makes at once; a directory with these is one of ours.
+_OF_A_SPOOL = {"lock", "id", "numbers"}
+#: What else may be alone in a directory of ours.
+_OF_OURS = {"lock", "refused.jsonl"}
+
+
+class Place(NamedTuple):
+    """Where a path leads to."""
+
+    directory: int
+    """Descriptor (O_PATH) of the directory."""
+    name: str
+    """Name in that directory; it need not exist, and is no symbolic link of root's."""
+    is_roots: bool
+    """Whether nobody but root (and we) can change what has this name."""
+
+
+@contextlib.contextmanager
+def place_of(path: str) -> Iterator[Place]:
+    """Walk to the directory of a path.
+
+    FileNotFoundError, NotADirectoryError; OSError with ELOOP for a symbolic link that somebody else may have made.
+    """
+    directory = -1
+    try:
+        directory, name, is_roots = _walk(path if path.startswith("/") else os.path.join(os.getcwd(), path))
+        yield Place(directory, name, is_roots)
+    finally:
+        if directory >= 0:
+            os.close(directory)
+
+
+def _walk(path: str) -> tuple[int, str, bool]:
+    parts = deque(path.split("/"))
+    links = 0
+    is_safe = True
+    directory = os.open("/", _DIRECTORY)
+    try:
+        while True:
+            part = parts.popleft()
+            if part in ("", ".") and parts:
+                continue
+            here = os.fstat(directory)
+            is_roots = is_safe and _only_root_writes(here)
+            try:
+                found = os.stat(part, dir_fd=directory, follow_symlinks=False)
+            except FileNotFoundError:
+                if not parts:
+                    return directory, part, is_roots
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+            if stat.S_ISLNK(found.st_mode):
+                links += 1
+                if not is_roots or links > _MOST_LINKS:
+                    raise OSError(errno.ELOOP, f"'{part}' is a symbolic link that others can change", path)
+                target = os.readlink(part, dir_fd=directory)
+                parts.extendleft(reversed(target.split("/")))
+                if target.startswith("/"):
+                    os.close(directory)
+                    directory = os.open("/", _DIRECTORY)
+                continue
+            if not parts:
+                return directory, part, is_roots
+            below = os.open(part, _DIRECTORY, dir_fd=directory)
+            os.close(directory)
+            directory = below
+            if not is_roots:
+                # In a directory such as /tmp others cannot rename what is root's.
+                is_sticky = here.st_uid == 0 and bool(here.st_mode & stat.S_ISVTX)
+                is_safe = is_safe and is_sticky and os.fstat(below).st_uid == 0
+    except BaseException:
+        os.close(directory)
+        raise
+
+
+def _only_root_writes(status: os.stat_result) -> bool:
+    others = stat.S_IWOTH if status.st_gid == 0 else _OTHERS_WRITE
+    return status.st_uid in (0, os.geteuid()) and not status.st_mode & others
+
+
+def open_own(path: str, flags: int, mode: int, owners: Collection[int]) -> int:
+    """Open a regular file with one name that belongs to one of `owners`, made if `flags` say so; OSError.
+
+    Whatever else is at the path stays as it is.
+    """
+    with place_of(path) as place:
+        return _checked(os.open(place.name, flags | _NO_SURPRISE, mode, dir_fd=place.directory), path, owners)
+
+
+def open_plain(path: str, flags: int, mode: int = 0o600) -> int:
+    """Open a regular file and nothing else: no link is followed, no FIFO waited for; OSError."""
+    fd = os.open(path, flags | _NO_SURPRISE, mode)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "no regular file; remove it", path)
+
+
+def _checked(fd: int, path: str, owners: Collection[int]) -> int:
+    if wrong := _wrong(os.fstat(fd), owners):
+        os.close(fd)
+        raise OSError(errno.EPERM, f"{wrong}; remove it, or use another path", path)
+    return fd
+
+
+def _wrong(status: os.stat_result, owners: Collection[int]) -> str:
+    if not stat.S_ISREG(status.st_mode):
+        return "it is no regular file"
+    if status.st_nlink > 1:  # one without a name was removed just now
+        return f"it has {status.st_nlink} names (hard links)"
+    return "" if status.st_uid in owners else f"it belongs to {name_of_user(status.st_uid)}"
+
+
+@dataclass(frozen=True, slots=True)
+class LogDoor:
+    """A door (opener.py) to a file that is appended to by the user `uid`, in a directory that only root can change."""
+
+    path: str
+    uid: int
+
+    #: A file of that user's need not let root in.
+    capabilities: ClassVar[int] = 1 << lib.CAP_DAC_OVERRIDE
+
+    @property
+    def is_roots(self) -> bool:
+        """Whether root may open it: nobody else can have put there what it finds."""
+        try:
+            with place_of(self.path) as place:
+                return place.is_roots
+        except OSError:
+            return False
+
+    def open(self) -> int:
+        """Return a descriptor for appending, for a regular file one that can be read, too; OSError."""
+        with place_of(self.path) as place:
+            if not place.is_roots:
+                raise PermissionError(errno.EACCES, "others can change what is at this path", self.path)
+            flags = os.O_APPEND | _NO_SURPRISE
+            try:
+                # Only root can replace it between this look and the opening.
+                is_regular = stat.S_ISREG(os.stat(place.name, dir_fd=place.directory, follow_symlinks=False).st_mode)
+            except FileNotFoundError:
+                is_regular = True
+            if not is_regular:  # a FIFO, a device
+                return os.open(place.name, flags | os.O_WRONLY, dir_fd=place.directory)
+            fd = os.open(place.name, flags | os.O_RDWR | os.O_CREAT, 0o666, dir_fd=place.directory)
+            return _checked(fd, self.path, (0, self.uid))
+
+
+def open_to_append(path: str, flags: int) -> int:
+    """Open a file as ourselves, or where only root can, as was agreed on by a `LogDoor`; OSError."""
+    try:
+        return os.open(path, flags, 0o666)
+    except PermissionError:
+        door = LogDoor(path, os.geteuid())
+        if not agreed(door):
+            raise
+        with contextlib.suppress(PermissionError):
+            return opened(door)
+        raise
+
+
+def give_directory(path: str, user: pwd.struct_passwd) -> bool:
+    """Make a directory for a user, or give them one that an earlier run made as root; whether that was done.
+
+    Nothing is done where somebody else could have put it there, nor with a directory that is none of ours. OSError.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            place = stack.enter_context(place_of(path))
+        except FileNotFoundError:
+            _make_parents(os.path.dirname(path))
+            place = stack.enter_context(place_of(path))
+        if not place.is_roots:
+            return False
+        is_new = True
+        try:
+            os.mkdir(place.name, 0o700, dir_fd=place.directory)
+        except FileExistsError:
+            is_new = False
+        fd = os.open(place.name, os.O_RDONLY | os.O_DIRECTORY | _NO_SURPRISE, dir_fd=place.directory)
+        stack.callback(os.close, fd)
+        status = os.fstat(fd)
+        if not is_new and not (status.st_uid == 0 and _only_root_writes(status) and _is_of_ours(fd)):
+            return False
+        for name in os.listdir(fd):
+            _give_file(name, fd, user)
+        os.fchown(fd, user.pw_uid, user.pw_gid)
+        return True
+
+
+def _make_parents(path: str) -> None:
+    """Make what is missing of a path, in directories that only root can change."""
+    try:
+        with place_of(path) as place:
+            if place.is_roots:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(place.name, 0o755, dir_fd=place.directory)
+    except FileNotFoundError:
+        _make_parents(os.path.dirname(path))
+        _make_parents(path)
+
+
+def _is_of_ours(directory: int) -> bool:
+    names = set(os.listdir(directory))
+    return names >= _OF_A_SPOOL or names <= _OF_OURS
+
+
+def _give_file(name: str, directory: int, user: pwd.struct_passwd) -> None:
+    """Give a user a file of root's. What is not a regular file with one name stays as it is."""
+    if not stat.S_ISREG(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+        return
+    fd = os.open(name, os.O_RDONLY | _NO_SURPRISE, dir_fd=directory)
+    try:
+        if not _wrong(os.fstat(fd), (0,)):
+            os.fchown(fd, user.pw_uid, user.pw_gid)
+    finally:
+        os.close(fd)
+
+
+def name_of_user(uid: int) -> str:
+    """Return a user's name, or the number."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user id {uid}"
+
+
+def whose(path: str) -> str:
+    """Say whose a file or directory is, and its mode: `belongs to root:adm, mode 0640`; empty where nobody can tell."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ""
+    try:
+        group = grp.getgrgid(status.st_gid).gr_name
+    except KeyError:
+        group = str(status.st_gid)
+    return f"belongs to {name_of_user(status.st_uid)}:{group}, mode {stat.S_IMODE(status.st_mode):04o}"

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Options that real configurations have and that do nothing: ulogd2 passes over them, so here they are warnings.
+
+They come from ulogd 1, from plugins that are gone, and from sections where they do not belong. All other names that a
+plugin does not know are errors. The table in docs/from-ulogd2.md is made from this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+_SOCKET_BUFFER = "netlink_socket_buffer_size= in the section of NFLOG"
+
+#: Name of the option: what to write in its place. It holds in each section whose plugin has no option of that name.
+HISTORICAL: Mapping[str, str] = MappingProxyType(
+    {
+        "rmem": _SOCKET_BUFFER,
+        "bufsize": "nothing, as receive buffers hold the largest message of the kernel",
+        "buffer": f"nothing for an output; {_SOCKET_BUFFER} for an input",
+        "buffer_size": f"nothing for an output; {_SOCKET_BUFFER} for an input",
+        "nlbufsiz": "nlbufsiz= in the section of NFLOG",
+        "nlgroup": "group= in the section of NFLOG",
+        "user": "-u USER on the command line, or User= in the systemd unit",
+        "plugin": "nothing, as plugins are found by their names",
+    }
+)

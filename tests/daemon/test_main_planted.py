@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the user of `-u` can put in the daemon's way, at every path that the daemon opens in that user's directory.
+
+The paths come from strace of a run with all outputs that have files, not from a list. At each of them stands then, when
+the daemon is started again, a link to something that is root's alone. It must stay as it was; and nothing may be waited
+for.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from itertools import cycle, zip_longest
+from pathlib import Path
+
+import pytest
+
+from tests.fix_daemon import FILTERS, Daemon, config, log_rule, wait_for
+from tests.fix_netns import Pair
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
+    pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed; type: make setup"),
+]
+
+_USER = pwd.getpwnam("nobody")
+
+#: Calls that open, make, change or remove what is at a path.
+_CALLS = (
+    "open,openat,openat2,creat,mkdir,mkdirat,mknod,mknodat,rename,renameat,renameat2,truncate,chown,fchownat,unlink"
+)
+#: openat(AT_FDCWD</>, "/a/file", …), openat(5</a>, "file", …), rename("/a/file", "/a/other")
+_CALL = re.compile(r'(?:(?:AT_FDCWD|\d+)<([^>]*)>, )?"((?:[^"\\]|\\.)*)"')
+
+
+class Setting:
+    """A directory of the user's with all that the daemon makes there, and one of root's that is not to be touched."""
+
+    def __init__(self, users: Path, roots: Path, pair: Pair, tmp_path: Path) -> None:
+        self.users, self.roots, self.pair, self.tmp_path = users, roots, pair, tmp_path
+        self.base, self.saved = tmp_path / "base.json", tmp_path / "saved"
+        spool = f"spool_directory={users}/spool"
+        self.text = config(
+            f"logfile={users}/log",
+            f"g:NFLOG,{FILTERS},base:JSON",
+            f"g:NFLOG,{FILTERS},j:JSON",
+            f"g:NFLOG,{FILTERS},own:SQLITE3",
+            f"g:NFLOG,{FILTERS},refused:SQLITE3",
+            f"g:NFLOG,{FILTERS},away:PGSQL",
+            "a:NFACCT,graphite:GRAPHITE",
+            g="group=2",
+            a="pollinterval=1",
+            base=f"file={self.base}",
+            j=f"file={users}/out.json\nsync=1",
+            own=f"db={users}/own.db\n{spool}",
+            refused=f"db={users}/refused.db\ntable=t\n{spool}\ndead_letter_file={users}/letters.jsonl",
+            away=f'connstring="host=127.0.0.1 port=1 dbname=none"\ntable=packets\n{spool}',
+            graphite="host=127.0.0.1\nport=2003",
+        )
+        with closing(sqlite3.connect(users / "refused.db")) as connection:
+            connection.execute("CREATE TABLE t (udp_dport INT CHECK (udp_dport <> 9))")
+        os.chown(users / "refused.db", _USER.pw_uid, _USER.pw_gid)
+
+    @property
+    def lines(self) -> int:
+        """How many records the stack has written whose file nobody touches."""
+        return self.base.read_bytes().count(b"\n") if self.base.exists() else 0
+
+    def run(self, *wrapper: str) -> bool:
+        """Start the daemon, let packets pass, stop it; whether it ran."""
+        before = self.lines
+        daemon = Daemon(
+            self.tmp_path, self.text, "-u", "nobody", "-p", f"{self.users}/pid", netns=self.pair.fw, wrapper=wrapper
+        )
+        daemon.start()
+        try:
+            try:
+                daemon.expect("READY")
+            except AssertionError:
+                assert daemon.process.poll() is not None, f"it hangs\n{daemon.stderr}"
+                return False
+            self.pair.send_udp(3)
+            wait_for(lambda: self.lines == before + 3, "the other stack runs", lambda: daemon.stderr)
+            # strace passes on no signal; its child is the daemon.
+            pid = int(subprocess.check_output(["pgrep", "-P", str(daemon.pid)])) if wrapper else daemon.pid
+            os.kill(pid, signal.SIGTERM)
+            assert daemon.wait() == 0, daemon.stderr
+        finally:
+            daemon.close()
+        return True
+
+    def attack(self, plants: Mapping[Path, Callable[[Path, Path], None]]) -> bool:
+        """Plant something, each with a victim of its own, start the daemon, and compare; whether it ran."""
+        for path in (*self.users.iterdir(), *self.roots.iterdir()):
+            _removed(path)
+        subprocess.run(["cp", "-a", f"{self.saved}/.", self.users], check=True)
+        for number, (path, plant) in enumerate(plants.items()):
+            if plant is _fifo and path.suffix == ".rows":  # what lies in a spool by that name: tests/spool
+                continue
+            there, victims = self.users / path, self.roots / str(number)
+            _removed(there)
+            victims.mkdir()
+            plant(victims, there)
+        before = _state(self.roots)
+        ran = self.run()
+        assert _state(self.roots) == before, {str(path): plant.__name__ for path, plant in plants.items()}
+        return ran
+
+    def traced(self) -> set[Path]:
+        """Run the daemon twice and return what it opened in the user's directory, as paths below that."""
+        found = set()
+        for number in range(2):
+            trace = self.tmp_path / f"trace{number}"
+            ran = self.run("strace", "-f", "-y", "-s", "4096", "-e", f"trace={_CALLS}", "-o", str(trace))
+            assert ran, [*self.tmp_path.glob("*.stderr")][-1].read_text()
+            for line in trace.read_text().splitlines():
+                for directory, name in _CALL.findall(line):
+                    path = Path(directory or "/", name)
+                    if self.users in path.parents:
+                        found.add(path.relative_to(self.users))
+        return found
+
+
+@pytest.fixture
+def setting(pair: Pair, tmp_path: Path) -> Iterator[Setting]:
+    pair.fw.nft(log_rule(2))
+    # pytest's own directories are root's alone.
+    with (
+        tempfile.TemporaryDirectory(prefix="nfltest-") as users,
+        tempfile.TemporaryDirectory(prefix="nfltest-") as roots,
+    ):
+        os.chown(users, _USER.pw_uid, _USER.pw_gid)
+        os.chmod(roots, 0o755)
+        yield Setting(Path(users), Path(roots), pair, tmp_path)
+
+
+_TEXT = b'{"timestamp": "no newline at the end'
+
+
+def _a_file(roots: Path) -> Path:
+    path = roots / "file"
+    path.write_bytes(_TEXT)
+    path.chmod(0o600)
+    return path
+
+
+def _symbolic_link(roots: Path, path: Path) -> None:
+    path.symlink_to(_a_file(roots))
+
+
+def _hard_link(roots: Path, path: Path) -> None:
+    """Where fs.protected_hardlinks is 0, anybody can."""
+    path.hardlink_to(_a_file(roots))
+
+
+def _dangling_link(roots: Path, path: Path) -> None:
+    path.symlink_to(roots / "new")
+
+
+def _link_to_a_directory(roots: Path, path: Path) -> None:
+    inside = roots / "directory"
+    inside.mkdir(0o700)
+    (inside / "id").write_bytes(_TEXT)
+    path.symlink_to(inside)
+
+
+def _fifo(roots: Path, path: Path) -> None:
+    os.mkfifo(path, 0o666)
+    os.chown(path, _USER.pw_uid, _USER.pw_gid)
+
+
+def _state(directory: Path) -> dict[str, tuple[int, ...] | bytes]:
+    """Return all that can be seen of a directory's files, but not when they were read."""
+    found: dict[str, tuple[int, ...] | bytes] = {}
+    for path in (directory, *sorted(directory.rglob("*"))):
+        status = path.lstat()
+        found[str(path)] = status.st_mode, status.st_uid, status.st_gid, status.st_size, status.st_mtime_ns
+        if path.is_file():
+            found[f"{path}:"] = path.read_bytes()
+    return found
+
+
+def _together(paths: Iterable[Path]) -> Iterator[list[Path]]:
+    """Yield paths that can be tried in one run: of each output one. Without pid file or log there is no run at all."""
+    units: dict[str, list[Path]] = {}
+    for path in sorted(paths):
+        name = path.parts[1] if path.parts[0] == "spool" and len(path.parts) > 1 else path.parts[0].split(".")[0]
+        name = "refused" if name == "letters" else name
+        if name in ("pid", "log", "spool"):
+            yield [path]
+        else:
+            units.setdefault(name, []).append(path)
+    for some in zip_longest(*units.values()):
+        yield [path for path in some if path]
+
+
+def _removed(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def test_what_is_roots_stays_as_it_is(setting: Setting) -> None:
+    paths = setting.traced()
+    names = {re.sub(r"[0-9a-f-]{16,}", "N", str(path)) for path in paths}
+    assert names >= {
+        "pid", "log", "out.json", "own.db", "own.db-wal", "own.db-shm", "refused.db", "letters.jsonl", "spool/own/lock",
+        "spool/own/id", "spool/own/id.new", "spool/own/numbers", "spool/away/position", "spool/away/N.rows",
+    }, names  # fmt: skip
+    subprocess.run(["cp", "-a", setting.users, setting.saved], check=True)
+    ran = 0
+    for some in _together(paths):
+        ran += setting.attack(dict.fromkeys(some, _symbolic_link))
+    # Each kind of link at each path would take minutes: a kind for each path, so that each file has its turn with all.
+    others = cycle((_hard_link, _dangling_link, _link_to_a_directory, _fifo, _link_to_a_directory))
+    for some in _together(paths):
+        ran += setting.attack({path: next(others) for path in some})
+    assert ran > 10
