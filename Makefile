@@ -14,7 +14,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 READY_FOR_TESTS := .venv/.ready-for-tests
 COMPILED := .venv/.compiled
-C_SOURCES := setup.py $(wildcard nflowlevel/_cdefs/*.[ch] nflowlevel/_cdefs/*.py bpf/*.[ch])
+C_SOURCES := setup.py nflowlevel/daemon/ulogd.c $(wildcard nflowlevel/_cdefs/*.[ch] nflowlevel/_cdefs/*.py bpf/*.[ch])
 
 .PHONY: help setup demo demo-accounting demo-sql test test-all lint format bench fuzz docs clean packages packages-for-tests
 
@@ -50,14 +50,14 @@ format: setup ## format the code with ruff and fix what it can
 bench: setup ## measure, with ulogd2 beside it; raw results as JSON
 	$(BIN)/python -m bench
 
-fuzz: setup ## fuzz the C part under AddressSanitizer, over mutated messages
+fuzz: setup ## fuzz the C part under AddressSanitizer, over mutated messages, and the spool over changed files
 	PYTHON=$(BIN)/python tests/fuzz/run
 
 docs: setup ## generate docs/keys.md, docs/plugins.md and the example configuration from the code
 	$(BIN)/python docs/generate.py
 
 clean: ## remove everything that these commands made in this directory
-	rm -rf .venv build dist *.egg-info nflowlevel/_clib.c nflowlevel/*.so nflowlevel/*.o .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info nflowlevel/_clib.c nflowlevel/daemon/ulogd nflowlevel/*.so nflowlevel/*.o .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 packages:

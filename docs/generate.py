@@ -69,6 +69,12 @@ A stack is an input, filters and an output: `stack=id:PLUGIN,id:PLUGIN,…` in `
 options. `nflowlevel describe PLUGIN` prints what this page says. Numbers may be decimal, octal (`010`) or hexadecimal
 (`0x10`); a switch is `0` or `1` (or no, yes, off, on, false, true).
 
+Stacks may begin with the same input, and end in the same output: one section is one input or one output, opened once,
+with one file, connection or endpoint and one queue, in which records stand in the order of their arrival. Each stack
+writes the keys that its own plugins publish; in a database, a column that only another stack fills stays null. Stacks
+that publish one key with two types (a number and a text) cannot share an SQL output; `--check-config` says so. The
+log's statistics name what each stack gave to such an output and what was dropped of it, then the output as a whole.
+
 ## [global]
 
 These are the options of the daemon itself. The section also takes `stack=` and `plugin=`, each as often as needed.
@@ -228,8 +234,8 @@ def plugins_page() -> str:
         parts.append(f"{', '.join(plugins)}: {_lower_first(inspect.cleandoc(counters.__doc__ or ''))}")
         if issubclass(counters, GroupStats):
             parts.append(
-                "While a reader has the group, `received + gap` is the number of packets that the rule counted. Packets of "
-                "`unresolved` datagrams are not in it until the next packet comes. What was logged within "
+                "While a reader has the group, `received + gap` is the number of packets that the rule counted. "
+                "Packets of `unresolved` datagrams are not in it until the next packet comes. What was logged within "
                 "`unread_milliseconds` never is."
             )
         if counters is OutputStats:

@@ -77,13 +77,17 @@ class OutputError(NflowError):
         super().__init__(message)
 
 
+_MOST_COMPARED = 500
+
+
 def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
     """Return ` — did you mean 'x'?` for the nearest of the known names, or an empty string.
 
-    `likeness` is how much of the names must be the same (0 to 1).
+    `likeness` is how much of the names must be the same (0 to 1). Of very many names only one that differs in case is
+    found: comparing takes time for each.
     """
     known = list(known)
-    match = difflib.get_close_matches(name, known, 1, likeness)
+    match = difflib.get_close_matches(name, known, 1, likeness) if len(known) <= _MOST_COMPARED else []
     if not match:
         lowered = {k.lower(): k for k in known}
         match = [lowered[name.lower()]] if name.lower() in lowered else []

@@ -40,6 +40,9 @@ SYSLOG = "/dev/log"
 _LOG_DAEMON = 3 << 3
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (NOTICE, 5), (logging.INFO, 6), (0, 7))
 
+#: Other names of standard error and output, which a daemon that has become another user may not open.
+_STANDARD = {"/dev/stderr": "stderr", "/dev/stdout": "stdout"}
+
 #: How a log is opened: whoever reads it, or does not, is not waited for.
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -311,6 +314,7 @@ class Messages:
         Until `started` is called errors go to standard error in any case: whoever starts the daemon sees why it fails.
         `opener` opens the file, given its absolute path and flags. OSError when it cannot be opened.
         """
+        destination = _STANDARD.get(destination, destination)
         self._file: _FileHandler | None = None
         self._until_started: logging.Handler | None = None
         handlers: list[logging.Handler] = []

@@ -204,7 +204,11 @@ class OutputStats(Counters):
 
     records = counter("records", "Records given to the output.", always=True)
     written = counter(
-        "records", "Records the target accepted: the kernel for a file, the acknowledgement of a peer.", always=True
+        "records",
+        "Records the target accepted. What that means differs. A file or FIFO: handed to the kernel. TCP: handed to "
+        "the peer's kernel, which acknowledged them; TCP does not tell whether its program has read them. Unix socket: "
+        "read by the peer. UDP: sent, and not refused. A database: committed.",
+        always=True,
     )
     pending = counter("records", "Records in memory, waiting for the target.", gauge=True, always=True)
     pending_bytes = counter("bytes", "Bytes in memory, waiting for the target.", gauge=True)
@@ -212,6 +216,12 @@ class OutputStats(Counters):
     errors = counter("events", "Failed attempts to open, connect, accept, write or resolve.")
     retries = counter("events", "Attempts repeated after a failure.")
     resent = counter("records", "Records sent again after a connection broke; they may have arrived twice.")
+    maybe_lost = counter(
+        "records",
+        "At most so many of the `written` records a TCP peer had not read when it reset the connection or its host "
+        "vanished: acknowledged by its kernel, within the last bytes that its receive buffer may have held (by the "
+        "windows it offered), and not sent again.",
+    )
     torn = counter("events", "Incomplete lines cut off (or closed by a newline) at the end of a file.")
     sync_errors = counter("events", "Failed fdatasync calls; a power failure may lose what was written before.")
 

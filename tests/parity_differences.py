@@ -263,14 +263,14 @@ DIFFERENCES = (
         (*_LAYER4, *_IP),
         "them",
         lambda case: case.wrong_version,
-        "ulogd2 does not look at the version: it decodes what is no IP packet at all.",
+        "ulogd2 does not look at the version: it decodes data that is not an IP packet.",
     ),
     Difference(
         "ihl",
         _LAYER4,
         "them",
         lambda case: case.ip4 and case.header < 20,
-        "ulogd2 reads a transport header out of an IPv4 header that states to be shorter than 20 bytes.",
+        "ulogd2 reads a transport header out of an IPv4 header that claims to be shorter than 20 bytes.",
     ),
     Difference(
         "D-I01",

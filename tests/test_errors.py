@@ -109,3 +109,11 @@ def test_printable_cuts_and_keeps() -> None:
     assert printable("x" * 81) == "x" * 80 + "…"
     assert printable("x" * 81, None) == "x" * 81
     assert printable("a\nb\x1b", None, keep="\n") == "a\nb\\x1b"
+
+
+def test_of_very_many_names_only_one_that_differs_in_case_is_suggested() -> None:
+    """To compare a name with each of them takes a millisecond for every fifty."""
+    names = [f"name{number}" for number in range(600)]
+    assert nearest("nam7", names[:400]).startswith(" — did you mean 'name")
+    assert nearest("nam7", names) == ""
+    assert nearest("NAME7", names) == " — did you mean 'name7'?"

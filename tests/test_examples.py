@@ -189,7 +189,9 @@ def tcp_frame(pair: Pair, size: int) -> bytes:
 def unit() -> configparser.RawConfigParser:
     parsed = configparser.RawConfigParser(interpolation=None, strict=True)
     parsed.optionxform = str  # type: ignore[assignment,method-assign]
-    parsed.read(EXAMPLES / "systemd" / "nflowlevel.service")
+    text = (EXAMPLES / "systemd" / "nflowlevel.service").read_text()
+    # What is taken from a list stands in a line of its own, which is no mistake.
+    parsed.read_string(re.sub("(?m)^SystemCallFilter=~.*$", "", text))
     return parsed
 
 
@@ -222,6 +224,16 @@ def test_unit_gives_enough_rights(pair: Pair, tmp_path: Path) -> None:
         daemon.expect("WATCHDOG")
         pair.send_udp(23)
         assert {record["oob.in"] for record in records(out, 23)} == {"va"}
+
+
+def test_unit_exposes_little() -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    file = str(EXAMPLES / "systemd" / "nflowlevel.service")
+    # Tenths: 16 is 1.6.
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=16", "--no-pager", file]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_unit_does_not_start_a_wrong_configuration_again() -> None:

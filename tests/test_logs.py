@@ -149,6 +149,15 @@ def test_verbose(tmp_path: Path, capsys: pytest.CaptureFixture[str], destination
     assert out.count("text") == (destination == "stdout")
 
 
+@pytest.mark.parametrize("destination", ["/dev/stdout", "/dev/stderr"])
+def test_a_stream_by_its_path_is_not_opened(capsys: pytest.CaptureFixture[str], destination: str) -> None:
+    """A daemon that has become another user might not be allowed to."""
+    messages = Messages(destination, NOTICE, opener=lambda *_: pytest.fail("opened"))
+    messages.started()
+    log.error("text")
+    assert "text" in capsys.readouterr()[destination == "/dev/stderr"]
+
+
 def test_a_file_is_appended_to(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("before\n")
     Messages(str(tmp_path / "log"), NOTICE)

@@ -25,7 +25,10 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(
-                source, directory / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.so", "_clib.c")
+                source,
+                directory / name,
+                symlinks=True,
+                ignore=shutil.ignore_patterns("__pycache__", "*.so", "_clib.c", "ulogd"),
             )
         else:
             shutil.copy(source, directory)
@@ -48,7 +51,8 @@ def test_wheel_has_every_module_and_no_sources(copy: Path, tmp_path: Path) -> No
     data = {f"nflowlevel/sql/schema/{path.name}" for path in (PACKAGE / "sql" / "schema").glob("*.sql")}
     # What bcc compiles predicates with; the program itself is an object.
     data |= {f"nflowlevel/bpf/{path.name}" for path in (ROOT / "bpf").glob("*.h")}
-    assert data | {"nflowlevel/bpf/predicate.bcc.c", "nflowlevel/prefilter/prefilter.bpf.o"} <= names
+    built = {"nflowlevel/prefilter/prefilter.bpf.o", "nflowlevel/daemon/ulogd"}
+    assert data | built | {"nflowlevel/bpf/predicate.bcc.c"} <= names
     assert sum(name.endswith(".so") for name in names) == 1
     assert not [name for name in names if "_cdefs" in name]
 
@@ -66,4 +70,5 @@ def test_source_distribution_can_be_built_from(copy: Path, tmp_path: Path) -> No
         for path in directory.iterdir()
         if path.is_file()
     }
+    sources.add("nflowlevel/daemon/ulogd.c")
     assert {"pyproject.toml", "setup.py", "LICENSE", "README.md", *sources, *modules()} <= names

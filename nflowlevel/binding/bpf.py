@@ -97,7 +97,7 @@ class MapInfo:
 
 
 class BPFMap(_Owner):
-    """A map; keys and values are bytes. Of a map per CPU, a value is that of all CPUs, one behind the other."""
+    """A map; keys and values are bytes. In a map per CPU, a value holds those of all CPUs, one after the other."""
 
     def __init__(self, descriptor: Descriptor) -> None:
         super().__init__(descriptor)

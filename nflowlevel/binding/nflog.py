@@ -114,7 +114,7 @@ class GroupSocket:
             try:
                 return self._ask(request, f"unbind group {self.group}", _ANSWER_SECS / 4)
             except KernelError as error:
-                # The answer finds no room in a socket that is full of packets; the group is given up all the same.
+                # The answer finds no room in a socket that is full of packets; the group is given up anyway.
                 if error.errno == errno.ENODEV:
                     return None
                 if error.errno != errno.ETIMEDOUT or last_try:
@@ -156,13 +156,18 @@ class GroupSocket:
         try:
             with entered(self._netns):
                 holder = procfs.holder_of(self.group)
+                suspects = () if holder else procfs.suspects()
                 obstacle = procfs.admin_obstacle()
         except KernelError:  # a daemon that has become another user may not look any more
             return f"group {self.group} may be read by another process; list them there with: nflowlevel doctor"
         if holder:
             return f"group {self.group} is read by {holder}; stop that reader or use another group"
         if not obstacle:
-            return f"group {self.group} is read by another socket, which this user namespace cannot see"
+            # Only root may read who has a group.
+            likely = (
+                f"process, probably {' or '.join(suspects)}" if suspects else "socket, which this process cannot see"
+            )
+            return f"group {self.group} is read by another {likely}; as root, `nflowlevel doctor` tells whose it is"
         remedy = "; run as root; a service gets it by AmbientCapabilities=CAP_NET_ADMIN"
         return obstacle + (remedy if not procfs.has_capability(procfs.CAP_NET_ADMIN) else "")
 

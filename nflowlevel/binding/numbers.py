@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Names of the kernel's numbers: families, hooks, protocols, TCP flags. Who knows only some of them takes those."""
+"""Names of the kernel's numbers: families, hooks, protocols, TCP flags. A module that knows only some takes those."""
 
 from __future__ import annotations
 

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import select
 import signal
 import socket
 import struct
@@ -26,12 +28,15 @@ from types import TracebackType
 from typing import Never, Protocol
 
 from nflowlevel.binding.privileges import keep
+from nflowlevel.errors import KernelError
 
 #: Opening takes no time; a file system that hangs must not hold up the receive loop for longer.
 _ANSWER_SECS = 2.0
 
 #: A door, an errno, a descriptor.
 _NUMBER = struct.Struct("=i")
+#: Descriptors from here on are not those that the process uses itself.
+_ABOVE = 8
 #: For one descriptor.
 _ROOM = socket.CMSG_LEN(_NUMBER.size)
 
@@ -75,7 +80,10 @@ class Opener:
         return door in self._numbers
 
     def open(self, door: Door) -> int:
-        """Return a new descriptor, closed on exec; OSError as opening gave it, EPERM for a door not agreed on."""
+        """Return a new descriptor, closed on exec; OSError as opening gave it, EPERM for a door not agreed on.
+
+        KernelError where the process is gone.
+        """
         number = self._numbers.get(door)
         if number is None:
             raise PermissionError(errno.EPERM, f"{door} may not be opened any more")
@@ -88,20 +96,28 @@ class Opener:
             except (OSError, struct.error):
                 # An answer that comes late would be taken for that to the next request.
                 self._socket.close()
-                gone = "the process that opens files for the daemon does not answer; restart the daemon"
-                raise OSError(errno.EPIPE, gone) from None
+                raise KernelError(
+                    "ask the process that opens files for the daemon", errno.ECONNRESET, "restart the daemon"
+                ) from None
         if refused:
             raise OSError(refused, os.strerror(refused))
         ((_, _, data),) = extra
         return int(_NUMBER.unpack(data)[0])
 
     def close(self) -> None:
-        """End the process; may be called again."""
+        """End the process, unless a file system holds it up; may be called again."""
         self._socket.close()
         if self.pid:
             pid, self.pid = self.pid, 0
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, 0)
+            with contextlib.suppress(OSError):
+                handle = os.pidfd_open(pid)
+                try:
+                    poll = select.poll()
+                    poll.register(handle, select.POLLIN)
+                    poll.poll(_ANSWER_SECS * 1000)
+                    os.waitpid(pid, os.WNOHANG)
+                finally:
+                    os.close(handle)
 
     def __enter__(self) -> Opener:
         return self
@@ -141,10 +157,11 @@ def _be_the_opener(line: socket.socket, doors: list[Door]) -> Never:
     try:
         for number in _MEANT_FOR_THE_DAEMON:
             signal.signal(number, signal.SIG_IGN)
-        null = os.open(os.devnull, os.O_RDWR)
         # Nothing of the daemon's is held: neither its terminal nor a file that it closes.
-        for fd, place in ((null, 0), (null, 1), (null, 2), (line.detach(), 3)):
-            os.dup2(fd, place, inheritable=False)
+        null = fcntl.fcntl(os.open(os.devnull, os.O_RDWR), fcntl.F_DUPFD, _ABOVE)
+        end = fcntl.fcntl(line.detach(), fcntl.F_DUPFD, _ABOVE)
+        for fd, place in ((null, 0), (null, 1), (null, 2), (end, 3)):
+            os.dup2(fd, place)
         os.closerange(4, os.sysconf("SC_OPEN_MAX"))
         with contextlib.suppress(OSError), open("/proc/self/comm", "wb", 0) as name:  # what `ps` shows
             name.write(b"nflowlevel-open")

@@ -2,8 +2,7 @@
 """Become an ordinary user and keep the one capability that a reader of groups needs; capabilities(7).
 
 Capabilities belong to threads, not to processes. So a daemon that will drop its privileges calls `confine` before it
-starts any thread, and the threads that it starts are `Worker`s, which keep nothing. It opens as that user what that
-user's files are: what root opens where somebody else can put a link, root may open for them.
+starts any thread, and the threads that it starts are `Worker`s, which keep nothing.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _NETLINK_NETFILTER = 12
 _NS_GET_USERNS = 0xB701
 #: uid_map of the initial user namespace: everybody is who they are.
 _ALL_UIDS = ["0", "0", "4294967295"]
-#: Of a command line no more is shown.
+#: Most characters of a command line that are shown.
 _COMMAND_LENGTH = 80
 
 
@@ -44,7 +44,7 @@ class BoundGroup:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who reads a group: netlink port id and, where it can be found, the process."""
+    """The reader of a group: its netlink port id and, if it can be found, the process."""
 
     portid: int
     pid: int = 0
@@ -103,6 +103,20 @@ def holder_at(portid: int) -> Holder:
     return Holder(portid, pid, _command(pid)) if pid else Holder(portid)
 
 
+def suspects() -> tuple[str, ...]:
+    """Return the other processes with a Netfilter socket in this namespace, for who may not see which reads a group.
+
+    Where not even their descriptors may be read, the port id tells: the kernel gives a process's first socket its id.
+    """
+    found = []
+    for portid in netfilter_ports():
+        pid = _process_of(portid) or (portid if os.path.exists(f"/proc/{portid}") else 0)
+        if pid and pid != os.getpid():
+            command = _command(pid)
+            found.append(f"process {pid}" + (f" ({command})" if command != "?" else ""))
+    return tuple(dict.fromkeys(found))
+
+
 def netfilter_ports() -> dict[int, PortState]:
     """Return the Netfilter sockets of this namespace by port id: readers of groups, of conntrack, running nft."""
     try:
@@ -152,6 +166,16 @@ def command_line(pid: int) -> str:
         return ""
     line = " ".join(words).strip()
     return line if len(line) <= _COMMAND_LENGTH else line[: _COMMAND_LENGTH - 1] + "…"
+
+
+def is_ours(pid: int) -> bool:
+    """Tell whether a process runs nflowlevel, under whatever name: its command says so, or the code it has loaded."""
+    if "nflowlevel" in command_line(pid):
+        return True
+    try:
+        return "/nflowlevel/_clib." in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return False
 
 
 def is_stopped(pid: int) -> bool:

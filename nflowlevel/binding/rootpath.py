@@ -85,6 +85,8 @@ def _walk(path: str) -> tuple[int, str, bool]:
                 links += 1
                 if not is_roots or links > _MOST_LINKS:
                     raise OSError(errno.ELOOP, f"'{part}' is a symbolic link that others can change", path)
+                if here.st_dev == os.stat("/proc").st_dev:  # /dev/stderr: every process has its own
+                    raise OSError(errno.ELOOP, f"'{part}' is a link in /proc", path)
                 target = os.readlink(part, dir_fd=directory)
                 parts.extendleft(reversed(target.split("/")))
                 if target.startswith("/"):
@@ -131,16 +133,16 @@ def open_plain(path: str, flags: int, mode: int = 0o600) -> int:
 def _checked(fd: int, path: str, owners: Collection[int]) -> int:
     if wrong := _wrong(os.fstat(fd), owners):
         os.close(fd)
-        raise OSError(errno.EPERM, f"{wrong}; remove it, or use another path", path)
+        raise OSError(errno.EPERM, f"{wrong}, or use another path", path)
     return fd
 
 
 def _wrong(status: os.stat_result, owners: Collection[int]) -> str:
     if not stat.S_ISREG(status.st_mode):
-        return "it is no regular file"
+        return "it is no regular file; remove it"
     if status.st_nlink > 1:  # one without a name was removed just now
-        return f"it has {status.st_nlink} names (hard links)"
-    return "" if status.st_uid in owners else f"it belongs to {name_of_user(status.st_uid)}"
+        return f"it has {status.st_nlink} names (hard links); remove it"
+    return "" if status.st_uid in owners else f"it belongs to {name_of_user(status.st_uid)}; give it to root"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,15 +224,19 @@ def give_directory(path: str, user: pwd.struct_passwd) -> bool:
 
 
 def _make_parents(path: str) -> None:
-    """Make what is missing of a path, in directories that only root can change."""
+    """Make what is missing of a path, in directories that only root can change; FileNotFoundError where it may not."""
     try:
-        with place_of(path) as place:
-            if place.is_roots:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(place.name, 0o755, dir_fd=place.directory)
+        _make_for_all(path)
     except FileNotFoundError:
         _make_parents(os.path.dirname(path))
-        _make_parents(path)
+        _make_for_all(path)
+
+
+def _make_for_all(path: str) -> None:
+    with place_of(path) as place:
+        if place.is_roots:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(place.name, 0o755, dir_fd=place.directory)
 
 
 def _is_of_ours(directory: int) -> bool:

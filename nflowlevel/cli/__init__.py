@@ -28,6 +28,7 @@ COMMANDS = {
     "check-config": "check a configuration for errors",
     "sql": "create and check the tables of SQL outputs",
     "prefilter": "load, change, watch and remove BPF programs that choose what is logged",
+    "drop-in": "run the daemon in the place of Debian's ulogd, and undo that",
     "describe": "describe a plugin: its options and keys",
 }
 
@@ -35,26 +36,34 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the result is the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    # What a subcommand imports is paid for by those who use it.
-    parser = _parser([name for name in COMMANDS if name in words])
-    name = parser.prog
+    named = [word for word in words if word in COMMANDS]
+    name = " ".join(["nflowlevel", *named[:1]])
+    result = status.DONE
     try:
         try:
-            options = parser.parse_args(words)
-            name = f"{parser.prog} {options.command}"
-            result = int(_module(options.command).run(options))
+            result = _run(name, named, words)
         finally:
             sys.stdout.flush()  # here, where it can be dealt with that nobody reads, or that a disk is full
-    except (NflowError, OSError) as error:
-        if isinstance(error, OSError) and not isinstance(error, NflowError):
+    except BrokenPipeError:
+        _give_up_output()  # `| head` has seen enough
+    except OSError as error:
+        if error.filename is None:
             _give_up_output()
-            if isinstance(error, BrokenPipeError):
-                return status.DONE  # `| head` has seen enough
-        print(*(f"{name}: {line}" for line in _told(error)), sep="\n", file=sys.stderr)
-        return _status_of(error)
+        _say(name, error)
+        return status.FAILED
     except KeyboardInterrupt:
         return status.INTERRUPTED
     return result
+
+
+def _run(name: str, named: Sequence[str], words: Sequence[str]) -> int:
+    # What a subcommand imports is paid for by those who use it.
+    options = _parser(named).parse_args(words)
+    try:
+        return int(_module(options.command).run(options))
+    except NflowError as error:
+        _say(name, error)
+        return _status_of(error)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -100,6 +109,10 @@ def _told(error: Exception) -> list[str]:
         text = f"{error.filename or 'write to standard output'}: {error.strerror or error}"
     first, *more = printable(text, None, keep="\n").split("\n")
     return ["\n".join([first, *(line if line.startswith(" ") else f"    {line}" for line in more)])]
+
+
+def _say(name: str, error: Exception) -> None:
+    print(*(f"{name}: {line}" for line in _told(error)), sep="\n", file=sys.stderr)
 
 
 def _give_up_output() -> None:

@@ -24,7 +24,7 @@ from nflowlevel.options import ConfigErrors
 
 _HEADINGS = ("name", "packets", "bytes", "quota", "rules")
 _RATE_HEADINGS = ("packets/s", "bytes/s")
-#: Of a list that goes into a message no more is shown.
+#: Most items of a list that a message shows.
 _FEW = 10
 #: Of packets, or bytes.
 _COUNT = whole(0, 2**64 - 1)

@@ -95,14 +95,18 @@ class Follow:
         for group in self._groups:
             for batch in group.drain():
                 self._hold(batch)
-        yield [held.text for held in sorted(self._held)]
+        # Those of one group are in order, and sorting keeps that.
+        yield [held.text for held in sorted(self._held, key=lambda held: held[:2])]
         self._held = []
 
     def _hold(self, batch: Batch) -> None:
         came = time.monotonic()
+        if not self._hold_secs:
+            self._held += [_Held(0, 0, came, line.text) for line in self._show(batch)]
+            return
         for line in self._show(batch):
             self._number += 1
-            heapq.heappush(self._held, _Held(line.usecs if self._hold_secs else 0, self._number, came, line.text))
+            heapq.heappush(self._held, _Held(line.usecs, self._number, came, line.text))
 
     def _due(self, otherwise: float) -> float:
         """Return when the first of what is held has waited long enough."""
@@ -110,11 +114,14 @@ class Follow:
 
     def _ripe(self) -> list[str]:
         """Return what has waited long enough, and what is earlier than that: the clock may have been set meanwhile."""
+        if not self._hold_secs:
+            found = [held.text for held in self._held]
+            self._held.clear()
+            return found
         long_ago = time.monotonic() - self._hold_secs
         last = max((held.usecs for held in self._held if held.came <= long_ago), default=-1)
         # In a flood a group may be behind: what waits in it is earlier than what is held of the others.
-        if self._hold_secs:
-            last = min([last, *(self._reached.get(group, 0) for group in self._groups if group.more)])
+        last = min([last, *(self._reached.get(group, 0) for group in self._groups if group.more)])
         found = []
         while self._held and self._held[0].usecs <= last:
             found.append(heapq.heappop(self._held).text)

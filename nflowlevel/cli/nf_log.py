@@ -79,7 +79,7 @@ def _list(options: argparse.Namespace) -> None:
         name, active = f"{family.name} ({family.number})", family.active or nf_log.NONE
         print(printable(f"{name:<12}{active:<16}{', '.join(family.available)}", None))
     print(f"\ninvalid packets logged by conntrack: {invalid or 'unknown, nf_conntrack is not loaded'}")
-    print(f"kernel log of namespaces besides the initial one: {_on_off(everywhere)}")
+    print(f"kernel log of namespaces other than the initial one: {_on_off(everywhere)}")
 
 
 def _is_worth_showing(family: nf_log.Family) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`nflowlevel prefilter try EXPRESSION`: a predicate of one's own at a hook, for as long as one looks at its counters.
+"""`nflowlevel prefilter try EXPRESSION`: a condition of your own at a hook, for as long as you watch its counters.
 
 Without a group nothing is logged and no packet is changed; in the end nothing is left.
 """

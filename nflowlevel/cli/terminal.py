@@ -120,7 +120,7 @@ def show_page(lines: Sequence[str], rest: Callable[[int], str] | None = None) ->
 def watch(
     read: Callable[[], Reading], show: Callable[[Reading, Reading, float], None], secs: float, count: int = 0
 ) -> None:
-    """Read every `secs` seconds, `count` times or for ever, and show two readings and the seconds between them."""
+    """Read every `secs` seconds, `count` times or forever, and show two readings and the seconds between them."""
     before, then = read(), time.monotonic()
     due, rounds = then, 0
     while not count or rounds < count:

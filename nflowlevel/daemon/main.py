@@ -16,6 +16,7 @@ from nflowlevel.binding import standard  # before all others: what is closed of 
 # isort: split
 import argparse
 import contextlib
+import errno
 import os
 import pwd
 import sys
@@ -27,7 +28,7 @@ from nflowlevel.binding.netlink import BUSES, NetlinkDoor
 from nflowlevel.binding.netns import NamespaceDoor
 from nflowlevel.binding.opener import Opener, use
 from nflowlevel.binding.privileges import AT_START, FOR_GOOD, acting_as, confine, drop_to, keep
-from nflowlevel.binding.rootpath import LogDoor, give_directory, open_to_append
+from nflowlevel.binding.rootpath import LogDoor, give_directory, open_to_append, whose
 from nflowlevel.daemon.background import Started, go_to_background
 from nflowlevel.daemon.lastread import LastRead, path_for
 from nflowlevel.daemon.loop import Loop
@@ -42,7 +43,7 @@ from nflowlevel.stacks.stack import Stack, build
 if TYPE_CHECKING:
     from nflowlevel.binding.opener import Door
     from nflowlevel.daemon.prefilters import Prefilters
-    from nflowlevel.plugin.contract import Output
+    from nflowlevel.plugin.contract import Output, Plugin
     from nflowlevel.prefilter.counters import PrefilterCounters
 
 DEFAULT_CONFIG = "/etc/ulogd.conf"
@@ -182,7 +183,9 @@ def _run(
     try:
         messages = _messages(destination, level, options.verbose and not started, options.uid)
     except OSError as error:
-        print(f"logfile={settings.logfile}: {error.strerror}", file=sys.stderr)
+        owner = whose(settings.logfile) if error.errno == errno.EACCES else ""
+        remedy = f" — it {owner}; give it to the daemon's user" if owner else ""
+        print(f"logfile={settings.logfile}: {error.strerror}{remedy}", file=sys.stderr)
         return EXIT_LOGFILE
     if standard.CLOSED:
         closed = ", ".join(standard.CLOSED)
@@ -249,6 +252,13 @@ def _another_user(user: pwd.struct_passwd | None, stacks: Sequence[Stack], logfi
             use(None)
 
 
+def _load(plugin: Plugin[Any]) -> None:
+    try:
+        plugin.load()
+    except Exception as error:
+        log.debug("load %s: %s", plugin, error)
+
+
 def _give_directories(output: Output[Any], user: pwd.struct_passwd) -> None:
     for path in output.directories():
         try:
@@ -281,6 +291,8 @@ def _serve(
         loop.install_signals()
         if options.uid:
             loop.open_inputs()
+            for plugin in dict.fromkeys(each for stack in stacks for each in (*stack.filters, stack.output)):
+                _load(plugin)
             for output in dict.fromkeys(stack.output for stack in stacks):
                 _give_directories(output, options.uid)
             drop_to(options.uid, AT_START)

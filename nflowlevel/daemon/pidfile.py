@@ -11,7 +11,7 @@ import fcntl
 import os
 from collections.abc import Collection
 
-from nflowlevel.binding.rootpath import open_own
+from nflowlevel.binding.rootpath import open_own, place_of
 from nflowlevel.errors import NflowError
 
 
@@ -50,7 +50,7 @@ class PidFile:
     def remove(self) -> None:
         """Remove the file, where the directory allows it, and release the lock. May be called again."""
         if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
+            with contextlib.suppress(OSError), place_of(self.path) as place:
+                os.unlink(place.name, dir_fd=place.directory)
             os.close(self._fd)
             self._fd = -1

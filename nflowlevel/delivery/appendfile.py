@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _BUSY_SECS = 0.02
 #: One call writes about this much of what waited: the loop has packets to receive in between.
 _FLUSH_BYTES = 4 << 20
-#: How long another process may hold the file locked before it is written to all the same.
+#: How long another process may hold the file locked before we write to it anyway.
 _LOCK_PATIENCE_SECS = 5.0
 
 _REMEDY = {

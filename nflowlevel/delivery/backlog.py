@@ -108,13 +108,23 @@ class Backlog:
             self._stats.pending_bytes -= size
             self._stats.drop(reason, records, after=after)
 
+    def doubt(self, records: int) -> None:
+        """Count lines that were counted as written as perhaps lost."""
+        with self._stats.lock:
+            if not self._closed:
+                self._stats.maybe_lost += records
+
     def close(self, reason: str) -> int:
         """Drop everything pending, also what is taken at the moment; return how many records that were.
+
+        What was to be sent once more, and is not now, may be lost.
 
         Nothing is counted any more after this, whatever a thread that is late still does.
         """
         with self._stats.lock:
             records = self._stats.pending
+            whole = sum(self.framing.before(chunk.data, len(chunk.data))[0] for chunk in self._chunks)
+            self.doubt(max(0, whole - sum(chunk.records for chunk in self._chunks)))
             self._chunks.clear()
             self.lose(reason, records, self._stats.pending_bytes)
             self._closed = True

@@ -6,7 +6,7 @@ the peer may not have got, always from the beginning of a line.
 
 - `StreamLink`: TCP, where a line is written when the peer's kernel has acknowledged it, and unix stream sockets, where
   it is written when the peer has read it. A TCP peer that dies with unread data resets the connection: what it had
-  acknowledged a moment before is sent again.
+  acknowledged a moment before is sent again. What else it may not have read is counted as `maybe_lost`: see `_Unread`.
 - `DatagramLink`: UDP, one line a datagram, or as many as its framing says. Nothing is acknowledged, but an ICMP error
   comes back when nobody listens: a line is written when none came for a while.
 
@@ -28,13 +28,21 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from nflowlevel.delivery.backlog import Backlog, Chunk
+    from nflowlevel.delivery.framing import Framing
 
 #: One call of `work` sends about this much, then looks for acknowledgements and orders.
 _WORK_BYTES = 1 << 20
 #: Acknowledgements cause no event: they are looked for after this long, doubled while there are none.
 _ACK_SECS = (0.002, 0.1)
-#: What a TCP peer acknowledged less than this long ago (while it kept up) and in this many last bytes may be unread.
+#: What a TCP peer acknowledged less than this long ago (while it kept up) is sent again after a reset: at most this
+#: many bytes, the last ones.
 _UNREAD_SECS, _UNREAD_BYTES = 2.0, 1 << 20
+#: A peer that reads offers a larger window again at the latest when it is half of what it could be, or this much less.
+_UNTOLD_BYTES = 256 << 10
+#: What a peer's buffer may hold where the kernel does not tell its window: more than sockets hold by default (6 MiB).
+_UNKNOWN_BUFFER_BYTES = 8 << 20
+#: Where struct tcp_info of linux/tcp.h has tcpi_snd_wnd, since Linux 5.4.
+_WINDOW = struct.Struct("=228xI")
 #: This many unanswered retransmissions (some 25 s) mean that the peer's host is gone. A peer that merely does not read
 #: still answers the probes of its closed window.
 _DEAD_RETRANSMITS = 7
@@ -70,7 +78,6 @@ class StreamLink:
 
     def __init__(self, sock: socket.socket, backlog: Backlog, most_unread: int = 0) -> None:
         self.sock = sock
-        self._most_unread = most_unread
         self._backlog = backlog
         self._tcp = sock.family != socket.AF_UNIX
         self._taken: deque[tuple[int, Chunk]] = deque()  # not acknowledged, each with its position in the stream
@@ -78,8 +85,9 @@ class StreamLink:
         self._sent = 0  # bytes given to the socket
         self._acknowledged = 0
         self._ack_secs = _ACK_SECS[0]
-        self._unread: deque[tuple[float, bytearray]] = deque()  # acknowledged, when, and perhaps not read
-        self._unread_bytes = 0
+        self._unread = _Unread(most_unread or _UNREAD_BYTES, backlog.framing)
+        if self._tcp:
+            self._unread.offers(_window(sock), stalled=False)
 
     @property
     def ready(self) -> bool:
@@ -106,6 +114,8 @@ class StreamLink:
             self._ack_secs = min(self._ack_secs * 2, _ACK_SECS[1])
             if self._tcp:
                 _check_alive(self.sock)
+        if self._tcp:
+            self._unread.offers(_window(self.sock), stalled=self._acknowledged < self._sent)
 
     def wants(self) -> tuple[int, float | None]:
         """Wait for room, for the peer's end, or for the time to look at the acknowledgements."""
@@ -130,10 +140,11 @@ class StreamLink:
             self._backlog.give_back(chunk)
         self._taken.clear()
         if self._tcp and not orderly:
-            self._forget_read()
-            for _, lines in reversed(self._unread):
+            self._unread.forget()
+            for lines in reversed(self._unread.kept):
                 again += framing.before(lines, len(lines))[0]
                 self._backlog.again(lines)
+            self._backlog.doubt(self._unread.uncertain)
         return again
 
     def _send(self, take: bool) -> None:
@@ -158,24 +169,87 @@ class StreamLink:
             _, chunk = self._taken.popleft()
             self._backlog.done(chunk.records, len(chunk.data))
             if self._tcp:
-                self._unread.append((time.monotonic(), chunk.data))
-                self._unread_bytes += len(chunk.data)
-        self._forget_read()
+                self._unread.add(chunk.data)
 
-    def _forget_read(self) -> None:
-        """Forget what is too much to keep, and what the peer has had time to read: none while its window is closed."""
-        most = self._most_unread or _UNREAD_BYTES
-        while self._unread_bytes > most:
-            excess = self._unread_bytes - most
-            lines = self._unread[0][1]
-            cut = self._backlog.framing.after(lines, excess)
+
+class _Unread:
+    """What a TCP peer has acknowledged and its program may not have read.
+
+    TCP tells of a peer's program only how much room there is in its buffer: the window that it offers. So no more is
+    unread than the largest window it has offered, and when it offers less, as much may be unread as that is less. This
+    tells nothing at first, when windows grow whether somebody reads or not. Therefore:
+
+    - What was acknowledged within the last 2 s is `kept` to be sent again, and so is what is older while the peer does
+      not read: it does not acknowledge all, or its window stays small. All this up to a bound.
+    - Of what is not kept, the records that may be unread all the same are `uncertain`: those within the last bytes that
+      the buffer holds by the window offered last. In the last 2 s, and until twice the largest window was acknowledged,
+      it is those within the largest.
+    """
+
+    def __init__(self, most: int, framing: Framing) -> None:
+        self._most, self._framing = most, framing
+        self._kept: deque[tuple[float, bytearray]] = deque()  # with the time of the acknowledgement
+        self._kept_bytes = 0
+        self._passed: deque[tuple[float, int, int]] = deque()  # not kept: time, records and bytes
+        self._passed_bytes = 0
+        self._largest = self._lacks = self._total = 0
+        self._reads = True
+
+    @property
+    def kept(self) -> list[bytearray]:
+        """What is to be sent again after a reset."""
+        return [lines for _, lines in self._kept]
+
+    @property
+    def uncertain(self) -> int:
+        """Records that may be unread and are not kept."""
+        return sum(records for _, records, _ in self._passed)
+
+    def add(self, lines: bytearray) -> None:
+        """These were acknowledged now."""
+        self._kept.append((time.monotonic(), lines))
+        self._kept_bytes += len(lines)
+        self._total += len(lines)
+
+    def offers(self, window: int | None, *, stalled: bool) -> None:
+        """Take note of the window (None: not known), and whether some is not acknowledged; forget what is read."""
+        if window is None:
+            self._largest, self._lacks = _UNKNOWN_BUFFER_BYTES, 0
+        else:
+            self._largest = max(self._largest, window)
+            self._lacks = self._largest - window
+        self._reads = not stalled and self._lacks <= min(self._largest // 2, _UNTOLD_BYTES)
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget what the peer has had time to read, and what its buffer does not hold; keep no more than the bound."""
+        while self._kept_bytes > self._most:
+            at, lines = self._kept[0]
+            cut = self._framing.after(lines, self._kept_bytes - self._most)
+            self._pass(at, self._framing.before(lines, cut)[0], cut)
             del lines[:cut]
-            self._unread_bytes -= cut
+            self._kept_bytes -= cut
             if not lines:
-                self._unread.popleft()
+                self._kept.popleft()
         old = time.monotonic() - _UNREAD_SECS
-        while self._unread and self._acknowledged == self._sent and self._unread[0][0] < old:
-            self._unread_bytes -= len(self._unread.popleft()[1])
+        room = self._lacks if self._total > 2 * self._largest else self._largest
+        while self._kept and self._reads and self._kept[0][0] < old:
+            at, lines = self._kept.popleft()
+            self._kept_bytes -= len(lines)
+            if (rest := min(len(lines), room - self._kept_bytes)) > 0:
+                cut = self._framing.before(lines, len(lines) - rest)[1]
+                self._pass(at, self._framing.before(lines, len(lines))[0] - self._framing.before(lines, cut)[0], rest)
+        while self._passed:
+            at, _, size = self._passed[0]
+            younger = self._kept_bytes + self._passed_bytes - size
+            if younger < (room if self._reads and at < old else self._largest):
+                break
+            self._passed.popleft()
+            self._passed_bytes -= size
+
+    def _pass(self, at: float, records: int, size: int) -> None:
+        self._passed.append((at, records, size))
+        self._passed_bytes += size
 
 
 class DatagramLink:
@@ -304,6 +378,12 @@ def _unacknowledged(sock: socket.socket) -> int:
     answer = bytearray(4)
     fcntl.ioctl(sock, termios.TIOCOUTQ, answer)
     return int(struct.unpack("i", answer)[0])
+
+
+def _window(sock: socket.socket) -> int | None:
+    """Return the window that the peer has offered last, in bytes; None where the kernel does not tell (Linux 5.3)."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _WINDOW.size)
+    return int(_WINDOW.unpack(info)[0]) if len(info) == _WINDOW.size else None
 
 
 def _check_connected(sock: socket.socket) -> None:

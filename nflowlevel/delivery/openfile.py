@@ -41,7 +41,7 @@ class OpenFile:
     """A descriptor for appending; raises OSError if it cannot be opened.
 
     BlockingIOError: another process repairs the file this moment and would cut what we append. With `unlocked` it is
-    opened all the same.
+    opened anyway.
     """
 
     def __init__(self, path: str, *, begins: bytes = b"", unlocked: bool = False) -> None:

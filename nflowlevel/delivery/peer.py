@@ -4,8 +4,8 @@
 - `write` copies the lines into a bounded queue and returns; names are resolved, connections made and lines sent in the
   thread. When the bound is reached new lines are dropped and counted.
 - A receiver that is away, at the start or later, is tried again after 0.1 s, 0.2 s … 5 s.
-- After a break the lines that may not have arrived are sent again: some may come twice, none vanishes unsaid. Each
-  connection begins with the beginning of a line.
+- After a break the lines that may not have arrived are sent again: some may come twice, none vanishes unsaid. Of those
+  that TCP cannot tell, at most so many as `maybe_lost` counts. Each connection begins with the beginning of a line.
 """
 
 from __future__ import annotations
@@ -43,6 +43,13 @@ _CONNECT_SECS = 5.0
 _GOODBYE_SECS = 1.0
 #: A host that is silent on an idle connection is given up after 30 + 3 * 10 s.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+#: What the state says: how it is, and what the counter `written` means there.
+_CONNECTED = {"tcp": "connected", "udp": "sending", "unix": "connected"}
+_WRITTEN = {
+    "tcp": "written: handed to the peer's kernel",
+    "udp": "written: sent and not refused",
+    "unix": "written: read by the peer",
+}
 #: sockaddr_un holds no longer path.
 _LONGEST_UNIX_PATH = 107
 
@@ -190,19 +197,28 @@ class Peer:
         if self.transport != "udp":  # for UDP nothing is known yet
             self._addresses.clear()
             self._limited(NOTICE, "connected", f"connected to {self._name} ({address.shown})")
-        self._state = f"{'sending' if self.transport == 'udp' else 'connected'} to {address.shown}"
+        self._state = f"{_CONNECTED[self.transport]} to {address.shown} ({_WRITTEN[self.transport]})"
         broken: OSError | None = None
         try:
             self._serve(link)
         except OSError as error:
             broken = error
         finally:
+            doubtful = self.stats.maybe_lost
             self.stats.resent += link.recover(broken)
             link.sock.close()
+            if self.stats.maybe_lost > doubtful:
+                self._doubt(self.stats.maybe_lost - doubtful)
         if broken:
             self._failed(f"send to {self._name}", broken)
         else:
             self._state = f"connecting to {self._name}"
+
+    def _doubt(self, records: int) -> None:
+        told = f"{self._name}: up to {records} records may be lost: its kernel had acknowledged them"
+        self._limited(
+            logging.ERROR, "doubt", f"{told}, its program may not have read them; {self.stats.maybe_lost} in all"
+        )
 
     def _failed(self, tried: str, error: OSError) -> None:
         self.stats.errors += 1

@@ -125,7 +125,7 @@ def _judge_group(facts: Facts, item: Wanted) -> Iterator[Finding]:
     if item.instance and reader and not reader.command:
         text = f"[{item.instance}] group {item.group} has a reader: whether that is nflowlevel is not visible"
         yield Finding("hint", text, "run as root")
-    elif item.instance and reader and "nflowlevel" not in reader.command:
+    elif item.instance and reader and not reader.ours:
         text = f"[{item.instance}] cannot read group {item.group} while {reader} does"
         yield Finding("problem", text, "stop that process, or use another group")
 

@@ -18,13 +18,15 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Who reads a group, and how it goes."""
+    """The reader of a group, and how it is doing."""
 
     bound: procfs.BoundGroup
     holder: procfs.Holder
     command: str = ""
     stopped: bool = False
     port: procfs.PortState | None = None
+    ours: bool = False
+    """Whether it is nflowlevel, whatever the program is called."""
 
     def __str__(self) -> str:
         if not self.holder.pid:
@@ -86,6 +88,7 @@ def _readers() -> dict[int, Reader]:
             procfs.command_line(holder.pid) if holder.pid else "",
             holder.pid > 0 and procfs.is_stopped(holder.pid),
             ports.get(bound.portid),
+            holder.pid > 0 and procfs.is_ours(holder.pid),
         )
     return readers
 

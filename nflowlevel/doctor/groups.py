@@ -23,7 +23,7 @@ _COPY_MODES = {0: "none", 1: "meta", 2: "packet", 3: "disabled"}
 _HEADER_BYTES = 60
 #: A rule that sends after fewer packets than this costs the reader a wake-up for each few of them.
 _SMALL_THRESHOLD = 32
-#: Nobody wants to read more lines about one group.
+#: More lines about one group are of no use.
 _MOST_RULES = 8
 #: Nor the names of more namespaces.
 _MOST_NAMESPACES = 3

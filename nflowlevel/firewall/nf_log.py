@@ -145,7 +145,7 @@ def _protocol_number(protocol: str | int) -> int:
 
 
 def all_netns() -> bool | None:
-    """Tell whether namespaces besides the initial one may write to the kernel's log; None where it cannot be seen."""
+    """Tell whether namespaces other than the initial one may write to the kernel's log; None if it cannot be seen."""
     try:
         with _where_all_netns_is():
             return _ALL_NETNS.read_text().strip() != "0"

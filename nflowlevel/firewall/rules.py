@@ -180,7 +180,7 @@ def _idle_chains(objects: list[_Object], rules: list[_Object]) -> dict[tuple[str
     jumps: dict[tuple[str, str, str], set[str]] = {}
     for rule in rules:
         jumps.setdefault((rule["family"], rule["table"], rule["chain"]), set()).update(_targets(rule["expr"]))
-    # Who looks up a verdict map is not asked: what a map of the table leads to counts as reached.
+    # Which rule looks up a verdict map does not matter: what a map of the table leads to counts as reached.
     maps = (item["map"] for item in objects if "map" in item)
     reached = {(map_["family"], map_["table"], to) for map_ in maps for to in _targets(map_.get("elem"))}
     reached |= {chain for chain, has_hook in chains.items() if has_hook}

@@ -9,9 +9,8 @@ With `zerocounter`, the default, a record carries what was counted since the las
 set to 0 as they are read. From then on only the daemon has these counts. It treats them as follows:
 
 - Nothing is lost on the way from the kernel, even where the kernel's own dump would lose objects
-  (accounting/objects.py). This takes a new socket for each poll of more than about 350 objects. A daemon that has
-  become an ordinary user (`-u`) cannot open one in another namespace. A few objects may then miss the packets of the
-  moment of the poll; `recovered` counts these objects.
+  (accounting/objects.py). This takes a new socket for each poll of more than about 350 objects. If none can be opened,
+  a few objects may miss the packets of the moment of the poll; `recovered` counts these objects.
 - An output whose target is unavailable keeps them, like all records, up to its own limit (`max_pending_bytes` in the
   outputs that write lines; a record takes about 100 bytes). The output drops what does not fit, and what its target
   did not accept before the daemon had to stop. Its statistics count both.

@@ -22,8 +22,9 @@ A receiver that is unavailable (also at the start), slow or closing stops nothin
 memory is full, the counts of further polls are added up (with `zerocounter`; otherwise the next total includes them)
 and sent with the first poll that finds room. This loses resolution in time, but no packet. After a broken connection
 the output sends again what TCP had not acknowledged, and what was acknowledged within the last 2 s, at most 8 MiB; a
-point that arrives twice is the same point. UDP has no acknowledgement: if the receiver's socket has no room, the points
-are lost without notice.
+point that arrives twice is the same point. `written` means handed to the peer's kernel; `maybe_lost` counts what a
+receiver that was reset may not have read, and that was not sent again. UDP has no acknowledgement: if the receiver's
+socket has no room, the points are lost without notice.
 """
 
 from __future__ import annotations

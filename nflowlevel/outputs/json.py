@@ -10,6 +10,13 @@ output keeps records, up to `max_pending_bytes`, and writes them when the target
 counts new records. No line is ever left torn, even after kill -9: when the file is opened again, the incomplete line of
 a dead process is cut off. When a TCP or unix connection breaks, lines that the peer had not acknowledged are sent
 again: a line may arrive twice.
+
+What `written` means differs. In mode unix, the receiver has read the lines. In mode tcp, they were handed to the peer's
+kernel: TCP acknowledges what waits in the receive buffer, and a receiver that is killed or restarted takes that with
+it. After a reset the lines of the last 2 s are sent again, at most 1 MiB; `maybe_lost` counts the records that may have
+been in the buffer besides, at most. What the receiver had read and not processed, no one can tell. In mode udp, lines
+were sent, and no refusal came back. The outputs that know when a record is safe are those of databases: PGSQL, MYSQL
+and SQLITE3 count it when it is committed.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ another stack costs almost nothing.
 
 The daemon's own counters cover all stacks: what each input received and missed (`nflowlevel_input_…`, listed in
 docs/plugins.md), what became of each output's records (`nflowlevel_output_…`, with `dropped` by reason), whether a
-stack runs (`nflowlevel_stack_up`) and what an output is doing (`nflowlevel_output_state_info`).
+stack runs (`nflowlevel_stack_up`) and what an output is doing (`nflowlevel_output_state_info`). If several stacks end
+in one output, `records` and `dropped` are counted for each of them; what belongs to no single one has an empty `stack`.
 
 The text format is OpenMetrics; a client that asks only for the older text format gets that one. The endpoint listens on
 loopback unless `host` says otherwise, because it has no password. At most `max_series` series come from accounting;
@@ -20,6 +21,7 @@ own threads: a slow client delays no other client and does not delay the receivi
 
 from __future__ import annotations
 
+import importlib
 import re
 import threading
 import time
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from nflowlevel.stats import Declared, Giver
 
 _PATH = "/metrics"
-#: Of an object: packets and bytes, or used and limit.
+#: The series of an object: packets and bytes, or used and limit.
 _SERIES_PER_OBJECT = 2
 #: How often objects that are to be forgotten are looked for.
 _SWEEP_SECS = 10.0
@@ -101,7 +103,7 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
         self._endpoint: Endpoint | None = None
         self._objects: dict[str, _Object] = {}
         self._sweep_at = 0.0
-        # Of what the loop writes and a client's thread reads.
+        # Guards what the loop writes and a client's thread reads.
         self._lock = threading.Lock()
         self._daemon: DaemonView | None = None
         self._rendering = threading.Lock()
@@ -112,6 +114,11 @@ class PROMETHEUS(Output[PROMETHEUSOptions]):
 
     def bind(self, members: tuple[Member, ...]) -> None:
         """Nothing to prepare: the keys are always the same."""
+
+    def load(self) -> None:
+        """Import prometheus-client."""
+        for name in ("core", "exposition", "openmetrics.exposition"):
+            importlib.import_module(f"prometheus_client.{name}")
 
     def open(self) -> None:
         """Listen; NotSupported without prometheus-client, OutputError where the address is taken."""

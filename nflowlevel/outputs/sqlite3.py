@@ -10,6 +10,10 @@ the lock of another process and reopens a file that was removed or replaced; mea
 says. If a row breaks a constraint, only that row goes to the dead-letter file. A row that was stored before the daemon
 was killed is not stored again. Several outputs may share a file.
 
+A file that the output creates has mode 0640, and so have `FILE-wal` and `FILE-shm`: whoever can read a database can
+lock it, and then nothing can be stored. Readers have to be in the file's group. The daemon's user (`-u`) needs write
+permission for the directory, too.
+
 The output switches the file to SQLite's write-ahead log, so that readers and the output do not wait for each other.
 `FILE-wal` and `FILE-shm` belong to the file while it is open. To copy the file use `sqlite3 FILE ".backup COPY"`; to
 replace it stop the daemon first.

@@ -66,7 +66,10 @@ SomeOptions = TypeVar("SomeOptions", bound=Options)
 
 
 class Plugin(ABC, Generic[SomeOptions]):
-    """Base of all plugins. An instance is one place in one stack; `instance` is its id there."""
+    """Base of all plugins. An instance is one place in one stack; `instance` is its id there.
+
+    Threads that it starts are `Worker`s of binding/privileges.py: they keep no capability of the daemon's.
+    """
 
     name: ClassVar[str]
     Options: ClassVar[type[Options]] = NoOptions
@@ -87,6 +90,13 @@ class Plugin(ABC, Generic[SomeOptions]):
     def published(self) -> tuple[Key, ...]:
         """Return the keys it publishes with its options, in the order of a record's members."""
         return published_by(self.name)
+
+    def load(self) -> None:
+        """Import and read, of the program's own files, what else is imported and read later.
+
+        Called before `open`, and only where the daemon is to become another user, who might not be allowed to. What it
+        raises is no news: `open` meets the same.
+        """
 
     @abstractmethod
     def open(self) -> None:

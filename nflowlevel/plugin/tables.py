@@ -42,6 +42,10 @@ class SQLOutput(SpooledOutput[SomeSQL]):
         """Return the table as a sink."""
         return TableSink(self.database(), self.members, self.options)
 
+    def load(self) -> None:
+        """Import the driver and read our schema."""
+        self.database().load()
+
     def render(self, batch: Batch, layout: Layout) -> Iterable[tuple[bytes, int]]:
         """Yield the batch's rows: what the layout has of other stacks is null."""
         plans = self._plans.of(self.members)

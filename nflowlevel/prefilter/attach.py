@@ -31,7 +31,7 @@ _BEFORE_FILTER = -1
 _FIRST = -301
 #: The kernel takes no longer prefix (NF_LOG_PREFIXLEN).
 NFT_PREFIX_BYTES = 127
-#: Of a prefilter; nft takes it as the end of a table's name.
+#: The name of a prefilter, which nft takes as the end of a table's name.
 _NAME = re.compile("[A-Za-z0-9_-]{1,64}")
 
 

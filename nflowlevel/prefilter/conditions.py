@@ -169,7 +169,7 @@ def ports(text: str, name: str = "ports") -> list[range]:
 
 
 class FlagMask(NamedTuple):
-    """Of the flags in `mask` exactly `flags` must be set."""
+    """Exactly `flags` of the flags in `mask` must be set."""
 
     mask: int
     flags: int

@@ -36,7 +36,7 @@ PROTOCOLS = ("tcp", "udp", "icmp", "icmpv6", "sctp", "other", "unknown")
 #: What becomes of a packet.
 TOTALS = ("logged", "sampled_out", "rate_limited", "filtered")
 
-#: Of what ports are counted, in the order of the map.
+#: The protocols whose ports are counted, in the order of the map.
 _PORTS = ("tcp", "udp", "sctp")
 
 

@@ -305,7 +305,7 @@ class Prefilter:
             raise ValueError(f"prefilter {self.name!r} is not loaded")
         return self._dispatcher
 
-    # -- with a predicate of one's own --------------------------------------------------------------------------------
+    # -- with a predicate of your own ---------------------------------------------------------------------------------
 
     @classmethod
     def from_source(

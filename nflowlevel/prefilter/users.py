@@ -30,7 +30,7 @@ _RULE = re.compile(r"(?:\[\d+:\d+\] )?(?P<rule>-A (?P<chain>\S+) .*)")
 
 @dataclass(frozen=True, slots=True)
 class PinUse:
-    """Who uses the program: rules of iptables, which need the pin to be there, and tables of ours, which do not."""
+    """The users of the program: rules of iptables, which need the pin, and tables of ours, which do not."""
 
     rules: tuple[str, ...]
     tables: tuple[str, ...]
@@ -53,7 +53,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Users:
-    """Who uses a prefilter, by namespace (None: our own): rules of iptables, and tables of ours."""
+    """The users of a prefilter, by namespace (None: our own): rules of iptables, and tables of ours."""
 
     by_namespace: Mapping[str | None, PinUse]
     unseen: tuple[Unseen, ...]

@@ -241,7 +241,7 @@ class Capture:
                 try:
                     got = self._read(view[have : max(needed, _PIECE_BYTES)])
                 except BaseException:
-                    # Who was interrupted, or knows that it may work again, goes on from here.
+                    # A caller that was interrupted, or knows that it may work again, continues from here.
                     self._rest, self._rest_is_whole = bytes(view[:have]), False
                     raise
                 if not got:

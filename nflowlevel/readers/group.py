@@ -42,7 +42,7 @@ _Options = ParamSpec("_Options")
 
 
 class Profile(NamedTuple):
-    """Settings of a group that belong together. Of a rule's queue-threshold or snaplen and ours the smaller wins."""
+    """Settings of a group that belong together. The smaller of a rule's queue-threshold or snaplen and ours wins."""
 
     qthreshold: int
     """Packets the kernel gathers before it sends them."""

@@ -30,7 +30,7 @@ class Field:
     type: Literal["number", "address", "text", "any"]
     """`any` is a column of which nothing is known: it was added by a name alone, and no record has a value."""
     most: int = 0
-    """Of a number: the largest that it can be."""
+    """The largest value that a number can have."""
     keys: tuple[str, ...] = ()
     """The keys that the name stands for; at most one of them holds in a record."""
     least: int = 0

@@ -33,9 +33,9 @@ class Layout(NamedTuple):
     bit: int
     """Its mask in the record's `valid`."""
     format: str
-    """Of a number: its format; of address bytes: `B`."""
+    """The format of a number; `B` for the bytes of an address."""
     start: int
-    """Of a number: items of that format from the first record's start to its field; else bytes."""
+    """Distance of the field from the first record's start: for a number in items of that format, else in bytes."""
     step: int
     """Items from record to record."""
     width: int

@@ -121,9 +121,9 @@ class Key(NamedTuple):
     length: str = ""
     """The field of the record that has its length; empty: it has none of its own."""
     most: int | None = None
-    """Of a number: the largest there is; None: it is no whole number."""
+    """The largest value of a number; None: it is not a whole number."""
     longest: int | None = None
-    """Of a text: its most characters; of raw: its most bytes; None: not known."""
+    """Most characters of a text, or most bytes of raw; None: not known."""
 
 
 #: The largest value of each type of whole numbers. A bool of ulogd2's may be a small number: such keys say so.
@@ -139,7 +139,7 @@ AS_NUMBER = ":number"
 #: What the length of a text or of bytes is called in the record, behind the name of the field.
 _LENGTH = "_len"
 _WITH_LENGTH = frozenset(("bytes", "text", "mac", "macbytes"))
-#: Characters of a text by how it lies in the record. Of a link-layer header it is those of Ethernet; tunnels may have
+#: Characters of a text by how it lies in the record. For a link-layer header, those of Ethernet; tunnels may have
 #: longer ones. Bytes of an address that is hex digits.
 _LONGEST = {"addr": 39, "addr4": 15, "mac": 23, "macbytes": 41, "ifname": 15, "addrbin": 16}
 

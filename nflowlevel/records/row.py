@@ -2,7 +2,7 @@
 """Row: one record of a batch, whatever kind it is, and `Kept`: one that was copied out of its batch.
 
 A row is its batch and a number: it costs little, and holds the receive buffer. A copy (`copy.copy`, `copy.deepcopy`,
-`pickle`) holds the values themselves, so that it can be sent to another process or kept for ever.
+`pickle`) holds the values themselves, so it can be sent to another process or kept forever.
 """
 
 from __future__ import annotations

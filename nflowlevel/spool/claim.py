@@ -92,7 +92,7 @@ class SpoolDirectory:
             if 0 < self._numbers.value <= self._position.value:
                 self._position.value, self._position.damaged = 0, True  # nobody had such a number
             if self._position.damaged:
-                log.error("spool %s: its file `position` is damaged: rows may come twice", self.directory)
+                log.error("spool %s: its file `position` is damaged; rows may come twice", self.directory)
         return self._numbers
 
     def start(self, used: int, waiting: int | None = None) -> None:

@@ -57,7 +57,7 @@ class SpoolOptions(Options, frozen=True, kw_only=True):
     ] = "spool"
     spool_directory: Annotated[
         str, Meta(min_length=1, description="Directory for spools; each instance has a subdirectory with its name.")
-    ] = "/var/spool/nflowlevel"
+    ] = "/var/lib/nflowlevel/spool"
     spool_max_bytes: Annotated[int, Meta(ge=1, description="Most bytes that the spool may take on disk.")] = 4 << 30
     dead_letter_file: Annotated[
         str, Meta(description="File for rows that the target refuses; empty: refused.jsonl in the spool's directory.")

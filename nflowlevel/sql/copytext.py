@@ -23,7 +23,7 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 def columns(rows: Rows) -> list[list[str | None]]:
     """Return the values of each field of the layout, unescaped; None is null."""
-    # What is no UTF-8 becomes U+FFFD: a row nobody can read would block all rows behind it.
+    # Bytes that are not UTF-8 become U+FFFD: a row that nobody can read would block all rows behind it.
     fields = rows.data.decode("utf-8", "replace").replace("\n", "\t").split("\t")
     width = len(rows.layout)
     return [_unescaped(fields[place : rows.count * width : width]) for place in range(width)]
@@ -74,7 +74,7 @@ def _pieces(rows: Rows) -> Iterator[bytes]:
 def _selected(data: bytes, width: int, wanted: Sequence[int | None]) -> bytes:
     """Return whole rows with the fields at the places `wanted`, nulls for None."""
     fields = data.replace(b"\n", b"\t").split(b"\t")
-    count = len(fields) // width
+    count = len(fields) // width - (width == 1)  # what follows the last newline counts as a field here
     nulls = [_NULL.encode()] * count
     taken = [nulls if place is None else fields[place : count * width : width] for place in wanted]
     lines = [b"\t".join(row) for row in zip(*taken, strict=True)] if taken else [b""] * count

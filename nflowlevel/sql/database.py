@@ -40,6 +40,10 @@ class Database(ABC):
     #: Whether each row is a transaction of its own, since not all can be undone.
     by_row = False
 
+    def load(self) -> None:
+        """Import and read what `connect` and the others need; ImportError without the driver."""
+        schema(f"{self.dialect}-ledger.sql")
+
     @abstractmethod
     def connect(self) -> None:
         """Connect, within the time allowed. A connection that is open is closed first."""

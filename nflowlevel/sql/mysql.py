@@ -154,6 +154,12 @@ class MySQLDatabase(Database):
 
     # -- connecting ----------------------------------------------------------------------------------------------------
 
+    def load(self) -> None:
+        """Import the driver and read the schema."""
+        super().load()
+        for name in ("pymysql.connections", "pymysql.err"):
+            importlib.import_module(name)
+
     def connect(self) -> None:
         """Connect, within the time allowed. A connection that is open is closed first."""
         self.close()

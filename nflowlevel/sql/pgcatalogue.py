@@ -129,7 +129,7 @@ class Routine(NamedTuple):
     """Arguments it takes at least."""
     most: int
     types: Sequence[str] | None
-    """Of its arguments, as SQL writes them; None: they depend on the call, or more than one value comes back."""
+    """Types of its arguments, as SQL writes them; None: they depend on the call, or it returns several values."""
 
 
 def find_routines(connection: Connection, text: str, count: int, *, procedure: bool) -> tuple[Name, list[Routine]]:

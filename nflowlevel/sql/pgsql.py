@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import re
@@ -131,6 +132,12 @@ class PGDatabase(Database):
         self._wire: socket.socket | None = None
         self._aborted = False
         self.shown = "PostgreSQL" + (" (connstring)" if options.connstring else _shown(self._given()))
+
+    def load(self) -> None:
+        """Import the driver and read the schema."""
+        super().load()
+        for name in ("psycopg", "psycopg.conninfo", "psycopg.errors", "psycopg.sql"):
+            importlib.import_module(name)
 
     # -- connection ----------------------------------------------------------------------------------------------------
 
@@ -297,7 +304,7 @@ class PGDatabase(Database):
             self._ledger.move(_in_one_trip(connection), writer, before, number)
 
     def tend(self) -> None:
-        """Have our own schema make the partitions of the days to come; who may not, stores rows all the same."""
+        """Create the partitions of the next days in our own schema; without the permission, rows are stored anyway."""
         try:
             with self._transaction("make partitions") as connection:
                 if connection.execute(_HAS_PARTITIONS).fetchone():

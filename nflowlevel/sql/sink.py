@@ -12,8 +12,8 @@ from nflowlevel.sql.columns import all_items, match
 from nflowlevel.sql.options import statement
 
 if TYPE_CHECKING:
-    from nflowlevel.spool.rows import Rows
-    from nflowlevel.sql.columns import Members
+    from nflowlevel.spool.rows import Layout, Rows
+    from nflowlevel.sql.columns import Column, Members
     from nflowlevel.sql.database import Database
     from nflowlevel.sql.options import SQLOptions
 
@@ -25,6 +25,9 @@ class TableSink(Sink):
         self._database, self._members, self._table = database, members, options.table
         self._statement = statement(options.procedure, options.table)
         self.layout = all_items(members)
+        #: The columns that are written, and the items that the database's statement is made for.
+        self._columns: list[Column] = []
+        self._prepared: Layout = ()
 
     @property
     def by_row(self) -> bool:
@@ -48,8 +51,7 @@ class TableSink(Sink):
     def prepare(self) -> None:
         """Read which columns there are, and have the statement made for them."""
         database = self._database
-        arguments = self._statement.form in ("select", "call")
-        columns = match(database.columns(), self._members, arguments=arguments)
+        columns = match(database.columns(), self._members, arguments=self._takes_all)
         layout = tuple(column.item for column in columns if column.item)
         if not layout:
             raise Unavailable(
@@ -57,18 +59,34 @@ class TableSink(Sink):
                 "`nflowlevel sql check` lists both"
             )
         database.prepare(columns)
+        self._columns, self._prepared = columns, layout
         self.layout = layout
+
+    @property
+    def _takes_all(self) -> bool:
+        """Whether the columns are arguments, of which each needs a value."""
+        return self._statement.form in ("select", "call")
 
     def last(self, writer: str) -> int | None:
         """Return the number in the writer's entry of the table `nflowlevel_ledger`."""
         return self._database.ledger(writer)
 
     def fit(self, rows: Rows) -> Rows:
-        """Take what the table has columns for."""
-        return copytext.select(rows, self.layout)
+        """Take what the table has columns for.
+
+        A column that was added since the rows were rendered keeps its default, as one without a key does.
+        """
+        items = tuple(item for item in self.layout if self._takes_all or item in rows.layout)
+        return copytext.select(rows, items or self.layout)
 
     def write(self, rows: Rows, writer: str, before: int | None) -> None:
         """Store the rows in one transaction."""
+        if rows.layout != self._prepared:
+            self._prepared = ()
+            self._database.prepare(
+                [column for column in self._columns if not column.item or column.item in rows.layout]
+            )
+            self._prepared = rows.layout
         self._database.write(rows, writer, before)
 
     def skip(self, number: int, writer: str, before: int) -> None:

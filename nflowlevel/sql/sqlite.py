@@ -38,7 +38,7 @@ _LEDGER = Ledger("?")
 _CONNECT_SECS = 10
 #: Time for those who have the file open this moment, such as another output that begins as well.
 _SWITCH_SECS = 1.0
-#: Of the time that a transaction may take before the writer breaks it off, so much may pass in waiting for a lock.
+#: The part of a transaction's `timeout` that may pass in waiting for a lock, before the writer breaks it off.
 _WAITING = 0.9
 #: The pauses between looks at a lock grow from the first to the last.
 _FIRST_LOOK_SECS = 0.001
@@ -118,6 +118,11 @@ class SQLiteDatabase(Database):
         self._aborted = threading.Event()
 
     # -- opening -------------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read the schemas."""
+        super().load()
+        own_tables()
 
     def connect(self) -> None:
         """Open the file; where it is missing and the table ours, one in memory as it is going to be."""
@@ -356,7 +361,7 @@ class SQLiteDatabase(Database):
                 f"give the directory to user {me}, or move the database into one of theirs"
             )
         for path in (self._path + suffix for suffix in ("", "-wal", "-shm", "-journal")):
-            if os.path.lexists(path) and not os.path.isfile(path):
+            if os.path.lexists(path) and not os.path.isfile(path) and not os.path.isdir(path):
                 return f"{path} is no regular file; remove it"
             if (owner := whose(path)) and not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
                 return f"{path} {owner}; give it to user {me}"

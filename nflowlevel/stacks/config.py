@@ -52,6 +52,8 @@ _SAME_NAME = 0.75
 
 #: Nobody writes a longer configuration; a device such as /dev/zero has no end at all.
 _LONGEST_FILE = 16 * 1024 * 1024
+#: Nor so many plugins in one stack, or so many options in one section. Many stacks and many sections are all right.
+_MOST_ITEMS = _MOST_OPTIONS = 1_000
 
 
 class GlobalOptions(Options, frozen=True, kw_only=True):
@@ -163,7 +165,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def prefilters(self) -> tuple[Section, ...]:
         """The sections of BPF prefilters: those of such a name that no stack uses."""
-        return tuple(self.sections[name] for name in self.sections if name in _prefilters(self.sections, self.stacks))
+        names = _prefilters(self.sections, self.stacks)
+        return tuple(section for name, section in self.sections.items() if name in names)
 
     def options(self, stack: StackLine, item: StackItem, options_type: type[SomeOptions]) -> SomeOptions:
         """Return the options of one `item` of a `stack`, or raise ConfigErrors with all that its section has wrong."""
@@ -357,6 +360,10 @@ class _Reader:
                 self.warn(f"'{printable(key)}': text after the value is ignored; {advice}", number)
             if key in repeated:
                 repeated[key].append(Value(value, number))
+            elif len(values) >= _MOST_OPTIONS:
+                message = f"[{printable(section.name)}]: more than {_MOST_OPTIONS} options; the rest is not read"
+                errors.append(self.error(message, number))
+                break
             else:
                 values[key] = Value(value, number)
         return Section(section.name, section.line, values, tuple(errors))
@@ -428,6 +435,8 @@ def _word(line: str, start: int, pattern: re.Pattern[str]) -> tuple[str, int]:
 
 def _stack_items(text: str) -> tuple[StackItem, ...]:
     items = []
+    if (count := text.count(",") + 1) > _MOST_ITEMS:
+        raise _Unclear(f"it has {count} plugins; the most is {_MOST_ITEMS}")
     for written in text.split(","):
         item = written.strip(_BLANKS)
         if not item:

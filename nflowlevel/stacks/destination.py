@@ -9,6 +9,7 @@ of that, is counted for each stack.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from nflowlevel.plugin.contract import Input, Member, Output
@@ -34,8 +35,8 @@ class Destination:
         self.output = output
         self.shares: list[Share] = []
         self._open_for: set[Share] = set()
-        #: Those that carry the same are one object: changing from one to the other costs nothing.
-        self._distinct: dict[tuple[Member, ...], tuple[Member, ...]] = {}
+        #: Those that carry the same are one object: changing from one to the other costs nothing. With the objections.
+        self._distinct: dict[tuple[Member, ...], tuple[tuple[Member, ...], str]] = {}
         #: All that any stack brings; of keys of the same name the one with the larger values.
         self._all: dict[str, Member] = {}
         self._bound: tuple[Member, ...] | None = None
@@ -53,19 +54,32 @@ class Destination:
 
     def join(self, members: tuple[Member, ...], input_: Input[Any]) -> tuple[Share, str]:
         """Add a stack whose records carry `members`; the text says why that cannot be, and is empty where it can."""
-        share = Share(self._distinct.setdefault(members, members), input_)
-        if share.members is members:
+        objection = ""
+        if self.shares:
+            # Most outputs end one stack, and need none of this.
+            self._learn(self.shares[0].members)
+            members, objection = self._learn(members)
+        share = Share(members, input_)
+        if not objection:
+            self.shares.append(share)
+        return share, objection
+
+    def _learn(self, members: tuple[Member, ...]) -> tuple[tuple[Member, ...], str]:
+        """Take in what a stack brings; return the one object for it, and why it cannot be brought."""
+        if members not in self._distinct:
+            self._distinct[members] = members, next(self._objections(members), "")
             for name, key in members:
-                known = self._all.setdefault(name, (name, key))[1]
-                if (known.most or 0) < (key.most or 0):
-                    self._all[name] = (name, key)
-                if not self.output.agrees(known, key):
-                    return share, (
-                        f"{self.output} gets {name} as {key.type} here, but as {known.type} from another stack; "
-                        "end this stack in a section of its own"
-                    )
-        self.shares.append(share)
-        return share, ""
+                self._all[name] = name, max(key, self._all.get(name, (name, key))[1], key=lambda each: each.most or 0)
+        return self._distinct[members]
+
+    def _objections(self, members: tuple[Member, ...]) -> Iterator[str]:
+        for name, key in members:
+            known = self._all.get(name, (name, key))[1]
+            if not self.output.agrees(known, key):
+                yield (
+                    f"{self.output} gets {name} as {key.type} here, but as {known.type} from another stack; "
+                    "end this stack in a section of its own"
+                )
 
     def bind(self) -> None:
         """Tell the output of all that any of its stacks brings; called when all of them have joined."""
@@ -73,7 +87,7 @@ class Destination:
         self._turn = None
         self.output.input, self.output.netns = first.input, first.input.netns
         everything = tuple(self._all.values()) if len(self._distinct) > 1 else first.members
-        self._carries(self._distinct.setdefault(everything, everything))
+        self._carries(self._distinct.setdefault(everything, (everything, ""))[0] if self.is_shared else everything)
 
     def open(self, share: Share) -> None:
         """Open the output, unless another stack has it open."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Iterable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nflowlevel.errors import ConfigError, NflowError, nearest
@@ -27,6 +28,10 @@ from nflowlevel.stacks.registry import find_plugin
 if TYPE_CHECKING:
     from nflowlevel.records.batch import Batch
     from nflowlevel.stacks.config import Config, StackItem, StackLine
+
+
+#: So many errors are enough to mend at a time; each costs a search for what may have been meant.
+_MOST_ERRORS = 100
 
 
 def told(error: Exception) -> str:
@@ -195,21 +200,22 @@ class Stack:
 
 def build(config: Config) -> list[Stack]:
     """Build all stacks of a configuration; ConfigErrors with everything that is wrong in it."""
-    errors: list[ConfigError] = list(config.errors)
+    # What a section has wrong is wrong for each of its stacks, and said once.
+    errors = {str(error): error for error in config.errors}
     made = _Made()
     stacks: list[Stack] = []
     for line in config.stacks:
         try:
             stacks.append(_build_stack(config, line, made))
         except ConfigErrors as several:
-            errors += several.errors
-    errors += _claimed_twice(config, made.sources.values())
-    if errors:
-        # What a section has wrong is wrong for each of its stacks, and said once.
-        different: dict[str, ConfigError] = {}
-        for error in errors:
-            different.setdefault(str(error), error)
-        raise ConfigErrors(different.values())
+            for error in several.errors:
+                errors.setdefault(str(error), error)
+        if len(errors) >= _MOST_ERRORS:
+            rest = ConfigError(f"{len(errors)} errors: no more stacks are checked", file=config.file, line=line.line)
+            raise ConfigErrors((*errors.values(), rest))
+    claimed = tuple(_claimed_twice(config, made.sources.values()))
+    if errors or claimed:
+        raise ConfigErrors((*errors.values(), *claimed))
     config.look_for_unused()
     for destination in made.destinations.values():
         destination.bind()
@@ -217,9 +223,11 @@ def build(config: Config) -> list[Stack]:
 
 
 class _Made:
-    """What stacks share: inputs, and outputs, by the names of their sections."""
+    """What stacks share: classes by their names; inputs and outputs by the names of their sections."""
 
     def __init__(self) -> None:
+        #: To find a third party's plugin takes milliseconds.
+        self.plugin = cache(find_plugin)
         self.sources: dict[str, Source] = {}
         self.destinations: dict[tuple[str, type[AnyPlugin]], Destination] = {}
 
@@ -278,7 +286,7 @@ def _plugins(config: Config, line: StackLine, made: _Made) -> list[AnyPlugin]:
     for item in line.items:
         instance = plugin = None
         try:
-            plugin = find_plugin(item.plugin)
+            plugin = made.plugin(item.plugin)
             instance = _plugin(config, line, item, plugin, made)
             plugins.append(instance)
         except ConfigErrors as several:

@@ -159,3 +159,53 @@ print(json.dumps([thread.name, thread.daemon, *answer[0]]))
     )
     assert found[:3] == ["name", True, "word"]
     assert int(found[3]["CapEff"], 16) != 0
+
+
+def test_more_is_kept_until_the_start_is_over() -> None:
+    found = in_a_process(
+        """
+from nflowlevel.binding.privileges import AT_START, FOR_GOOD, keep
+drop_to(pwd.getpwnam("nobody"), AT_START)
+before = state()
+keep(FOR_GOOD)
+print(json.dumps([before, state(), tried(lambda: keep(AT_START))]))
+"""
+    )
+    before, after, again = found
+    assert int(before["CapEff"], 16) == int(before["CapPrm"], 16) == 1 << 12 | 1 << 10
+    assert int(after["CapEff"], 16) == int(after["CapPrm"], 16) == 1 << 12
+    assert again == "PermissionError"
+
+
+def test_acting_as_a_user_for_a_while() -> None:
+    found = in_a_process(
+        """
+from nflowlevel.binding.privileges import acting_as
+user = pwd.getpwnam("nobody")
+before = state()
+with acting_as(user):
+    inside = state()
+    refused = tried(lambda: open("/etc/shadow"))
+try:
+    with acting_as(user):
+        raise ZeroDivisionError
+except ZeroDivisionError:
+    pass
+after = state()
+os.setresuid(1, 1, 1)
+with acting_as(user):
+    other = os.geteuid()
+print(json.dumps([before, inside, after, refused, other]))
+""",
+        extra_groups=[0, 4],
+    )
+    before, inside, after, refused, other = found
+    user = pwd.getpwnam("nobody")
+    assert inside["Uid"].split()[3] == str(user.pw_uid), "who asks the file system"
+    assert inside["Gid"].split()[3] == str(user.pw_gid)
+    assert [int(gid) for gid in inside["Groups"].split()] == os.getgrouplist("nobody", user.pw_gid)
+    assert int(inside["CapEff"], 16) == 0
+    assert refused == "PermissionError"
+    for name in ("Uid", "Gid", "Groups", "CapEff", "CapPrm"):
+        assert after[name] == before[name]
+    assert other == 1, "who is not root stays"

@@ -16,6 +16,7 @@ from nflowlevel.binding import procfs
 from nflowlevel.binding.netns import entered
 from tests.fix_group import log_udp, run_python
 from tests.fix_netns import Netns, Pair
+from tests.fix_nobody import run_as_nobody
 
 
 def test_bound_groups(pair: Pair) -> None:
@@ -65,6 +66,18 @@ def test_holder(netns: Netns) -> None:
     assert holder is not None
     assert (holder.portid, holder.pid) == (portid, os.getpid())
     assert str(holder) == f"netlink port {portid} (process {os.getpid()}, {holder.command})"
+
+
+def test_who_may_see_nothing_is_told_the_process_by_its_port(netns: Netns) -> None:
+    code = "import sys, nflowlevel as nfl\nwith nfl.open_group(2):\n    print(flush=True)\n    sys.stdin.read()"
+    reader = netns.popen(sys.executable, "-c", code, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert reader.stdout is not None
+    reader.stdout.readline()
+    with netns.enter():
+        assert procfs.suspects() == (f"process {reader.pid} (python)",)
+        done = run_as_nobody(lambda: print(procfs.holder_of(2), *procfs.suspects()) or 0)
+    assert done.output == f"None process {reader.pid} (python)\n"
+    reader.communicate()
 
 
 def test_an_unknown_holder(netns: Netns) -> None:

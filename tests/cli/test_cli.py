@@ -105,7 +105,7 @@ def test_a_reader_that_left_is_no_error(name: str) -> None:
         ("describe MARK", "nflowlevel describe"),
         ("--help", "nflowlevel"),
         ("--version", "nflowlevel"),
-        ("tail --help", "nflowlevel"),
+        ("tail --help", "nflowlevel tail"),
     ],
 )
 def test_a_full_disk(words: str, name: str) -> None:
@@ -113,6 +113,17 @@ def test_a_full_disk(words: str, name: str) -> None:
     with open("/dev/full", "w") as full:
         done = command(*words.split(), stdout=full)
     assert (done.returncode, done.stderr) == (1, f"{name}: write to standard output: No space left on device\n")
+
+
+def test_an_error_is_told_though_the_reader_left() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = command("acct", "list", "--netns", "nowhere", stdout=write)
+    finally:
+        os.close(write)
+    assert done.returncode == 1
+    assert done.stderr.startswith("nflowlevel acct: enter network namespace nowhere")
 
 
 def test_a_file_that_cannot_be_read_is_no_standard_output(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_table(netns: Netns, command: _Command) -> None:
         assert rows["bridge"] == "nfnetlink_log"
         assert rows["arp"] == "NONE"
         assert lines[7] == "invalid packets logged by conntrack: off"
-        assert lines[8].startswith("kernel log of namespaces besides the initial one: ")
+        assert lines[8].startswith("kernel log of namespaces other than the initial one: ")
 
 
 def test_json(netns: Netns, command: _Command) -> None:

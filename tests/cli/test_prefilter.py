@@ -18,7 +18,8 @@ from nflowlevel import Group, cli
 from nflowlevel.binding import bpf, nftmatch
 from nflowlevel.binding.bpf import VerifierError
 from nflowlevel.cli import prefilter
-from nflowlevel.prefilter import attach, generation, pins
+from nflowlevel.firewall.ruleset import Unseen
+from nflowlevel.prefilter import attach, generation, pins, users
 from nflowlevel.prefilter.conditions import FIXED, PrefilterOptions
 from nflowlevel.prefilter.prefilter import Prefilter
 from tests.fix_group import collect, packets_in
@@ -429,6 +430,21 @@ def test_help_has_every_rule_and_the_exit_statuses(capsys: pytest.CaptureFixture
         assert f"--{name.replace('_', '-')}" in texts["load"]
         assert (f"--{name.replace('_', '-')} " in texts["update"]) is (name not in FIXED)
     assert "or matching goes on. Default: keep." in texts["load"]
+
+
+def test_users_of_others_do_nothing_to_a_terminal(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    command("load", "ssh")
+    hostile = "x\x1b[2J\x9b\nssh: active"
+    used = users.Users({None: users.PinUse((hostile,), (), ())}, (Unseen(hostile),))
+    monkeypatch.setattr(users, "users", lambda *_: used)
+    shown = command("show", "ssh").splitlines()
+    assert r"  used by   x\x1b[2J\x9b\nssh: active" in shown
+    assert all(line.isprintable() for line in shown)
+    refused = command.fails("remove", "ssh", status=prefilter.EXIT_USED).splitlines()
+    assert r"  x\x1b[2J\x9b\nssh: active" in refused
+    assert all(line.isprintable() for line in refused)
+    monkeypatch.undo()
+    command("remove", "ssh")
 
 
 @pytest.mark.parametrize("words", ["load ssh", "show", "counters ssh", "remove ssh", "mount", "rule ssh --group 1"])

@@ -231,6 +231,14 @@ def test_check_of_the_accounting_table(command: Command, path: Path) -> None:
     assert found["columns without a key"] == ["sum_limit (NFTCOUNTER fills it)"]
 
 
+def test_names_of_columns_do_nothing_to_a_terminal(command: Command, path: Path) -> None:
+    execute(path, 'CREATE TABLE packets (oob_prefix TEXT, "x\x1b[2J\x9b\n  stored: all" TEXT)')
+    command.configure("lite:SQLITE3", lite=f"db={path}")
+    lines = command("check").splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert r"  columns without a key: x\x1b[2J\x9b\n  stored: all" in lines
+
+
 def test_check_of_several_stacks_tells_the_worst(command: Command, path: Path, tmp_path: Path) -> None:
     execute(path, "CREATE TABLE t (oob_prefix INT)")
     command.configure(

@@ -29,12 +29,13 @@ class Bench:
         self.stats = OutputStats()
         self.backlog = Backlog(1 << 30, self.stats)
         self.sockets: list[socket.socket] = []
+        self.buffer_bytes = 8192
 
     def connect(self, family: int, kind: int, address: object) -> socket.socket:
         """Return our end, and keep the other as `self.other`."""
         server, ours = socket.socket(family, kind), socket.socket(family, kind)
         self.sockets += [server, ours]
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.buffer_bytes)
         server.bind(address)  # type: ignore[arg-type]
         if kind == socket.SOCK_STREAM:
             server.listen()
@@ -234,8 +235,88 @@ def test_memory_for_unread_lines_is_bounded(bench: Bench, monkeypatch: pytest.Mo
     left = bench.left()
     assert left == [*range(200 - again, 200)]
     assert 960 < len(lines(200 - again, again)) <= 1000
+    assert bench.stats.maybe_lost == 200 - again, "the others were in its buffer too"
     assert bench.stats.written == 200
     assert bench.stats.pending == 0
+
+
+@pytest.fixture
+def roomy(bench: Bench) -> StreamLink:
+    """A connection to a peer with a large buffer."""
+    bench.buffer_bytes = 1 << 20
+    return StreamLink(bench.connect(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)), bench.backlog)
+
+
+def _fill(stream: StreamLink, bench: Bench, size: int) -> int:
+    """Have so many bytes acknowledged that the peer has not read; return how many lines they are."""
+    count = 0
+    while stream._acknowledged < size:
+        bench.put(count, 40, pad=1000)
+        count += 40
+        work_until(stream, lambda wanted=count: bench.stats.written == wanted, bench)  # type: ignore[misc]
+    return count
+
+
+def test_a_peer_that_does_not_read_is_told_by_its_window(
+    roomy: StreamLink, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It acknowledges all, long ago, and has read nothing: all of it comes again."""
+    count = _fill(roomy, bench, 900_000)
+    assert roomy._acknowledged == roomy._sent
+    monkeypatch.setattr(link, "_UNREAD_SECS", 0.0)
+    roomy.work(True)
+    bench.other.close()
+    again = roomy.recover(broken(roomy))
+    assert bench.left() == [*range(count - again, count)]
+    assert again
+    assert again + bench.stats.maybe_lost == count
+
+
+def test_what_may_be_in_its_buffer_is_counted(roomy: StreamLink, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More is unread than is kept: it is not known whether the program has read it, and that is said."""
+    roomy._unread._most = 10_000
+    count = _fill(roomy, bench, 600_000)
+    bench.other.close()
+    again = roomy.recover(broken(roomy))
+    assert bench.left() == [*range(count - again, count)]
+    assert again < 20
+    assert bench.stats.maybe_lost == count - again
+    assert bench.stats.written == count
+
+
+def test_what_a_reading_peer_has_read_is_not_in_doubt(
+    roomy: StreamLink, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Much more than its buffer holds was read, and a reset comes: no more than its buffer can be in doubt."""
+    monkeypatch.setattr(link, "_UNREAD_SECS", 0.0)
+    count = 0
+    for _ in range(100):
+        bench.put(count, 40, pad=1000)
+        count += 40
+        read = 0
+        while read < len(lines(count - 40, 40, pad=1000)):
+            roomy.work(True)
+            read += len(bench.other.recv(1 << 20))
+    work_until(roomy, lambda: bench.stats.written == count, bench)
+    roomy.work(True)
+    bench.other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    bench.other.close()
+    assert roomy.recover(broken(roomy)) == 0
+    assert bench.left() == []
+    assert bench.stats.maybe_lost <= 80
+
+
+def test_what_was_to_be_sent_again_and_is_not_may_be_lost(bench: Bench) -> None:
+    stream = StreamLink(bench.connect(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)), bench.backlog)
+    bench.put(0, 3)
+    work_until(stream, lambda: bench.stats.written == 3, bench)
+    bench.other.close()
+    assert stream.recover(broken(stream)) == 3
+    bench.put(3, 2)
+    assert bench.stats.maybe_lost == 0
+    assert bench.backlog.close("stop") == 2
+    assert bench.stats.maybe_lost == 3
+    assert bench.stats.dropped["stop"] == 2
 
 
 def test_orderly_end_gives_back_what_was_not_acknowledged(stream: StreamLink, bench: Bench) -> None:

@@ -145,7 +145,7 @@ def test_state_and_log_follow_the_connection(make: Make, receive: Receive, caplo
     wait_for(lambda: target.state == f"connecting to tcp {name} (Connection refused)")
     target.write(lines(0, 1), 1)
     receive("tcp", address=("127.0.0.1", port))
-    wait_for(lambda: target.state == f"connected to {name}")
+    wait_for(lambda: target.state == f"connected to {name} (written: handed to the peer's kernel)")
     assert f"connect to tcp {name}: Connection refused; records waiting: 0, trying again" in caplog.text
     assert f"connected to tcp {name}" in caplog.text
     target.close(PATIENCE)
@@ -155,7 +155,7 @@ def test_state_and_log_follow_the_connection(make: Make, receive: Receive, caplo
 def test_address_of_ipv6_is_in_brackets(make: Make, receive: Receive) -> None:
     receiver = receive("tcp6")
     target = make(**receiver.options)
-    wait_for(lambda: target.state == f"connected to [::1]:{receiver.address[1]}")
+    wait_for(lambda: target.state.startswith(f"connected to [::1]:{receiver.address[1]} (written: "))
 
 
 # Opening
@@ -324,6 +324,42 @@ def test_receiver_killed_with_unread_lines(make: Make, receive: Receive, kind: s
     assert {*first.seen(), *second.seen()} == {*write.all}
     again = len(first.seen()) + len(second.seen()) - write.next
     assert again <= write.target.stats.resent
+
+
+@pytest.mark.parametrize("buffer_bytes", [0, 4 << 20])
+def test_a_slow_receiver_that_restarts(
+    make: Make,
+    receive: Receive,
+    buffer_bytes: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It acknowledges what it has no time to read, and takes that with it: sent again or counted, never in silence."""
+    monkeypatch.setattr(link, "_UNREAD_SECS", 0.2)
+    first = receive("tcp", buffer_bytes=buffer_bytes)
+    write = Writer(make(**first.options), pad=1000)
+    write(5)
+    wait_for(lambda: len(first.seen()) == 5)
+    first.reads.clear()
+    stats = write.target.stats
+    while write.next < (3000 if buffer_bytes else 40):
+        write(10)
+        write.wait_until_written()
+    time.sleep(0.3)  # longer than a receiver that reads takes
+    write(1)
+    write.wait_until_written()
+    first.stop()
+    second = receive("tcp", address=first.address)
+    write(1)
+    write.wait_until_written()
+    wait_for(lambda: second.seen()[-1:] == [write.next - 1])
+    missing = {*write.all} - {*first.seen(), *second.seen()}
+    assert stats.written == write.next
+    assert stats.maybe_lost >= len(missing)
+    assert (f"up to {stats.maybe_lost} records may be lost" in caplog.text) == (stats.maybe_lost > 0)
+    if buffer_bytes:
+        assert missing, "its buffer held more than is kept"
+        assert stats.maybe_lost < write.next
 
 
 @pytest.mark.parametrize("kind", STREAMS)

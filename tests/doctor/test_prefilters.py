@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nflowlevel.binding import bpf
+from nflowlevel.binding import bpffs as bpffs_of_program
 from nflowlevel.doctor import prefilters
 from nflowlevel.plugin.contract import Finding
 from nflowlevel.prefilter import generation, pins
@@ -107,6 +108,16 @@ def test_configured_and_not_loaded(netns: Netns, bpffs: Path) -> None:
     assert check(netns, bpffs, "web", "ssh") == [
         Finding("hint", "prefilter web is not loaded", "the daemon loads it when it starts")
     ]
+
+
+def test_within_ip_netns_exec_it_says_where_to_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bpffs_of_program, "hiding_netns", lambda _: "blue")
+    found = next(prefilters.check(None, ["ssh"], tmp_path))
+    assert found == Finding(
+        "hint",
+        "cannot see what is pinned: `ip netns exec blue` hides it",
+        "ask outside of it: nflowlevel doctor --netns blue",
+    )
 
 
 def test_what_is_missing_matters_only_where_there_is_one(

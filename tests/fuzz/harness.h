@@ -77,7 +77,7 @@ static void *exactly(size_t size, const void *from)
 	return made;
 }
 
-static void check_record(const struct nfl_record *r)
+__attribute__((unused)) static void check_record(const struct nfl_record *r)
 {
 	struct { uint32_t at, length; } pieces[] = {
 		{ r->raw_pkt, r->raw_pktlen }, { r->oob_prefix, r->oob_prefix_len }, { r->raw_mac, r->raw_mac_len },

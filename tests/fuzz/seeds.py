@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Write what the fuzzers mutate to standard output: `messages` for decode_fuzz, `captures` for capture_fuzz.
+"""Write what the fuzzers mutate: `messages` for decode_fuzz and receive_main, `captures` for capture_fuzz.
+
+`inputs DIRECTORY` makes a directory with a file for each input of receive_fuzz, as libFuzzer wants them; the others
+go to standard output.
 
 Of a message its length (32 bits, native), then its bytes. Of a capture four such numbers, then what follows its header:
 whether it is pcapng, whether it is of the other byte order, its link type, its length.
@@ -11,6 +14,7 @@ import itertools
 import struct
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from tests import captures, oracle
 from tests.corpus import Frame, frames
@@ -44,9 +48,21 @@ def capture_seeds() -> Iterator[tuple[bool, bool, int, bytes]]:
             yield True, order == captures.OTHER, linktype, blocks
 
 
-def main(what: str) -> None:
+def write_inputs(directory: Path) -> None:
+    """Make files of one to three messages each, with their lengths before them."""
+    directory.mkdir()
+    messages = list(seeds())
+    for at in range(0, len(messages), 5):
+        some = messages[at : at + 1 + at % 3]
+        (directory / f"{at}").write_bytes(b"".join(struct.pack("<H", len(each)) + each for each in some))
+
+
+def main(what: str, directory: str = "") -> None:
     """Write them."""
     out = sys.stdout.buffer
+    if what == "inputs":
+        write_inputs(Path(directory))
+        return
     if what == "messages":
         for message in seeds():
             out.write(struct.pack("=I", len(message)) + message)
@@ -56,4 +72,4 @@ def main(what: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A short run of `make fuzz`: the C part under the sanitizers survives mutated messages, the same ones each time."""
+"""A short run of `make fuzz`: the C part under the sanitizers survives mutated messages, the spool changed files."""
 
 from __future__ import annotations
 
@@ -33,16 +33,21 @@ def test_mutated_messages() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     line = re.fullmatch(
         r"(\d+) mutated messages, (\d+) records, (\d+) bytes of JSON, [\d.]+ seconds\n"
-        r"(\d+) mutated captures, (\d+) records, [\d.]+ seconds\n",
+        r"(\d+) mutated captures, (\d+) records, [\d.]+ seconds\n"
+        r"(\d+) mutated inputs of the receiver, (?:by libFuzzer|[\d.]+ seconds)\n"
+        r"(\d+) changed spools, (\d+) rows, [\d.]+ seconds\n",
         done.stdout,
     )
     assert line, done.stdout
-    messages, records, size, files, packets = map(int, line.groups())
+    messages, records, size, files, packets, inputs, spools, rows = map(int, line.groups())
     assert COUNT <= messages < COUNT + 3, "a datagram has up to three messages"
     assert records > COUNT // 3, "most mutations are refused at once: they test nothing"
     assert size > 100 * records
     assert files == COUNT // 2
     assert packets > files, "most captures are refused at once: they test nothing"
+    assert inputs == COUNT // 4
+    assert spools == COUNT // 100
+    assert rows > 30 * spools, "most rows are set aside: they test nothing"
 
 
 def test_a_count_is_a_number() -> None:

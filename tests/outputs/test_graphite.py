@@ -186,7 +186,7 @@ def test_points_of_a_poll(make: Make, receive: Receive) -> None:
         b"fw.two%20words.pkts 18446744073709551615 1700000000\nfw.two%20words.bytes 0 1700000000\n"
     )
     assert (output.stats.records, output.stats.written) == (2, 2)
-    assert output.state == f"connected to 127.0.0.1:{receiver.address[1]}"
+    assert output.state == f"connected to 127.0.0.1:{receiver.address[1]} (written: handed to the peer's kernel)"
 
 
 @pytest.mark.parametrize(

@@ -181,3 +181,9 @@ def test_what_the_doctor_looks_at_follows_the_mode(tmp_path: Path) -> None:
     assert examined["unix"] == [("problem", f"unix socket {gone}: {os.strerror(2)}")]
     assert examined["tcp"][0][1].startswith("tcp peer localhost port no-such: ")
     assert examined["udp"][0][1].startswith("udp peer 127.0.0.1 port 9 is 127.0.0.1")
+
+
+def test_a_daemon_that_becomes_another_user_learns_the_file(make: Make) -> None:
+    assert list(make(file="/var/log/short").files()) == ["/var/log/short"]
+    for options in ({"file": "-"}, {"file": "/dev/stdout"}, {"mode": "tcp"}, {"mode": "unix", "file": "/run/socket"}):
+        assert list(make(**options).files()) == []

@@ -170,12 +170,11 @@ def test_the_spool_of_another_process(make: Make) -> None:
         make().open()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_the_directory_is_given_to_another_user(make: Make) -> None:
+def test_all_that_it_makes_is_in_its_directory(make: Make) -> None:
+    """That is given to the user that the daemon becomes; tests/binding/test_rootpath.py."""
     output = make()
-    output.hand_over(65534, 65534)
+    (directory,) = map(Path, output.directories())
     output.open()
     with contextlib.closing(output):
-        output.hand_over(65534, 65534)
-        owners = {path.stat().st_uid for path in (output.directory, *output.directory.iterdir())}
-    assert owners == {65534}
+        output.write(packets(1))
+        assert {path.parent for path in directory.parent.rglob("*") if path.is_file()} == {directory}

@@ -163,3 +163,18 @@ def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
         SpoolDirectory(str(tmp_path / "file"))
     assert reason(caught.value) == "File exists — name a directory in spool_directory, not a file"
     assert reason(OSError(22, "Invalid argument")) == "Invalid argument"
+
+
+@pytest.mark.parametrize("name", ["lock", "id", "id.new", "numbers", "position"])
+@pytest.mark.parametrize("kind", ["link", "fifo"])
+def test_what_is_no_file_is_neither_followed_nor_waited_for(tmp_path: Path, name: str, kind: str) -> None:
+    """Who may write there may not make the daemon wait, nor write elsewhere."""
+    directory, elsewhere = tmp_path / "spool", tmp_path / "elsewhere"
+    directory.mkdir()
+    if kind == "link":
+        (directory / name).symlink_to(elsewhere)
+    else:
+        os.mkfifo(directory / name)
+    with pytest.raises(OSError, match=r"symbolic links|regular file|No such device"), claimed(directory):
+        pass
+    assert not elsewhere.exists()

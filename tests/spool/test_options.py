@@ -17,7 +17,7 @@ def read(**given: str) -> SpoolOptions:
 def test_everything_has_a_default() -> None:
     options = read()
     assert (options.reconnect, options.connect_timeout, options.timeout) == (2, 0, 60)
-    assert (options.when_full, options.spool_directory) == ("spool", "/var/spool/nflowlevel")
+    assert (options.when_full, options.spool_directory) == ("spool", "/var/lib/nflowlevel/spool")
     assert (options.ring_buffer_size, options.backlog_memcap, options.spool_max_bytes) == (0, 0, 4 << 30)
     assert options.dead_letter_file == ""
     assert options.backlog_rows == 10_000

@@ -81,6 +81,29 @@ def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Journal]
 with_ledger = pytest.mark.parametrize("journal", ["ledger"], indirect=True)
 
 
+@with_ledger
+@pytest.mark.parametrize("hup", [False, True], ids=["", "and SIGHUP"])
+@pytest.mark.parametrize("how", ["removed", "moved"])
+def test_the_dead_letter_file_goes_while_it_is_in_use(journal: Journal, logging: Pair, how: str, hup: bool) -> None:
+    path = journal.spool / "d" / "refused.jsonl"
+    with journal.daemon(logging, "refuse=10") as daemon:
+        logging.send_udp(50)
+        wait_for(lambda: len(journal.buried()) == 5, "5 refused rows", lambda: daemon.stderr)
+        wait_for(lambda: len(journal.stored()) == 45, "45 rows", lambda: daemon.stderr)
+        if how == "removed":
+            path.unlink()
+        else:
+            path.rename(journal.directory / "old.jsonl")
+        if hup:
+            daemon.reload()
+        logging.send_udp(50)
+        wait_for(lambda: journal.buried() == [57, 67, 77, 87, 97], "a new file", lambda: daemon.stderr)
+        wait_for(lambda: len(journal.stored()) == 90, "90 rows", lambda: daemon.stderr)
+    assert "refused 10" in daemon.stderr
+    if how == "moved":
+        assert (journal.directory / "old.jsonl").read_text().count("\n") == 5
+
+
 def test_undisturbed(journal: Journal, logging: Pair) -> None:
     with journal.daemon(logging) as daemon:
         logging.send_udp(4999)

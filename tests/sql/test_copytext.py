@@ -90,3 +90,8 @@ def test_a_backslash_before_any_other_character_is_nothing() -> None:
 
 def test_what_is_no_utf8_does_not_block() -> None:
     assert copytext.columns(Rows(("a",), 1, 1, b"x\xff\n")) == [["x\ufffd"]]
+
+
+def test_rows_of_one_column_stay_as_many() -> None:
+    rows = Rows(("a",), 1, 2, b"x\ny\n")
+    assert copytext.select(rows, ("b", "a")) == Rows(("b", "a"), 1, 2, b"\\N\tx\n\\N\ty\n")

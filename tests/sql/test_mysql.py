@@ -595,7 +595,7 @@ def test_what_can_be_mended_is_waited_for(
 def test_a_table_that_is_not_there(make: Make) -> None:
     session = make(table="nowhere")
     session.database.connect()
-    with pytest.raises(Unavailable, match=r"table nowhere of MySQL .* is not there.*sql init"):
+    with pytest.raises(Unavailable, match=r"table nowhere of MySQL .* does not exist.*sql init"):
         session.database.columns()
 
 

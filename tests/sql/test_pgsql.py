@@ -562,7 +562,7 @@ def test_without_the_right_to_make_partitions_rows_go_in(
     database = session(table="packets", schema="other").database
     database.connect()
     database.tend()
-    assert "go into the default one" in caplog.text
+    assert "go into the default partition" in caplog.text
     assert database.columns()
     database.close()
 

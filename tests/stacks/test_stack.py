@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -458,3 +460,82 @@ def test_a_group_has_one_input() -> None:
         "[global]\nstack=a:NFLOG,b:BASE,j:JSON\nstack=c:NFLOG,b:BASE,j:JSON\n"
         "[a]\ngroup=3\n[c]\ngroup=3\nnetwork_namespace_path=other\n[j]\n"
     )
+
+
+# -- very many ----------------------------------------------------------------------------------------------------
+
+#: Enough for any of these on a slow machine, and far too little for work that grows with the square.
+_CPU_SECS = 40
+
+
+def _hostile(kind: str) -> str:
+    """Return a configuration that nobody has."""
+    used = "stack=g:NFLOG,b:BASE,j:JSON\n[g]\n[j]\n"
+    many = "".join(f"stack=g{n}:NFLOG,b{n}:BASE,j{n}:JSON\n" for n in range(5000))
+    sections = "".join(f"[{{0}}{n}]\ngroup={n}\n[{{1}}{n}]\n" for n in range(5000))
+    return (
+        "[global]\n"
+        + {
+            "sections": used + "".join(f"[g{n}]\n" for n in range(100_000)),
+            "bad sections": used + "".join(f"[prefilter{n}]\nx\n" for n in range(50_000)),
+            "stacks": many + sections.format("g", "j"),
+            "stacks of one section each": "stack=g:NFLOG,b:BASE,j:JSON\n" * 5000 + "[g]\n[j]\n",
+            "stacks without sections": many,
+            "stacks with misspelt sections": many + sections.format("G", "k"),
+            "stacks with unknown plugins": "".join(f"stack=g:NFLOG,b:BASE{n},j:JSON\n" for n in range(5000))
+            + "[g]\n[j]\n",
+            "items": f"stack=g:NFLOG,b:BASE,{'i:IFINDEX,' * 130_000}j:JSON\n[g]\n[j]\n",
+            "bad items": f"stack=g:NFLOG,{''.join(f'm{n}:MARK,' for n in range(130_000))}j:JSON\n[g]\n[j]\n",
+            "options": used + "".join(f"o{n}=1\n" for n in range(130_000)),
+        }[kind]
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("sections", "no errors; 1 stack"),
+        ("bad sections", ":6: [prefilter0]: 'x' has no value"),
+        ("stacks", "no errors; 5000 stacks"),
+        ("stacks of one section each", "no errors; 5000 stacks"),
+        ("stacks without sections", ":51: 100 errors: no more stacks are checked"),
+        ("stacks with misspelt sections", ":51: 100 errors: no more stacks are checked"),
+        ("stacks with unknown plugins", ":101: 100 errors: no more stacks are checked"),
+        ("items", ":2: stack: it has 130003 plugins; the most is 1000"),
+        ("bad items", ":2: stack: it has 130002 plugins; the most is 1000"),
+        ("options", ":1005: [j]: more than 1000 options; the rest is not read"),
+    ],
+)
+def test_a_hostile_configuration_is_read_or_refused_soon(tmp_path: Path, kind: str, said: str) -> None:
+    file = tmp_path / "my.conf"
+    file.write_text(_hostile(kind))
+    done = subprocess.run(
+        ["prlimit", f"--cpu={_CPU_SECS}", sys.executable, "-m", "nflowlevel.daemon", "--check-config", "-c", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 78)
+    assert said in done.stdout + done.stderr
+    assert len(done.stderr) < 10_000_000
+
+
+def test_the_most_plugins_and_options_are_taken() -> None:
+    filters = ",".join(["i:IFINDEX"] * 997)
+    (stack,) = stacks_of(f"[global]\nstack=g:NFLOG,b:BASE,{filters},j:JSON\n[g]\n[j]\n")
+    assert len(stack.filters) == 998
+    (message,) = refused(f"[global]\nstack=g:NFLOG,b:BASE,{filters},i:IFINDEX,j:JSON\n[g]\n[j]\n")
+    assert message.endswith(":2: stack: it has 1001 plugins; the most is 1000")
+    options = "".join(f"o{n}=1\n" for n in range(1000))
+    config = parse_text(f"[global]\nstack=g:NFLOG,b:BASE,j:JSON\n[g]\n[j]\n[x]\n{options}")
+    assert (len(config.sections["x"].values), config.warnings) == (1000, ())
+
+
+def test_a_third_partys_plugin_is_looked_for_once(third_party: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finding it reads what is known of every installed package."""
+    calls = []
+    points = registry._entry_points
+    monkeypatch.setattr(registry, "_entry_points", lambda: calls.append(1) or points())
+    stacks = stacks_of("[global]\n" + "".join(f"stack=g:NFLOG,m{n}:MEMORY\n" for n in range(50)) + "[g]\n")
+    assert len({stack.output for stack in stacks}) == 50
+    assert len(calls) == 1

@@ -1,16 +1,16 @@
 -- SPDX-License-Identifier: GPL-2.0-or-later
--- Tables of our own for MariaDB and MySQL: `packets` for logged packets, `sums` for accounting.
+-- nflowlevel's tables for MariaDB and MySQL: `packets` for logged packets, `sums` for accounting.
 --
--- A column has the name of its key with "_" for "." (docs/keys.md) and a type that holds every value of it; `oob_time`
--- is oob.time.sec and oob.time.usec together, in UTC whatever the session's time zone is. A stack fills the columns
--- whose keys it has, the others are null. Columns nobody needs may be dropped, and those for others added, any time.
--- Executing this file again does no harm.
+-- A column has the name of its key with "_" for "." (docs/keys.md) and a type that holds all its values; `oob_time` is
+-- oob.time.sec and oob.time.usec together, in UTC whatever the session's time zone is. A stack fills the columns whose
+-- keys it has; the others are null. You may drop columns that you do not need, and add columns for other keys, at any
+-- time. Executing this file again does no harm.
 --
--- Old rows are deleted by time, in portions that do not keep the output waiting; again until none is left:
+-- Delete old rows by time, in portions that do not keep the output waiting. Repeat this until none is left:
 --
 --     DELETE FROM packets WHERE oob_time < utc_timestamp() - INTERVAL 90 DAY LIMIT 10000;
 --
--- The index on the time is all there is. Each further one, such as (ip_saddr_str, oob_time), costs rows per second.
+-- The only index is the one on the time. Each further index, such as (ip_saddr_str, oob_time), costs rows per second.
 
 CREATE TABLE IF NOT EXISTS packets (
     _id bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY,
@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS packets (
     oob_family tinyint unsigned,
     oob_protocol smallint unsigned,
     raw_label tinyint unsigned,
-    -- Not 17 characters: those of a FireWire address have 23.
+    -- Not 17 characters: a FireWire address has 23.
     mac_saddr_str varchar(24) CHARACTER SET ascii,
     mac_daddr_str varchar(24) CHARACTER SET ascii,
     vlan_id smallint unsigned,

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: GPL-2.0-or-later
--- What each writer has stored: the number of its last row, moved in the transaction that stores it.
+-- How far each writer has come: the number of its last row, updated in the transaction that stores the row.
 CREATE TABLE IF NOT EXISTS nflowlevel_ledger (
     writer text PRIMARY KEY,
     row bigint NOT NULL,

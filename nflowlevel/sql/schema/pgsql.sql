@@ -1,25 +1,25 @@
 -- SPDX-License-Identifier: GPL-2.0-or-later
--- Tables of our own for PostgreSQL 14 or later: `packets` for logged packets, `sums` for accounting.
+-- nflowlevel's tables for PostgreSQL 14 or later: `packets` for logged packets, `sums` for accounting.
 --
--- A column has the name of its key with "_" for "." (docs/keys.md) and a type that holds every value of it; `oob_time`
--- is oob.time.sec and oob.time.usec together. A stack fills the columns whose keys it has, the others are null and take
--- no room. Columns nobody needs may be dropped, and those for other keys added, at any time.
+-- A column has the name of its key with "_" for "." (docs/keys.md) and a type that holds all its values; `oob_time` is
+-- oob.time.sec and oob.time.usec together. A stack fills the columns whose keys it has; the others are null and take no
+-- room. You may drop columns that you do not need, and add columns for other keys, at any time.
 --
--- Both tables consist of a partition for each day (UTC); rows of a day that has none go into the one called
--- `..._default`. This file makes those of the next 30 days, and does no harm when it is executed again. Once a week:
+-- Both tables have a partition for each day (UTC). Rows of a day without a partition go into the one called
+-- `..._default`. This file creates the partitions of the next 30 days. Executing it again does no harm. Once a week:
 --
---     SELECT nflowlevel_make_partitions(30);          -- today and the 29 days after it
---     SELECT nflowlevel_drop_partitions(90);          -- what is older than 90 days
+--     SELECT nflowlevel_make_partitions(30);          -- today and the next 29 days
+--     SELECT nflowlevel_drop_partitions(90);          -- everything older than 90 days
 --
--- Dropping a day takes no time and gives its disk space back at once, which DELETE does not.
+-- Dropping a day takes no time and frees its disk space at once, which DELETE does not.
 --
--- The one index is a BRIN, a summary of each 32 pages. It costs little when rows are stored, and finds times and single
--- addresses without reading all of a table:
+-- The only index is a BRIN, a summary of each 32 pages. It costs little when rows are stored. It finds times and single
+-- addresses without reading the whole table:
 --
 --     SELECT * FROM packets WHERE oob_time >= now() - interval '1 hour' AND ip_saddr_str = '192.0.2.1';
 --
--- VACUUM summarizes what is new, ANALYZE lets the planner know; PostgreSQL does both by itself. Who searches for ports,
--- prefixes or networks all day adds an index for that; a B-tree about halves the rows per second that can be stored.
+-- VACUUM summarizes new rows, and ANALYZE informs the planner; PostgreSQL does both by itself. If you often search for
+-- ports, prefixes or networks, add an index for that; a B-tree about halves the rows per second that can be stored.
 
 CREATE TABLE IF NOT EXISTS packets (
     -- Wide types first: no bytes are lost to alignment.
@@ -71,7 +71,7 @@ CREATE TABLE IF NOT EXISTS packets (
     ip_daddr_str inet,
     arp_saddr_str inet,
     arp_daddr_str inet,
-    -- Not macaddr: it holds six bytes, those of a tunnel are four, and it costs a fifth of the rows per second.
+    -- Not macaddr: it holds six bytes, but a tunnel's address has four, and it costs a fifth of the rows per second.
     mac_saddr_str text,
     mac_daddr_str text
 ) PARTITION BY RANGE (oob_time);
@@ -92,7 +92,7 @@ CREATE INDEX IF NOT EXISTS packets_brin ON packets
     USING brin (oob_time, ip_saddr_str inet_bloom_ops, ip_daddr_str inet_bloom_ops) WITH (pages_per_range = 32);
 CREATE INDEX IF NOT EXISTS sums_brin ON sums USING brin (oob_time) WITH (pages_per_range = 32);
 
--- Make the partitions of today and the days after it that are missing, and return how many were made.
+-- Create the missing partitions of today and the following days; return how many were created.
 CREATE OR REPLACE FUNCTION nflowlevel_make_partitions(days integer) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT SET timezone = 'UTC' AS $$
 DECLARE
@@ -103,7 +103,7 @@ DECLARE
     made integer := 0;
 BEGIN
     FOREACH parent IN ARRAY ARRAY['packets', 'sums'] LOOP
-        -- Whoever stores rows is not kept waiting by this, only another call.
+        -- This does not keep anyone waiting who stores rows, only another call.
         EXECUTE format('LOCK TABLE ONLY %I IN SHARE UPDATE EXCLUSIVE MODE', parent);
         SELECT string_agg(quote_ident(attname), ', ') INTO columns
         FROM pg_attribute
@@ -111,13 +111,13 @@ BEGIN
         FOR day IN SELECT current_date + n FROM generate_series(0, days - 1) AS n LOOP
             partition := parent || to_char(day, '"_"YYYYMMDD');
             CONTINUE WHEN to_regclass(partition) IS NOT NULL;
-            -- Summarize before a fifth of a day's rows is new, as it would be otherwise.
+            -- Summarize earlier than by default, which waits until a fifth of a day's rows is new.
             EXECUTE format(
                 'CREATE TABLE %I (LIKE %I INCLUDING ALL EXCLUDING INDEXES EXCLUDING IDENTITY) '
                 'WITH (autovacuum_vacuum_insert_scale_factor = 0.02, autovacuum_vacuum_insert_threshold = 100000)',
                 partition, parent
             );
-            -- The default partition may not keep what belongs into another.
+            -- The default partition may not keep rows that belong in another.
             EXECUTE format(
                 'WITH moved AS (DELETE FROM %1$I WHERE oob_time >= $1 AND oob_time < $2 RETURNING *) '
                 'INSERT INTO %2$I (%3$s) SELECT %3$s FROM moved', parent || '_default', partition, columns
@@ -133,7 +133,7 @@ BEGIN
 END
 $$;
 
--- Drop what is older than so many days, and return how many partitions were dropped.
+-- Drop partitions older than so many days; return how many were dropped.
 CREATE OR REPLACE FUNCTION nflowlevel_drop_partitions(days integer) RETURNS integer
 LANGUAGE plpgsql SET search_path FROM CURRENT SET timezone = 'UTC' AS $$
 DECLARE

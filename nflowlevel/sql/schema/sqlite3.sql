@@ -1,12 +1,12 @@
 -- SPDX-License-Identifier: GPL-2.0-or-later
--- Tables of our own for SQLite 3: `packets` for logged packets, `sums` for accounting.
+-- nflowlevel's tables for SQLite 3: `packets` for logged packets, `sums` for accounting.
 --
--- A column has the name of its key with "_" for "." (docs/keys.md); `oob_time` is oob.time.sec and oob.time.usec
--- together, as text in UTC like 2026-11-24 08:30:00.000250: SQLite's date functions take it as it is, it sorts by time,
--- and one can read it. A stack fills the columns whose keys it has, the others are null. Columns nobody needs may be
--- dropped, and those for other keys added, at any time. Executing this file again does no harm.
+-- A column has the name of its key with "_" for "." (docs/keys.md). `oob_time` is oob.time.sec and oob.time.usec
+-- together, as text in UTC like 2026-11-24 08:30:00.000250: SQLite's date functions take it, it sorts by time, and it
+-- is readable. A stack fills the columns whose keys it has; the others are null. You may drop columns that you do not
+-- need, and add columns for other keys, at any time. Executing this file again does no harm.
 --
--- Old rows are deleted by time; the file does not shrink, the room is used again:
+-- Delete old rows by time. The file does not shrink, but its room is used again:
 --
 --     DELETE FROM packets WHERE oob_time < datetime('now', '-90 days');
 

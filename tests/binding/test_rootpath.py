@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Paths where others may have put something: what root follows, opens and gives away, and what it leaves alone."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nflowlevel.binding.opener import Opener, use
+from nflowlevel.binding.rootpath import (
+    LogDoor,
+    give_directory,
+    name_of_user,
+    open_own,
+    open_plain,
+    open_to_append,
+    place_of,
+    whose,
+)
+from tests.fix_nobody import NOBODY, run_as_nobody
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="this is about what root does")
+
+_USER = pwd.getpwuid(NOBODY)
+_PLANTED = ("symbolic link", "dangling link", "hard link", "fifo", "directory", "another's file")
+
+
+@pytest.fixture
+def roots() -> Iterator[Path]:
+    """A directory of root's that all may enter; pytest's own are root's alone."""
+    with tempfile.TemporaryDirectory(prefix="nfltest-") as directory:
+        os.chmod(directory, 0o755)
+        yield Path(directory)
+
+
+@pytest.fixture
+def users(roots: Path) -> Path:
+    """A directory of another user's."""
+    path = roots / "users"
+    path.mkdir()
+    os.chown(path, NOBODY, NOBODY)
+    return path
+
+
+def is_roots(path: Path | str) -> bool:
+    with place_of(str(path)) as place:
+        return place.is_roots
+
+
+def plant(kind: str, path: Path, roots: Path) -> Path:
+    """Put something at a path; return the file of root's that must stay as it is."""
+    victim = roots / "victim"
+    victim.write_text("root's")
+    victim.chmod(0o600)
+    if kind == "symbolic link":
+        path.symlink_to(victim)
+    elif kind == "dangling link":
+        path.symlink_to(roots / "new")
+    elif kind == "hard link":
+        path.hardlink_to(victim)
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.write_text("another's")
+        os.chown(path, 1, 1)
+    return victim
+
+
+# -- places -----------------------------------------------------------------------------------------------------------
+
+
+def test_where_only_root_can_change_a_name(roots: Path, users: Path) -> None:
+    assert is_roots("/etc/passwd")
+    assert is_roots("/var/log/no-such-file")
+    assert is_roots(roots / "file"), "in /tmp, but others cannot rename it"
+    (roots / "below").mkdir()
+    assert is_roots(f"{roots}/./below/../file")
+    assert not is_roots(users / "../file"), "a user's directory can be moved"
+    assert not is_roots("/tmp/file")
+    assert not is_roots(users / "file")
+    roots.chmod(0o775)
+    assert is_roots(roots / "file"), "root's group"
+    os.chown(roots, 0, 4)
+    assert not is_roots(roots / "file")
+
+
+def test_what_lies_below_what_others_can_change_is_theirs(users: Path) -> None:
+    (users / "roots").mkdir()
+    assert not is_roots(users / "roots/file"), "another directory of root's can be moved there"
+    users.chmod(0o1777)
+    assert not is_roots(users / "roots/file"), "the owner of a sticky directory can rename all"
+
+
+def test_links_of_roots_are_followed(roots: Path) -> None:
+    (roots / "real").mkdir()
+    (roots / "link").symlink_to("real")
+    (roots / "again").symlink_to(roots / "link")
+    (roots / "file").symlink_to("again/target")
+    with place_of(f"{roots}/again/name") as place:
+        assert place.is_roots
+        assert os.path.samestat(os.fstat(place.directory), (roots / "real").stat())
+    with place_of(f"{roots}/file") as place:
+        assert place.name == "target"
+    (roots / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="symbolic link") as caught, place_of(f"{roots}/loop/name"):
+        pass
+    assert caught.value.errno == errno.ELOOP
+
+
+def test_links_of_a_process_are_not() -> None:
+    """The process that opens what is root's would find its own."""
+    with pytest.raises(OSError, match="is a link in /proc"), place_of("/dev/stderr"):
+        pass
+    assert not LogDoor("/dev/stderr", NOBODY).is_roots
+
+
+@pytest.mark.parametrize("where", ["link/name", "link"])
+def test_links_of_others_are_not(roots: Path, users: Path, where: str) -> None:
+    (users / "link").symlink_to(roots)
+    with pytest.raises(OSError, match="'link' is a symbolic link that others can change"), place_of(f"{users}/{where}"):
+        pass
+
+
+def test_what_is_missing(roots: Path) -> None:
+    with place_of(f"{roots}/missing") as place:
+        assert place == (place.directory, "missing", True)
+    with pytest.raises(FileNotFoundError), place_of(f"{roots}/missing/name"):
+        pass
+    (roots / "file").touch()
+    with pytest.raises(NotADirectoryError), place_of(f"{roots}/file/name"):
+        pass
+
+
+def test_a_relative_path(roots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(roots)
+    with place_of("name") as place:
+        assert os.path.samestat(os.fstat(place.directory), roots.stat())
+
+
+def test_no_descriptor_is_left(roots: Path, users: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    (users / "link").symlink_to("/")
+    for path in (roots / "a/b", users / "link/a", roots / "a"):
+        try:
+            with place_of(str(path)):
+                pass
+        except OSError:
+            pass
+    assert os.listdir("/proc/self/fd") == before
+
+
+# -- files of root's --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", _PLANTED)
+def test_a_file_of_ours_is_opened_and_nothing_else(roots: Path, users: Path, kind: str) -> None:
+    path = users / "pid"
+    victim = plant(kind, path, roots)
+    before = path.lstat()
+    with pytest.raises(OSError, match=r"remove it|symbolic link|directory|give it to root"):
+        open_own(str(path), os.O_RDWR | os.O_CREAT, 0o644, (0, NOBODY))
+    assert victim.read_text() == "root's"
+    assert not (roots / "new").exists()
+    assert path.lstat()[:6] == before[:6]
+
+
+def test_a_file_of_ours_is_made_and_found_again(users: Path) -> None:
+    path = users / "pid"
+    for _ in range(2):
+        os.close(open_own(str(path), os.O_RDWR | os.O_CREAT, 0o644, (0,)))
+    assert path.stat().st_uid == 0
+    os.chown(path, NOBODY, NOBODY)
+    with pytest.raises(OSError, match="it belongs to nobody"):
+        open_own(str(path), os.O_RDWR, 0o644, (0,))
+    os.close(open_own(str(path), os.O_RDWR, 0o644, (0, NOBODY)))
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "dangling link", "fifo", "directory"])
+def test_a_plain_file_is_no_link_and_no_fifo(roots: Path, users: Path, kind: str) -> None:
+    plant(kind, users / "id", roots)
+    for flags in (os.O_RDONLY, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, os.O_RDWR | os.O_CREAT):
+        with pytest.raises(OSError, match=r"levels of symbolic links|no regular file|directory|No such device"):
+            open_plain(str(users / "id"), flags)
+    assert not (roots / "new").exists()
+    os.close(open_plain(str(users / "other"), os.O_WRONLY | os.O_CREAT))
+    assert (users / "other").stat().st_mode & 0o777 == 0o600
+
+
+# -- logs -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_log_of_roots_is_opened_to_append_and_to_read(roots: Path) -> None:
+    path = roots / "log"
+    door = LogDoor(str(path), NOBODY)
+    assert door.is_roots
+    for text in (b"one\n", b"two\n"):
+        fd = door.open()
+        os.write(fd, text)
+        assert os.pread(fd, 4, 0) == b"one\n"
+        os.close(fd)
+    assert path.read_text() == "one\ntwo\n"
+    os.chown(path, NOBODY, NOBODY)
+    os.close(door.open())
+
+
+@pytest.mark.parametrize("kind", ["hard link", "directory", "another's file"])
+def test_what_is_no_log_of_roots(roots: Path, kind: str) -> None:
+    path = roots / "log"
+    victim = plant(kind, path, roots)
+    with pytest.raises(OSError, match=r"names|directory|belongs to"):
+        LogDoor(str(path), NOBODY).open()
+    assert victim.read_text() == "root's"
+
+
+def test_a_fifo_of_roots_is_not_waited_for(roots: Path) -> None:
+    path = roots / "fifo"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="No such device") as caught:
+        LogDoor(str(path), NOBODY).open()
+    assert caught.value.errno == errno.ENXIO
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    os.close(LogDoor(str(path), NOBODY).open())
+    os.close(reader)
+
+
+@pytest.mark.parametrize("kind", _PLANTED)
+def test_no_log_is_opened_where_others_can_change_it(roots: Path, users: Path, kind: str) -> None:
+    path = users / "log"
+    victim = plant(kind, path, roots)
+    door = LogDoor(str(path), NOBODY)
+    assert not door.is_roots
+    with pytest.raises(OSError, match=r"others can change"):
+        door.open()
+    assert victim.read_text() == "root's"
+
+
+def test_root_opens_what_was_agreed_on_and_the_user_may_not(roots: Path) -> None:
+    """Also a file that only the user may write, in a directory that the user may not enter."""
+    ours, others = roots / "ours", roots / "others"
+    for path in (ours, others):
+        path.touch(0o600)
+    flags = os.O_WRONLY | os.O_APPEND
+
+    def appended() -> int:
+        for path in (ours, others):
+            try:
+                os.write(open_to_append(str(path), flags), b"line\n")
+            except OSError as error:
+                print(error.strerror)
+        return 0
+
+    with Opener([LogDoor(str(ours), NOBODY)]) as opener:
+        use(opener)
+        try:
+            assert run_as_nobody(appended) == (0, "Permission denied\n")
+            roots.chmod(0o700)
+            os.chown(ours, NOBODY, NOBODY)
+            assert run_as_nobody(appended) == (0, "Permission denied\n")
+            roots.chmod(0o777)
+            ours.chmod(0)
+            assert run_as_nobody(appended) == (0, "Permission denied\nPermission denied\n"), "it is nobody's affair now"
+        finally:
+            use(None)
+    assert ours.read_text() == "line\nline\n"
+    assert others.read_text() == ""
+
+
+def test_other_errors_of_roots_opening_are_told(roots: Path) -> None:
+    fifo = roots / "fifo"
+    os.mkfifo(fifo, 0o600)
+
+    def opened() -> int:
+        try:
+            open_to_append(str(fifo), os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            print(error.errno)
+        return 0
+
+    with Opener([LogDoor(str(fifo), NOBODY)]) as opener:
+        use(opener)
+        try:
+            assert run_as_nobody(opened) == (0, f"{errno.ENXIO}\n")
+        finally:
+            use(None)
+
+
+# -- directories ------------------------------------------------------------------------------------------------------
+
+
+def owners(directory: Path) -> dict[str, int]:
+    return {path.name: path.lstat().st_uid for path in (directory, *directory.iterdir())}
+
+
+def test_a_directory_is_made_with_what_is_above_it(roots: Path) -> None:
+    path = roots / "spool/nflowlevel/db"
+    assert give_directory(str(path), _USER)
+    assert path.stat().st_uid == NOBODY
+    assert path.stat().st_gid == _USER.pw_gid
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert owners(path.parent)["nflowlevel"] == 0
+    assert not give_directory(str(path), _USER), "it has it already"
+
+
+def test_what_an_earlier_run_made_as_root_is_given(roots: Path) -> None:
+    path = roots / "db"
+    path.mkdir(0o700)
+    for name in ("lock", "id", "numbers", "position", "1.rows", "refused.jsonl"):
+        (path / name).touch(0o600)
+    victim = plant("hard link", path / "id.new", roots)
+    (path / "link").symlink_to(victim)
+    (path / "below").mkdir()
+    assert give_directory(str(path), _USER)
+    assert owners(path) == {
+        "db": NOBODY, "lock": NOBODY, "id": NOBODY, "numbers": NOBODY, "position": NOBODY, "1.rows": NOBODY,
+        "refused.jsonl": NOBODY, "id.new": 0, "link": 0, "below": 0,
+    }  # fmt: skip
+    assert victim.stat().st_uid == 0
+
+
+@pytest.mark.parametrize("names", [(), ("refused.jsonl",)])
+def test_one_without_a_spool_is_given_too(roots: Path, names: tuple[str, ...]) -> None:
+    path = roots / "db"
+    path.mkdir()
+    for name in names:
+        (path / name).touch()
+    assert give_directory(str(path), _USER)
+    assert set(owners(path).values()) == {NOBODY}
+
+
+@pytest.mark.parametrize("why", ["not ours", "another's", "others write", "in a user's directory", "a link there"])
+def test_what_is_not_given(roots: Path, users: Path, why: str) -> None:
+    path = (users if "user" in why or "there" in why else roots) / "db"
+    if why == "a link there":
+        (roots / "empty").mkdir()
+        path.symlink_to(roots / "empty")
+        with pytest.raises(OSError, match="symbolic link"):
+            give_directory(str(path), _USER)
+        assert (roots / "empty").stat().st_uid == 0
+        return
+    path.mkdir()
+    if why == "not ours":  # /var/lib/dpkg has a file `lock`, too
+        for name in ("lock", "status"):
+            (path / name).touch()
+    elif why == "another's":
+        os.chown(path, 1, 1)
+    elif why == "others write":
+        path.chmod(0o777)
+    before = owners(path)
+    assert not give_directory(str(path), _USER)
+    assert owners(path) == before
+
+
+def test_nothing_is_made_in_a_users_directory(users: Path) -> None:
+    assert not give_directory(str(users / "db"), _USER)
+    for path in ("spool/db", "spool/a/db", "spool/a/b/c/db"):
+        with pytest.raises(FileNotFoundError):
+            give_directory(str(users / path), _USER)
+    assert list(users.iterdir()) == []
+
+
+# -- words ------------------------------------------------------------------------------------------------------------
+
+
+def test_whose_it_is(roots: Path) -> None:
+    path = roots / "file"
+    path.touch()
+    path.chmod(0o640)
+    os.chown(path, 0, 4)
+    assert whose(str(path)) == "belongs to root:adm, mode 0640"
+    os.chown(path, 4_000_000, 4_000_001)
+    assert whose(str(path)) == "belongs to user id 4000000:4000001, mode 0640"
+    assert whose(str(roots / "missing")) == ""
+    assert name_of_user(0) == "root"
