@@ -17,7 +17,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta, inspect
@@ -205,12 +205,16 @@ def refuse_unknown(called: str, given: Iterable[str], known: Iterable[str], othe
 def arguments(function: Callable[..., Any]) -> dict[str, _Field]:
     """Return the arguments of a function that `check_call` checks, with what each may be (`taken`)."""
     defaults = function.__kwdefaults__ or {}
-    hints, plain = get_type_hints(function, include_extras=True), get_type_hints(function)
+    hints = get_type_hints(function, include_extras=True)
     return {
         name: _field(name, annotation, defaults.get(name), mandatory=name not in defaults)
         for name, annotation in hints.items()
-        if name in defaults or annotation != plain[name]
+        if name in defaults or _has_limits(annotation)
     }
+
+
+def _has_limits(annotation: object) -> bool:
+    return hasattr(annotation, "__metadata__") or any(map(_has_limits, get_args(annotation)))
 
 
 def as_text(value: object) -> str:
