@@ -202,13 +202,15 @@ class Capture:
 
         timeout: ignored, because a file never waits; it lets code for groups read files too.
         """
-        self._check_open()  # one that is closed already is a mistake of the caller
-        while not self._stopping:
-            with self._alarm.lock:
-                batch = Batch(None, 0) if self._closed else self._receive()
-            if not batch:
-                return
+        if self._stopping:
+            return
+        batch = self.receive()
+        while batch:
             yield batch
+            with self._alarm.lock:
+                if self._stopping or self._alarm.rung:  # closed meanwhile: this is the end, not a mistake
+                    return
+                batch = self.receive()
 
     def __iter__(self) -> Iterator[Packet]:
         for batch in self.batches():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import re
+import subprocess
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -148,6 +149,21 @@ def test_interrupts(netns: Netns) -> None:
             accounting.dump()
 
     interrupt_everywhere(use, least=100)
+
+
+def test_another_namespace_of_the_same_name_is_not_zeroed(pair: Pair) -> None:
+    """Many objects take another socket: it is opened by a name, which may lead elsewhere by now."""
+    old, new = pair.fw, pair.peer
+    with Accounting(old.name) as accounting, Accounting(new.name) as others:
+        made = make_objects(accounting, 1000, seed=5)
+        theirs = make_objects(others, 1000, seed=6)
+        subprocess.run(["mount", "--bind", new.path, old.path], check=True)
+        try:
+            table = accounting.dump_and_zero()
+        finally:
+            subprocess.run(["umount", old.path], check=True)
+        assert sums(table) == made
+        assert sums(others.dump()) == theirs
 
 
 def test_each_namespace_has_its_own(pair: Pair) -> None:

@@ -9,6 +9,7 @@ import os
 import select
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -623,6 +624,20 @@ def test_close(netns: Netns) -> None:
         with pytest.raises(ValueError, match=r"^group 7 is closed; open it again with open_group$"):
             use()
     assert group.stats.received == 0
+
+
+def test_names_are_not_those_of_another_namespace(pair: Pair) -> None:
+    """The name of the namespace leads elsewhere by the time that names of interfaces are asked for."""
+    log_udp(pair)
+    with nfl.open_group(2, netns=pair.fw.path) as group:
+        pair.send_udp(1)
+        (batch,) = collect(group, 1)
+        subprocess.run(["mount", "--bind", pair.peer.path, pair.fw.path], check=True)
+        try:
+            assert batch.values("oob.in") in ([None], [""])
+        finally:
+            subprocess.run(["umount", pair.fw.path], check=True)
+        assert len(batch.values("oob.ifindex_in")) == 1
 
 
 @pytest.mark.parametrize("packets", [False, True])

@@ -539,3 +539,67 @@ def test_a_third_partys_plugin_is_looked_for_once(third_party: dict[str, Any], m
     stacks = stacks_of("[global]\n" + "".join(f"stack=g:NFLOG,m{n}:MEMORY\n" for n in range(50)) + "[g]\n")
     assert len({stack.output for stack in stacks}) == 50
     assert len(calls) == 1
+
+
+# -- namespaces that go and come ---------------------------------------------------------------------------------------
+
+
+class _Follows(Through):
+    """A filter that holds something in the namespace."""
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        super().__init__(lambda batch: batch)
+        self.fault = fault
+
+    def leave(self) -> None:
+        self.calls.append("leave")
+
+    def follow(self) -> None:
+        self.calls.append("follow")
+        if self.fault:
+            raise self.fault
+
+
+def test_a_namespace_is_left_when_all_of_it_is_delivered() -> None:
+    feed, memory, follows, idle = Feed(), Memory(), _Follows(), _Follows()
+    source = Source(feed)
+    stack_of(source, follows, memory).open()
+    stack_of(source, idle, Memory())  # one that does not run
+    feed.late = [batch_of(count=3)]
+    source.leave()
+    assert memory.got == [0, 1, 2]
+    assert feed.calls[-2:] == ["drain", "close"]
+    assert not source.is_open
+    assert follows.calls == ["leave"]
+    assert idle.calls == []
+    source.follow()
+    assert source.is_open
+    assert feed.calls[-1] == "open"
+    assert follows.calls == ["leave", "follow"]
+
+
+def test_it_is_let_go_though_it_cannot_be_read_any_more() -> None:
+    feed, memory, follows = Feed(), Memory(), _Follows()
+    source = Source(feed)
+    stack_of(source, follows, memory).open()
+    feed.late = [OSError(5, "an error of the kernel")]
+    with pytest.raises(OSError, match="of the kernel"):
+        source.leave()
+    assert not source.is_open
+    assert follows.calls == ["leave"]
+
+
+def test_a_namespace_is_followed_by_all_or_none() -> None:
+    """A filter that cannot follow would lose what the input receives: it is tried again with the input."""
+    feed, memory, first, second = Feed(), Memory(), _Follows(), _Follows(StackError("not yet"))
+    source = Source(feed)
+    stack_of(source, first, memory).open()
+    stack_of(source, second, Memory()).open()
+    source.leave()
+    with pytest.raises(StackError, match="not yet"):
+        source.follow()
+    assert not source.is_open
+    assert first.calls[-2:] == ["follow", "leave"]
+    second.fault = None
+    source.follow()
+    assert source.is_open
