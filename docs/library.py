@@ -6,9 +6,11 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import import_module
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -16,16 +18,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 import nflowlevel as nfl
-from nflowlevel.accounting.events import QuotaEvents
-from nflowlevel.accounting.table import CounterTable
-from nflowlevel.options import describe
-from nflowlevel.prefilter.attach import Attachment
+from nflowlevel.options import arguments, describe
 from nflowlevel.prefilter.conditions import PrefilterOptions
-from nflowlevel.prefilter.counters import Count, PrefilterCounters, Top
-from nflowlevel.prefilter.rules import Rules
 from nflowlevel.records.row import Row
-from nflowlevel.records.sums import Sum
-from nflowlevel.stats import CaptureStats, Counters, GroupStats
+from nflowlevel.stats import Counters
 
 _INTRODUCTION = """\
 `import nflowlevel as nfl` gives the names on this page. They are typed (`py.typed`), and `help()` shows the same text.
@@ -37,21 +33,29 @@ nearest name.
 
 Times are in seconds and sizes in bytes unless the text says otherwise."""
 
-#: Section → what stands in it, in this order. What a method returns has its section although `nfl` does not name it.
+#: Section → what stands in it, in this order.
 SECTIONS: dict[str, tuple[object, ...]] = {
     "Packets": (
         nfl.open_group,
         nfl.Group,
-        GroupStats,
+        nfl.GroupStats,
         nfl.read_pcap,
         nfl.Capture,
-        CaptureStats,
+        nfl.CaptureStats,
         nfl.Batch,
         nfl.Packet,
-        Sum,
+        nfl.Sum,
     ),
-    "Accounting objects": (nfl.Accounting, nfl.Counter, CounterTable, QuotaEvents),
-    "The BPF prefilter": (nfl.Prefilter, Attachment, PrefilterCounters, Count, Top, nfl.mount_bpffs),
+    "Accounting objects": (nfl.Accounting, nfl.Counter, nfl.CounterTable, nfl.QuotaEvents),
+    "The BPF prefilter": (
+        nfl.Prefilter,
+        nfl.Rules,
+        nfl.Attachment,
+        nfl.PrefilterCounters,
+        nfl.Count,
+        nfl.Top,
+        nfl.mount_bpffs,
+    ),
     "Errors": (
         nfl.NflowError,
         nfl.CaptureError,
@@ -83,7 +87,74 @@ def library_page(made: str, table: Callable[[tuple[str, ...], Iterable[tuple[str
             parts.append("All are an NflowError. Wrong arguments are a TypeError, a ValueError or a KeyError.")
         for thing in things:
             parts += _class(thing, table) if isinstance(thing, type) else _function(thing, table)
+    parts += ["## Types from elsewhere", _ELSEWHERE]
+    rows = [
+        (f"`{name}`", f"`from {cls.__module__} import {cls.__name__}`", ", ".join(f"`{place}`" for place in places))
+        for (name, cls), places in elsewhere().items()
+    ]
+    parts.append(table(("Type", "Import", "Where it comes up"), rows))
     return "\n\n".join(parts) + "\n"
+
+
+_ELSEWHERE = """\
+What is above returns or takes objects of a few more types, which `nfl` does not name. For annotations, import them:"""
+
+
+def elsewhere() -> dict[tuple[str, type], list[str]]:
+    """Return the types of the package that public calls and attributes have, and that `nfl` does not name: each with
+    the places where it comes up."""
+    public = [thing for things in SECTIONS.values() for thing in things]
+    found: dict[tuple[str, type], list[str]] = {}
+    for thing in public:
+        for place, module, annotation in _annotations(thing):
+            for word in re.findall(r"(?<![\w.])\w+", _type(annotation)):
+                cls = _classes(module).get(word)
+                if cls and cls not in public and (not found.get((word, cls)) or place not in found[word, cls]):
+                    found.setdefault((word, cls), []).append(place)
+    return dict(sorted(found.items(), key=lambda each: each[0][0]))
+
+
+def _annotations(thing: Any) -> Iterator[tuple[str, str, object]]:
+    """Yield what a function or a class says of types, with the place and the module: results, arguments, attributes,
+    fields."""
+    if not isinstance(thing, type):
+        for name, annotation in thing.__annotations__.items():
+            yield thing.__name__ if name == "return" else f"{thing.__name__}({name})", thing.__module__, annotation
+        return
+    if issubclass(thing, BaseException):
+        return
+    made = inspect.unwrap(vars(thing).get("__init__", thing))
+    attributes = [*_instance_attributes(thing), *(_fields(thing) if issubclass(thing, msgspec.Struct | tuple) else ())]
+    for name, annotation in {**getattr(thing, "__annotations__", {}), **getattr(made, "__annotations__", {})}.items():
+        if name in attributes or (name != "return" and thing not in _MADE_BY_OTHERS):
+            place = f"{thing.__name__}.{name}" if name in attributes else f"{thing.__name__}({name})"
+            yield place, thing.__module__, annotation
+    for name, value in public_members(thing).items():
+        if isinstance(value, property | cached_property):
+            function: Any = value.func if isinstance(value, cached_property) else value.fget
+            yield f"{thing.__name__}.{name}", function.__module__, _returned(value)
+        else:
+            method = inspect.unwrap(getattr(thing, name))
+            for argument, annotation in method.__annotations__.items():
+                place = f"{thing.__name__}.{name}" + ("" if argument == "return" else f"({argument})")
+                yield place, method.__module__, annotation
+
+
+@cache
+def _classes(module: str) -> dict[str, type]:
+    """Return the package's classes by the names that they have in a module, also where only type checkers see them."""
+    text = ast.parse(inspect.getsource(sys.modules[module]))
+    found = dict(vars(sys.modules[module]))
+    for node in ast.walk(text):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nflowlevel"):
+            found.update(
+                (each.asname or each.name, getattr(import_module(node.module or ""), each.name)) for each in node.names
+            )
+    return {
+        name: each
+        for name, each in found.items()
+        if isinstance(each, type) and each.__module__.startswith("nflowlevel")
+    }
 
 
 def _function(function: Any, table: Callable[..., str]) -> list[str]:
@@ -92,19 +163,21 @@ def _function(function: Any, table: Callable[..., str]) -> list[str]:
     parts = [f"### {function.__name__}", _code(function.__name__, function), first, *([rest] if rest else [])]
     if options:
         signature = inspect.signature(function)
-        types = get_type_hints(nfl.Group.__init__ if function is nfl.open_group else function)
+        called = inspect.unwrap(nfl.Group.__init__ if function is nfl.open_group else function)
+        types, allowed = get_type_hints(called), arguments(called)
         rows = [
             (
                 f"`{name}`",
                 f"`{_literal(types[name])}`",
                 "mandatory" if p.default is p.empty else f"`{p.default!r}`",
+                allowed[name].taken if name in allowed and types[name] in (int, float) else "",
                 options[name][:1].upper() + options[name][1:],
             )
             for name, p in signature.parameters.items()
             if name in options
         ]
         assert len(rows) == len(options), f"{function.__name__}: its text has options that it lacks"
-        parts.insert(3, table(("Option", "Type", "Default", "Meaning"), rows))
+        parts.insert(3, table(("Option", "Type", "Default", "Allowed", "Meaning"), rows))
     return parts
 
 
@@ -138,7 +211,7 @@ def _class(cls: type, table: Callable[..., str]) -> list[str]:
     if cls is nfl.Prefilter:
         options = [(f"`{o.name}`", o.type, f"`{o.default}`" if o.default else "", o.description)
                    for o in describe(PrefilterOptions)]  # fmt: skip
-        assert [o[0].strip("`") for o in options] == list(Rules.__annotations__)
+        assert [o[0].strip("`") for o in options] == list(nfl.Rules.__annotations__)
         parts += ["Its rules:", table(("Rule", "Type", "Default", "Meaning"), options)]
     if attributes := list(_instance_attributes(cls)):
         parts.append(f"Attributes: {', '.join(f'`{name}`' for name in attributes)}.")
@@ -162,7 +235,19 @@ def _class(cls: type, table: Callable[..., str]) -> list[str]:
 
 #: They are not made by calling them.
 _MADE_BY_OTHERS = frozenset(
-    (nfl.Batch, nfl.Packet, GroupStats, CaptureStats, Sum, Attachment, CounterTable, PrefilterCounters, Top, Count)
+    (
+        nfl.Attachment,
+        nfl.Batch,
+        nfl.CaptureStats,
+        nfl.Count,
+        nfl.CounterTable,
+        nfl.GroupStats,
+        nfl.Packet,
+        nfl.PrefilterCounters,
+        nfl.Rules,
+        nfl.Sum,
+        nfl.Top,
+    )
 )
 
 
@@ -170,7 +255,7 @@ def public_members(cls: type) -> dict[str, Any]:
     """Return the methods and properties that the package gives a class, by name."""
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
-        if base.__module__.startswith("nflowlevel") and not (base is Counters or issubclass(base, Exception)):
+        if base.__module__.startswith("nflowlevel") and not issubclass(base, Exception):
             found.update(
                 (name, value)
                 for name, value in vars(base).items()
@@ -226,7 +311,7 @@ def _defines(cls: type, name: str) -> bool:
 
 def _code(name: str, function: Any, *, skip_self: bool = False) -> str:
     signature = inspect.signature(function)
-    parameters = list(signature.parameters.values())[int(skip_self) :]
+    parameters = _plain(function, list(signature.parameters.values())[int(skip_self) :])
     shown = [str(p.replace(annotation=p.empty)) if p.annotation is p.empty else _parameter(p) for p in parameters]
     # What comes after the star is given by name.
     first = next((n for n, p in enumerate(parameters) if p.kind is p.KEYWORD_ONLY), None)
@@ -240,6 +325,18 @@ def _code(name: str, function: Any, *, skip_self: bool = False) -> str:
     return f"```\n{text}\n```"
 
 
+def _plain(function: Any, parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    """Return the parameters with the types of those that have limits (`Annotated`) instead of the names of these."""
+    called = getattr(function, "__init__", None) if isinstance(function, type) else function
+    called = inspect.unwrap(nfl.Group.__init__ if called is nfl.open_group else called)  # type: ignore[arg-type]
+    try:
+        plain, limited = get_type_hints(called), get_type_hints(called, include_extras=True)
+    except (NameError, TypeError):
+        return parameters  # it names what only type checkers know: no limits
+    types = {name: hint for name, hint in plain.items() if hint != limited[name]}
+    return [p.replace(annotation=types.get(p.name, p.annotation)) for p in parameters]
+
+
 def _parameter(p: inspect.Parameter) -> str:
     stars = "*" if p.kind is p.VAR_POSITIONAL else "**" if p.kind is p.VAR_KEYWORD else ""
     value = str(p.default) if isinstance(p.default, Path) else p.default
@@ -249,6 +346,7 @@ def _parameter(p: inspect.Parameter) -> str:
 
 def _type(annotation: object) -> str:
     text = annotation.__name__ if isinstance(annotation, type) and not isinstance(annotation, UnionType) else annotation
+    text = re.sub(r"typing\.Optional\[(\w+)\]", r"\1 | None", str(text))
     return re.sub(r"\b(?:nflowlevel|collections|typing|pathlib)(?:\.[a-z_]+)*\.(?=[A-Z])", "", str(text)).strip("'")
 
 

@@ -6,26 +6,37 @@ from typing import TYPE_CHECKING
 from nflowlevel.errors import CaptureError, ConfigError, KernelError, NflowError, NotSupported, OutputError, StackError
 
 if TYPE_CHECKING:
+    from nflowlevel.accounting.events import QuotaEvents
     from nflowlevel.accounting.objects import Accounting
-    from nflowlevel.accounting.table import Counter
+    from nflowlevel.accounting.table import Counter, CounterTable
+    from nflowlevel.prefilter.attach import Attachment
+    from nflowlevel.prefilter.counters import Count, PrefilterCounters, Top
     from nflowlevel.prefilter.prefilter import LayoutError, Prefilter, mount_bpffs
+    from nflowlevel.prefilter.rules import Rules
     from nflowlevel.readers.files import Capture, read_pcap
     from nflowlevel.readers.group import Group, open_group
     from nflowlevel.records.batch import Batch
     from nflowlevel.records.filters import FilterError
     from nflowlevel.records.packetrow import Packet
+    from nflowlevel.records.sums import Sum
+    from nflowlevel.stats import CaptureStats, GroupStats
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Accounting",
+    "Attachment",
     "Batch",
     "Capture",
     "CaptureError",
+    "CaptureStats",
     "ConfigError",
+    "Count",
     "Counter",
+    "CounterTable",
     "FilterError",
     "Group",
+    "GroupStats",
     "KernelError",
     "LayoutError",
     "NflowError",
@@ -33,7 +44,12 @@ __all__ = [
     "OutputError",
     "Packet",
     "Prefilter",
+    "PrefilterCounters",
+    "QuotaEvents",
+    "Rules",
     "StackError",
+    "Sum",
+    "Top",
     "mount_bpffs",
     "open_group",
     "read_pcap",
@@ -43,14 +59,24 @@ __all__ = [
 #: Where the names are. Each is imported when it is asked for: the daemon starts without what its stacks do not need.
 _LATE = {
     "Accounting": "accounting.objects",
+    "Attachment": "prefilter.attach",
     "Batch": "records.batch",
     "Capture": "readers.files",
+    "CaptureStats": "stats",
+    "Count": "prefilter.counters",
     "Counter": "accounting.table",
+    "CounterTable": "accounting.table",
     "FilterError": "records.filters",
     "Group": "readers.group",
+    "GroupStats": "stats",
     "LayoutError": "prefilter.prefilter",
     "Packet": "records.packetrow",
     "Prefilter": "prefilter.prefilter",
+    "PrefilterCounters": "prefilter.counters",
+    "QuotaEvents": "accounting.events",
+    "Rules": "prefilter.rules",
+    "Sum": "records.sums",
+    "Top": "prefilter.counters",
     "mount_bpffs": "prefilter.prefilter",
     "open_group": "readers.group",
     "read_pcap": "readers.files",
@@ -70,5 +96,5 @@ if not TYPE_CHECKING:  # a type checker would take any name for one that exists
 
 
 def __dir__() -> list[str]:
-    """Name all that can be had, for completion: also what was not imported yet."""
-    return sorted({*globals(), *__all__})
+    """Name all that is public, for completion: also what was not imported yet, and nothing of the inside."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta, inspect
@@ -172,6 +173,50 @@ def describe(options_type: type[Options]) -> list[OptionDoc]:
     ]
 
 
+def check_call(
+    function: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Check what a function is to be called with, by its annotations, and return it in the types that these say.
+
+    Checked are options (what stands behind a `*`) and all arguments whose types have limits. TypeError for an unknown
+    option and for a value of another type, ValueError for a value that is not allowed.
+    """
+    positional = function.__code__.co_varnames[: function.__code__.co_argcount]
+    fields = arguments(function)
+    refuse_unknown(function.__qualname__.removesuffix(".__init__"), given, function.__kwdefaults__ or {}, positional)
+    taken = [
+        fields[name].take(name, value) if name in fields else value
+        for name, value in zip(positional, args, strict=False)
+    ]
+    options = {name: fields[name].take(name, value) if name in fields else value for name, value in given.items()}
+    return [*taken, *args[len(positional) :]], options
+
+
+def refuse_unknown(called: str, given: Iterable[str], known: Iterable[str], other: Collection[str] = ()) -> None:
+    """Raise TypeError for an option that is not among the known ones, nor among `other` arguments of what is called."""
+    known = list(known)
+    for name in given:
+        if name not in known and name not in other:
+            hint = f"{nearest(name, known)}; available: {', '.join(known)}"
+            raise TypeError(f"{called}: unknown option '{printable(name)}'{hint}")
+
+
+@functools.cache
+def arguments(function: Callable[..., Any]) -> dict[str, _Field]:
+    """Return the arguments of a function that `check_call` checks, with what each may be (`taken`)."""
+    defaults = function.__kwdefaults__ or {}
+    hints = get_type_hints(function, include_extras=True)
+    return {
+        name: _field(name, annotation, defaults.get(name), mandatory=name not in defaults)
+        for name, annotation in hints.items()
+        if name in defaults or _has_limits(annotation)
+    }
+
+
+def _has_limits(annotation: object) -> bool:
+    return hasattr(annotation, "__metadata__") or any(map(_has_limits, get_args(annotation)))
+
+
 def as_text(value: object) -> str:
     """Return `value` as a configuration writes it (without quotes)."""
     if isinstance(value, bool):
@@ -225,26 +270,65 @@ class _Field(NamedTuple):
         reason = reasons[0] if len(reasons) == 1 and reasons[0] != f"not {self.allowed}" else ""
         raise _Unfit(f"{reason}; must be {self.allowed}" if reason else f"must be {self.allowed}")
 
+    def take(self, name: str, value: Any) -> object:
+        """Return a value that a program gives for it; TypeError or ValueError where it must not be that."""
+        for kind in self.kinds:
+            if isinstance(kind, inspect.IntType) and not isinstance(value, bool) and hasattr(value, "__index__"):
+                value = int(value)  # NumPy's
+            elif isinstance(kind, inspect.StrType) and isinstance(value, os.PathLike):
+                value = os.fspath(value)
+        types = {type_ for kind in self.kinds for type_ in _KINDS[type(kind)].types(kind)}
+        may_be = isinstance(value, tuple(types)) and (not isinstance(value, bool) or bool in types)
+        try:
+            if may_be or value is None:
+                return msgspec.convert(value, self.annotation)
+        except msgspec.ValidationError:
+            pass
+        words = [str(word) for kind in self.kinds if isinstance(kind, inspect.LiteralType) for word in kind.values]
+        if may_be and words:
+            hint = f"{nearest(str(value), words)}; available: {', '.join(words)}"
+            raise ValueError(f"unknown {name} '{printable(str(value))}'{hint}")
+        error = ValueError if may_be else TypeError
+        raise error(f"{name} must be {self.taken}, not {printable(repr(value))}")
+
+    @property
+    def taken(self) -> str:
+        """What a program may give."""
+        none = " or None" if _may_be_none(inspect.type_info(self.annotation)) else ""
+        return (self.told or _either(_KINDS[type(kind)].takes(kind) for kind in self.kinds)) + none
+
 
 @functools.cache
 def _fields(options_type: type[Options]) -> dict[str, _Field]:
     fields = {}
     for info in msgspec.structs.fields(options_type):
-        declared = inspect.type_info(info.type)
-        # Every text is a string: where an option may also be something narrower, that is tried first.
-        kinds = tuple(sorted(_members(declared), key=lambda kind: isinstance(kind, inspect.StrType)))
-        for kind in kinds:
-            if type(kind) not in _KINDS:
-                raise TypeError(f"{options_type.__name__}.{info.name}: an option cannot be a {type(kind).__name__}")
         default = None if info.default is msgspec.NODEFAULT else info.default
         if info.default_factory is not msgspec.NODEFAULT:
             default = info.default_factory()
-        description = next(_descriptions(declared), "")
-        told = next(_told(declared), "")
-        fields[info.encode_name] = _Field(
-            info.name, info.type, kinds, info.required, default, description, told, _clamps(declared)
-        )
+        try:
+            fields[info.encode_name] = _field(info.name, info.type, default, mandatory=info.required)
+        except TypeError as error:
+            raise TypeError(f"{options_type.__name__}.{error}") from None
     return fields
+
+
+def _field(name: str, annotation: Any, default: object, *, mandatory: bool) -> _Field:
+    """Return what a declaration says; TypeError where an option cannot be that."""
+    declared = inspect.type_info(annotation)
+    # Every text is a string: where an option may also be something narrower, that is tried first.
+    kinds = tuple(sorted(_members(declared), key=lambda kind: isinstance(kind, inspect.StrType)))
+    for kind in kinds:
+        if type(kind) not in _KINDS:
+            raise TypeError(f"{name}: an option cannot be a {type(kind).__name__}")
+    description, told = next(_descriptions(declared), ""), next(_told(declared), "")
+    return _Field(name, annotation, kinds, mandatory, default, description, told, _clamps(declared))
+
+
+def _may_be_none(kind: inspect.Type) -> bool:
+    if isinstance(kind, inspect.Metadata):
+        return _may_be_none(kind.type)
+    members = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    return any(isinstance(member, inspect.NoneType) for member in members)
 
 
 def _members(kind: inspect.Type) -> Iterator[inspect.Type]:
@@ -362,16 +446,34 @@ def _allowed_literal(kind: Any) -> str:
     return _either(map(as_text, kind.values))
 
 
+def _taken_literal(kind: Any) -> str:
+    return _either(map(repr, kind.values))
+
+
+def _allowed_bool(_: inspect.Type) -> str:
+    return "0, 1, no, yes, off, on, false or true"
+
+
+def _taken_str(kind: Any) -> str:
+    return _allowed_str(kind) or "a string"
+
+
 class _Kind(NamedTuple):
     called: Callable[[Any], str]
     read: Callable[[Any, str], object]
     allows: Callable[[Any], str]
+    types: Callable[[Any], Iterable[type]]
+    """What a program gives."""
+    takes: Callable[[Any], str]
+    """What is allowed of that."""
 
 
 _KINDS: dict[type, _Kind] = {
-    inspect.IntType: _Kind(lambda _: "int", _read_int, _allowed_number),
-    inspect.FloatType: _Kind(lambda _: "float", _read_float, _allowed_number),
-    inspect.BoolType: _Kind(lambda _: "bool", _read_bool, lambda _: "0, 1, no, yes, off, on, false or true"),
-    inspect.LiteralType: _Kind(_called_literal, _read_literal, _allowed_literal),
-    inspect.StrType: _Kind(lambda _: "string", lambda _, text: text, _allowed_str),
+    inspect.IntType: _Kind(lambda _: "int", _read_int, _allowed_number, lambda _: (int,), _allowed_number),
+    inspect.FloatType: _Kind(lambda _: "float", _read_float, _allowed_number, lambda _: (int, float), _allowed_number),
+    inspect.BoolType: _Kind(lambda _: "bool", _read_bool, _allowed_bool, lambda _: (bool,), lambda _: "True or False"),
+    inspect.LiteralType: _Kind(
+        _called_literal, _read_literal, _allowed_literal, lambda kind: map(type, kind.values), _taken_literal
+    ),
+    inspect.StrType: _Kind(lambda _: "string", lambda _, text: text, _allowed_str, lambda _: (str,), _taken_str),
 }

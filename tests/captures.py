@@ -77,6 +77,7 @@ def interface(
     snaplen: int = 0,
     tsresol: int | None = None,
     tsoffset: int | None = None,
+    fcslen: int | None = None,
 ) -> bytes:
     """Return an interface description."""
     options = option(1, b"any comment", order)
@@ -84,6 +85,8 @@ def interface(
         options += option(2, name, order)
     if tsresol is not None:
         options += option(9, bytes([tsresol]), order)
+    if fcslen is not None:
+        options += option(13, bytes([fcslen]), order)
     if tsoffset is not None:
         options += option(14, struct.pack(order + "q", tsoffset), order)
     return block(1, struct.pack(order + "HxxI", linktype, snaplen) + options + option(0, b""), order)

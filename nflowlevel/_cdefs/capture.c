@@ -22,6 +22,7 @@ enum {
 	SECTION_HEADER = 0x0a0d0d0a, INTERFACE = 1, OLD_PACKET = 2, SIMPLE_PACKET = 3, PACKET = 6,	/* types of blocks */
 	BLOCK_MIN = 12, SIMPLE_HEAD = 12, PACKET_HEAD = 28, BLOCK_TAIL = 4,
 	OPTION_END = 0, OPTION_FLAGS = 2,
+	FLAGS_FCS_SHIFT = 5, FLAGS_FCS_MASK = 15,	/* bytes of checksum; 0: the interface knows */
 	SLL_HEAD = 16, SLL2_HEAD = 20, SLL_OUTGOING = 4,
 	NFLOG_HEAD = 4
 };
@@ -33,6 +34,7 @@ struct found {
 	const struct nfl_interface *interface;
 	uint64_t time;
 	uint32_t at, length, original;	/* original: bytes it had on the wire */
+	uint32_t flags;			/* of pcapng, 0 where there are none */
 	enum direction direction;
 };
 
@@ -136,6 +138,21 @@ static uint32_t untagged(struct nfl_record *r, uint16_t ethertype, const uint8_t
 	r->valid |= BIT(VLAN);
 	network(r, protocol_of(data + at + 2, length - 4), at + 4, length - 4);
 	return 4;
+}
+
+/* Leave the frame's checksum out, of which a snaplen may have left nothing: drivers take it off before Netfilter sees a packet. */
+static void without_fcs(struct found *f)
+{
+	uint32_t fcs = f->flags >> FLAGS_FCS_SHIFT & FLAGS_FCS_MASK, whole;
+
+	if (!fcs)
+		fcs = f->interface->fcs;
+	whole = f->original > f->length ? f->original : f->length;
+	whole = fcs < whole ? whole - fcs : 0;
+	if (f->length > whole)
+		f->length = whole;
+	if (f->original > whole)
+		f->original = whole;
 }
 
 static bool ethernet(struct nfl_record *r, uint8_t *data, uint32_t at, uint32_t length)
@@ -257,6 +274,7 @@ static bool decode(struct nfl_capture *c, struct nfl_record *r, uint8_t *data, s
 	nfl_record_begin(r, c->label, NFPROTO_UNSPEC);
 	switch (f->interface->linktype) {
 	case NFL_LINK_ETHERNET:
+		without_fcs(f);
 		good = ethernet(r, data, f->at, f->length);
 		break;
 	case NFL_LINK_IPV4:
@@ -363,8 +381,8 @@ static bool pcap_step(struct nfl_capture *c, const uint8_t *data, uint32_t at, u
 	return true;
 }
 
-/* The direction that the options p[0, length) of a packet tell. */
-static enum direction flags(const struct nfl_capture *c, const uint8_t *p, uint32_t length)
+/* The flags among the options p[0, length) of a packet: its direction, and how long its checksum is. */
+static uint32_t flags(const struct nfl_capture *c, const uint8_t *p, uint32_t length)
 {
 	uint32_t at = 0, size, step;
 	uint16_t code;
@@ -375,11 +393,11 @@ static enum direction flags(const struct nfl_capture *c, const uint8_t *p, uint3
 		if (code == OPTION_END || size > length - at - 4)
 			break;
 		if (code == OPTION_FLAGS && size >= 4)
-			return (number32(c, p + at + 4) & 3) == OUTBOUND ? OUTBOUND : INBOUND;
+			return number32(c, p + at + 4);
 		step = 4 + ((size + 3) & ~3u);
 		at = step < length - at ? at + step : length;
 	}
-	return UNKNOWN;
+	return 0;
 }
 
 static void packet_block(struct nfl_capture *c, const uint8_t *data, uint32_t at, uint32_t total, uint32_t type, struct found *f)
@@ -403,7 +421,8 @@ static void packet_block(struct nfl_capture *c, const uint8_t *data, uint32_t at
 	f->original = number32(c, head + 24);
 	f->time = (uint64_t)number32(c, head + 12) << 32 | number32(c, head + 16);
 	padded = (f->length + 3) & ~3u;		/* it fits: room is a multiple of 4 */
-	f->direction = room > padded ? flags(c, head + PACKET_HEAD + padded, room - padded) : UNKNOWN;
+	f->flags = room > padded ? flags(c, head + PACKET_HEAD + padded, room - padded) : 0;
+	f->direction = (f->flags & 3) == OUTBOUND ? OUTBOUND : INBOUND;
 }
 
 static void simple_block(struct nfl_capture *c, const uint8_t *data, uint32_t at, uint32_t total, struct found *f)

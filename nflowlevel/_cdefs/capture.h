@@ -21,6 +21,7 @@ struct nfl_interface {
 	uint32_t index;			/* becomes the ifindex of packets whose link type has none; 0: they have no interface */
 	uint64_t units;			/* time stamps count 1/units seconds; not 0 */
 	int64_t offset;			/* seconds that are added to them */
+	uint8_t fcs;			/* bytes of checksum behind an Ethernet frame, where the packet itself does not say */
 };
 
 /* Why nfl_capture_decode stopped at its position. */

@@ -65,6 +65,9 @@ class Accounting:
         self.netns = netns
         self._socket = AcctSocket(netns)
 
+    def __repr__(self) -> str:
+        return f"<Accounting of namespace {self.netns}>" if self.netns else "<Accounting>"
+
     # -- single objects ------------------------------------------------------------------------------------------
 
     def create(

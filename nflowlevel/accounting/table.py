@@ -108,7 +108,10 @@ class CounterTable(Sequence[Counter]):
     @overload
     def __getitem__(self, index: slice) -> list[Counter]: ...
     def __getitem__(self, index: int | slice) -> Counter | list[Counter]:
-        rows = range(len(self))[index]
+        try:
+            rows = range(len(self))[index]
+        except IndexError:
+            raise IndexError(f"there is no accounting object {index}: the table has {len(self)}") from None
         return self._counter(rows) if isinstance(rows, int) else list(map(self._counter, rows))
 
     def __iter__(self) -> Iterator[Counter]:

@@ -19,7 +19,7 @@ same name or path is followed; the log says both.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
@@ -29,6 +29,17 @@ from nflowlevel.errors import KernelError
 from nflowlevel.logs import NOTICE, log
 from nflowlevel.options import CLAMPED, NetnsPath, Options
 from nflowlevel.plugin.contract import Finding, Input
+from nflowlevel.readers.arguments import (
+    CopyMode,
+    CopyRange,
+    GroupNumber,
+    Label,
+    NlBufSiz,
+    ProfileName,
+    QThreshold,
+    QTimeout,
+    SocketBuffer,
+)
 from nflowlevel.readers.group import MIB, Group
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import Key
@@ -36,10 +47,6 @@ from nflowlevel.stats import GroupStats, counter
 
 _DEFAULT_SOCKET_BUFFER = 64 * MIB
 _DEFAULT_MAX_SOCKET_BUFFER = 256 * MIB
-
-#: The kernel's own limits: of the numbers in a request, and of half a socket buffer.
-_U32 = 2**32 - 1
-_MOST_BUFFER = 2**30 - 1
 
 #: The families that ulogd's `bind` takes over.
 _BIND_FAMILIES = tuple(some(FAMILIES, "ipv4", "ipv6", "bridge").values())
@@ -49,67 +56,29 @@ class NFLOGOptions(Options, frozen=True, kw_only=True):
     """Options of NFLOG; names as in ulogd.conf."""
 
     group: Annotated[
-        int, Meta(ge=0, le=65535, description="Group to read; group 0 also takes over kernel logging, see `bind`.")
+        GroupNumber, Meta(description="Group to read; group 0 also takes over kernel logging, see `bind`.")
     ] = 0
     profile: Annotated[
-        Literal["default", "latency", "throughput"],
+        ProfileName,
         Meta(description="Preset for the options below: a single packet arrives within 0.1 s, 5 ms or 0.5 s."),
     ] = "default"
-    netlink_qthreshold: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=_U32,
-            extra=CLAMPED,
-            description="Packets the kernel gathers before it sends them; 0: the profile's value.",
-        ),
-    ] = 0
-    netlink_qtimeout: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=_U32,
-            extra=CLAMPED,
-            description="Longest wait of a packet in the kernel, in 1/100 s; 0: the profile's value.",
-        ),
-    ] = 0
-    nlbufsiz: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=131072,
-            extra=CLAMPED,
-            description="Bytes the kernel gathers before it sends them; 0: the profile's value.",
-        ),
-    ] = 0
+    netlink_qthreshold: Annotated[QThreshold, Meta(extra=CLAMPED)] = 0
+    netlink_qtimeout: Annotated[QTimeout, Meta(extra=CLAMPED)] = 0
+    nlbufsiz: Annotated[NlBufSiz, Meta(extra=CLAMPED)] = 0
     netlink_socket_buffer_size: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=_MOST_BUFFER,
-            extra=CLAMPED,
-            description="Size of the socket buffer in bytes (the kernel doubles it); 0: 64 MiB.",
-        ),
+        SocketBuffer,
+        Meta(extra=CLAMPED, description="Size of the socket buffer in bytes (the kernel doubles it); 0: 64 MiB."),
     ] = 0
     netlink_socket_buffer_maxsize: Annotated[
-        int,
+        SocketBuffer,
         Meta(
-            ge=0,
-            le=_MOST_BUFFER,
             extra=CLAMPED,
             description="Size in bytes up to which it doubles when the kernel loses packets; 0: 256 MiB.",
         ),
     ] = 0
-    copy_mode: Annotated[
-        Literal["packet", "meta", "none"], Meta(description="Part of a packet that the kernel copies.")
-    ] = "packet"
-    copy_range: Annotated[
-        int,
-        Meta(ge=0, le=65535, extra=CLAMPED, description="Bytes of a packet that the kernel copies; 0: all."),
-    ] = 0
-    numeric_label: Annotated[
-        int, Meta(ge=0, le=255, description="Value of `raw.label`; by convention 0 means blocked.")
-    ] = 0
+    copy_mode: Annotated[CopyMode, Meta(description="Part of a packet that the kernel copies.")] = "packet"
+    copy_range: Annotated[CopyRange, Meta(extra=CLAMPED)] = 0
+    numeric_label: Label = 0
     seq_local: Annotated[bool, Meta(description="Publish `oob.seq.local`.")] = False
     seq_global: Annotated[bool, Meta(description="Publish `oob.seq.global`.")] = False
     attach_conntrack: Annotated[

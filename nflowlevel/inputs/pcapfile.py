@@ -33,6 +33,7 @@ from nflowlevel.errors import StackError
 from nflowlevel.logs import NOTICE, log
 from nflowlevel.options import Options
 from nflowlevel.plugin.contract import Finding, Input
+from nflowlevel.readers.arguments import Label
 from nflowlevel.readers.files import Capture, read_pcap
 from nflowlevel.records.batch import Batch
 from nflowlevel.stats import CaptureStats
@@ -46,9 +47,7 @@ class PCAPFILEOptions(Options, frozen=True, kw_only=True):
         Literal["stop", "wait"],
         Meta(description="`stop`: the daemon ends when all its inputs have ended; `wait`: it keeps running."),
     ] = "stop"
-    numeric_label: Annotated[
-        int, Meta(ge=0, le=255, description="Value of `raw.label`; by convention 0 means blocked.")
-    ] = 0
+    numeric_label: Label = 0
 
 
 class PCAPFILE(Input[PCAPFILEOptions]):

@@ -51,6 +51,9 @@ class Attachment:
         """Name of the table in nft."""
         return f"inet {self._table.name}"
 
+    def __repr__(self) -> str:
+        return f"<Attachment {self.table} at {', '.join(self.hooks)}: {self.then}>"
+
     def detach(self) -> None:
         """Remove the rules; may be called again."""
         self._table.remove()

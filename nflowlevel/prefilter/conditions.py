@@ -119,6 +119,13 @@ def options_of(given: Mapping[str, object], base: PrefilterOptions | None = None
         raise ValueError(f"{place.strip('.`')}: {what}" if place.strip(".`") else what) from None
 
 
+def changed(options: PrefilterOptions) -> dict[str, object]:
+    """Return the options that differ from their defaults."""
+    plain = PrefilterOptions()
+    values = {name: getattr(options, name) for name in PrefilterOptions.__struct_fields__}
+    return {name: value for name, value in values.items() if value != getattr(plain, name)}
+
+
 def _as_option(name: str, value: object) -> object:
     """Return a value as the option has it: where that is a text, of a sequence one with commas."""
     if isinstance(value, str) or name not in _TEXTS:

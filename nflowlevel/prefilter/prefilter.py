@@ -35,7 +35,7 @@ from nflowlevel.binding.elf import Code
 from nflowlevel.errors import KernelError
 from nflowlevel.prefilter import pins
 from nflowlevel.prefilter.attach import Attachment, attach
-from nflowlevel.prefilter.conditions import FIXED, PrefilterOptions, options_of
+from nflowlevel.prefilter.conditions import FIXED, PrefilterOptions, changed, options_of
 from nflowlevel.prefilter.counters import PrefilterCounters, Top, counters, top_ports, top_sources
 from nflowlevel.prefilter.generation import SHARED, SLOTS, dispatcher, generation, shared_maps, shipped
 from nflowlevel.prefilter.pins import LayoutError
@@ -65,6 +65,11 @@ class Prefilter:
         self._maps: dict[str, BPFMap] = {}
         self._attachments: list[Attachment] = []
         self._predicate: Code | None = None
+
+    def __repr__(self) -> str:
+        rules = ", ".join(f"{name} {value}" for name, value in changed(self.rules).items())
+        state = "not loaded" if self._dispatcher is None else "loaded"
+        return f"<Prefilter {self.name!r}, {state}: {rules or 'all packets'}>"
 
     # -- life ---------------------------------------------------------------------------------------------------------
 

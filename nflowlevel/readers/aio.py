@@ -53,7 +53,7 @@ async def batches(source: Source) -> AsyncIterator[Batch]:
                 break
         try:
             batch = source.receive()
-        except KernelError:
+        except (KernelError, ValueError):
             if source.closed:  # by another thread, in between
                 return
             raise

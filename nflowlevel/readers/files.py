@@ -12,6 +12,7 @@ What a capture cannot say, its packets do not have:
 - `NOT_IN_CAPTURES` lists the keys that only captures of link type NFLOG have. They hold what the kernel said.
 - `oob.family` of the others is that of the packet: 2 IPv4, 10 IPv6, 3 ARP, else 7; 0 where nothing says what it is.
 - `oob.mark` of the others is 0, and time stamps are cut to microseconds.
+- The checksum of Ethernet frames (FCS) is left out where the file says that it has them, as drivers do it.
 - The link-layer header is there for Ethernet only, Linux cooked captures have the sender's address. A VLAN tag is taken
   off the packet and becomes the `vlan` keys, as the kernel does it.
 - Interfaces of pcapng are numbered from 1 on, through the whole file, and have the names the file gives them. Packets
@@ -41,6 +42,7 @@ from nflowlevel.binding.descriptor import Descriptor
 from nflowlevel.binding.interfaces import NO_NAMES, NameTable
 from nflowlevel.errors import CaptureError, NotSupported
 from nflowlevel.logs import log
+from nflowlevel.readers.arguments import HeldBytes, Label, Seconds, checked
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.packetrow import Packet
 from nflowlevel.stats import CaptureStats
@@ -85,7 +87,8 @@ _MODIFIED_PCAP_MAGIC = 0xA1B2CD34
 _PCAP_HEAD_BYTES = 24
 _SECTION_TYPE, _SECTION_MAGIC = 0x0A0D0D0A, 0x1A2B3C4D
 _SECTION_MIN, _INTERFACE_MIN = 28, 20
-_OPTION_NAME, _OPTION_TSRESOL, _OPTION_TSOFFSET = 2, 9, 14
+_PCAP_FCS_KNOWN = 1 << 26
+_OPTION_NAME, _OPTION_TSRESOL, _OPTION_FCSLEN, _OPTION_TSOFFSET = 2, 9, 13, 14
 _GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
@@ -114,9 +117,10 @@ class Capture:
     thread that waits for a pipe is woken by `close`; not where you gave a file object: its reading is not ours.
     """
 
-    def __init__(self, source: Source, *, strict: bool = True, label: int = 0, max_held_bytes: int = 1 << 30) -> None:
-        if not 0 <= label <= 0xFF:
-            raise ValueError(f"label {label}: must be 0 to 255")
+    @checked
+    def __init__(
+        self, source: Source, *, strict: bool = True, label: Label = 0, max_held_bytes: HeldBytes = 1 << 30
+    ) -> None:
         #: What ended the reading too early, once that has happened; also with `strict=False`.
         self.error: CaptureError | None = None
         self.strict = strict
@@ -130,7 +134,7 @@ class Capture:
         self._rest = b""
         self._rest_is_whole = False
         self._skip = self._bytes = self._broken = 0
-        self._stopping = self._over = False
+        self._stopping = self._over = self._closed = False
         self._alarm = Alarm()
         self._readinto, self.name, self._close = _open(source, self._alarm)
         try:
@@ -145,15 +149,20 @@ class Capture:
         """Return the next packets; an empty batch only at the end.
 
         Raises CaptureError if the file is cut or damaged, once all packets before that point were returned (with
-        `strict=False` the file ends there instead), OSError if reading fails, and NflowError if packets you keep hold
-        too many buffers.
+        `strict=False` the file ends there instead), OSError if reading fails, NflowError if packets you keep hold too
+        many buffers, and ValueError after `close`.
         """
         with self._alarm.lock:
+            self._check_open()
             return self._receive()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"capture {self.name} is closed; open it again with read_pcap")
 
     def _receive(self) -> Batch:
         if self._over:
-            return Batch(None, 0)
+            return Batch(None, 0, file=self.name)
         slot = self._pool.take()
         state = self._state
         state.valid_any, state.valid_all, state.named = 0, 2**64 - 1, 0
@@ -162,20 +171,21 @@ class Capture:
         except CaptureError as error:
             self._pool.put(slot)
             self._end(error)
-            return Batch(None, 0)
+            return Batch(None, 0, file=self.name)
         except _Closed:
             self._pool.put(slot)
-            return Batch(None, 0)
+            return Batch(None, 0, file=self.name)
         except BaseException:
             self._pool.put(slot)
             raise
         if not count:
             self._pool.put(slot)
             self._over = True
-            return Batch(None, 0)
+            return Batch(None, 0, file=self.name)
         return Batch(
             self._pool.lease(slot, used + count * RECORD_BYTES),
             count,
+            file=self.name,
             valid_any=state.valid_any,
             valid_all=state.valid_all,
             find_names=None if state.kernel_indexes else self._find_names,
@@ -186,7 +196,8 @@ class Capture:
         """Whether everything that can be read of the file has been read."""
         return self._over
 
-    def batches(self, timeout: float | None = None) -> Iterator[Batch]:
+    @checked
+    def batches(self, timeout: Seconds | None = None) -> Iterator[Batch]:
         """Yield batches to the end of the file, or until `stop`; raises the errors of `receive`.
 
         timeout: ignored, because a file never waits; it lets code for groups read files too.
@@ -327,12 +338,13 @@ class Capture:
         major, minor, _, _, snaplen, linktype = struct.unpack(order + "HHiIII", head)
         if major != 2:
             raise CaptureError(f"version {major}.{minor} of pcap is not supported, only 2", file=self.name)
-        # Above the link type stands how long the frames' checksums are.
+        # Above the link type stands whether it is known how long the frames' checksums are, and their 16-bit words.
+        fcs = (linktype >> 28) * 2 if linktype & _PCAP_FCS_KNOWN else 0
         linktype &= 0xFFFF
         if linktype not in LINK_TYPES:
             raise CaptureError(f"link type {linktype} is not supported; {_supported()} are", file=self.name)
         self._state.swapped = order != _NATIVE
-        self._interfaces[0] = {"linktype": linktype, "snaplen": snaplen, "units": units}
+        self._interfaces[0] = {"linktype": linktype, "snaplen": snaplen, "units": units, "fcs": fcs}
         self._state.interfaces, self._state.interface_count = self._interfaces, 1
 
     def _exactly(self, size: int) -> bytes:
@@ -383,7 +395,7 @@ class Capture:
             ffi.memmove(grown, self._interfaces, ffi.sizeof(self._interfaces))
             self._interfaces = grown
         linktype, snaplen = struct.unpack_from(order + "HxxI", block, 8)
-        name, units, offset = "", 10**6, 0
+        name, units, offset, fcs = "", 10**6, 0, 0
         for code, value in _options(order, block[16:-4]):
             if code == _OPTION_NAME:
                 name = bytes(value).split(b"\0")[0].decode("utf-8", "surrogateescape")
@@ -391,6 +403,9 @@ class Capture:
                 units = 2 ** (value[0] & 0x7F) if value[0] & 0x80 else 10 ** value[0]
             elif code == _OPTION_TSOFFSET and len(value) >= 8:
                 (offset,) = struct.unpack_from(order + "q", value)
+            elif code == _OPTION_FCSLEN and value:
+                # In bits; some write bytes, which no whole number of bytes is as bits.
+                fcs = value[0] // 8 if value[0] % 8 == 0 else value[0]
         if units >= 2**64:
             raise self._error("an interface whose time stamps are too fine for 64 bits begins", at)
         if linktype not in LINK_TYPES:
@@ -400,7 +415,8 @@ class Capture:
         if name:
             self._names[self._numbered] = name
         self._interfaces[count] = {
-            "linktype": linktype, "snaplen": snaplen, "index": self._numbered, "units": units, "offset": offset
+            "linktype": linktype, "snaplen": snaplen, "index": self._numbered, "units": units, "offset": offset,
+            "fcs": fcs,
         }  # fmt: skip
         self._state.interfaces, self._state.interface_count = self._interfaces, count + 1
 
@@ -424,11 +440,12 @@ class Capture:
     def close(self) -> None:
         """Close the file, unless a file object was given; batches stay readable.
 
-        It may be called again, and from any thread.
+        It may be called again, and from any thread: an iteration ends. Afterwards `receive` raises ValueError.
         """
         self._over = True
         self._alarm.ring()
         with self._alarm.lock:
+            self._closed = True
             self._close()
             self._alarm.close()
 
@@ -619,7 +636,8 @@ def _zstd_reader(source: io.RawIOBase) -> _ReadInto:
     return _Compressed(source, lambda: _ZstdMember(decompressor.decompressobj()), zstandard.ZstdError, 512).readinto
 
 
-def read_pcap(source: Source, *, strict: bool = True, label: int = 0, max_held_bytes: int = 1 << 30) -> Capture:
+@checked
+def read_pcap(source: Source, *, strict: bool = True, label: Label = 0, max_held_bytes: HeldBytes = 1 << 30) -> Capture:
     """Open a capture file and read its packets like those of a group: iterate over it, or over its `batches()`.
 
     source: a path, `-` for standard input, or a binary file object, which stays open. The format is pcap or pcapng; it
@@ -630,6 +648,7 @@ def read_pcap(source: Source, *, strict: bool = True, label: int = 0, max_held_b
     max_held_bytes: most bytes of receive buffers that the packets, memoryviews and columns you keep may hold.
 
     Raises OSError if the file cannot be opened, CaptureError if it is not a capture or its link type is not supported
-    (`nflowlevel.readers.files.LINK_TYPES`), and NotSupported for zstd without that module.
+    (`nflowlevel.readers.files.LINK_TYPES`), NotSupported for zstd without that module, TypeError for an unknown option
+    or a value of the wrong type, and ValueError for a value that is not allowed.
     """
     return Capture(source, strict=strict, label=label, max_held_bytes=max_held_bytes)

@@ -8,14 +8,28 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec
 
 from nflowlevel.binding.alarm import Alarm
 from nflowlevel.binding.buffers import ENOUGH_RECORDS, BufferPool
 from nflowlevel.binding.interfaces import NO_NAMES, Links, NameTable
 from nflowlevel.binding.nflog import COPY_MODES, GroupSocket
-from nflowlevel.errors import KernelError, nearest
+from nflowlevel.errors import KernelError
 from nflowlevel.logs import NOTICE, Limited, log
+from nflowlevel.readers.arguments import (
+    CopyMode,
+    CopyRange,
+    GroupNumber,
+    HeldBytes,
+    Label,
+    NlBufSiz,
+    ProfileName,
+    QThreshold,
+    QTimeout,
+    Seconds,
+    SocketBuffer,
+    checked,
+)
 from nflowlevel.records.batch import Batch
 from nflowlevel.stats import GroupStats, html_table
 
@@ -23,9 +37,6 @@ if TYPE_CHECKING:
     from nflowlevel.records.packetrow import Packet
 
 MIB = 1 << 20
-
-ProfileName = Literal["default", "latency", "throughput"]
-CopyMode = Literal["packet", "meta", "none"]
 
 _Options = ParamSpec("_Options")
 
@@ -67,31 +78,26 @@ class Group:
     what was not read is discarded.
     """
 
+    @checked
     def __init__(
         self,
-        group: int,
+        group: GroupNumber,
         *,
         profile: ProfileName = "default",
         copy_mode: CopyMode = "packet",
-        copy_range: int = 0,
-        qthreshold: int = 0,
-        qtimeout: int = 0,
-        nlbufsiz: int = 0,
-        socket_buffer: int = 64 * MIB,
-        max_socket_buffer: int = 256 * MIB,
+        copy_range: CopyRange = 0,
+        qthreshold: QThreshold = 0,
+        qtimeout: QTimeout = 0,
+        nlbufsiz: NlBufSiz = 0,
+        socket_buffer: SocketBuffer = 64 * MIB,
+        max_socket_buffer: SocketBuffer = 256 * MIB,
         seq_global: bool = False,
         attach_conntrack: bool = False,
         netns: str | None = None,
-        label: int = 0,
-        max_held_bytes: int = 1 << 30,
+        label: Label = 0,
+        max_held_bytes: HeldBytes = 1 << 30,
     ) -> None:
-        settings = _profile(profile)
-        if not 0 <= group <= 0xFFFF:
-            raise ValueError(f"group {group}: must be 0 to 65535")
-        if not 0 <= label <= 0xFF:
-            raise ValueError(f"label {label}: must be 0 to 255")
-        if copy_mode not in COPY_MODES:
-            raise ValueError(f"unknown copy_mode '{copy_mode}'; available: {', '.join(COPY_MODES)}")
+        settings = PROFILES[profile]
         self.group = group
         self.netns = netns
         self.coalesce_secs = settings.coalesce_secs
@@ -135,17 +141,27 @@ class Group:
     # -- reading -------------------------------------------------------------------------------------------------
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when packets wait, for select, epoll and asyncio."""
+        """Return the descriptor that is readable when packets wait, for select, epoll and asyncio.
+
+        Raises ValueError after `close`.
+        """
+        self._check_open()
         return self._socket.fileno()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"group {self.group} is closed; open it again with open_group")
 
     def receive(self) -> Batch:
         """Return what has arrived, without waiting; the batch is empty if nothing has.
 
         Afterwards `more` says whether further packets may be waiting, and `pause` how many seconds to wait before the
         next call.
-        Raises KernelError if the socket fails, and NflowError if packets you keep hold too many receive buffers.
+        Raises KernelError if the socket fails, NflowError if packets you keep hold too many receive buffers, and
+        ValueError after `close`, also if another thread closes the group meanwhile.
         """
         with self._alarm.lock:
+            self._check_open()
             received = self._socket.receive()
         state = self._socket.state
         if state.overran:
@@ -185,7 +201,8 @@ class Group:
         else:
             self.pause = 0.0
 
-    def batches(self, timeout: float | None = None) -> Iterator[Batch]:
+    @checked
+    def batches(self, timeout: Seconds | None = None) -> Iterator[Batch]:
         """Yield batches as they arrive, until `stop`; with `timeout` (seconds) an empty batch if nothing arrived for
         that long."""
         self.fileno()  # one that is closed already is a mistake of the caller
@@ -304,7 +321,10 @@ class Group:
 
     def close(self) -> None:
         """Give the group up; packets that were not read are lost. It may be called more than once, and from any thread:
-        a reader that waits is woken, and its iteration ends."""
+        a reader that waits is woken, and its iteration ends.
+
+        Afterwards `receive` and `fileno` raise ValueError; `stats` and packets that were read stay.
+        """
         self._closed = True
         if self._when_closed:
             self._when_closed()
@@ -333,15 +353,6 @@ class Group:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _profile(name: str) -> Profile:
-    try:
-        return PROFILES[name]
-    except KeyError:
-        raise ValueError(
-            f"unknown profile '{name}'{nearest(name, PROFILES)}; available: {', '.join(PROFILES)}"
-        ) from None
 
 
 def _with_options_of(
@@ -377,10 +388,11 @@ def open_group(*group: int, **options: object) -> Group:
     max_held_bytes: most bytes of receive buffers that the packets, memoryviews and columns you keep may hold.
 
     Raises KernelError if the group cannot be opened: it names the process that already reads it, or the missing
-    capability. Raises TypeError for an unknown option and ValueError for a value that is not allowed.
+    capability. Raises TypeError for an unknown option or a value of the wrong type, and ValueError for a value that is
+    not allowed.
     """
-    known = Group.__init__.__kwdefaults__ or {}
-    for name in options:
-        if name not in known and name != "group":
-            raise TypeError(f"open_group: unknown option '{name}'{nearest(name, known)}; available: {', '.join(known)}")
+    from nflowlevel.options import refuse_unknown  # a process that only imports the package does not need it
+
+    first, *known = inspect.signature(Group).parameters
+    refuse_unknown("open_group", options, known, (first,))
     return Group(*group, **options)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from nflowlevel.binding._lib import ffi
 from nflowlevel.binding.buffers import Lease, RecordArray
@@ -79,6 +79,7 @@ class Batch:
         "_time",
         "_valid_all",
         "_valid_any",
+        "file",
         "group",
         "type",
     )
@@ -89,13 +90,17 @@ class Batch:
         count: int,
         *,
         group: int = 0,
+        file: str = "",
         valid_any: int = 0,
         valid_all: int = 0,
         find_names: Callable[[], NameTable] | None = None,
         type: RecordType = PACKET,
         time: tuple[int, int | None] = (0, None),
     ) -> None:
+        #: The group that they were logged to; 0 if none is known.
         self.group = group
+        #: Name of the capture file that they were read from, or "".
+        self.file = file
         #: What kind of records they are.
         self.type = type
         self._layouts = fields_of(type)
@@ -119,6 +124,7 @@ class Batch:
         columns: Mapping[str, Sequence[int | float | str | None]] | Mapping[Key, Sequence[int | float | str | None]],
         *,
         time: tuple[int, int | None],
+        group: int = 0,
         type: RecordType = COLUMNS,
     ) -> Batch:
         """Return a batch of records that are nothing but columns: values by name or key, all of the same length.
@@ -127,7 +133,7 @@ class Batch:
         further keys are None. Raises ValueError if the lengths differ.
         """
         count = len(next(iter(columns.values()), ()))
-        batch = cls(None, count, type=type, time=time)
+        batch = cls(None, count, group=group, type=type, time=time)
         for key, values in columns.items():
             batch.add(key, values)
         return batch
@@ -147,13 +153,35 @@ class Batch:
     def __getitem__(self, index: int | slice) -> Packet | Batch:
         if isinstance(index, slice):
             return self.select(range(self._count)[index])
-        packet: Packet = self.type.row(self, range(self._count)[index])
+        try:
+            row = range(self._count)[index]
+        except IndexError:
+            raise IndexError(self._lacks(index)) from None
+        except TypeError:
+            key = f"; batch.values({index!r}) gives a key of all of them" if isinstance(index, str) else ""
+            what = f"batch[…] takes a number or a slice, not {type(index).__name__}{key}"
+            raise TypeError(what) from None
+        packet: Packet = self.type.row(self, row)
         return packet
+
+    def _lacks(self, row: int) -> str:
+        """Return that there is no such row."""
+        has = f"has {self._count}, 0 to {self._count - 1}" if self._count else "is empty"
+        return f"there is no {self.type.name} {row}: the batch {has}"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a batch cannot be pickled: it holds the receive buffer. Pickle list(batch), its packets with all their "
+            "values, or batch.to_dicts(…) or batch.to_arrow(…); batch.copy() is a second batch over the same memory"
+        )
+
+    def __copy__(self) -> Batch:
+        return self.copy()
 
     def __repr__(self) -> str:
         what = self.type.name
-        group = f", group {self.group}" if self.type is PACKET else ""
-        return f"<Batch of {self._count} {what}{'' if self._count == 1 else 's'}{group}>"
+        source = f", file {self.file}" if self.file else f", group {self.group}" if self.type is PACKET else ""
+        return f"<Batch of {self._count} {what}{'' if self._count == 1 else 's'}{source}>"
 
     def _repr_html_(self) -> str:
         """Return the first packets as a table, for notebooks."""
@@ -387,7 +415,10 @@ class Batch:
         chosen = self.copy()
         chosen._count = len(rows)
         known = range(self._count) if self._rows is None else self._rows
-        chosen._rows = [known[row] for row in rows]
+        try:
+            chosen._rows = [known[row] for row in rows]
+        except IndexError:
+            raise IndexError(self._lacks(next(row for row in rows if not -self._count <= row < self._count))) from None
         chosen._rows_array = ffi.new("uint32_t[]", chosen._rows)
         return chosen
 
@@ -406,6 +437,7 @@ class Batch:
             self._lease,
             self._count,
             group=self.group,
+            file=self.file,
             valid_any=self._valid_any,
             valid_all=self._valid_all,
             find_names=self._find_names,

@@ -35,7 +35,8 @@ class Sum(Row, frozen=True, gc=False, eq=False):
         return None if second is None else float(second + usec / 1e6)
 
     def __repr__(self) -> str:
-        return f"<Sum {self.name!r} packets {self.packets} bytes {self.bytes}>"
+        packets = "" if self.packets is None else f" packets {self.packets}"
+        return f"<Sum {self.name!r}{packets} bytes {self.bytes}>"
 
 
 #: Accounting objects, as nfnetlink_acct gives them. They have the time of their batch: that of the poll.

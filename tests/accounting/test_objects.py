@@ -202,6 +202,12 @@ def test_a_namespace_that_is_not_there() -> None:
         Accounting("nowhere")
 
 
+def test_repr(accounting: Accounting) -> None:
+    assert repr(accounting) == f"<Accounting of namespace {accounting.netns}>"
+    with Accounting() as own:
+        assert repr(own) == "<Accounting>"
+
+
 def test_closed(accounting: Accounting) -> None:
     accounting.close()
     accounting.close()

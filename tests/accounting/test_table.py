@@ -28,7 +28,7 @@ def test_a_table_is_a_sequence(accounting: Accounting) -> None:
     assert table[-1] == table[49]
     assert table[3:5] == [table[3], table[4]]
     assert table[7] in table
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match=r"^there is no accounting object 50: the table has 50$"):
         table[50]
     assert repr(table) == "<CounterTable of 50 accounting objects>"
     assert sums(table) == made

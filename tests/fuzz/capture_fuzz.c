@@ -91,6 +91,7 @@ static struct nfl_interface *some_interfaces(const struct seed *f, uint32_t coun
 		made[i].index = f->blocks ? i + 1 : 0;
 		made[i].units = resolutions[below(ARRAY(resolutions))];
 		made[i].offset = offsets[below(ARRAY(offsets))];
+		made[i].fcs = one_in(2) ? 0 : (uint8_t)below(32);
 	}
 	return made;
 }

@@ -18,6 +18,8 @@ from nflowlevel.errors import ConfigError, KernelError
 from nflowlevel.inputs.nftcounter import NFTCOUNTER, NFTCOUNTEROptions
 from nflowlevel.plugin import polling
 from nflowlevel.records.batch import Batch
+from nflowlevel.records.filters import FilterError
+from nflowlevel.records.sums import SUM, Sum
 from tests.fix_daemon import Daemon, config, records
 from tests.fix_lines import no_descriptor_left
 from tests.fix_netns import Netns, Pair
@@ -80,6 +82,25 @@ def test_records(netns: Netns, make: Make) -> None:
     for _ in range(2):
         assert columns(polled(input_)) == [("inet.filter.ipv4.http", 3, 77, None), ("inet.filter.q", None, 5, 1000)]
     assert (input_.stats.received, input_.stats.polls, input_.stats.missed) == (4, 2, 0)
+
+
+def test_records_are_sums(netns: Netns, make: Make) -> None:
+    """As NFACCT's are: one filter, one kind of row for both."""
+    netns.nft(RULES)
+    batch = polled(make())
+    assert batch.type is SUM
+    assert repr(batch) == "<Batch of 2 sums>"
+    counter, quota = batch
+    assert isinstance(counter, Sum)
+    assert (counter.name, counter.packets, counter.bytes, counter.timestamp) == ("inet.filter.ipv4.http", 3, 77, None)
+    assert (quota.packets, quota.bytes, quota.get("sum.limit")) == (None, 5, 1000)  # type: ignore[attr-defined]
+    assert repr(quota) == "<Sum 'inet.filter.q' bytes 5>"
+    assert batch.where('packets > 2 && name ~ "inet.*"').values("name") == ["inet.filter.ipv4.http"]
+    assert batch.where("sum.limit > 999 && !sum.pkts").values("name") == ["inet.filter.q"]
+    nothing = batch[:0]
+    assert batch.to_arrow().schema == nothing.to_arrow().schema
+    with pytest.raises(FilterError, match=r"sums do not have 'tcp\.dport': it is a key of packets"):
+        nothing.where("tcp.dport == 22")
 
 
 def test_zerocounter(netns: Netns, make: Make) -> None:

@@ -402,6 +402,13 @@ def test_what_is_limited_passes_again_after_its_time(rules: dict[str, float], sp
         assert counted.reasons[reason].packets == counted.seen - 2 == counted.rate_limited
 
 
+def test_repr() -> None:
+    assert repr(Prefilter("all")) == "<Prefilter 'all', not loaded: all packets>"
+    with Prefilter("ssh", dports=[22, "80-90"], ignore=["10.1.0.0/16"], rate=2.5, top=True) as pre:
+        rules = "ignore 10.1.0.0/16, dports 22,80-90, rate 2.5, top True"
+        assert repr(pre) == f"<Prefilter 'ssh', loaded: {rules}>"
+
+
 def test_a_rate_is_kept() -> None:
     """Never more than burst + rate * time, and that time is short of nothing: what was due has passed."""
     with Prefilter("rate", rate=500, burst=3) as pre, dispatcher(pre) as program:

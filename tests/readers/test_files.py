@@ -18,7 +18,8 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,72 @@ def test_ethernet(name: str, snaplen: int) -> None:
     want = in_network_families(cut)
     _with_interface(want, kind)
     assert_equal(got, want, NOT_IN_CAPTURES)
+
+
+#: How a file says that frames have their checksum behind them: with so many bytes, for so many that are told.
+_TOLD: dict[str, Callable[[Sequence[Captured], str], bytes]] = {
+    "pcap": lambda packets, order: pcap(packets, captures.ETHERNET | 1 << 26 | 2 << 28, order=order),
+    "if_fcslen in bits": lambda packets, order: _fcs_section(packets, order, 32),
+    "if_fcslen in bytes": lambda packets, order: _fcs_section(packets, order, 4),
+    # Each packet may say it, against what its interface says.
+    "flags": lambda packets, order: _fcs_section([replace(p, flags=1 | 4 << 5) for p in packets], order, 16),
+    "simple": lambda packets, order: (
+        captures.section(order)
+        + captures.interface(captures.ETHERNET, order=order, name=b"eth7", snaplen=len(packets[0].data), fcslen=32)
+        + b"".join(captures.simple_block(p, order=order) for p in packets)
+    ),
+}
+
+
+def _fcs_section(packets: Sequence[Captured], order: str, fcslen: int) -> bytes:
+    head = captures.section(order) + captures.interface(captures.ETHERNET, order=order, name=b"eth7", fcslen=fcslen)
+    return head + b"".join(captures.packet_block(p, order=order) for p in packets)
+
+
+@pytest.mark.parametrize("order", [NATIVE, OTHER])
+@pytest.mark.parametrize("told", _TOLD)
+def test_the_checksum_of_frames_is_no_part_of_them(told: str, order: str) -> None:
+    """The driver has taken it off before Netfilter sees a packet; what is left of it by a snaplen goes, too."""
+    fcs = b"\xde\xad\xbe\xef"
+    chosen = frames()[:1] if told == "simple" else frames()
+    without = read(pcapng([Captured(frame.wire()) for frame in chosen], captures.ETHERNET, order=order))
+    if told == "pcap":
+        without = read(pcap([Captured(frame.wire()) for frame in chosen], captures.ETHERNET, order=order))
+    for left in range(5):
+        packets = [Captured(frame.wire() + fcs[:left], original=len(frame.wire()) + 4) for frame in chosen]
+        with read_pcap(io.BytesIO(_TOLD[told](packets, order)), label=LABEL) as capture:
+            got = [packet.to_dict() for packet in capture]
+            assert capture.stats.snapped == 0, "all of the packets is there"
+        if told == "simple":
+            got[0].update({name: without[0][name] for name in ("oob.time.sec", "oob.time.usec")})
+        assert_equal(got, without)
+
+
+@pytest.mark.parametrize(
+    ("linktype", "fcs"),
+    [
+        (captures.ETHERNET | 2 << 28, 0),  # it is not known: the bit that says so is not set
+        (captures.ETHERNET | 1 << 26, 0),
+        (captures.ETHERNET | 1 << 26 | 1 << 28, 2),
+        (captures.ETHERNET | 1 << 26 | 15 << 28, 30),
+        (captures.RAW | 1 << 26 | 2 << 28, 0),  # no frames of Ethernet
+    ],
+)
+def test_how_long_the_checksum_is(linktype: int, fcs: int) -> None:
+    frame = by_name("udp4")
+    data = (frame.payload if linktype & 0xFFFF == captures.RAW else frame.wire()) + bytes(40)
+    (keys,) = read(pcap([Captured(data)], linktype))
+    assert keys["raw.pktlen"] == len(frame.payload) + 40 - fcs
+
+
+def test_a_frame_that_is_nothing_but_checksum() -> None:
+    linktype = captures.ETHERNET | 1 << 26 | 2 << 28
+    frame = by_name("udp4")
+    data = pcap([Captured(b"abc"), Captured(b"", original=2), Captured(frame.wire() + b"fcs!", original=1)], linktype)
+    with read_pcap(io.BytesIO(data)) as capture:
+        (packet,) = capture
+        assert bytes(packet.payload or b"") == frame.payload
+        assert (capture.stats.malformed, capture.stats.snapped) == (2, 0)
 
 
 def _with_interface(want: list[dict[str, Any]], kind: Any) -> None:
@@ -530,7 +597,7 @@ def test_what_is_no_source(tmp_path: Path) -> None:
         read_pcap(io.StringIO("text"))  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError):
         read_pcap(tmp_path / "none")
-    with pytest.raises(ValueError, match="label 256: must be 0 to 255"):
+    with pytest.raises(ValueError, match="label must be 0 to 255, not 256"):
         read_pcap(io.BytesIO(), label=256)
 
 
@@ -542,8 +609,12 @@ def test_the_file_is_closed(tmp_path: Path) -> None:
         batch = packets.receive()
     assert len(os.listdir("/proc/self/fd")) == before
     packets.close()
-    assert not packets.receive()
+    for use in (packets.receive, lambda: next(packets.batches()), lambda: next(iter(packets))):
+        with pytest.raises(ValueError, match=f"^capture {path} is closed; open it again with read_pcap$"):
+            use()
     assert batch.values("udp.sport") == [1, 2]
+    assert repr(batch) == f"<Batch of 2 packets, file {path}>"
+    assert repr(batch[:1]) == f"<Batch of 1 packet, file {path}>"
     with pytest.raises(CaptureError):
         read_pcap("/dev/null")
     assert len(os.listdir("/proc/self/fd")) == before

@@ -620,8 +620,10 @@ def test_close(netns: Netns) -> None:
     group.close()
     group.close()
     group.stop()
-    with pytest.raises(ValueError, match="closed"):
-        group.fileno()
+    for use in (group.fileno, group.receive, lambda: next(group.batches()), lambda: next(iter(group))):
+        with pytest.raises(ValueError, match=r"^group 7 is closed; open it again with open_group$"):
+            use()
+    assert group.stats.received == 0
 
 
 def test_names_are_not_those_of_another_namespace(pair: Pair) -> None:
@@ -884,10 +886,10 @@ def test_an_ordinary_user_in_namespaces_of_his_own() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"group": -1}, "group -1: must be 0 to 65535"),
-        ({"group": 65536}, "group 65536: must be 0 to 65535"),
-        ({"group": 1, "label": 300}, "label 300: must be 0 to 255"),
-        ({"group": 1, "copy_mode": "all"}, "unknown copy_mode 'all'; available: none, meta, packet"),
+        ({"group": -1}, "group must be 0 to 65535, not -1"),
+        ({"group": 65536}, "group must be 0 to 65535, not 65536"),
+        ({"group": 1, "label": 300}, "label must be 0 to 255, not 300"),
+        ({"group": 1, "copy_mode": "all"}, "unknown copy_mode 'all'; available: meta, none, packet"),
         (
             {"group": 1, "profile": "latence"},
             "unknown profile 'latence' — did you mean 'latency'?; available: default, latency, throughput",

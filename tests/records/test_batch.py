@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import copy as copying
 import gc
 import os
 import pickle
 import random
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -411,6 +413,38 @@ def test_a_batch_of_columns() -> None:
 
 
 # -- unknown keys -----------------------------------------------------------------------------------------------------
+
+
+def test_what_a_batch_does_not_have_is_said() -> None:
+    batch: Any = few("udp4", "tcp4-syn")
+    asked: list[tuple[Callable[[], object], type[Exception], str]] = [
+        (lambda: batch[99], IndexError, "there is no packet 99: the batch has 2, 0 to 1"),
+        (lambda: batch[-3], IndexError, "there is no packet -3: the batch has 2, 0 to 1"),
+        (lambda: batch[:0][0], IndexError, "there is no packet 0: the batch is empty"),
+        (lambda: batch.select([1, 7]), IndexError, "there is no packet 7: the batch has 2, 0 to 1"),
+        (
+            lambda: batch["saddr"],
+            TypeError,
+            "batch[…] takes a number or a slice, not str; batch.values('saddr') gives a key of all of them",
+        ),
+        (lambda: batch[1.0], TypeError, "batch[…] takes a number or a slice, not float"),
+    ]
+    for ask, error, said in asked:
+        with pytest.raises(error, match="^" + re.escape(said) + "$"):
+            ask()
+    assert batch[np.int64(1)].dport == 80
+
+
+@pytest.mark.parametrize("way", [pickle.dumps, copying.deepcopy])
+def test_a_batch_cannot_be_pickled(way: Callable[[Batch], object]) -> None:
+    batch = few("udp4", "tcp4-syn")
+    said = r"^a batch cannot be pickled: it holds the receive buffer\. Pickle list\(batch\)"
+    with pytest.raises(TypeError, match=said):
+        way(batch)
+    assert [packet.to_dict() for packet in pickle.loads(pickle.dumps(list(batch)))] == batch.to_dicts()
+    twin = copying.copy(batch)
+    twin.add("x", [1, 2])
+    assert (len(twin), list(batch.added)) == (2, [])
 
 
 @pytest.mark.parametrize(
