@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import quote
 
-from nflowlevel.binding.rootpath import name_of_user, whose
+from nflowlevel.binding.rootpath import whose
 from nflowlevel.delivery.backoff import Backoff
 from nflowlevel.errors import nearest
 from nflowlevel.logs import log
@@ -48,6 +48,9 @@ _CHECKPOINT_PAGES = 4_000
 
 #: Of a file that is made; SQLite's own beside it (-wal, -shm) get the same.
 _MODE = 0o640
+
+#: What the names of SQLite's files end in, besides the database's own.
+_FILES = ("", "-wal", "-shm", "-journal")
 
 #: SQLite's rule which values a column prefers, by what its declared type contains; the first that holds.
 _AFFINITIES = (
@@ -148,6 +151,8 @@ class SQLiteDatabase(Database):
 
     def _open(self) -> None:
         self.make()
+        if planted := self._planted():  # SQLite would wait for the other end of a FIFO
+            raise Unavailable(f"{self.shown}: open: {planted}")
         # A path's ? and % mean something in a URI; and what vanished this moment must not come back as an empty file.
         uri = f"file:{quote(os.fsencode(self._path))}?mode={'rwc' if self._is_own else 'rw'}"
         with self._failures("open"):
@@ -349,22 +354,26 @@ class SQLiteDatabase(Database):
     def _advice(self, code: int) -> str:
         if code == sqlite3.SQLITE_BUSY:
             return f" — {holder(self._path) or 'another process'} keeps it locked; rows wait"
-        advice = (self._obstacle() if code in _OF_THE_FILES else "") or _ADVICE.get(code, "").format(uid=os.geteuid())
-        return f" — {advice}" if advice else ""
+        obstacle = self._obstacle() if code in _OF_THE_FILES else ""
+        if obstacle and code == sqlite3.SQLITE_IOERR:  # it says that, too, where it may not make a file
+            code = sqlite3.SQLITE_READONLY
+        advice = [text for text in (_ADVICE.get(code, "").format(uid=os.geteuid()), obstacle) if text]
+        return f" — {'; '.join(advice)}" if advice else ""
 
     def _obstacle(self) -> str:
-        """Say which directory or file is in the way, and whose it is; SQLite knows no better than `disk I/O error`."""
-        directory, me = os.path.dirname(self._path), name_of_user(os.geteuid())
+        """Say which directory or file is in the way, and whose it is."""
+        directory = os.path.dirname(self._path)
         if (owner := whose(directory)) and not os.access(directory, os.W_OK | os.X_OK, effective_ids=True):
-            return (
-                f"SQLite makes files beside the database, and its directory {directory} {owner}; "
-                f"give the directory to user {me}, or move the database into one of theirs"
-            )
-        for path in (self._path + suffix for suffix in ("", "-wal", "-shm", "-journal")):
-            if os.path.lexists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-                return f"{path} is no regular file; remove it"
+            return f"the directory {directory} {owner}"
+        for path in (self._path + suffix for suffix in _FILES):
             if (owner := whose(path)) and not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
-                return f"{path} {owner}; give it to user {me}"
+                return f"{path} {owner}"
+        return ""
+
+    def _planted(self) -> str:
+        for path in (self._path + suffix for suffix in _FILES):
+            if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+                return f"{path} is no regular file; remove it"
         return ""
 
     def _compiles(self) -> bool:

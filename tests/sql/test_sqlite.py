@@ -642,6 +642,17 @@ def test_a_directory_that_is_missing(tmp_path: Path) -> None:
         Opened(tmp_path, "oob.mark")
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])
+def test_what_is_no_file_is_named(path: Path, suffix: str) -> None:
+    """SQLite would wait for the other end of a FIFO, for ever."""
+    planted = Path(f"{path}{suffix}")
+    if suffix:
+        execute(path, "PRAGMA journal_mode=WAL" if suffix == "-wal" else _TABLE)
+    os.mkfifo(planted)
+    with pytest.raises(Unavailable, match=f"open: {planted} is no regular file; remove it"):
+        Opened(path, "oob.mark").write(("1",))
+
+
 def test_a_script_that_is_wrong_changes_nothing_and_is_no_row(path: Path) -> None:
     execute(path, _TABLE)
     with opened(path, "oob.mark", table="t") as database:
