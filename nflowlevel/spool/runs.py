@@ -22,6 +22,7 @@ import uuid
 import zlib
 from dataclasses import dataclass
 
+from nflowlevel.binding.rootpath import open_plain
 from nflowlevel.logs import log
 from nflowlevel.spool.segment import NUMBERS
 
@@ -56,7 +57,7 @@ class Runs:
         #: The highest number of a row that an earlier run left here.
         self.inherited = 0
         if path:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+            self._fd = open_plain(path, os.O_RDWR | os.O_CREAT)
             try:
                 self._read(path)
             except BaseException:

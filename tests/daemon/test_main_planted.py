@@ -103,8 +103,6 @@ class Setting:
             _removed(path)
         subprocess.run(["cp", "-a", f"{self.saved}/.", self.users], check=True)
         for number, (path, plant) in enumerate(plants.items()):
-            if plant is _fifo and path.suffix == ".rows":  # what lies in a spool by that name: tests/spool
-                continue
             there, victims = self.users / path, self.roots / str(number)
             _removed(there)
             victims.mkdir()
