@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 from nflowlevel.binding._lib import ffi, lib
+from nflowlevel.binding.procfs import text_of
 from nflowlevel.errors import KernelError, NotSupported
 
 #: Where distributions mount it.
@@ -26,17 +28,18 @@ def _mounted_at(directory: Path) -> tuple[str, str]:
     """Return the file system that `directory` is in: its type, and what it was mounted from."""
     path = os.path.realpath(directory)
     best, kind, source = "", "", ""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    # Users mount, too (fusermount), at names with any bytes but those that are escaped: blank, tab, newline, backslash.
+    for line in text_of("/proc/self/mountinfo").split("\n")[:-1]:
         fields, _, rest = line.partition(" - ")
-        point = _unescaped(fields.split()[4])
+        point = _unescaped(fields.split(" ")[4])
         # Of two at one place the later one covers the other.
         if len(point) >= len(best) and (path + "/").startswith(point.rstrip("/") + "/"):
-            best, (kind, source) = point, rest.split()[:2]
+            best, (kind, source) = point, rest.split(" ")[:2]
     return kind, _unescaped(source)
 
 
 def _unescaped(text: str) -> str:
-    return text.encode().decode("unicode_escape")
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def hiding_netns(directory: Path = MOUNT_POINT) -> str:

@@ -65,6 +65,14 @@ class PortState:
     inode: int
 
 
+def text_of(path: str | Path) -> str:
+    """Return what a file of /proc says; OSError.
+
+    Names of processes, programs and mount points are what others chose: any bytes.
+    """
+    return Path(path).read_bytes().decode("utf-8", "surrogateescape")
+
+
 def knows_groups() -> bool:
     """Tell whether the kernel has nfnetlink_log; a module may be loaded at the first use."""
     return (_NET / "netfilter/nfnetlink_log").exists()
@@ -82,7 +90,7 @@ def may_read_groups() -> bool:
 def bound_groups() -> dict[int, BoundGroup]:
     """Return the groups that are read in this namespace; empty where the kernel has no nfnetlink_log."""
     try:
-        lines = (_NET / "netfilter/nfnetlink_log").read_text().splitlines()
+        lines = text_of(_NET / "netfilter/nfnetlink_log").splitlines()
     except OSError:
         return {}
     groups = (BoundGroup(*(int(word) for word in line.split()[:6])) for line in lines)
@@ -100,7 +108,7 @@ def holder_of(group: int) -> Holder | None:
 def holder_at(portid: int) -> Holder:
     """Return the process that owns the Netfilter socket with this port id, as far as it can be found."""
     pid = _process_of(portid)
-    return Holder(portid, pid, _command(pid)) if pid else Holder(portid)
+    return Holder(portid, pid, name_of(pid)) if pid else Holder(portid)
 
 
 def suspects() -> tuple[str, ...]:
@@ -112,7 +120,7 @@ def suspects() -> tuple[str, ...]:
     for portid in netfilter_ports():
         pid = _process_of(portid) or (portid if os.path.exists(f"/proc/{portid}") else 0)
         if pid and pid != os.getpid():
-            command = _command(pid)
+            command = name_of(pid)
             found.append(f"process {pid}" + (f" ({command})" if command != "?" else ""))
     return tuple(dict.fromkeys(found))
 
@@ -120,7 +128,7 @@ def suspects() -> tuple[str, ...]:
 def netfilter_ports() -> dict[int, PortState]:
     """Return the Netfilter sockets of this namespace by port id: readers of groups, of conntrack, running nft."""
     try:
-        lines = (_NET / "netlink").read_text().splitlines()[1:]
+        lines = text_of(_NET / "netlink").splitlines()[1:]
     except OSError:
         return {}
     # sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode; port 0 is the kernel's own end.
@@ -151,9 +159,10 @@ def _process_of(portid: int) -> int:
     return 0
 
 
-def _command(pid: int) -> str:
+def name_of(pid: int) -> str:
+    """Return the name of a process as `ps` has it, fit to be shown; "?" where that may not be read."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return printable(text_of(f"/proc/{pid}/comm").removesuffix("\n"))
     except OSError:
         return "?"
 
@@ -161,7 +170,7 @@ def _command(pid: int) -> str:
 def command_line(pid: int) -> str:
     """Return how a process was called, shortened; "" where that may not be read."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+        words = text_of(f"/proc/{pid}/cmdline").split("\0")
     except OSError:
         return ""
     line = " ".join(words).strip()
@@ -173,7 +182,7 @@ def is_ours(pid: int) -> bool:
     if "nflowlevel" in command_line(pid):
         return True
     try:
-        return "/nflowlevel/_clib." in Path(f"/proc/{pid}/maps").read_text()
+        return "/nflowlevel/_clib." in text_of(f"/proc/{pid}/maps")
     except OSError:
         return False
 
@@ -181,7 +190,7 @@ def is_ours(pid: int) -> bool:
 def is_stopped(pid: int) -> bool:
     """Tell whether a process is stopped, by a signal or a debugger: it reads nothing until it is continued."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = text_of(f"/proc/{pid}/status")
     except OSError:
         return False
     return re.search(r"^State:\s*[tT]", status, re.MULTILINE) is not None
@@ -189,7 +198,7 @@ def is_stopped(pid: int) -> bool:
 
 def has_capability(number: int) -> bool:
     """Tell whether this thread has the capability in effect (CapEff of proc(5)); in its own user namespace."""
-    status = Path("/proc/thread-self/status").read_text()
+    status = text_of("/proc/thread-self/status")
     match = re.search(r"^CapEff:\s*([0-9a-f]+)", status, re.MULTILINE)
     return bool(match and int(match[1], 16) >> number & 1)
 
@@ -212,7 +221,7 @@ def _netns_is_foreign() -> bool:
 
 def user_namespace() -> str:
     """Describe the user namespace of this thread: the one that its capabilities count in."""
-    first = Path("/proc/thread-self/uid_map").read_text().split()[:3]
+    first = text_of("/proc/thread-self/uid_map").split()[:3]
     if first == _ALL_UIDS:
         return "the initial user namespace"
     if not first:

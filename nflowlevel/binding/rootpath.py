@@ -121,6 +121,29 @@ def open_own(path: str, flags: int, mode: int, owners: Collection[int]) -> int:
         return _checked(os.open(place.name, flags | _NO_SURPRISE, mode, dir_fd=place.directory), path, owners)
 
 
+def renewed(path: str, fd: int, mode: int) -> int:
+    """Put a new, empty file in the place of what `open_own` has opened for root where others can change what is there.
+
+    They can link a file of root's there and remove the link again, each time just before somebody looks, so that not
+    even the number of its names tells. A file that is theirs stays, and so does `fd`. Return `fd` or the new one;
+    OSError.
+    """
+    if os.geteuid() or os.fstat(fd).st_uid:
+        return fd
+    with place_of(path) as place:
+        if place.is_roots:
+            return fd
+        name = f"{place.name}.{os.urandom(8).hex()}"
+        fresh = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_SURPRISE, mode, dir_fd=place.directory)
+        try:
+            os.rename(name, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
+        except BaseException:
+            os.close(fresh)
+            os.unlink(name, dir_fd=place.directory)
+            raise
+        return fresh
+
+
 def open_plain(path: str, flags: int, mode: int = 0o600) -> int:
     """Open a regular file and nothing else: no link is followed, no FIFO waited for; OSError."""
     fd = os.open(path, flags | _NO_SURPRISE, mode)

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Collection, Iterable
 
-from nflowlevel.binding.rootpath import open_own
+from nflowlevel.binding.rootpath import open_own, renewed
 from nflowlevel.logs import log
 
 #: How often the time is written while it runs.
@@ -45,6 +45,9 @@ class LastRead:
             text = os.pread(self._fd, _MOST_BYTES, 0).decode("utf-8", "replace")
             if text and not text.startswith(_HEAD):
                 raise OSError(0, "it is no file of nflowlevel's; remove it, or use another pid file")
+            if (fresh := renewed(path, self._fd, 0o644)) != self._fd:
+                os.close(self._fd)
+                self._fd = fresh
         except OSError as error:
             self.close()
             log.warning("%s: %s; how long nobody reads at a restart will not be known", path, error.strerror)

@@ -34,7 +34,7 @@ from nflowlevel.daemon.lastread import LastRead, path_for
 from nflowlevel.daemon.loop import Loop
 from nflowlevel.daemon.notify import Notifier
 from nflowlevel.daemon.pidfile import PidFile
-from nflowlevel.errors import ConfigError, NflowError
+from nflowlevel.errors import ConfigError, NflowError, printable
 from nflowlevel.logs import NOTICE, Messages, level_of, log
 from nflowlevel.options import ConfigErrors
 from nflowlevel.plugin.contract import Plugin
@@ -104,10 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = parse_all(options.configfile)
         stacks, prefilters = _built(config)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error), None, keep="\n"), file=sys.stderr)
         return EXIT_CONFIG
     for warning in config.remarks:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {printable(str(warning), None)}", file=sys.stderr)
     if options.check_config:
         for warning in _needs(config, stacks):
             print(f"warning: {warning}", file=sys.stderr)

@@ -11,7 +11,7 @@ import fcntl
 import os
 from collections.abc import Collection
 
-from nflowlevel.binding.rootpath import open_own, place_of
+from nflowlevel.binding.rootpath import open_own, place_of, renewed
 from nflowlevel.errors import NflowError
 
 
@@ -26,6 +26,7 @@ class PidFile:
 
     def create(self) -> None:
         """Create, lock and fill the file; NflowError when a living process holds it or it cannot be written."""
+        fd = -1
         try:
             while True:
                 fd = open_own(self.path, os.O_RDWR | os.O_CREAT, 0o644, self._owners)
@@ -35,6 +36,14 @@ class PidFile:
                     if os.path.samestat(os.fstat(fd), os.lstat(self.path)):
                         break
                 os.close(fd)
+            fresh = renewed(self.path, fd, 0o644)
+            if fresh != fd:
+                # Only now is the old one given up, whose lock keeps others from doing the same.
+                old, fd = fd, fresh
+                try:
+                    fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                finally:
+                    os.close(old)
         except BlockingIOError:
             holder = os.read(fd, 32).decode("ascii", "replace").strip()
             os.close(fd)

@@ -31,6 +31,8 @@ _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _BLOCK_BYTES = 64 << 10
 #: No line is that long: a longer unfinished end was not left by us, and is closed by a newline instead of cut off.
 _MAX_TORN_BYTES = 1 << 20
+#: Nor does a power failure leave more zeros behind it. A file may have terabytes of them: the receive loop reads them.
+_MAX_LOOKED_AT = 16 << 20
 #: What poll(2) promises that a pipe takes without blocking.
 _PIPE_BUF = 4096
 #: The most a FIFO may buffer without privileges; the default of 64 KiB is less than one batch.
@@ -180,7 +182,7 @@ def _open_stdout() -> int:
 def _end_of_last_line(path: str, fd: int, size: int, begins: bytes) -> int | None:
     """Return the position after the last newline of a file of `size` bytes.
 
-    None if what follows is not a torn line of ours: it begins otherwise, or is too long. Zeros do not count: after a
+    None if what follows is not a torn line of ours: it begins otherwise, or is too long. Zeros count less: after a
     power failure a file system may show them where data had not arrived. A file that cannot be read counts as whole.
     """
     try:
@@ -203,7 +205,7 @@ def end_of_last_line(reader: int, size: int, begins: bytes) -> int | None:
     See _end_of_last_line; `reader` is a descriptor to read from.
     """
     text, end = 0, size
-    while end > 0 and text <= _MAX_TORN_BYTES:
+    while end > 0 and text <= _MAX_TORN_BYTES and size - end < _MAX_LOOKED_AT:
         start = max(0, end - _BLOCK_BYTES)
         block = os.pread(reader, end - start, start)
         newline = block.rfind(b"\n")
@@ -212,7 +214,7 @@ def end_of_last_line(reader: int, size: int, begins: bytes) -> int | None:
             return keep if keep == size or _is_ours(os.pread(reader, len(begins), keep), begins, keep) else None
         text += len(block) - block.count(0)
         end = start
-    is_ours = text <= _MAX_TORN_BYTES and _is_ours(os.pread(reader, len(begins), 0), begins, 0)
+    is_ours = end == 0 and text <= _MAX_TORN_BYTES and _is_ours(os.pread(reader, len(begins), 0), begins, 0)
     return 0 if size == 0 or is_ours else None
 
 

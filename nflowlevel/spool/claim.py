@@ -31,6 +31,9 @@ from nflowlevel.spool.segment import NUMBERS, aside
 #: How many numbers are reserved at once.
 BLOCK = 1 << 32
 
+#: How much of the file `id` is read, whatever lies there: twice a UUID.
+_MOST_OF_ID = 72
+
 _FILES = ("lock", "id", "id.new", "numbers", "position", "runs")
 
 _SLOT = struct.Struct("<QI")
@@ -174,7 +177,7 @@ class SpoolDirectory:
     def _read_id(self) -> str:
         try:
             with open(open_plain(self._path("id"), os.O_RDONLY), encoding="ascii") as file:
-                return str(uuid.UUID(file.read().strip()))
+                return str(uuid.UUID(file.read(_MOST_OF_ID).strip()))
         except (FileNotFoundError, ValueError):
             return ""
 

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import compress
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import quote
 
+from nflowlevel.binding import procfs
 from nflowlevel.binding.rootpath import whose
 from nflowlevel.delivery.backoff import Backoff
 from nflowlevel.errors import nearest
@@ -419,12 +419,12 @@ def holder(path: str) -> str:
         with contextlib.suppress(OSError):
             files.add(os.stat(path + suffix).st_ino)
     with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/locks").read_text().splitlines():
+        for line in procfs.text_of("/proc/locks").splitlines():
             # 7: POSIX  ADVISORY  WRITE 4711 fe:01:1234 120 120
             words = line.split()
             pid, inode = int(words[-4]), int(words[-3].rpartition(":")[2])
             if words[-5] == "WRITE" and inode in files and pid > 0:
-                return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
+                return f"process {pid} ({procfs.name_of(pid)})"
     return ""
 
 

@@ -61,6 +61,25 @@ def test_what_covers_it(tmp_path: Path) -> None:
         subprocess.run(["umount", tmp_path], check=True)
 
 
+@pytest.mark.parametrize("name", ["\udcff", "\x0b\x85\u2028", "\u2003 \\ \n"])
+def test_what_others_have_mounted_may_have_any_name(tmp_path: Path, name: str) -> None:
+    """Ordinary users mount, too, by fusermount."""
+    directory = tmp_path / name
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", name.replace("\n", ""), directory], check=True)
+    try:
+        below = directory / "é"
+        below.mkdir()
+        assert not is_mounted(below)
+        mount_bpffs(below)
+        try:
+            assert is_mounted(below)
+        finally:
+            subprocess.run(["umount", below], check=True)
+    finally:
+        subprocess.run(["umount", directory], check=True)
+
+
 def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(KernelError, match="No such file or directory — there is no such directory"):
         mount_bpffs(tmp_path / "nowhere")

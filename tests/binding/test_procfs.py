@@ -101,6 +101,27 @@ def test_command_line() -> None:
     assert procfs.command_line(2**22 + 1) == ""
 
 
+_NAMED = r"""
+import ctypes, sys
+ctypes.CDLL(None).prctl(15, b"ev\xff\r\x1b\n(\tT", 0, 0, 0)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_name_may_hold_any_bytes() -> None:
+    """A process gives itself its name: prctl(2), PR_SET_NAME."""
+    with subprocess.Popen([sys.executable, "-c", _NAMED], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin
+        assert child.stdout
+        child.stdout.readline()
+        assert procfs.name_of(child.pid) == r"ev\udcff\r\x1b\n(\tT"
+        assert not procfs.is_stopped(child.pid)
+        assert not procfs.is_ours(child.pid)
+        child.stdin.close()
+    assert procfs.name_of(2**22 + 1) == "?"
+
+
 def test_is_stopped() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         assert not procfs.is_stopped(child.pid)

@@ -21,6 +21,7 @@ from nflowlevel.binding.rootpath import (
     open_plain,
     open_to_append,
     place_of,
+    renewed,
     whose,
 )
 from tests.fix_nobody import NOBODY, run_as_nobody
@@ -181,6 +182,20 @@ def test_a_file_of_ours_is_made_and_found_again(users: Path) -> None:
     with pytest.raises(OSError, match="it belongs to nobody"):
         open_own(str(path), os.O_RDWR, 0o644, (0,))
     os.close(open_own(str(path), os.O_RDWR, 0o644, (0, NOBODY)))
+
+
+def test_what_others_can_change_is_put_in_anew(roots: Path, users: Path) -> None:
+    for path, is_new in ((roots / "file", False), (users / "file", True)):
+        fd = open_own(str(path), os.O_RDWR | os.O_CREAT, 0o644, (0, NOBODY))
+        os.write(fd, b"text")
+        fresh = renewed(str(path), fd, 0o600)
+        assert (fresh != fd) == is_new
+        assert path.read_text() == ("" if is_new else "text")
+        assert os.path.samestat(os.fstat(fresh), path.stat())
+        assert path.stat().st_uid == 0
+        os.chown(path, NOBODY, NOBODY)
+        assert renewed(str(path), fresh, 0o600) == fresh, "writing to a file of theirs gives them nothing"
+    assert [path.name for path in users.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("kind", ["symbolic link", "dangling link", "fifo", "directory"])

@@ -8,13 +8,16 @@ import signal
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nflowlevel.binding import rootpath
 from nflowlevel.daemon import lastread
 from nflowlevel.daemon.lastread import LastRead, path_for
 from tests.fix_daemon import FILTERS, Daemon, config
 from tests.fix_netns import Netns
+from tests.fix_nobody import NOBODY
 
 
 def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -65,6 +68,36 @@ def test_groups_of_old_are_forgotten(tmp_path: Path) -> None:
     assert again.since("group 5", time.time()) is not None
     assert again.since("group 4", time.time()) is None
     again.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="this is about what root does")
+def test_an_empty_file_of_roots_that_is_linked_there_for_the_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = tmp_path / "victim"
+    victim.touch()
+    with tempfile.TemporaryDirectory(prefix="nfltest-") as users:
+        os.chown(users, NOBODY, NOBODY)
+        path = Path(users, "last")
+        path.hardlink_to(victim)
+        checked = rootpath._checked
+
+        def check(*arguments: Any) -> int:
+            path.unlink()
+            return checked(*arguments)
+
+        monkeypatch.setattr(rootpath, "_checked", check)
+        kept = LastRead(str(path))
+        monkeypatch.undo()
+        kept.note(["group 1"])
+        kept.close()
+        assert victim.read_text() == ""
+        # What an earlier run has left there is taken over.
+        kept = LastRead(str(path))
+        assert kept.since("group 1", time.time())
+        kept.note([])
+        kept.close()
+        assert "reading group 1" in path.read_text()
 
 
 @pytest.mark.parametrize("what", ["link", "hard link", "directory", "other file", "fifo"])

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +15,11 @@ from typing import Any
 
 import pytest
 
+from nflowlevel.binding import rootpath
 from nflowlevel.daemon import pidfile
 from nflowlevel.daemon.pidfile import PidFile
 from nflowlevel.errors import NflowError
+from tests.fix_nobody import NOBODY
 
 _HOLD = """
 import sys
@@ -108,6 +112,54 @@ def test_a_file_removed_by_its_holder_in_between(tmp_path: Path, monkeypatch: py
 def test_a_directory_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(NflowError, match=f"pid file {tmp_path}/missing/pid: No such file or directory"):
         PidFile(f"{tmp_path}/missing/pid").create()
+
+
+@pytest.fixture
+def users() -> Iterator[Path]:
+    """A directory of an ordinary user's."""
+    with tempfile.TemporaryDirectory(prefix="nfltest-") as directory:
+        os.chown(directory, NOBODY, NOBODY)
+        yield Path(directory)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="this is about what root does")
+def test_a_file_of_roots_that_is_linked_there_for_the_moment(
+    users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where fs.protected_hardlinks is 0 anybody can: link(2) before it is opened, unlink(2) before it is looked at."""
+    victim, path = tmp_path / "victim", users / "pid"
+    victim.write_text("root's")
+    path.hardlink_to(victim)
+    checked, lockf = rootpath._checked, fcntl.lockf
+
+    def check(*arguments: Any) -> int:
+        path.unlink()
+        return checked(*arguments)
+
+    def lock(*arguments: Any) -> None:
+        lockf(*arguments)
+        if not path.exists():
+            path.hardlink_to(victim)
+
+    monkeypatch.setattr(rootpath, "_checked", check)
+    monkeypatch.setattr(fcntl, "lockf", lock)
+    file = PidFile(str(path))
+    file.create()
+    assert victim.read_text() == "root's"
+    assert path.read_text() == f"{os.getpid()}\n"
+    file.remove()
+    assert victim.read_text() == "root's"
+    assert list(users.iterdir()) == []
+
+
+def test_two_in_a_users_directory(users: Path) -> None:
+    path = users / "pid"
+    for _ in range(2):
+        with held(path) as pid:
+            with pytest.raises(NflowError, match=f"process {pid} is already running"):
+                PidFile(str(path)).create()
+            assert path.read_text() == f"{pid}\n"
+        assert [each.name for each in users.iterdir()] == ["pid"]
 
 
 def test_removal_is_tried_only(tmp_path: Path) -> None:

@@ -98,6 +98,29 @@ def test_what_others_left_is_kept(tmp_path: Path, content: bytes) -> None:
     assert path.read_bytes() == content + b"\n", "without a beginning nothing is ours"
 
 
+def test_the_end_of_a_file_full_of_zeros_is_not_looked_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody can make a sparse file of terabytes: the receive loop would read it all."""
+    path = tmp_path / "somebody's"
+    path.write_bytes(b"one\n")
+    os.truncate(path, 1 << 30)
+    read = 0
+
+    def counted(fd: int, size: int, offset: int) -> bytes:
+        nonlocal read
+        data = pread(fd, size, offset)
+        read += len(data)
+        return data
+
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", counted)
+    assert opened(path, b"{")
+    assert read < 32 * MIB
+    assert path.stat().st_size == (1 << 30) + 1
+    assert not opened(path, b"{")
+
+
 def test_an_end_too_long_to_be_a_line_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "somebody's database"
     path.write_bytes(b"one\n" + b"x" * 2 * MIB)

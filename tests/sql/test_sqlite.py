@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from nflowlevel.binding import procfs
 from nflowlevel.outputs.sqlite3 import SQLITE3Options
 from nflowlevel.records.keys import BY_NAME, added_key
 from nflowlevel.spool.rows import Rows
@@ -373,7 +374,7 @@ def test_a_lock_that_stays_is_told_with_its_holder(path: Path) -> None:
     execute(path, _TABLE)
     with opened(path, "oob.mark", table="t", timeout=1) as database:
         with Locker(path) as locker:
-            assert holder(str(path)) == f"process {locker.pid} ({Path(f'/proc/{locker.pid}/comm').read_text().strip()})"
+            assert holder(str(path)) == f"process {locker.pid} ({procfs.name_of(locker.pid)})"
             with pytest.raises(Unavailable, match=rf"database is locked — process {locker.pid} \(.+\) keeps it locked"):
                 database.write(("1",))
         # Nothing is lost, and the connection still good.
