@@ -173,6 +173,7 @@ def test_files_in_the_users_directory_are_the_users(pair: Pair, tmp_path: Path, 
             "out.json": NOBODY,
             "log": NOBODY,
             "pid": 0,
+            "pid.last": 0,
         }
         assert (users / "pid").read_text() == f"{daemon.pid}\n"
 

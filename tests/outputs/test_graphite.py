@@ -427,7 +427,7 @@ def test_pickles_over_udp_are_refused() -> None:
 
 def test_a_port_that_is_none_is_refused() -> None:
     text = "[global]\nstack=c:NFTCOUNTER,g:GRAPHITE\n[c]\npollinterval=1\n[g]\nport=99999\n"
-    with pytest.raises(ConfigError, match=r"\[g\] GRAPHITE: port=99999: 1 to 65535"):
+    with pytest.raises(ConfigError, match=r"\[g\] GRAPHITE: port=99999: must be 1 to 65535"):
         stacks_of(text)
 
 
