@@ -2,8 +2,9 @@
 """An HTTP endpoint with one page, in threads of its own, for clients that are slow, many, or never say a word.
 
 A client that takes too long is given up, and when too many are there the oldest has to go: a new one always gets its
-answer, and none of them costs more than a thread and its answer's memory. Where a descriptor or a thread for a client
-cannot be had, that is said and counted, and the clients wait.
+answer, and none of them costs more than a thread and its answer's memory. What clients cost in CPU time, the next one
+waits for several times: whoever asks without pause does not take it from the receive loop. Where a descriptor or a
+thread for a client cannot be had, that is said and counted, and the clients wait.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import select
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -34,6 +36,9 @@ _CLIENT_SECS = 10.0
 _PAUSE_SECS = 1.0
 #: What is short then. After any other error the client has gone, and the next one can be asked for.
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+#: So many seconds for each of CPU time that clients have taken no other is taken, but not for longer than _PAUSE_SECS.
+_REST = 3.0
 
 _HINT = "raise the limit of open files (LimitNOFILE=, ulimit -n), or find what holds so many"
 
@@ -86,6 +91,8 @@ class Endpoint:
             self._server.handle_request()
             if self._server.short and self._is_told_within(_PAUSE_SECS):
                 return
+            if (rest := self._server.rest()) and self._is_told_within(rest):
+                return
 
     def _is_told_within(self, seconds: float) -> bool:
         """Wait; whether it is told to end meanwhile."""
@@ -107,8 +114,31 @@ class _Server(socketserver.ThreadingTCPServer):
         #: The last client could not be taken for want of something that may be there later.
         self.short = False
         self._clients: dict[socket.socket, threading.Thread] = {}
+        #: CPU time that was taken and not rested for.
+        self._taken = 0.0
         self._lock = threading.Lock()
         super().__init__(address, _Handler)
+
+    def handle_request(self) -> None:
+        """Take the next client and let a thread serve it."""
+        began = time.thread_time()
+        try:
+            super().handle_request()
+        finally:
+            self._took(time.thread_time() - began)
+
+    def _took(self, seconds: float) -> None:
+        with self._lock:
+            self._taken += seconds
+
+    def rest(self) -> float:
+        """Return for how many seconds no other client is to be taken; 0.0 until there is a millisecond of it."""
+        with self._lock:
+            rest = self._taken * _REST
+            if rest < 0.001:
+                return 0.0
+            self._taken = 0.0
+        return min(rest, _PAUSE_SECS)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Take the next client; OSError, which our base is silent about, where that cannot be."""
@@ -148,6 +178,7 @@ class _Server(socketserver.ThreadingTCPServer):
         finally:
             with self._lock:
                 self._clients.pop(request, None)
+            self._took(time.thread_time())
 
     def cut_off(self) -> None:
         """End all clients' connections and wait for their threads."""

@@ -77,6 +77,30 @@ def test_other_paths_and_methods(serve: Serve) -> None:
     assert get(served, method="POST")[0] == 501
 
 
+def test_who_asks_without_pause_does_not_take_the_processor(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After what a client has cost, the next one waits for three times that."""
+    rests: list[float] = []
+
+    def rest(server: endpoint._Server) -> float:
+        rests.append(real(server))
+        return rests[-1]
+
+    def dear(accept: str) -> tuple[str, bytes]:
+        end = time.thread_time() + 0.03
+        while time.thread_time() < end:
+            pass
+        return hello(accept)
+
+    real = endpoint._Server.rest
+    monkeypatch.setattr(endpoint._Server, "rest", rest)
+    served = serve(dear)
+    for _ in range(6):
+        assert get(served)[0] == 200
+    # The last ones may not have been counted yet.
+    assert sum(rests) > 3 * 0.03 * 4
+    assert max(rests) <= endpoint._PAUSE_SECS
+
+
 def test_answer_that_fails(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     fails = True
 
