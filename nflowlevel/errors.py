@@ -15,7 +15,6 @@ what to do about it.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable
 
@@ -86,6 +85,8 @@ def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
     `likeness` is how much of the names must be the same (0 to 1). Of very many names only one that differs in case is
     found: comparing takes time for each.
     """
+    import difflib  # a daemon whose configuration is right starts without it
+
     known = list(known)
     match = difflib.get_close_matches(name, known, 1, likeness) if len(known) <= _MOST_COMPARED else []
     if not match:

@@ -10,7 +10,6 @@ import errno
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from nflowlevel.binding._lib import lib
 from nflowlevel.binding.descriptor import Descriptor
@@ -18,7 +17,7 @@ from nflowlevel.errors import printable
 
 CAP_NET_ADMIN: int = lib.CAP_NET_ADMIN
 
-_NET = Path("/proc/thread-self/net")
+_NET = "/proc/thread-self/net"
 
 #: Netlink protocol in /proc/net/netlink (linux/netlink.h).
 _NETLINK_NETFILTER = 12
@@ -65,17 +64,18 @@ class PortState:
     inode: int
 
 
-def text_of(path: str | Path) -> str:
+def text_of(path: str | os.PathLike[str]) -> str:
     """Return what a file of /proc says; OSError.
 
     Names of processes, programs and mount points are what others chose: any bytes.
     """
-    return Path(path).read_bytes().decode("utf-8", "surrogateescape")
+    with open(path, "rb") as file:
+        return file.read().decode("utf-8", "surrogateescape")
 
 
 def knows_groups() -> bool:
     """Tell whether the kernel has nfnetlink_log; a module may be loaded at the first use."""
-    return (_NET / "netfilter/nfnetlink_log").exists()
+    return os.path.exists(f"{_NET}/netfilter/nfnetlink_log")
 
 
 def may_read_groups() -> bool:
@@ -84,13 +84,13 @@ def may_read_groups() -> bool:
     The file belongs to root, and to the initial one where the network namespace was made in one go with its user
     namespace (`unshare -Urn`): the kernel sets the owner when that has no users yet.
     """
-    return os.access(_NET / "netfilter/nfnetlink_log", os.R_OK, effective_ids=True)
+    return os.access(f"{_NET}/netfilter/nfnetlink_log", os.R_OK, effective_ids=True)
 
 
 def bound_groups() -> dict[int, BoundGroup]:
     """Return the groups that are read in this namespace; empty where the kernel has no nfnetlink_log."""
     try:
-        lines = text_of(_NET / "netfilter/nfnetlink_log").splitlines()
+        lines = text_of(f"{_NET}/netfilter/nfnetlink_log").splitlines()
     except OSError:
         return {}
     groups = (BoundGroup(*(int(word) for word in line.split()[:6])) for line in lines)
@@ -128,7 +128,7 @@ def suspects() -> tuple[str, ...]:
 def netfilter_ports() -> dict[int, PortState]:
     """Return the Netfilter sockets of this namespace by port id: readers of groups, of conntrack, running nft."""
     try:
-        lines = text_of(_NET / "netlink").splitlines()[1:]
+        lines = text_of(f"{_NET}/netlink").splitlines()[1:]
     except OSError:
         return {}
     # sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode; port 0 is the kernel's own end.
