@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Never
 
 from nflowlevel.cli.status import WRONG_ARGUMENTS
-from nflowlevel.errors import nearest, printable
+from nflowlevel.errors import choice, nearest, printable
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,7 +54,7 @@ class Parser(argparse.ArgumentParser):
         if isinstance(action, argparse._SubParsersAction):
             what = str(action.metavar or "command").lower()
             # Its name says no more than this.
-            self.error(f"unknown {what} '{word}'{nearest(str(value), known)}; available: {', '.join(known)}")
+            self.error(f"unknown {what} '{word}'{choice(str(value), known)}")
         raise argparse.ArgumentError(
             action, f"must be one of {', '.join(known)}, not '{word}'{nearest(str(value), known)}"
         )

@@ -567,7 +567,7 @@ def test_configuration_whose_targets_are_not_there(tmp_path: Path, ask: Doctor) 
         answer = ask("--config", _write(tmp_path, text))
     assert answer.has("problem", f"[gr] tcp peer 127.0.0.1 port {port}: Connection refused", "listens there")
     assert answer.has("problem", f"[pr] cannot listen on 127.0.0.1 port {port}", "use another port")
-    assert answer.has("hint", "[db] its database is not checked here", "see: nflowlevel sql check")
+    assert answer.has("hint", "[db] its database is not checked here", "check it with: nflowlevel sql check -c FILE")
 
 
 def test_configuration_without_the_group_asked_for(tmp_path: Path, ask: Doctor) -> None:
