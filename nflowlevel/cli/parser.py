@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Never
 
 from nflowlevel.cli.status import WRONG_ARGUMENTS
+from nflowlevel.cli.terminal import wrapped
 from nflowlevel.errors import choice, nearest, printable
 
 
@@ -71,4 +72,4 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Never:
         """Say what is wrong, after the usage, and end."""
         self.print_usage(sys.stderr)
-        self.exit(WRONG_ARGUMENTS, f"{self.prog}: error: {printable(message, None)}\n")
+        self.exit(WRONG_ARGUMENTS, wrapped(f"{self.prog}: error: {printable(message, None)}", sys.stderr) + "\n")

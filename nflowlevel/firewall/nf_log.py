@@ -84,8 +84,7 @@ def family_number(family: str | int) -> int:
         return int(family)
     name = _NFT_NAMES.get(family, family)
     if name not in FAMILIES:
-        known = (*FAMILIES, *_NFT_NAMES)
-        raise ValueError(f"unknown family '{family}'{choice(family, FAMILIES)}")
+        raise ValueError(f"unknown family '{family}'{choice(family, (*FAMILIES, *_NFT_NAMES))}")
     return FAMILIES[name]
 
 

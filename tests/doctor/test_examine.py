@@ -122,7 +122,7 @@ def test_no_group_at_all(netns: Netns, ask: Doctor) -> None:
     # No chain could take a rule, so the command brings its own.
     _, _, command = answer.of("problem")[0].partition("add one, such as: ")
     netns.run("sh", "-c", command)
-    assert ask("--netns", netns.name).has("hint", "nft inet logging input handle 2 logs to group 2")
+    assert ask("--netns", netns.name).has("hint", "nft inet logging input handle 2 logs to group 1")
 
 
 def test_rule_not_hit(netns: Netns, ask: Doctor) -> None:
