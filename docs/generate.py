@@ -391,9 +391,9 @@ def plugins_here_and_not() -> str:
 
 
 def historical_table() -> str:
-    """Return the options that have no effect, and what to write instead."""
+    """Return the options that have no effect, and what to do about them."""
     rows = [(f"`{name}`", instead) for name, instead in HISTORICAL.items()]
-    return _table(("Option", "Write instead"), rows)
+    return _table(("Option", "What to do"), rows)
 
 
 def differences_table() -> str:

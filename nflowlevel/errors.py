@@ -95,6 +95,12 @@ def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
     return f" — did you mean '{match[0]}'?" if match else ""
 
 
+def choice(name: str, known: Iterable[str]) -> str:
+    """Return what helps whoever wrote `name`: the nearest of the known names, or all of them where none is near."""
+    known = list(known)
+    return nearest(name, known) or f"; available: {', '.join(known)}"
+
+
 def printable(text: str, most: int | None = 80, *, keep: str = "") -> str:
     """Return `text` fit for a terminal or a log, cut where it is longer than `most` characters; None: never.
 

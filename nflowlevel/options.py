@@ -22,7 +22,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args, get_
 import msgspec
 from msgspec import Meta, inspect
 
-from nflowlevel.errors import ConfigError, nearest
+from nflowlevel.errors import ConfigError, choice
 from nflowlevel.errors import printable as printable
 
 _C_INTEGER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
@@ -129,7 +129,7 @@ def convert(
         if name not in fields:
             if warn and name in historical:
                 warn(
-                    f"{who}: '{name}' has no effect, nor has it in ulogd2; write instead: {historical[name]}",
+                    f"{who}: '{name}' has no effect, as in ulogd2; {historical[name]}",
                     value.line,
                 )
             else:
@@ -142,7 +142,7 @@ def convert(
             if warn and most is not None:
                 given[fields[name].attribute] = most
                 warn(
-                    f"{who}: {name}={printable(value.text)} is too large; write {name}={most}, which is used",
+                    f"{who}: {name}={printable(value.text)} is too large, so {most} is used; write {name}={most}",
                     value.line,
                 )
             else:
@@ -197,8 +197,7 @@ def refuse_unknown(called: str, given: Iterable[str], known: Iterable[str], othe
     known = list(known)
     for name in given:
         if name not in known and name not in other:
-            hint = f"{nearest(name, known)}; available: {', '.join(known)}"
-            raise TypeError(f"{called}: unknown option '{printable(name)}'{hint}")
+            raise TypeError(f"{called}: unknown option '{printable(name)}'{choice(name, known)}")
 
 
 @functools.cache
@@ -286,8 +285,7 @@ class _Field(NamedTuple):
             pass
         words = [str(word) for kind in self.kinds if isinstance(kind, inspect.LiteralType) for word in kind.values]
         if may_be and words:
-            hint = f"{nearest(str(value), words)}; available: {', '.join(words)}"
-            raise ValueError(f"unknown {name} '{printable(str(value))}'{hint}")
+            raise ValueError(f"unknown {name} '{printable(str(value))}'{choice(str(value), words)}")
         error = ValueError if may_be else TypeError
         raise error(f"{name} must be {self.taken}, not {printable(repr(value))}")
 
@@ -366,9 +364,7 @@ def _clamps(kind: inspect.Type) -> bool:
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    hint = nearest(name, known)
-    if not hint:
-        hint = f"; available: {', '.join(known)}" if known else "; it has no options"
+    hint = choice(name, known) if known else "; it has no options"
     return f"unknown option '{printable(name)}'{hint}"
 
 

@@ -15,6 +15,7 @@ from nflowlevel.errors import (
     NotSupported,
     OutputError,
     StackError,
+    choice,
     nearest,
     printable,
 )
@@ -86,6 +87,11 @@ def test_output_error() -> None:
 def test_nearest(name: str, hint: str) -> None:
     assert nearest(name, iter(["group", "NFLOG", "copy_range"])) == hint
     assert nearest(name, []) == ""
+
+
+def test_choice_is_the_nearest_name_or_all() -> None:
+    assert choice("grup", iter(["group", "NFLOG"])) == " — did you mean 'group'?"
+    assert choice("xyzzy", iter(["group", "NFLOG"])) == "; available: group, NFLOG"
 
 
 @pytest.mark.parametrize(

@@ -369,7 +369,7 @@ def warned(text: str, name: str = "size") -> tuple[Sizes, list[tuple[str, int]]]
 
 @pytest.mark.parametrize("text", ["160000", "0x7fffffff", "99999999999999999999999999999999", "18446744073709551616"])
 def test_a_size_above_its_limit_is_the_limit_with_a_warning(text: str) -> None:
-    said = f"[g] NFLOG: size={text} is too large; write size=131072, which is used"
+    said = f"[g] NFLOG: size={text} is too large, so 131072 is used; write size=131072"
     assert warned(text) == (Sizes(size=131072), [(said, 7)])
 
 

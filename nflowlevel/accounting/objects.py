@@ -37,7 +37,7 @@ from nflowlevel.binding.nfacct import (
     Dump,
     plan,
 )
-from nflowlevel.errors import KernelError, NflowError, nearest
+from nflowlevel.errors import KernelError, NflowError, choice, nearest
 
 #: What a list can be limited to: the kernel's filter, (flags & mask) == value.
 FILTERS: dict[str, tuple[int, int]] = {
@@ -259,7 +259,7 @@ def _filter(only: str | tuple[int, int] | None) -> tuple[int, int] | None:
     try:
         return FILTERS[only]
     except KeyError:
-        raise ValueError(f"unknown filter '{only}'{nearest(only, FILTERS)}; available: {', '.join(FILTERS)}") from None
+        raise ValueError(f"unknown filter '{only}'{choice(only, FILTERS)}") from None
 
 
 def _rules(count: int) -> str:

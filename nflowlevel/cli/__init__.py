@@ -16,6 +16,7 @@ from typing import Any
 from nflowlevel import __version__
 from nflowlevel.cli import status
 from nflowlevel.cli.parser import Parser
+from nflowlevel.cli.terminal import wrapped
 from nflowlevel.errors import ConfigError, NflowError, printable
 from nflowlevel.options import ConfigErrors
 
@@ -112,7 +113,7 @@ def _told(error: Exception) -> list[str]:
 
 
 def _say(name: str, error: Exception) -> None:
-    print(*(f"{name}: {line}" for line in _told(error)), sep="\n", file=sys.stderr)
+    print(*(wrapped(f"{name}: {line}", sys.stderr) for line in _told(error)), sep="\n", file=sys.stderr)
 
 
 def _give_up_output() -> None:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
+from nflowlevel.cli import terminal
 from nflowlevel.stacks.describe import describe_plugin, list_plugins
 from nflowlevel.stacks.registry import builtin_names
 
@@ -20,5 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the description, or the list."""
-    print(list_plugins() if options.plugin is None else describe_plugin(options.plugin))
+    if options.plugin is None:
+        print(terminal.wrapped(list_plugins(), sys.stdout))
+    else:
+        name, _, text = describe_plugin(options.plugin).partition("\n")
+        print(name, terminal.reflowed(text, terminal.width()), sep="\n")
     return 0

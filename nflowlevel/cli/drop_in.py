@@ -21,7 +21,7 @@ from pathlib import Path
 
 from nflowlevel import daemon
 from nflowlevel.daemon.main import DEFAULT_CONFIG
-from nflowlevel.errors import NflowError
+from nflowlevel.errors import NflowError, printable
 
 PLACE = Path("/usr/sbin/ulogd")
 ASIDE = Path("/usr/sbin/ulogd.distrib")
@@ -62,9 +62,23 @@ def is_installed() -> bool:
     return PLACE.is_symlink() and PLACE.readlink() == program()
 
 
+def _others_link() -> Path | None:
+    """Return where PLACE leads if that is not our program, such as that of another installation."""
+    return PLACE.readlink() if PLACE.is_symlink() and not is_installed() else None
+
+
+def _undo(other: Path) -> str:
+    command = other.with_name("nflowlevel")
+    if command.exists():
+        return f"undo that with: {printable(str(command))} drop-in remove"
+    return f"undo that with: rm {PLACE}; dpkg-divert --local --rename --remove {PLACE}"
+
+
 def _status() -> int:
     if is_installed():
         print(f"{PLACE} is nflowlevel-daemon ({program()}); ulogd2's is {ASIDE}")
+    elif other := _others_link():
+        print(f"{PLACE} leads to {printable(str(other))}, not to {program()}; {_undo(other)}")
     else:
         whose = "ulogd2's" if PLACE.exists() else "not there"
         print(f"{PLACE} is {whose}; 'nflowlevel drop-in install' puts nflowlevel-daemon in its place")
@@ -93,6 +107,8 @@ def _install() -> int:
 
 
 def _remove() -> int:
+    if other := _others_link():
+        raise NflowError(f"{PLACE} leads to {printable(str(other))}, not to {program()}; {_undo(other)}")
     if not is_installed():
         raise NflowError(f"{PLACE} does not lead to {program()}, so there is nothing to undo")
     _need_root()

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Never
 
 from nflowlevel.cli.status import WRONG_ARGUMENTS
-from nflowlevel.errors import nearest, printable
+from nflowlevel.cli.terminal import wrapped
+from nflowlevel.errors import choice, nearest, printable
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,7 +55,7 @@ class Parser(argparse.ArgumentParser):
         if isinstance(action, argparse._SubParsersAction):
             what = str(action.metavar or "command").lower()
             # Its name says no more than this.
-            self.error(f"unknown {what} '{word}'{nearest(str(value), known)}; available: {', '.join(known)}")
+            self.error(f"unknown {what} '{word}'{choice(str(value), known)}")
         raise argparse.ArgumentError(
             action, f"must be one of {', '.join(known)}, not '{word}'{nearest(str(value), known)}"
         )
@@ -71,4 +72,4 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Never:
         """Say what is wrong, after the usage, and end."""
         self.print_usage(sys.stderr)
-        self.exit(WRONG_ARGUMENTS, f"{self.prog}: error: {printable(message, None)}\n")
+        self.exit(WRONG_ARGUMENTS, wrapped(f"{self.prog}: error: {printable(message, None)}", sys.stderr) + "\n")

@@ -31,7 +31,8 @@ from nflowlevel.prefilter.prefilter import Prefilter
 EXIT_USED = status.IN_USE
 
 _EXAMPLES = """examples:
-  nflowlevel prefilter load ssh --dports 22 --tcp-flags syn --rate 100 --attach input --group 1
+  nflowlevel prefilter load ssh --dports 22 --tcp-flags syn --rate 100 \\
+      --attach input --group 1
   nflowlevel prefilter counters ssh --watch
   nflowlevel prefilter update ssh --sample 10"""
 #: A bit of the mark for rules to paste, where the user has named none.

@@ -17,7 +17,7 @@ from nflowlevel.cli.arguments import add_config
 from nflowlevel.cli.status import NotAvailable, WrongArgument
 from nflowlevel.cli.terminal import width
 from nflowlevel.daemon.main import DEFAULT_CONFIG
-from nflowlevel.errors import ConfigError, NflowError, NotSupported, nearest, printable
+from nflowlevel.errors import ConfigError, NflowError, NotSupported, choice, printable
 from nflowlevel.options import Value, convert
 from nflowlevel.plugin.tables import SQLOutput
 from nflowlevel.records.keys import CATALOGUE
@@ -105,8 +105,7 @@ def _outputs(file: str, wanted: str | None) -> list[SQLOutput[Any]]:
     chosen = [output for output in found if wanted in (None, output.instance)]
     if not chosen:
         names = sorted({output.instance for output in found})
-        hint = nearest(wanted or "", names)
-        said = f"unknown SQL output '{printable(wanted or '')}'{hint}; available: {', '.join(names)}"
+        said = f"unknown SQL output '{printable(wanted or '')}'{choice(wanted or '', names)}"
         raise ConfigError(said, file=file)
     return chosen
 

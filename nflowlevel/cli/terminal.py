@@ -11,12 +11,16 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from nflowlevel.errors import printable
 
 Reading = TypeVar("Reading")
 
+#: Of a terminal that does not say how many it has.
+_COLUMNS = 80
+#: Narrower terminals wrap for themselves.
+_LEAST_COLUMNS = 40
 _CLEAR = "\x1b[H\x1b[2J"
 _STYLES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
 _SGR = re.compile("\x1b\\[[0-9;]*m")
@@ -36,6 +40,49 @@ def shown(text: str) -> str:
 def width() -> int | None:
     """Return the columns of the terminal; None where standard output is none."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def wrapped(text: str, stream: TextIO) -> str:
+    """Return text for `stream`; on a terminal, with the lines that are too long broken at blanks.
+
+    The pieces are indented, so none of them can pass for a line of ours. Lines that begin with a blank stay as they
+    are: they quote, and a mark below may point into them.
+    """
+    if not stream.isatty():
+        return text
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns or _COLUMNS
+    except (OSError, ValueError):
+        columns = _COLUMNS
+    columns = max(columns, _LEAST_COLUMNS)
+    lines = text.split("\n")
+    return "\n".join(line if line.startswith(" ") else filled(line.split(" "), columns, 4) for line in lines)
+
+
+def reflowed(text: str, columns: int | None) -> str:
+    """Return paragraphs, lists and indented lines in lines of at most `columns`; None: as they are.
+
+    Lines that begin at the left edge are one paragraph up to a blank line, to one that ends in a colon, or to an
+    indented one, which stands for itself, as do the marks of a list.
+    """
+    if columns is None:
+        return text
+    lines: list[str] = []
+    for line in text.split("\n"):
+        joins = lines and lines[-1] and not lines[-1].startswith(" ") and not lines[-1].endswith(":")
+        if joins and line and not line.startswith((" ", "- ")):
+            lines[-1] += f" {line}"
+        else:
+            lines.append(line)
+    return "\n".join(_indented(line, max(columns, _LEAST_COLUMNS)) for line in lines)
+
+
+def _indented(line: str, columns: int) -> str:
+    """Return a line in lines; those after the first begin deeper than an indented one, below the text of a list."""
+    text = line.lstrip(" ")
+    left = len(line) - len(text)
+    hang = 2 if text.startswith("- ") else 4 if left else 0
+    return " " * left + filled(text.split(" "), columns - left, hang).replace("\n", "\n" + " " * left)
 
 
 def colours() -> bool:

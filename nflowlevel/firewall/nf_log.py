@@ -26,7 +26,7 @@ from pathlib import Path
 from nflowlevel.binding import numbers, procfs
 from nflowlevel.binding.netns import entered
 from nflowlevel.binding.numbers import FAMILIES
-from nflowlevel.errors import KernelError, nearest
+from nflowlevel.errors import KernelError, choice, nearest
 
 #: nft's names of families, and ours.
 _NFT_NAMES = {nft: ours for ours, nft in numbers.NFT_NAMES.items()}
@@ -84,8 +84,7 @@ def family_number(family: str | int) -> int:
         return int(family)
     name = _NFT_NAMES.get(family, family)
     if name not in FAMILIES:
-        known = (*FAMILIES, *_NFT_NAMES)
-        raise ValueError(f"unknown family '{family}'{nearest(family, known)}; available: {', '.join(FAMILIES)}")
+        raise ValueError(f"unknown family '{family}'{choice(family, (*FAMILIES, *_NFT_NAMES))}")
     return FAMILIES[name]
 
 

@@ -61,4 +61,4 @@ class SQLOutput(SpooledOutput[SomeSQL]):
     def examine(self) -> Iterator[Finding]:
         """What it needs here; databases have a command of their own, which can do more."""
         yield from self.needs()
-        yield Finding("hint", "its database is not checked here", "see: nflowlevel sql check")
+        yield Finding("hint", "its database is not checked here", "check it with: nflowlevel sql check -c FILE")

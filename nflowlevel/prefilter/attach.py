@@ -22,7 +22,7 @@ from types import TracebackType
 
 from nflowlevel.binding import nftmatch
 from nflowlevel.binding.nftmatch import HOOKS, TABLE_PREFIX, Log, Mark, MatchTable
-from nflowlevel.errors import nearest
+from nflowlevel.errors import choice
 
 _ON_EXIT = ("no-match", "keep")
 #: Before the chains of nft's and iptables' filter tables, behind those that mangle and translate.
@@ -136,7 +136,7 @@ def checked_hooks(hooks: Collection[str]) -> tuple[str, ...]:
 
 def _known(what: str, value: str, known: Collection[str]) -> None:
     if value not in known:
-        raise ValueError(f"unknown {what} '{value}'{nearest(value, known)}; available: {', '.join(known)}")
+        raise ValueError(f"unknown {what} '{value}'{choice(value, known)}")
 
 
 def action(

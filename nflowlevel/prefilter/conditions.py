@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from nflowlevel.binding._lib import lib
 from nflowlevel.binding.numbers import PROTOCOLS, TCP_FLAGS
-from nflowlevel.errors import nearest
+from nflowlevel.errors import choice, nearest
 from nflowlevel.options import Options
 from nflowlevel.records.networks import networks, words
 
@@ -106,9 +106,7 @@ def options_of(given: Mapping[str, object], base: PrefilterOptions | None = None
     known = PrefilterOptions.__struct_fields__
     for name in given:
         if name not in known:
-            raise TypeError(
-                f"unknown rule '{name}' of a prefilter{nearest(name, known)}; available: {', '.join(known)}"
-            )
+            raise TypeError(f"unknown rule '{name}' of a prefilter{choice(name, known)}")
     values = msgspec.structs.asdict(base) if base else {}
     values |= {name: _as_option(name, value) for name, value in given.items()}
     try:
@@ -196,9 +194,7 @@ def tcp_flags(text: str) -> FlagMask | None:
 
 def _flag(word: str) -> int:
     if word.lower() not in TCP_FLAGS:
-        raise ValueError(
-            f"tcp_flags: unknown flag {word!r}{nearest(word, TCP_FLAGS)}; available: {', '.join(TCP_FLAGS)}"
-        )
+        raise ValueError(f"tcp_flags: unknown flag {word!r}{choice(word, TCP_FLAGS)}")
     return TCP_FLAGS[word.lower()]
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from nflowlevel.errors import nearest
+from nflowlevel.errors import choice
 from nflowlevel.records import expressions
 from nflowlevel.records.expressions import (
     COMPARISONS,
@@ -118,7 +118,7 @@ def _find(text: str, name: str, at: int) -> expressions.Field:
     try:
         field = field_of(name)
     except KeyError:
-        hint = nearest(name.lower(), FIELDS) or f"; available: {', '.join(FIELDS)}"
+        hint = choice(name.lower(), FIELDS)
         raise FilterError(no_field(name, hint), text, at) from None
     except TypeError as error:
         raise FilterError(f"{error}; available: {', '.join(FIELDS)}", text, at) from None

@@ -386,7 +386,7 @@ class _Parser:
             raise self._error("this parenthesis was not opened", token.at)
         if not token.kind and self._opened:
             raise self._error("this parenthesis is not closed", self._opened[-1].at)
-        raise self._error("expected expression", before.end)
+        raise self._error("a field, a number or an address is missing here", before.end)
 
     def _brackets(self, opening: _Token) -> Brackets:
         self._opened.append(opening)

@@ -160,7 +160,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
                 lonely.append(section)
         if lonely:
             names = ", ".join(f"[{printable(section.name)}]" for section in lonely)
-            self.warn(f"no stack uses {'these sections' if lonely[1:] else 'the section'}: {names}", lonely[0].line)
+            self.warn(f"no stack uses {'these sections:' if lonely[1:] else 'the section'} {names}", lonely[0].line)
 
     @property
     def prefilters(self) -> tuple[Section, ...]:

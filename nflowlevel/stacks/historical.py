@@ -12,16 +12,16 @@ from types import MappingProxyType
 
 _SOCKET_BUFFER = "netlink_socket_buffer_size= in the section of NFLOG"
 
-#: Name of the option: what to write in its place. It holds in each section whose plugin has no option of that name.
+#: Name of the option: what to do about it. It holds in each section whose plugin has no option of that name.
 HISTORICAL: Mapping[str, str] = MappingProxyType(
     {
-        "rmem": _SOCKET_BUFFER,
-        "bufsize": "nothing, as receive buffers hold the largest message of the kernel",
-        "buffer": f"nothing for an output; {_SOCKET_BUFFER} for an input",
-        "buffer_size": f"nothing for an output; {_SOCKET_BUFFER} for an input",
-        "nlbufsiz": "nlbufsiz= in the section of NFLOG",
-        "nlgroup": "group= in the section of NFLOG",
-        "user": "-u USER on the command line, or User= in the systemd unit",
-        "plugin": "nothing, as plugins are found by their names",
+        "rmem": f"use {_SOCKET_BUFFER}",
+        "bufsize": "remove it: receive buffers always hold the largest message of the kernel",
+        "buffer": f"remove it from an output; for an input use {_SOCKET_BUFFER}",
+        "buffer_size": f"remove it from an output; for an input use {_SOCKET_BUFFER}",
+        "nlbufsiz": "use nlbufsiz= in the section of NFLOG",
+        "nlgroup": "use group= in the section of NFLOG",
+        "user": "use -u USER on the command line, or User= in the systemd unit",
+        "plugin": "remove it: plugins are found by their names",
     }
 )

@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from nflowlevel import filters, inputs, outputs
-from nflowlevel.errors import NflowError, nearest
+from nflowlevel.errors import NflowError, choice
 from nflowlevel.plugin.contract import AnyPlugin, check_plugin
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def find_plugin(name: str) -> type[AnyPlugin]:
                 f"nflowlevel does not support ulogd2's plugin '{name}' yet; "
                 "comment out this stack (docs/from-ulogd2.md)"
             )
-        raise NflowError(f"unknown plugin '{name}'{nearest(name, known)}; available: {', '.join(sorted(known))}")
+        raise NflowError(f"unknown plugin '{name}'{choice(name, sorted(known))}")
     try:
         found = others[name].load()
     except Exception as error:

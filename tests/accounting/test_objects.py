@@ -299,9 +299,7 @@ def test_filters(pair: Pair) -> None:
         assert names("not-over-quota") == ["plain", "packets", "bytes"]
         assert names((7, 2)) == ["bytes"]
         assert names((7, 7)) == []
-        with pytest.raises(
-            ValueError, match=r"unknown filter 'over_quota' — did you mean 'over-quota'\?; available: plain"
-        ):
+        with pytest.raises(ValueError, match=r"unknown filter 'over_quota' — did you mean 'over-quota'\?"):
             names("over_quota")
         assert sums(accounting.dump_and_zero("byte-quota")) == {"bytes": (1, 0), "over": (1, 48)}
         assert sums(accounting.dump()) == {"plain": (1, 0), "packets": (1, 0), "bytes": (0, 0), "over": (0, 0)}

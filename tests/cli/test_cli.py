@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 import subprocess
 import sys
@@ -158,3 +160,24 @@ def test_the_daemon_too(option: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert cli.main(["check-config", option, str(file)]) == 0
     assert cli.main(["check-config", str(file)]) == 0
     assert capsys.readouterr().out == 3 * f"{file}: no errors; 1 stack\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tail", "1", "--netns", "a-namespace-that-is-not-there-and-has-a-long-name"],
+        ["tail", "1", "--no-such-option-" + "of-any-command-" * 2],
+    ],
+)
+def test_on_a_terminal_messages_are_broken_at_blanks(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    class Tty(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown = Tty()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with contextlib.suppress(SystemExit):
+        cli.main(words)
+    lines = shown.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.startswith("    ") for line in lines[-2:])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from nflowlevel import cli
+from nflowlevel.cli import terminal
 from nflowlevel.options import describe
 from nflowlevel.records.keys import published_by
 from nflowlevel.stacks.registry import builtin_names, find_plugin
@@ -43,3 +44,13 @@ def test_without_a_name_it_lists_all(capsys: pytest.CaptureFixture[str]) -> None
     assert [line.split()[0] for line in lines] == list(builtin_names())
     assert all(len(line.split()) > 3 for line in lines)
     assert {line.index(line.split()[1]) for line in lines} == {max(map(len, builtin_names())) + 2}
+
+
+def test_on_a_terminal_it_fits(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(terminal, "width", lambda: 60)
+    assert cli.main(["describe", "JSON"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert lines[0] == "Name: JSON"
+    assert "  file (string, default '/var/log/ulogd.json'), at least 1" in lines
+    assert lines[lines.index("Input keys:") + 1] == "  *"

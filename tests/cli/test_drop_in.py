@@ -221,3 +221,27 @@ def test_an_installation_without_the_program_says_what_to_do(
     monkeypatch.setattr(drop_in, "_BUILT", tmp_path / "ulogd")
     assert cli.main(["drop-in", "install"]) == 1
     assert "install python3-dev and a C compiler" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("has_command", "remedy"),
+    [(True, "{}/nflowlevel drop-in remove"), (False, "rm {}/place; dpkg-divert --local --rename --remove {}/place")],
+)
+def test_the_link_of_another_installation_is_not_called_ulogd2s(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    has_command: bool,
+    remedy: str,
+) -> None:
+    monkeypatch.setattr(drop_in, "PLACE", tmp_path / "place")
+    drop_in.PLACE.symlink_to(tmp_path / "ulogd")
+    if has_command:
+        (tmp_path / "nflowlevel").touch()
+    said = f"{tmp_path}/place leads to {tmp_path}/ulogd, not to {drop_in.program()}; undo that with: "
+    said += remedy.replace("{}", str(tmp_path)) + "\n"
+    assert cli.main(["drop-in"]) == 0
+    assert capsys.readouterr().out == said
+    assert cli.main(["drop-in", "remove"]) == 1
+    assert capsys.readouterr().err == f"nflowlevel drop-in: {said}"
+    assert drop_in.PLACE.is_symlink()

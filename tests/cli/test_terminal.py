@@ -182,3 +182,38 @@ def test_what_a_terminal_obeys_is_shown_in_a_pipe_as_it_is(monkeypatch: pytest.M
     assert terminal.shown("a\x1b\x9b\n") == "a\x1b\x9b\n"
     screen_of(monkeypatch)
     assert terminal.shown("a\x1b\x9b\n") == "a\\x1b\\x9b\n"
+
+
+def test_a_message_is_broken_at_blanks_on_a_terminal_only() -> None:
+    said = "nflowlevel tail: bind group 1: Operation not permitted — stop that reader or use another group"
+    quoted = ["    tcp.dprt == 22 && ip.ttl < 40 && tcp.window > 1000 && ip.saddr == 192.0.2.0/24", "    ^"]
+    text = "\n".join([said, *quoted])
+    assert terminal.wrapped(text, io.StringIO()) == text
+    # 80 columns where the terminal does not say.
+    assert terminal.wrapped(text, Tty()).split("\n") == [
+        "nflowlevel tail: bind group 1: Operation not permitted — stop that reader or use",
+        "    another group",
+        *quoted,
+    ]
+
+
+def test_paragraphs_flow_and_indented_lines_hang() -> None:
+    text = (
+        "X: a sentence that was broken\nat another width than this\n\n- one item of a list, which is long enough\n"
+        "- another\n\nOptions:\n  name (int): what it is for, in so many words\nKeys:\n  none"
+    )
+    assert terminal.reflowed(text, None) == text
+    assert terminal.reflowed(text, 40).split("\n") == [
+        "X: a sentence that was broken at another",
+        "width than this",
+        "",
+        "- one item of a list, which is long",
+        "  enough",
+        "- another",
+        "",
+        "Options:",
+        "  name (int): what it is for, in so many",
+        "      words",
+        "Keys:",
+        "  none",
+    ]

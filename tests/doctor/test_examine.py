@@ -122,7 +122,7 @@ def test_no_group_at_all(netns: Netns, ask: Doctor) -> None:
     # No chain could take a rule, so the command brings its own.
     _, _, command = answer.of("problem")[0].partition("add one, such as: ")
     netns.run("sh", "-c", command)
-    assert ask("--netns", netns.name).has("hint", "nft inet logging input handle 2 logs to group 2")
+    assert ask("--netns", netns.name).has("hint", "nft inet logging input handle 2 logs to group 1")
 
 
 def test_rule_not_hit(netns: Netns, ask: Doctor) -> None:
@@ -567,7 +567,7 @@ def test_configuration_whose_targets_are_not_there(tmp_path: Path, ask: Doctor) 
         answer = ask("--config", _write(tmp_path, text))
     assert answer.has("problem", f"[gr] tcp peer 127.0.0.1 port {port}: Connection refused", "listens there")
     assert answer.has("problem", f"[pr] cannot listen on 127.0.0.1 port {port}", "use another port")
-    assert answer.has("hint", "[db] its database is not checked here", "see: nflowlevel sql check")
+    assert answer.has("hint", "[db] its database is not checked here", "check it with: nflowlevel sql check -c FILE")
 
 
 def test_configuration_without_the_group_asked_for(tmp_path: Path, ask: Doctor) -> None:

@@ -148,9 +148,10 @@ def test_other_rules_matter_where_a_group_has_none() -> None:
 def test_what_cannot_be_seen_is_no_problem() -> None:
     blind = Facts(Ruleset((), (Unseen("rules of nft: Operation not permitted", "run as root"),)), readers=None)
     assert _one(diagnosis.check_rules(blind, 2)) == ("hint", "no rule logs to group 2, as far as is visible", "")
-    assert diagnosis.check_no_group(blind)[:2] == (
+    assert diagnosis.check_no_group(blind) == (
         "hint",
         "no rule logs to any group, as far as is visible, and who reads one is not visible",
+        "",
     )
     assert diagnosis.check_no_group(_facts()).status == "problem"
     assert diagnosis.check_no_group(_facts(readers=None)).status == "hint"

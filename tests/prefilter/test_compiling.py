@@ -201,10 +201,10 @@ def test_nothing_of_bcc_stays() -> None:
 @pytest.mark.parametrize(
     ("text", "place", "reason"),
     [
-        ("tcp.dport ==", 12, "expected expression"),
-        ("tcp.dport == && 1", 12, "expected expression"),
+        ("tcp.dport ==", 12, "a field, a number or an address is missing here"),
+        ("tcp.dport == && 1", 12, "a field, a number or an address is missing here"),
         ("1 &&\n  tcp.dport 3 && tcp.syn", 17, "expected an operator before '3'"),
-        ("() || 1", 1, "expected expression"),
+        ("() || 1", 1, "a field, a number or an address is missing here"),
         ("99999999999999999999999999 == tcp.dport", 0, "integer literal is too large"),
     ],
 )

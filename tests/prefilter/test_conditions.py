@@ -59,7 +59,7 @@ def test_all_can_be_given_as_they_are() -> None:
         ({"dports": "80-70"}, "dports: '80-70': must be 0 to 65535, and a range must begin with the lower port"),
         ({"sports": [65536]}, "sports: '65536': must be 0 to 65535"),
         ({"sports": "-5"}, "sports: '-5' is not a port or a range (example: 8000-8100)"),
-        ({"tcp_flags": "sny"}, "tcp_flags: unknown flag 'sny' — did you mean 'syn'?; available: fin, syn, rst, psh, "),
+        ({"tcp_flags": "sny"}, "tcp_flags: unknown flag 'sny' — did you mean 'syn'?"),
         ({"tcp_flags": "ack,!ack"}, "tcp_flags: 'ack,!ack' asks for ack both set and not set"),
         ({"tcp_flags": "syn/ack"}, "tcp_flags: 'syn/ack' asks for a flag that is not in its mask"),
         ({"sample": 0}, "sample: Expected `int` >= 1"),

@@ -119,7 +119,7 @@ def test_sets_of_addresses() -> None:
         ("raw.pkt", 0, "'raw.pkt' is bytes, and filters cannot compare bytes; available: ip.saddr, ip.daddr, "),
         ("1 && (ip.ttl - 65) / 2", 19, "a prefilter cannot divide negative numbers, and one side of / may be negative"),
         ("raw.pktlen % -2", 11, "one side of % may be"),
-        ("tcp.dport ==", 12, "expected expression"),
+        ("tcp.dport ==", 12, "a field, a number or an address is missing here"),
         ("tcp.dport 3", 10, "expected an operator before '3'"),
         (" \n", 2, "it is empty"),
         ("tcp.dprt == 22", 0, "unknown field 'tcp.dprt' — did you mean 'tcp.dport'?"),

@@ -39,7 +39,7 @@ _WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"max_held_bytes": 0}, ValueError, "max_held_bytes must be at least 1, not 0"),
     ({"max_held_bytes": 1e9}, TypeError, "max_held_bytes must be at least 1, not 1000000000.0"),
     ({"profile": 3}, TypeError, "profile must be 'default', 'latency' or 'throughput', not 3"),
-    ({"profile": "latence"}, ValueError, "unknown profile 'latence' — did you mean 'latency'?; available: default, "),
+    ({"profile": "latence"}, ValueError, "unknown profile 'latence' — did you mean 'latency'?"),
     ({"copy_mode": "all"}, ValueError, "unknown copy_mode 'all'; available: meta, none, packet"),
     ({"copy_range": "x" * 99}, TypeError, "copy_range must be 0 to 65535, not '" + "x" * 79 + "…"),
 ]
@@ -87,9 +87,7 @@ def test_options_of_a_capture(
 
 @pytest.mark.parametrize("called", [nfl.open_group, nfl.Group, nfl.read_pcap, nfl.Capture])
 def test_a_misspelt_option(called: Callable[..., Any]) -> None:
-    with pytest.raises(
-        TypeError, match=rf"^{called.__name__}: unknown option 'labl' — did you mean 'label'\?; available: "
-    ):
+    with pytest.raises(TypeError, match=rf"^{called.__name__}: unknown option 'labl' — did you mean 'label'\?"):
         called(1, labl=3)
 
 

@@ -170,7 +170,7 @@ def test_an_address_is_one_field_by_all_its_names(name: str) -> None:
         ("tcp.dport tcp.sport", 10, "expected an operator before 'tcp.sport'"),
         ("(1 2)", 3, "expected an operator before '2'"),
         ("(1,", 2, "',' is not allowed"),
-        ("1 +", 3, "expected expression"),
+        ("1 +", 3, "a field, a number or an address is missing here"),
         ("08", 0, "'08' is not a number: a number that begins with 0 is octal"),
         ("0x8000000000000000", 0, "integer literal is too large: a number has at most 63 bits"),
         ("1 / (2 - 2)", 2, "a division by 0"),

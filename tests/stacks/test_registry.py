@@ -43,7 +43,7 @@ def test_every_name_of_the_lists_is_a_plugin_of_that_name(name: str) -> None:
 
 def test_unknown_names_are_told_with_the_nearest(points: list[Point]) -> None:
     points.append(Point("MEMORY", Memory))
-    with pytest.raises(NflowError, match=r"unknown plugin 'MEMROY' — did you mean 'MEMORY'\?; available: BASE, "):
+    with pytest.raises(NflowError, match=r"unknown plugin 'MEMROY' — did you mean 'MEMORY'\?"):
         find_plugin("MEMROY")
 
 
