@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: GPL-2.0-or-later
--- nflowlevel's tables for MariaDB and MySQL: `packets` for logged packets, `sums` for accounting.
+-- Tables of nflowlevel for MariaDB and MySQL: `packets` for logged packets, `sums` for accounting.
 --
 -- A column has the name of its key with "_" for "." (docs/keys.md) and a type that holds all its values; `oob_time` is
 -- oob.time.sec and oob.time.usec together, in UTC whatever the session's time zone is. A stack fills the columns whose

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: GPL-2.0-or-later
--- nflowlevel's tables for PostgreSQL 14 or later: `packets` for logged packets, `sums` for accounting.
+-- Tables of nflowlevel for PostgreSQL 14 or later: `packets` for logged packets, `sums` for accounting.
 --
 -- A column has the name of its key with "_" for "." (docs/keys.md) and a type that holds all its values; `oob_time` is
 -- oob.time.sec and oob.time.usec together. A stack fills the columns whose keys it has; the others are null and take no

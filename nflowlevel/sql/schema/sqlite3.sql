@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: GPL-2.0-or-later
--- nflowlevel's tables for SQLite 3: `packets` for logged packets, `sums` for accounting.
+-- Tables of nflowlevel for SQLite 3: `packets` for logged packets, `sums` for accounting.
 --
 -- A column has the name of its key with "_" for "." (docs/keys.md). `oob_time` is oob.time.sec and oob.time.usec
 -- together, as text in UTC like 2026-11-24 08:30:00.000250: SQLite's date functions take it, it sorts by time, and it
