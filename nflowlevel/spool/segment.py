@@ -43,6 +43,11 @@ _SLACK = 1 << 52
 #: No segment of ours is larger: none grows beyond a few MiB but by its last record, which was in memory.
 _MOST_BYTES = 256 << 20
 _MOST_ROWS = 1 << 24
+#: What looks like a record and is none may cost so much, in bytes looked at, besides the size of the file: a file that
+#: somebody has filled with heads of records would hold up the start for hours.
+_MOST_FALSE_BYTES = 64 << 20
+#: What a look at a head costs, in bytes of checksums.
+_HEAD_COSTS = 512
 
 #: With these a file can be looked at later; it is not the file's fault.
 FOR_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -144,14 +149,16 @@ def record(rows: Rows) -> list[bytes]:
 
 
 def records(data: bytes) -> Iterator[tuple[int, Rows]]:
-    """Yield every intact record and where it ends; damaged ones are passed over."""
-    start = 0
-    while 0 <= start <= len(data) - _HEAD.size:
-        found = _record_at(data, start)
+    """Yield every intact record and where it ends; damaged ones are passed over, but not any number of them."""
+    start, patience = 0, _MOST_FALSE_BYTES + len(data)
+    while 0 <= start <= len(data) - _HEAD.size and patience >= 0:
+        size = _size_at(data, start)
+        found = _record_at(data, start) if size else None
         if found:
             yield found
             start = found[0]
         else:
+            patience -= _HEAD_COSTS + size
             start = data.find(MAGIC, start + 1)
 
 
@@ -334,12 +341,23 @@ def _is_cut_off(data: bytes) -> bool:
     return bool(is_head and len(data) < _HEAD.size + layout_size + data_size)
 
 
+def _size_at(data: bytes, start: int) -> int:
+    """Return the size of the record that begins there by its head, which is intact; else 0."""
+    magic, check, _, layout_size, data_size, _, _ = _HEAD.unpack_from(data, start)
+    size = int(_HEAD.size + layout_size + data_size)
+    is_head = (
+        magic == MAGIC
+        and size <= len(data) - start
+        and check == zlib.crc32(data[start + _CHECKED_FROM : start + _HEAD.size])
+    )
+    return size if is_head else 0
+
+
 def _record_at(data: bytes, start: int) -> tuple[int, Rows] | None:
-    magic, check, body, layout_size, data_size, count, first = _HEAD.unpack_from(data, start)
+    """Return the record whose head is intact there, and where it ends; None where the rest is damaged."""
+    _, _, body, layout_size, data_size, count, first = _HEAD.unpack_from(data, start)
     middle = start + _HEAD.size
     end = middle + layout_size + data_size
-    if magic != MAGIC or end > len(data) or check != zlib.crc32(data[start + _CHECKED_FROM : middle]):
-        return None
     layout, text = data[middle : middle + layout_size], data[middle + layout_size : end]
     if body != zlib.crc32(text, zlib.crc32(layout)):
         return None

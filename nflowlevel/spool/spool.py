@@ -39,6 +39,9 @@ _SYNC_SECS = 1.0
 #: How long a stop waits for the last fdatasync.
 _LAST_SYNC_SECS = 3.0
 
+#: So many files that are none of ours are told one by one.
+_MOST_TOLD = 20
+
 #: With these the segment can be written on once the cause is gone.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -58,6 +61,7 @@ class Spool:
         self.found = 0
         #: Files in the directory that were none of ours, or damaged, and got another name.
         self.set_aside = 0
+        self._told = 0
         #: Whether `max_bytes` is reached: nothing is taken until a segment is done, so that the gap is one gap.
         self.full = False
         #: Why the disk did not take the last rows.
@@ -89,7 +93,10 @@ class Spool:
             self._claim = claim = SpoolDirectory(self.directory)
             reserved = claim.load().value
             self.set_aside += claim.set_aside
+            self._told = 0
             self._segments = found = segment.find(self.directory, reserved=reserved, said=self._say_aside)
+            if self._told > _MOST_TOLD:
+                log.error("spool %s: %d more were set aside: *.damaged", self.directory, self._told - _MOST_TOLD)
             waiting = [max(each.first, claim.position + 1) for each in found if each.last > claim.position]
             claim.start(max((each.last for each in found), default=0), min(waiting, default=None))
         except (OSError, OutputError) as error:
@@ -221,7 +228,9 @@ class Spool:
 
     def _say_aside(self, path: str, why: str) -> None:
         self.set_aside += 1
-        log.error("spool %s: %s was set aside: %s", self.directory, os.path.basename(path), why)
+        self._told += 1
+        if self._told <= _MOST_TOLD:
+            log.error("spool %s: %s was set aside: %s", self.directory, os.path.basename(path), why)
 
     def _release(self) -> None:
         if self._claim:

@@ -131,6 +131,16 @@ def test_noise_of_any_name_costs_nothing(tmp_path: Path, name: str) -> None:
     assert (found, stats.written, stats.set_aside) == (list(range(50)), 53, 1)
 
 
+def test_very_many_are_not_told_one_by_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with_rows(tmp_path, 20, 30)
+    for number in range(100):
+        (tmp_path / f"{number}.rows").touch()
+    found, stats = drained(tmp_path)
+    assert (found, stats.written, stats.set_aside) == (list(range(50)), 53, 100)
+    assert caplog.text.count(".rows was set aside") == 20
+    assert "80 more were set aside" in caplog.text
+
+
 def test_what_was_set_aside_before_stays(tmp_path: Path) -> None:
     with_rows(tmp_path, 20)
     for _ in range(3):

@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import os
 import resource
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nflowlevel.spool import segment
 from nflowlevel.spool.rows import Rows
 from nflowlevel.spool.segment import Growing, Segment, find, record, records
 from tests.fix_rows import form, numbers, rows_of
@@ -111,6 +115,33 @@ def test_a_segment_with_nothing_but_a_torn_record_goes(tmp_path: Path, size: int
     os.truncate(segment.path, size)
     assert find(str(tmp_path)) == []
     assert names(tmp_path) == []
+
+
+def _heads(size: int) -> bytes:
+    """Return heads whose checksums are right, each of a record that takes all the rest, and whose body is not."""
+    data = bytearray()
+    while len(data) < size // 8:
+        rest = struct.pack("<IIIIQ", 0, 2, size - len(data) - 34, 1, 1)
+        data += b"NFR1" + zlib.crc32(rest).to_bytes(4, "little") + rest
+    return bytes(data).ljust(size, b"x")
+
+
+@pytest.mark.parametrize("data", [b"NFR1" * (1 << 20), _heads(1 << 20)], ids=["magic", "heads"])
+def test_what_only_looks_like_records_is_not_looked_at_for_ever(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = 0
+
+    def counted(data: bytes, value: int = 0) -> int:
+        nonlocal looked_at
+        looked_at += len(data)
+        return crc32(data, value)
+
+    crc32 = zlib.crc32
+    monkeypatch.setattr(zlib, "crc32", counted)
+    looks = Mock(wraps=segment._size_at)
+    monkeypatch.setattr(segment, "_size_at", looks)
+    assert not [*records(data)]
+    assert looked_at < 200 << 20
+    assert looks.call_count < 200_000
 
 
 def test_a_segment_of_another_format_is_set_aside(tmp_path: Path) -> None:
