@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What all tests share: the namespace fixtures, the marker `kernel`, and a header saying what the run ran on."""
+"""What all tests share: fixtures of namespaces and users, the marker `kernel`, and a header on what the run ran on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import subprocess
 import pytest
 
 from tests.fix_netns import bridge, missing, netns, pair, remove_stale
+from tests.fix_nobody import open_to_all, users
 
-__all__ = ["bridge", "netns", "pair"]
+__all__ = ["bridge", "netns", "open_to_all", "pair", "users"]
 
 _LIBRARIES = ("libnetfilter_log", "libnetfilter_acct", "libmnl")
 _KERNEL_FIXTURES = {"netns", "pair", "bridge"}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs a function as an ordinary user without capabilities, in a child process, if wanted in a user namespace.
+"""Runs a function as an ordinary user without capabilities, in a child process, if wanted in a user namespace; and
+directories for what root does beside such a user.
 
 The child is a fork: what is imported already need not be readable for that user, as a checkout in root's home is not.
 """
@@ -8,9 +9,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pwd
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple, NoReturn
+
+import pytest
 
 NOBODY = 65534
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
@@ -72,3 +78,21 @@ def enter_network_namespace() -> None:
 def _call(result: int) -> None:
     if result:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A directory of root's that all may enter; pytest's own are root's alone."""
+    with tempfile.TemporaryDirectory(prefix="nfltest-") as directory:
+        os.chmod(directory, 0o755)
+        yield Path(directory)
+
+
+@pytest.fixture
+def users(open_to_all: Path) -> Path:
+    """A directory of the user's, below `open_to_all`."""
+    path = open_to_all / "users"
+    path.mkdir()
+    user = pwd.getpwuid(NOBODY)
+    os.chown(path, user.pw_uid, user.pw_gid)
+    return path

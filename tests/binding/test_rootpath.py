@@ -6,8 +6,6 @@ from __future__ import annotations
 import errno
 import os
 import pwd
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,37 +30,20 @@ _USER = pwd.getpwuid(NOBODY)
 _PLANTED = ("symbolic link", "dangling link", "hard link", "fifo", "directory", "another's file")
 
 
-@pytest.fixture
-def roots() -> Iterator[Path]:
-    """A directory of root's that all may enter; pytest's own are root's alone."""
-    with tempfile.TemporaryDirectory(prefix="nfltest-") as directory:
-        os.chmod(directory, 0o755)
-        yield Path(directory)
-
-
-@pytest.fixture
-def users(roots: Path) -> Path:
-    """A directory of another user's."""
-    path = roots / "users"
-    path.mkdir()
-    os.chown(path, NOBODY, NOBODY)
-    return path
-
-
 def is_roots(path: Path | str) -> bool:
     with place_of(str(path)) as place:
         return place.is_roots
 
 
-def plant(kind: str, path: Path, roots: Path) -> Path:
+def plant(kind: str, path: Path, open_to_all: Path) -> Path:
     """Put something at a path; return the file of root's that must stay as it is."""
-    victim = roots / "victim"
+    victim = open_to_all / "victim"
     victim.write_text("root's")
     victim.chmod(0o600)
     if kind == "symbolic link":
         path.symlink_to(victim)
     elif kind == "dangling link":
-        path.symlink_to(roots / "new")
+        path.symlink_to(open_to_all / "new")
     elif kind == "hard link":
         path.hardlink_to(victim)
     elif kind == "fifo":
@@ -78,19 +59,19 @@ def plant(kind: str, path: Path, roots: Path) -> Path:
 # -- places -----------------------------------------------------------------------------------------------------------
 
 
-def test_where_only_root_can_change_a_name(roots: Path, users: Path) -> None:
+def test_where_only_root_can_change_a_name(open_to_all: Path, users: Path) -> None:
     assert is_roots("/etc/passwd")
     assert is_roots("/var/log/no-such-file")
-    assert is_roots(roots / "file"), "in /tmp, but others cannot rename it"
-    (roots / "below").mkdir()
-    assert is_roots(f"{roots}/./below/../file")
+    assert is_roots(open_to_all / "file"), "in /tmp, but others cannot rename it"
+    (open_to_all / "below").mkdir()
+    assert is_roots(f"{open_to_all}/./below/../file")
     assert not is_roots(users / "../file"), "a user's directory can be moved"
     assert not is_roots("/tmp/file")
     assert not is_roots(users / "file")
-    roots.chmod(0o775)
-    assert is_roots(roots / "file"), "root's group"
-    os.chown(roots, 0, 4)
-    assert not is_roots(roots / "file")
+    open_to_all.chmod(0o775)
+    assert is_roots(open_to_all / "file"), "root's group"
+    os.chown(open_to_all, 0, 4)
+    assert not is_roots(open_to_all / "file")
 
 
 def test_what_lies_below_what_others_can_change_is_theirs(users: Path) -> None:
@@ -100,18 +81,18 @@ def test_what_lies_below_what_others_can_change_is_theirs(users: Path) -> None:
     assert not is_roots(users / "roots/file"), "the owner of a sticky directory can rename all"
 
 
-def test_links_of_roots_are_followed(roots: Path) -> None:
-    (roots / "real").mkdir()
-    (roots / "link").symlink_to("real")
-    (roots / "again").symlink_to(roots / "link")
-    (roots / "file").symlink_to("again/target")
-    with place_of(f"{roots}/again/name") as place:
+def test_links_of_roots_are_followed(open_to_all: Path) -> None:
+    (open_to_all / "real").mkdir()
+    (open_to_all / "link").symlink_to("real")
+    (open_to_all / "again").symlink_to(open_to_all / "link")
+    (open_to_all / "file").symlink_to("again/target")
+    with place_of(f"{open_to_all}/again/name") as place:
         assert place.is_roots
-        assert os.path.samestat(os.fstat(place.directory), (roots / "real").stat())
-    with place_of(f"{roots}/file") as place:
+        assert os.path.samestat(os.fstat(place.directory), (open_to_all / "real").stat())
+    with place_of(f"{open_to_all}/file") as place:
         assert place.name == "target"
-    (roots / "loop").symlink_to("loop")
-    with pytest.raises(OSError, match="symbolic link") as caught, place_of(f"{roots}/loop/name"):
+    (open_to_all / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="symbolic link") as caught, place_of(f"{open_to_all}/loop/name"):
         pass
     assert caught.value.errno == errno.ELOOP
 
@@ -124,32 +105,32 @@ def test_links_of_a_process_are_not() -> None:
 
 
 @pytest.mark.parametrize("where", ["link/name", "link"])
-def test_links_of_others_are_not(roots: Path, users: Path, where: str) -> None:
-    (users / "link").symlink_to(roots)
+def test_links_of_others_are_not(open_to_all: Path, users: Path, where: str) -> None:
+    (users / "link").symlink_to(open_to_all)
     with pytest.raises(OSError, match="'link' is a symbolic link that others can change"), place_of(f"{users}/{where}"):
         pass
 
 
-def test_what_is_missing(roots: Path) -> None:
-    with place_of(f"{roots}/missing") as place:
+def test_what_is_missing(open_to_all: Path) -> None:
+    with place_of(f"{open_to_all}/missing") as place:
         assert place == (place.directory, "missing", True)
-    with pytest.raises(FileNotFoundError), place_of(f"{roots}/missing/name"):
+    with pytest.raises(FileNotFoundError), place_of(f"{open_to_all}/missing/name"):
         pass
-    (roots / "file").touch()
-    with pytest.raises(NotADirectoryError), place_of(f"{roots}/file/name"):
+    (open_to_all / "file").touch()
+    with pytest.raises(NotADirectoryError), place_of(f"{open_to_all}/file/name"):
         pass
 
 
-def test_a_relative_path(roots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(roots)
+def test_a_relative_path(open_to_all: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(open_to_all)
     with place_of("name") as place:
-        assert os.path.samestat(os.fstat(place.directory), roots.stat())
+        assert os.path.samestat(os.fstat(place.directory), open_to_all.stat())
 
 
-def test_no_descriptor_is_left(roots: Path, users: Path) -> None:
+def test_no_descriptor_is_left(open_to_all: Path, users: Path) -> None:
     before = os.listdir("/proc/self/fd")
     (users / "link").symlink_to("/")
-    for path in (roots / "a/b", users / "link/a", roots / "a"):
+    for path in (open_to_all / "a/b", users / "link/a", open_to_all / "a"):
         try:
             with place_of(str(path)):
                 pass
@@ -162,14 +143,14 @@ def test_no_descriptor_is_left(roots: Path, users: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", _PLANTED)
-def test_a_file_of_ours_is_opened_and_nothing_else(roots: Path, users: Path, kind: str) -> None:
+def test_a_file_of_ours_is_opened_and_nothing_else(open_to_all: Path, users: Path, kind: str) -> None:
     path = users / "pid"
-    victim = plant(kind, path, roots)
+    victim = plant(kind, path, open_to_all)
     before = path.lstat()
     with pytest.raises(OSError, match=r"remove it|symbolic link|directory|give it to root"):
         open_own(str(path), os.O_RDWR | os.O_CREAT, 0o644, (0, NOBODY))
     assert victim.read_text() == "root's"
-    assert not (roots / "new").exists()
+    assert not (open_to_all / "new").exists()
     assert path.lstat()[:6] == before[:6]
 
 
@@ -184,8 +165,8 @@ def test_a_file_of_ours_is_made_and_found_again(users: Path) -> None:
     os.close(open_own(str(path), os.O_RDWR, 0o644, (0, NOBODY)))
 
 
-def test_what_others_can_change_is_put_in_anew(roots: Path, users: Path) -> None:
-    for path, is_new in ((roots / "file", False), (users / "file", True)):
+def test_what_others_can_change_is_put_in_anew(open_to_all: Path, users: Path) -> None:
+    for path, is_new in ((open_to_all / "file", False), (users / "file", True)):
         fd = open_own(str(path), os.O_RDWR | os.O_CREAT, 0o644, (0, NOBODY))
         os.write(fd, b"text")
         fresh = renewed(str(path), fd, 0o600)
@@ -199,12 +180,12 @@ def test_what_others_can_change_is_put_in_anew(roots: Path, users: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["symbolic link", "dangling link", "fifo", "directory"])
-def test_a_plain_file_is_no_link_and_no_fifo(roots: Path, users: Path, kind: str) -> None:
-    plant(kind, users / "id", roots)
+def test_a_plain_file_is_no_link_and_no_fifo(open_to_all: Path, users: Path, kind: str) -> None:
+    plant(kind, users / "id", open_to_all)
     for flags in (os.O_RDONLY, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, os.O_RDWR | os.O_CREAT):
         with pytest.raises(OSError, match=r"levels of symbolic links|no regular file|directory|No such device"):
             open_plain(str(users / "id"), flags)
-    assert not (roots / "new").exists()
+    assert not (open_to_all / "new").exists()
     os.close(open_plain(str(users / "other"), os.O_WRONLY | os.O_CREAT))
     assert (users / "other").stat().st_mode & 0o777 == 0o600
 
@@ -212,8 +193,8 @@ def test_a_plain_file_is_no_link_and_no_fifo(roots: Path, users: Path, kind: str
 # -- logs -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_log_of_roots_is_opened_to_append_and_to_read(roots: Path) -> None:
-    path = roots / "log"
+def test_a_log_of_roots_is_opened_to_append_and_to_read(open_to_all: Path) -> None:
+    path = open_to_all / "log"
     door = LogDoor(str(path), NOBODY)
     assert door.is_roots
     for text in (b"one\n", b"two\n"):
@@ -227,16 +208,16 @@ def test_a_log_of_roots_is_opened_to_append_and_to_read(roots: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["hard link", "directory", "another's file"])
-def test_what_is_no_log_of_roots(roots: Path, kind: str) -> None:
-    path = roots / "log"
-    victim = plant(kind, path, roots)
+def test_what_is_no_log_of_roots(open_to_all: Path, kind: str) -> None:
+    path = open_to_all / "log"
+    victim = plant(kind, path, open_to_all)
     with pytest.raises(OSError, match=r"names|directory|belongs to"):
         LogDoor(str(path), NOBODY).open()
     assert victim.read_text() == "root's"
 
 
-def test_a_fifo_of_roots_is_not_waited_for(roots: Path) -> None:
-    path = roots / "fifo"
+def test_a_fifo_of_roots_is_not_waited_for(open_to_all: Path) -> None:
+    path = open_to_all / "fifo"
     os.mkfifo(path)
     with pytest.raises(OSError, match="No such device") as caught:
         LogDoor(str(path), NOBODY).open()
@@ -247,9 +228,9 @@ def test_a_fifo_of_roots_is_not_waited_for(roots: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", _PLANTED)
-def test_no_log_is_opened_where_others_can_change_it(roots: Path, users: Path, kind: str) -> None:
+def test_no_log_is_opened_where_others_can_change_it(open_to_all: Path, users: Path, kind: str) -> None:
     path = users / "log"
-    victim = plant(kind, path, roots)
+    victim = plant(kind, path, open_to_all)
     door = LogDoor(str(path), NOBODY)
     assert not door.is_roots
     with pytest.raises(OSError, match=r"others can change"):
@@ -257,9 +238,9 @@ def test_no_log_is_opened_where_others_can_change_it(roots: Path, users: Path, k
     assert victim.read_text() == "root's"
 
 
-def test_root_opens_what_was_agreed_on_and_the_user_may_not(roots: Path) -> None:
+def test_root_opens_what_was_agreed_on_and_the_user_may_not(open_to_all: Path) -> None:
     """Also a file that only the user may write, in a directory that the user may not enter."""
-    ours, others = roots / "ours", roots / "others"
+    ours, others = open_to_all / "ours", open_to_all / "others"
     for path in (ours, others):
         path.touch(0o600)
     flags = os.O_WRONLY | os.O_APPEND
@@ -276,10 +257,10 @@ def test_root_opens_what_was_agreed_on_and_the_user_may_not(roots: Path) -> None
         use(opener)
         try:
             assert run_as_nobody(appended) == (0, "Permission denied\n")
-            roots.chmod(0o700)
+            open_to_all.chmod(0o700)
             os.chown(ours, NOBODY, NOBODY)
             assert run_as_nobody(appended) == (0, "Permission denied\n")
-            roots.chmod(0o777)
+            open_to_all.chmod(0o777)
             ours.chmod(0)
             assert run_as_nobody(appended) == (0, "Permission denied\nPermission denied\n"), "it is nobody's affair now"
         finally:
@@ -288,8 +269,8 @@ def test_root_opens_what_was_agreed_on_and_the_user_may_not(roots: Path) -> None
     assert others.read_text() == ""
 
 
-def test_other_errors_of_roots_opening_are_told(roots: Path) -> None:
-    fifo = roots / "fifo"
+def test_other_errors_of_roots_opening_are_told(open_to_all: Path) -> None:
+    fifo = open_to_all / "fifo"
     os.mkfifo(fifo, 0o600)
 
     def opened() -> int:
@@ -314,8 +295,8 @@ def owners(directory: Path) -> dict[str, int]:
     return {path.name: path.lstat().st_uid for path in (directory, *directory.iterdir())}
 
 
-def test_a_directory_is_made_with_what_is_above_it(roots: Path) -> None:
-    path = roots / "spool/nflowlevel/db"
+def test_a_directory_is_made_with_what_is_above_it(open_to_all: Path) -> None:
+    path = open_to_all / "spool/nflowlevel/db"
     assert give_directory(str(path), _USER)
     assert path.stat().st_uid == NOBODY
     assert path.stat().st_gid == _USER.pw_gid
@@ -324,12 +305,12 @@ def test_a_directory_is_made_with_what_is_above_it(roots: Path) -> None:
     assert not give_directory(str(path), _USER), "it has it already"
 
 
-def test_what_an_earlier_run_made_as_root_is_given(roots: Path) -> None:
-    path = roots / "db"
+def test_what_an_earlier_run_made_as_root_is_given(open_to_all: Path) -> None:
+    path = open_to_all / "db"
     path.mkdir(0o700)
     for name in ("lock", "id", "numbers", "position", "1.rows", "refused.jsonl"):
         (path / name).touch(0o600)
-    victim = plant("hard link", path / "id.new", roots)
+    victim = plant("hard link", path / "id.new", open_to_all)
     (path / "link").symlink_to(victim)
     (path / "below").mkdir()
     assert give_directory(str(path), _USER)
@@ -341,8 +322,8 @@ def test_what_an_earlier_run_made_as_root_is_given(roots: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [(), ("refused.jsonl",)])
-def test_one_without_a_spool_is_given_too(roots: Path, names: tuple[str, ...]) -> None:
-    path = roots / "db"
+def test_one_without_a_spool_is_given_too(open_to_all: Path, names: tuple[str, ...]) -> None:
+    path = open_to_all / "db"
     path.mkdir()
     for name in names:
         (path / name).touch()
@@ -351,14 +332,14 @@ def test_one_without_a_spool_is_given_too(roots: Path, names: tuple[str, ...]) -
 
 
 @pytest.mark.parametrize("why", ["not ours", "another's", "others write", "in a user's directory", "a link there"])
-def test_what_is_not_given(roots: Path, users: Path, why: str) -> None:
-    path = (users if "user" in why or "there" in why else roots) / "db"
+def test_what_is_not_given(open_to_all: Path, users: Path, why: str) -> None:
+    path = (users if "user" in why or "there" in why else open_to_all) / "db"
     if why == "a link there":
-        (roots / "empty").mkdir()
-        path.symlink_to(roots / "empty")
+        (open_to_all / "empty").mkdir()
+        path.symlink_to(open_to_all / "empty")
         with pytest.raises(OSError, match="symbolic link"):
             give_directory(str(path), _USER)
-        assert (roots / "empty").stat().st_uid == 0
+        assert (open_to_all / "empty").stat().st_uid == 0
         return
     path.mkdir()
     if why == "not ours":  # /var/lib/dpkg has a file `lock`, too
@@ -384,13 +365,13 @@ def test_nothing_is_made_in_a_users_directory(users: Path) -> None:
 # -- words ------------------------------------------------------------------------------------------------------------
 
 
-def test_whose_it_is(roots: Path) -> None:
-    path = roots / "file"
+def test_whose_it_is(open_to_all: Path) -> None:
+    path = open_to_all / "file"
     path.touch()
     path.chmod(0o640)
     os.chown(path, 0, 4)
     assert whose(str(path)) == "belongs to root:adm, mode 0640"
     os.chown(path, 4_000_000, 4_000_001)
     assert whose(str(path)) == "belongs to user id 4000000:4000001, mode 0640"
-    assert whose(str(roots / "missing")) == ""
+    assert whose(str(open_to_all / "missing")) == ""
     assert name_of_user(0) == "root"

@@ -12,7 +12,6 @@ import pwd
 import shutil
 import signal
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,23 +28,6 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 
 _USER = pwd.getpwuid(NOBODY)
 _ZERO = {"CapInh": 0, "CapPrm": 0, "CapEff": 0, "CapBnd": 0, "CapAmb": 0}
-
-
-@pytest.fixture
-def open_to_all() -> Iterator[Path]:
-    """A directory of root's that all may enter; pytest's own are root's alone."""
-    with tempfile.TemporaryDirectory(prefix="nfltest-") as directory:
-        os.chmod(directory, 0o755)
-        yield Path(directory)
-
-
-@pytest.fixture
-def users(open_to_all: Path) -> Path:
-    """A directory of the user's."""
-    path = open_to_all / "users"
-    path.mkdir()
-    os.chown(path, _USER.pw_uid, _USER.pw_gid)
-    return path
 
 
 def to_file(out: Path, *lines: str, group: str = "group=2") -> str:

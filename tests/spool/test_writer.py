@@ -284,10 +284,10 @@ def test_a_restart_goes_on_where_the_ledger_is(tmp_path: Path, server: AnyPlace)
     assert server.rows == list(range(52))
 
 
-@with_ledger
-def test_a_commit_in_doubt_at_the_stop_is_settled_by_the_next_start(tmp_path: Path, server: AnyPlace) -> None:
+def stopped_in_doubt(directory: Path, server: AnyPlace) -> None:
+    """Run a writer whose commit is not answered, and which cannot ask before it stops: 50 rows stay in the spool."""
     server.after_commit = iter_of(Unavailable("connection lost inside COMMIT"))
-    first = Bench(tmp_path, server, reconnect=0)
+    first = Bench(directory, server, reconnect=0)
     first.writer.open()
     first.put(*range(50))
     until(lambda: first.stats.errors > 0)
@@ -295,6 +295,11 @@ def test_a_commit_in_doubt_at_the_stop_is_settled_by_the_next_start(tmp_path: Pa
     first.close(0.2)
     assert first.stats.pending == 50
     server.before = lambda name: None
+
+
+@with_ledger
+def test_a_commit_in_doubt_at_the_stop_is_settled_by_the_next_start(tmp_path: Path, server: AnyPlace) -> None:
+    stopped_in_doubt(tmp_path, server)
     second = Bench(tmp_path, server)
     second.writer.open()
     until(lambda: not second.stats.pending)
@@ -557,14 +562,7 @@ def iter_calls(call: str, results: list[Exception | None]) -> Callable[[str], No
 
 @with_ledger
 def test_what_was_in_doubt_at_the_stop_is_counted_once(tmp_path: Path, server: AnyPlace) -> None:
-    server.after_commit = iter_of(Unavailable("connection lost inside COMMIT"))
-    first = Bench(tmp_path, server, reconnect=0)
-    first.writer.open()
-    first.put(*range(50))
-    until(lambda: first.stats.errors > 0)
-    server.before = times(10**9, "connect", Unavailable("down"))
-    first.close(0.2)
-    server.before = lambda name: None
+    stopped_in_doubt(tmp_path, server)
     copies = [Bench(copy, server) for copy in copies_of(tmp_path, 3)]
     for bench in copies:
         bench.writer.open()
