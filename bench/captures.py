@@ -17,10 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.asking import Answer, Row, Scale, main, median_spread, ratios, take_turns, times, verdict
+from bench.asking import Answer, Row, main, median_spread, ratios, take_turns, times, verdict
 from bench.netns import Field
 from bench.peers import peer_python
 from bench.programs import HERE
+from bench.scale import Scale
 
 #: Label → way of file_reader.py, and what part of the packets it reads.
 _OURS = {

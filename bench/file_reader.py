@@ -65,7 +65,7 @@ def dpkt(path: str) -> Callable[[], int]:
     """The dpkt package."""
     import socket
 
-    import dpkt as library  # type: ignore[import-not-found]
+    import dpkt as library
 
     def read() -> int:
         count = 0
@@ -81,9 +81,9 @@ def dpkt(path: str) -> Callable[[], int]:
 
 def scapy(path: str) -> Callable[[], int]:
     """The scapy package, with no more layers than are asked for."""
-    from scapy.layers.inet import IP, UDP  # type: ignore[import-not-found]
-    from scapy.layers.l2 import Ether  # type: ignore[import-not-found]
-    from scapy.utils import PcapReader  # type: ignore[import-not-found]
+    from scapy.layers.inet import IP, UDP
+    from scapy.layers.l2 import Ether
+    from scapy.utils import PcapReader
 
     Ether, IP, UDP  # noqa: B018
 

@@ -25,6 +25,7 @@ from bench.programs import send
 from bench.running import running
 from bench.scale import Scale
 from nflowlevel.binding.bpf import Program, Statistics
+from nflowlevel.binding.descriptor import Descriptor
 from nflowlevel.binding.elf import Code
 from nflowlevel.binding.nftmatch import Mark, MatchTable
 from nflowlevel.prefilter.prefilter import Prefilter
@@ -103,12 +104,19 @@ def _asked(field: Field, program: int | None) -> Iterator[None]:
         table.close()
 
 
+def _duplicate(fd: int) -> Program:
+    """Return a program of one's own, which may be closed."""
+    descriptor = Descriptor()
+    descriptor.take(os.dup(fd))
+    return Program(descriptor)
+
+
 # -- the program ------------------------------------------------------------------------------------------------------
 
 
 def _ask_program(field: Field, scale: Scale, flood: Flood, programs: dict[str, int], answer: Answer) -> None:
     def timed(name: str, traffic: Traffic) -> Cost:
-        with Program(os.dup(programs[name])) as program, _asked(field, program.fd), Statistics():
+        with _duplicate(programs[name]) as program, _asked(field, program.fd), Statistics():
             before = program.info
             flood.send(traffic, _count(scale))
             after = program.info

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.asking import Answer, Row, Scale, main, median_spread, ratios, take_turns, times, verdict
+from bench.asking import Answer, Row, main, median_spread, ratios, take_turns, times, verdict
 from bench.netns import Field
+from bench.scale import Scale
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 _BEFORE = "NFLOWLEVEL_BEFORE"
