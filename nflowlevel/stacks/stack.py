@@ -360,8 +360,12 @@ def _unmet(item: StackItem, plugin: type[AnyPlugin], keys: dict[str, Key], names
             yield f"{_called(item)} needs the key {name}, which no plugin before it publishes{hint}"
 
 
+def _all_published(plugin: AnyPlugin) -> tuple[Key, ...]:
+    return (*plugin.published(), *plugin.adds)
+
+
 def _published(plugin: AnyPlugin) -> dict[str, Key]:
-    return {key.name: key for key in (*plugin.published(), *plugin.adds)}
+    return {key.name: key for key in _all_published(plugin)}
 
 
 def _members(plugins: list[AnyPlugin]) -> tuple[Member, ...]:
@@ -375,6 +379,9 @@ def _members(plugins: list[AnyPlugin]) -> tuple[Member, ...]:
         nearest_key.update(_published(plugin))
     wanted = plugins[-1].consumes
     if wanted == ANY_KEYS:
+        last = plugins[-1]
+        if isinstance(last, Output) and last.repeats:
+            return tuple((key.name, nearest_key[key.name]) for plugin in plugins for key in _all_published(plugin))
         return tuple(nearest_key.items())
     found = dict.fromkeys(key for name in wanted for key in _meant(name.strip("[]"), nearest_key, names))
     return tuple((name, nearest_key[name]) for name in found)
