@@ -32,6 +32,7 @@ _KINDS: dict[str, int] = {
     "macbytes": lib.NFL_MAC_BYTES,
     "ifname": lib.NFL_IFNAME,
     "addrbin": lib.NFL_ADDR_BIN,
+    "addrnumber": lib.NFL_ADDR_NUMBER,
 }
 
 #: As the same and as a number: a column may ask for either.
