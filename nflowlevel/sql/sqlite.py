@@ -263,9 +263,10 @@ class SQLiteDatabase(Database):
 
     def write(self, rows: Rows, writer: str, before: int | None) -> None:
         """Store the rows in one transaction."""
-        columns: list[Sequence[str | bytes | None]] = [*copytext.columns(rows)]
+        texts = copytext.columns(rows)
+        columns: list[Sequence[str | bytes | None]] = [*texts]
         for number, convert in self._conversions:
-            columns[number] = [None if value is None else convert(str(value)) for value in columns[number]]
+            columns[number] = copytext.converted(texts[number], convert)
         with self._failures(f"store {rows.count} rows", of_rows=True), self._transaction() as connection:
             if before is not None:
                 self._move(connection, writer, before, rows.last)
