@@ -22,11 +22,12 @@ FRAGMENTS = (
     "capture.h",
     "counter.h",
     "render.h",
+    "print.h",
     "linux_bpf.h",
     "bpf.h",
     "../../bpf/prefilter.h",
 )
-SOURCES = ("descriptor.c", "packet.c", "capture.c", "counter.c", "render.c", "bpf.c")
+SOURCES = ("descriptor.c", "packet.c", "capture.c", "counter.c", "render.c", "print.c", "bpf.c")
 
 ffibuilder = FFI()
 for fragment in FRAGMENTS:
@@ -53,6 +54,7 @@ ffibuilder.set_source(
     #include "capture.h"
     #include "counter.h"
     #include "render.h"
+    #include "print.h"
     #include "bpf.h"
     #include "bpf/prefilter.h"
 

@@ -11,7 +11,9 @@
 #include <time.h>
 
 #include "record.h"
+#include "packet.h"
 #include "render.h"
+#include "print.h"
 #include "put.h"
 
 #define HAS(record, bit) ((record)->valid >> (bit) & 1)
@@ -276,7 +278,8 @@ struct text {
 static struct text text_of(const struct nfl_column *c, const struct nfl_batch *b, const struct nfl_any *r, uint32_t row)
 {
 	const uint8_t *field = (const uint8_t *)r + c->field;
-	uint32_t at, low = 0, high = b->ifname_count;
+	const struct nfl_ifname *name;
+	uint32_t at;
 	uint16_t length;
 
 	switch (c->kind) {
@@ -293,16 +296,9 @@ static struct text text_of(const struct nfl_column *c, const struct nfl_batch *b
 		return (struct text){ (const char *)field, strnlen((const char *)field, length) };
 	case NFL_IFNAME:
 		memcpy(&at, field, sizeof(at));
-		while (low < high) {
-			uint32_t middle = (low + high) / 2;
-
-			if (b->ifnames[middle].index == at)
-				return (struct text){ b->ifnames[middle].name, b->ifnames[middle].length };
-			if (b->ifnames[middle].index < at)
-				low = middle + 1;
-			else
-				high = middle;
-		}
+		name = find_name(b, at);
+		if (name)
+			return (struct text){ name->name, name->length };
 		break;
 	case NFL_ACTION:
 		return (struct text){ *field ? "allowed" : "blocked", 7 };
@@ -313,6 +309,26 @@ static struct text text_of(const struct nfl_column *c, const struct nfl_batch *b
 	}
 	}
 	return (struct text){ "", 0 };
+}
+
+/* The value as text_of gives it, or false where `room` bytes at p do not hold `times` its length besides `fixed`. A text that
+ * is not there yet is made at the end of the room: what is made of it comes from the other end. */
+static bool fit_text(struct text *text, const struct nfl_column *c, const struct nfl_batch *b, const struct nfl_any *r,
+		     uint32_t row, char *p, size_t room, size_t fixed, size_t times)
+{
+	if (c->kind == NFL_PRINT) {
+		const struct nfl_record *packet = (const struct nfl_record *)r;
+		size_t most = nfl_print_most(packet);
+		char *at;
+
+		if (room < fixed + (times + 1) * most)
+			return false;
+		at = p + room - most;
+		*text = (struct text){ at, (size_t)(nfl_print(at, b, packet) - at) };
+		return true;
+	}
+	*text = text_of(c, b, r, row);
+	return room >= fixed + times * text->length;
 }
 
 /* Whether a row has a value in a column; `valid` is its record's word, or 0. */
@@ -571,8 +587,7 @@ static inline __attribute__((always_inline)) char *put_line(char *p, const char 
 			p = put_after(p, lines, c, form);
 			continue;
 		}
-		text = text_of(c, b, r, row);
-		if ((size_t)(end - p) < fixed_size + 6 * text.length)
+		if (!fit_text(&text, c, b, r, row, p, (size_t)(end - p), fixed_size, 6))
 			return NULL;
 		p = put_label(p, c->label, c->label_length);
 		if (form == NFL_JSON)
@@ -716,8 +731,7 @@ static char *put_field(char *p, const char *end, struct nfl_plan *plan, const st
 			return NULL;
 		return put_mac(p, bytes, narrow);
 	}
-	text = text_of(c, b, r, row);
-	if ((size_t)(end - p) < plan->fixed_size + 3 * text.length)
+	if (!fit_text(&text, c, b, r, row, p, (size_t)(end - p), plan->fixed_size, 3))
 		return NULL;
 	return put_copy_text(p, text.at, text.length);
 }
@@ -788,8 +802,8 @@ size_t nfl_text_render(const struct nfl_column *column, const struct nfl_batch *
 			p = put_mac(p, bytes, length);
 		} else if (column->kind >= NFL_ADDR && column->kind <= NFL_MAC) {
 			text.length = (size_t)(put_address(scratch, column, r) - scratch);
-		} else {
-			text = text_of(column, batch, r, row);
+		} else if (!fit_text(&text, column, batch, r, row, p, (size_t)(end - p), 1, 1)) {
+			break;
 		}
 		if ((size_t)(end - p) < text.length + 1)
 			break;

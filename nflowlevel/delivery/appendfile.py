@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from nflowlevel.binding.rootpath import whose
 from nflowlevel.delivery.backlog import Backlog, Chunk
 from nflowlevel.delivery.framing import LINES
-from nflowlevel.delivery.openfile import STDOUT, OpenFile
+from nflowlevel.delivery.openfile import STDOUT, Beginning, OpenFile
 from nflowlevel.delivery.syncer import Syncer
 from nflowlevel.delivery.target import MAX_PENDING_BYTES
 from nflowlevel.errors import OutputError
@@ -71,7 +71,7 @@ class AppendFile:
         self,
         path: str,
         *,
-        begins: bytes = b"",
+        begins: Beginning = b"",
         sync: bool = False,
         max_pending_bytes: int = MAX_PENDING_BYTES,
         retry_secs: float = 1.0,

@@ -17,7 +17,8 @@ import os
 import re
 import select
 import stat
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from nflowlevel.binding.rootpath import open_to_append
 from nflowlevel.logs import log
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 STDOUT = ("-", "/dev/stdout")
+
+#: How a record begins: with these bytes, or, where each may be one of several, these of them at each place.
+Beginning: TypeAlias = bytes | Sequence[bytes]
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
@@ -50,7 +54,7 @@ class OpenFile:
     opened anyway.
     """
 
-    def __init__(self, path: str, *, begins: bytes = b"", unlocked: bool = False) -> None:
+    def __init__(self, path: str, *, begins: Beginning = b"", unlocked: bool = False) -> None:
         """`begins` is how every record of ours begins; without it nothing counts as ours.
 
         One that ends in a newline is the first line of records that have several, all others being `name=value`.
@@ -186,7 +190,7 @@ def _open_stdout() -> int:
     return fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
-def _end_of_last_line(path: str, fd: int, size: int, begins: bytes) -> int | None:
+def _end_of_last_line(path: str, fd: int, size: int, begins: Beginning) -> int | None:
     """Return the position after the last newline of a file of `size` bytes.
 
     None if what follows is not a torn line of ours: it begins otherwise, or is too long. Zeros count less: after a
@@ -206,7 +210,7 @@ def _end_of_last_line(path: str, fd: int, size: int, begins: bytes) -> int | Non
         os.close(reader)
 
 
-def end_of_last_line(reader: int, size: int, begins: bytes) -> int | None:
+def end_of_last_line(reader: int, size: int, begins: Beginning) -> int | None:
     """Return the position after the last newline of a file of `size` bytes, or None if what follows is not ours.
 
     See _end_of_last_line; `reader` is a descriptor to read from.
@@ -220,7 +224,7 @@ def end_of_last_line(reader: int, size: int, begins: bytes) -> int | None:
             keep = start + newline + 1
             if keep == size:
                 return keep
-            if begins.endswith(b"\n"):
+            if isinstance(begins, bytes) and begins.endswith(b"\n"):
                 return _end_of_last_block(reader, keep, size, begins)
             return keep if _is_ours(os.pread(reader, len(begins), keep), begins, keep) else None
         text += len(block) - block.count(0)
@@ -244,11 +248,15 @@ def _end_of_last_block(reader: int, keep: int, size: int, begins: bytes) -> int 
     return 0 if start == 0 and before.startswith(begins) else None
 
 
-def _is_ours(found: bytes, begins: bytes, keep: int) -> bool:
+def _is_ours(found: bytes, begins: Beginning, keep: int) -> bool:
     """Tell whether what was found after the last newline, at `keep`, is the beginning of a record of ours."""
     written = found.rstrip(b"\0")
     # Nothing but zeros behind whole lines is what a power failure leaves; a file of zeros is no log.
-    return bool(begins) and (begins.startswith(written) if written else keep > 0)
+    if not written:
+        return bool(begins) and keep > 0
+    places = [bytes((may,)) if isinstance(may, int) else may for may in begins]
+    fits = (byte in may for byte, may in zip(written, places, strict=False))
+    return bool(begins) and all(fits)
 
 
 def _same(one: int, other: int) -> bool:
