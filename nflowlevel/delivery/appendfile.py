@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from nflowlevel.binding.rootpath import whose
 from nflowlevel.delivery.backlog import Backlog, Chunk
+from nflowlevel.delivery.framing import LINES
 from nflowlevel.delivery.openfile import STDOUT, OpenFile
 from nflowlevel.delivery.syncer import Syncer
 from nflowlevel.delivery.target import MAX_PENDING_BYTES
@@ -34,6 +35,7 @@ from nflowlevel.logs import NOTICE, Limited, log
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from nflowlevel.delivery.framing import Framing
     from nflowlevel.stats import OutputStats
 
 #: A slow FIFO is tried again after this long (and with each batch); an event for it would need the loop's help.
@@ -73,17 +75,21 @@ class AppendFile:
         sync: bool = False,
         max_pending_bytes: int = MAX_PENDING_BYTES,
         retry_secs: float = 1.0,
+        framing: Framing = LINES,
         stats: OutputStats,
         limited: Limited,
     ) -> None:
-        """`begins` is how every record begins: so a torn one of ours is told from what others left in the file."""
+        """`begins` is how every record begins: so a torn one of ours is told from what others left in the file.
+
+        `framing` says where records end, where that is not each line.
+        """
         self.path = path
         self._begins = begins
         self.stats = stats
         self._limited = limited
         self._retry_secs = retry_secs
         self._name = "standard output" if path in STDOUT else path
-        self._backlog = Backlog(max_pending_bytes, stats)
+        self._backlog = Backlog(max_pending_bytes, stats, framing)
         self._syncer = Syncer(self._name, stats, limited) if sync else None
         self._file: OpenFile | None = None
         self._written_of_first = 0  # bytes of the first pending chunk that are in the target: part of one line
@@ -281,7 +287,7 @@ class AppendFile:
 
     def _settle(self, file: OpenFile, chunk: Chunk) -> None:
         """Count the lines of a chunk that are in, and take a torn one out of the file again."""
-        records, size = chunk.cut_before(self._written_of_first)
+        records, size = chunk.cut_before(self._written_of_first, self._backlog.framing)
         self._backlog.done(records, size)
         self._backlog.give_back(chunk)
         self._written_of_first -= size

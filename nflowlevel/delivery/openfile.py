@@ -2,7 +2,8 @@
 """OpenFile: a descriptor to which lines are appended, and what can be asked of a regular file, a FIFO, a terminal.
 
 A regular file is looked at when it is opened: if it does not end in a newline and what follows the last one begins as a
-record of ours does, a writer was killed in the middle of a line, and the torn line is removed. Anything else belongs to
+record of ours does, a writer was killed in the middle of a line, and the torn line is removed; of a record of several
+lines, all of them. Anything else belongs to
 somebody else: it is kept, and closed by a newline. To see whether it may do that, an opener asks for flock's exclusive
 lock; whoever writes holds the shared one.
 """
@@ -13,6 +14,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import select
 import stat
 from typing import TYPE_CHECKING
@@ -33,6 +35,8 @@ _BLOCK_BYTES = 64 << 10
 _MAX_TORN_BYTES = 1 << 20
 #: Nor does a power failure leave more zeros behind it. A file may have terabytes of them: the receive loop reads them.
 _MAX_LOOKED_AT = 16 << 20
+#: How such an end of a record of several lines begins: with the name of a key, or a part of it.
+_ITEM = re.compile(rb"[\w.]+(=|\0*\Z)")
 #: What poll(2) promises that a pipe takes without blocking.
 _PIPE_BUF = 4096
 #: The most a FIFO may buffer without privileges; the default of 64 KiB is less than one batch.
@@ -47,7 +51,10 @@ class OpenFile:
     """
 
     def __init__(self, path: str, *, begins: bytes = b"", unlocked: bool = False) -> None:
-        """`begins` is how every record of ours begins; without it nothing counts as ours."""
+        """`begins` is how every record of ours begins; without it nothing counts as ours.
+
+        One that ends in a newline is the first line of records that have several, all others being `name=value`.
+        """
         self.path = path
         self._begins = begins
         #: Whether a torn line was found at the end.
@@ -211,11 +218,30 @@ def end_of_last_line(reader: int, size: int, begins: bytes) -> int | None:
         newline = block.rfind(b"\n")
         if newline >= 0:
             keep = start + newline + 1
-            return keep if keep == size or _is_ours(os.pread(reader, len(begins), keep), begins, keep) else None
+            if keep == size:
+                return keep
+            if begins.endswith(b"\n"):
+                return _end_of_last_block(reader, keep, size, begins)
+            return keep if _is_ours(os.pread(reader, len(begins), keep), begins, keep) else None
         text += len(block) - block.count(0)
         end = start
     is_ours = end == 0 and text <= _MAX_TORN_BYTES and _is_ours(os.pread(reader, len(begins), 0), begins, 0)
     return 0 if size == 0 or is_ours else None
+
+
+def _end_of_last_block(reader: int, keep: int, size: int, begins: bytes) -> int | None:
+    """Return where a record of several lines begins whose last one, from `keep` on, is torn; None if it is not ours."""
+    torn = os.pread(reader, min(size - keep, _MAX_TORN_BYTES), keep)
+    if not torn.rstrip(b"\0") or begins.startswith(torn.rstrip(b"\0")):
+        return keep  # records in front of it are whole
+    if not _ITEM.match(torn):
+        return None
+    start = max(0, keep - _MAX_TORN_BYTES)
+    before = os.pread(reader, keep - start, start)
+    found = before.rfind(b"\n" + begins)
+    if found >= 0:
+        return start + found + 1
+    return 0 if start == 0 and before.startswith(begins) else None
 
 
 def _is_ours(found: bytes, begins: bytes, keep: int) -> bool:

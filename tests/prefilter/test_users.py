@@ -44,6 +44,13 @@ def test_rules_naming_a_path() -> None:
     )
 
 
+def test_a_comment_does_not_end_a_rule() -> None:
+    path = "/sys/fs/bpf/nflowlevel/ssh"
+    rule = f'-A INPUT -m comment --comment "\u2028*nat\x85" -m bpf --object-pinned {path}/match -j DROP'
+    found = list(users.rules_naming(path, f"*filter\n{rule}\n", "iptables"))
+    assert found == [f"iptables -t filter INPUT rule 1: {rule}"]
+
+
 def test_nobody(netns: Netns, bpffs: Path) -> None:
     assert users.uses("ssh", str(bpffs), netns=netns.path) == users.PinUse((), (), ())
 
