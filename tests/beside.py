@@ -32,11 +32,12 @@ def _icmp_differs(case: Case) -> bool:
 
 
 def _first_bytes(case: Case) -> bool:
-    """An IPv6 address of ours whose first four bytes are theirs."""
+    """An IPv6 address of ours whose first four bytes are theirs, in one order or the other (OPRINT, D-O01)."""
     return any(
-        ":" in str(case.ours.get(name)) and ipaddress.IPv6Address(case.ours[name]).packed[:4] == _packed(theirs)
+        ":" in str(case.ours.get(name))
+        and ipaddress.IPv6Address(case.ours[name]).packed[:4] in (_packed(theirs), _packed(theirs)[::-1])
         for name, theirs in case.theirs.items()
-        if name.endswith("addr")
+        if name in ("ip.saddr", "ip.daddr")
     )
 
 
@@ -48,7 +49,7 @@ def _reversed(case: Case) -> bool:
     return any(
         _is_ip4(case.ours.get(name)) and _packed(case.ours[name])[::-1] == _packed(theirs)
         for name, theirs in case.theirs.items()
-        if name.endswith("addr") and _is_ip4(theirs)
+        if name in ("ip.saddr", "ip.daddr") and _is_ip4(theirs)
     )
 
 
@@ -85,6 +86,27 @@ OF_OUTPUTS = (
         "both",
         _reversed,
         "ulogd2's OPRINT turns the bytes of an address round.",
+    ),
+    Difference(
+        "numbers-as-addresses",
+        ("ip.hsaddr", "ip.hdaddr"),
+        "both",
+        lambda case: int(case.ours["ip.hsaddr"]).to_bytes(4, "little") == _packed(case.theirs["ip.hsaddr"]),
+        "ulogd2 writes the numbers of IP2HBIN as addresses, their bytes turned round.",
+    ),
+    Difference(
+        "D-S4",
+        ("ip.hsaddr", "ip.hdaddr"),
+        "them",
+        lambda case: case.ours.get("oob.family") == 10,
+        "ulogd2's IP2HBIN stores a part of a memory address of an IPv6 packet.",
+    ),
+    Difference(
+        "D-S4",
+        ("(names)",),
+        "both",
+        lambda case: case.ours["(names)"] == re.sub(r" ip\.h[sd]addr", "", case.theirs["(names)"]),
+        "ulogd2's IP2HBIN stores a part of a memory address of an IPv6 packet.",
     ),
     Difference(
         "D-K03",
