@@ -132,7 +132,8 @@ class Plan:
     accounting: float
     """Seconds between two readings of the accounting objects; 0: none."""
     zeroes: bool
-    frames: tuple[str, ...]
+    packets: tuple[bytes, ...]
+    """Frames that come in."""
 
 
 def plan(text: bytes) -> Plan:
@@ -153,8 +154,8 @@ def plan(text: bytes) -> Plan:
                 known = sinks.get(item.instance)
                 sinks[item.instance] = Sink(item.instance, item.plugin, options, known.stacks + 1 if known else 1)
     unfit = tuple(word for sink in sinks.values() for word in _UNFIT.get(sink.plugin, ()))
-    frames = tuple(name for name in FRAMES if not name.startswith(unfit or ("\0",)))
-    return Plan(config, tuple(groups), tuple(sinks.values()), interval, zeroes, frames)
+    packets = tuple(by_name(name).wire() for name in FRAMES if not (unfit and name.startswith(unfit)))
+    return Plan(config, tuple(groups), tuple(sinks.values()), interval, zeroes, packets)
 
 
 def _parse(text: bytes) -> Config:
@@ -275,7 +276,7 @@ class World:
                 self._until(at, daemon, lambda: self._drained(needs.groups), "it has read all packets")
             for sink, rows in asked.items():
                 if getattr(sink.options, "ring_buffer_size", 0):  # D-Q07: ulogd2 forgets them when it stops
-                    there = functools.partial(_are_more, rows, len(needs.frames))
+                    there = functools.partial(_are_more, rows, len(needs.packets))
                     self._until(at, daemon, there, "the rows are there")
             daemon.send_signal(signal.SIGTERM)
             return daemon.wait(PATIENCE)
@@ -287,7 +288,7 @@ class World:
     def _send(self, needs: Plan) -> None:
         """Let rules log the packets to each group, and send them."""
         # The kernel hands them over when the last has come: not each alone, and not after a second.
-        last = f"queue-threshold {len(needs.frames) + 1}"
+        last = f"queue-threshold {len(needs.packets) + 1}"
         logs = "\n".join(f'log prefix "corpus {group}: " group {group} {last}' for group in needs.groups)
         outs = "\n".join(
             f'udp dport 9 log prefix "corpus out {group}: " group {group} {last}' for group in needs.groups
@@ -298,7 +299,7 @@ class World:
             f"{logs}\ndrop\n}}\n"
             f"chain out {{\ntype filter hook output priority 0; policy accept\n{outs}\nudp dport 9 drop\n}}\n}}\n"
         )
-        self._pair.inject([by_name(name).wire() for name in needs.frames])
+        self._pair.inject(needs.packets)
         # One of a process here, with the header made by hand: the kernel would number it as it likes.
         packet = ipv4(UDP, udp(sport=4321, dport=9), saddr=DADDR4, daddr=SADDR4)
         with self._pair.fw.enter():
