@@ -516,6 +516,14 @@ static inline char *put_quote(char *p, const enum nfl_form form)
 	return p;
 }
 
+/* An IPv4 address as a number. */
+static char *put_address_number(char *p, const struct nfl_column *c, const struct nfl_any *r)
+{
+	const uint8_t *bytes = (const uint8_t *)r + c->field;
+
+	return put_u64(p, (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3]);
+}
+
 /* What stands behind a value. */
 static inline char *put_after(char *p, const struct nfl_lines *lines, const struct nfl_column *c, const enum nfl_form form)
 {
@@ -570,6 +578,10 @@ static inline __attribute__((always_inline)) char *put_line(char *p, const char 
 		}
 		if (form != NFL_JSON && c->kind == NFL_WORD) {
 			p = put_after(put_label(p, c->label, c->label_length), lines, c, form);
+			continue;
+		}
+		if (form == NFL_ITEMS && c->kind == NFL_ADDR_NUMBER) {
+			p = put_after(put_address_number(put_label(p, c->label, c->label_length), c, r), lines, c, form);
 			continue;
 		}
 		if (form == NFL_XML && c->kind == NFL_U32_SET) {
@@ -716,8 +728,7 @@ static char *put_field(char *p, const char *end, struct nfl_plan *plan, const st
 	case NFL_TIME:
 		return put_time(p, plan, b, r);
 	case NFL_ADDR_NUMBER:
-		bytes = (const uint8_t *)r + c->field;
-		return put_u64(p, (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3]);
+		return put_address_number(p, c, r);
 	case NFL_BYTES_HEX: case NFL_FIXED_HEX:
 		bytes = bytes_of(c, r, b->data, &length);
 		if ((size_t)(end - p) < plan->fixed_size + 2 * length)
