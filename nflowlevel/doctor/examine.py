@@ -82,6 +82,7 @@ def _configuration(
     file: str, stacks: list[Stack], pinned: list[str], pins: Callable[[Config], Iterable[str]]
 ) -> Iterator[Finding]:
     """Check a configuration and fill in its stacks, which stay unopened, and the names of prefilters that it pins."""
+    config = None
     try:
         config = parse_all(file)
         stacks += build(config)
@@ -92,6 +93,7 @@ def _configuration(
         yield Finding("problem", str(error))
     else:
         yield Finding("ok", f"{file}: no errors; {len(stacks)} {'stack' if len(stacks) == 1 else 'stacks'}")
+    if config:
         yield from (Finding("hint", str(warning)) for warning in config.remarks)
 
 

@@ -255,7 +255,7 @@ def _tables(text: str) -> Iterator[tuple[str, list[str]]]:
     """Yield each table's name and lines."""
     name = ""
     lines: list[str] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # a comment may hold other characters that end lines for Python
         if line.startswith("*"):
             if name:
                 yield name, lines

@@ -180,15 +180,15 @@ def _run(what: str, program: str, *arguments: str, package: str) -> str:
             [path, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            encoding="utf-8",
-            errors="replace",
             timeout=_TIMEOUT_SECS,
             env={**os.environ, "LC_ALL": "C"},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _Failed(f"{what}: {error}") from None
+    # As text subprocess would make a newline of each CR, and a comment may hold one.
+    errors = done.stderr.decode("utf-8", "replace")
     if done.returncode:
-        reason = next(filter(None, done.stderr.splitlines()), f"exit status {done.returncode}")
-        refused = any(word in done.stderr for word in ("not permitted", "denied"))
+        reason = next(filter(None, errors.splitlines()), f"exit status {done.returncode}")
+        refused = any(word in errors for word in ("not permitted", "denied"))
         raise _Failed(f"{what}: {program}: {reason}", "run as root" if refused else "")
-    return done.stdout
+    return done.stdout.decode("utf-8", "replace")

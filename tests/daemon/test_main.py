@@ -80,6 +80,31 @@ def test_unknown_option() -> None:
     assert "--colour" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--confgfile", "x"), "unknown option '--confgfile' — did you mean '--configfile'?"),
+        (("word", "--pdfile=x"), "unknown option '--pdfile' — did you mean '--pidfile'?"),
+        (("-C", "x"), "unknown option '-C' — did you mean '-c'?"),
+    ],
+)
+def test_a_misspelt_option_has_its_nearest(words: tuple[str, ...], says: str) -> None:
+    done = run(*words)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"nflowlevel-daemon: error: {says}\n")
+
+
+def test_warnings_are_shown_beside_errors(tmp_path: Path) -> None:
+    file = tmp_path / "ulogd.conf"
+    file.write_text(config(f"g:NFLOG,{FILTERS},j:JSON", g="group=2\nrmem=5", j="fil=x"))
+    done = run("--check-config", "-c", str(file))
+    assert done.returncode == 78
+    warning, error = done.stderr.splitlines()
+    assert warning.startswith(f"warning: {file}:5: ")
+    assert "rmem" in warning
+    assert "unknown option 'fil' — did you mean 'file'?" in error
+
+
 def test_unknown_user() -> None:
     done = run("-u", "nobody-of-that-name")
     assert done.returncode == 1
