@@ -83,8 +83,8 @@ class AppendFile:
     ) -> None:
         """`begins` is how every record begins: so a torn one of ours is told from what others left in the file.
 
-        `framing` says where records end, where that is not each line. With a `form` records are
-        not lines, and it says that and more.
+        `framing` says where records end, where that is not each line. With a `form`, records are not
+        lines, and it says all that.
         """
         self.path = path
         self._begins, self._form = begins, form

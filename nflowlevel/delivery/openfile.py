@@ -60,7 +60,7 @@ class OpenFile:
     """
 
     def __init__(self, path: str, *, begins: Beginning = b"", form: Form | None = None, unlocked: bool = False) -> None:
-                """`begins` is how every record of ours begins; without it nothing counts as ours.
+        """`begins` is how every record of ours begins; without it nothing counts as ours.
 
         One that ends in a newline is the first line of records that have several, all others being `name=value`.
         A `form` is for files of other records.
