@@ -20,6 +20,7 @@ import pytest
 
 from tests.fix_netns import Netns
 from tests.fix_nflog import bound_groups
+from tests.forms import FORMS
 
 Record = dict[str, Any]
 
@@ -36,6 +37,7 @@ _PLUGIN_FILES = {
     "LOGEMU": "output_LOGEMU",
     "GPRINT": "output_GPRINT",
     "OPRINT": "output_OPRINT",
+    "PCAP": "output_PCAP",
 }
 
 #: All that packets can go through on their way to a text output.
@@ -79,7 +81,7 @@ class Ulogd2:
         timezone: str = "UTC",
     ) -> None:
         self._require()
-        self._netns, self._group, self._timezone = netns, group, timezone
+        self._netns, self._group, self._output, self._timezone = netns, group, output, timezone
         self._process: subprocess.Popen[Any] | None = None
         self.config = directory / f"ulogd-{group}.conf"
         self.log = directory / f"ulogd-{group}.log"
@@ -114,8 +116,12 @@ class Ulogd2:
         return self._text().split("\n")[:count]
 
     def records(self, count: int) -> list[Record]:
-        """Return the first `count` JSON records, once they are there."""
-        return [json.loads(line) for line in self.lines(count)]
+        """Return the first `count` records, once they are there; of outputs of forms.py, those it reads."""
+        if self._output == "JSON":
+            return [json.loads(line) for line in self.lines(count)]
+        begins, read, _ = FORMS[self._output]
+        self._wait(lambda: self._text().count(begins) >= count, f"{count} records are written")
+        return [*read(self._text())][:count]
 
     def stop(self) -> list[str]:
         """End the daemon with SIGTERM and return all lines it has written. May be called twice."""

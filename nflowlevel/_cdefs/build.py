@@ -20,6 +20,7 @@ FRAGMENTS = (
     "record.h",
     "packet.h",
     "capture.h",
+    "capturewrite.h",
     "counter.h",
     "render.h",
     "print.h",
@@ -27,7 +28,7 @@ FRAGMENTS = (
     "bpf.h",
     "../../bpf/prefilter.h",
 )
-SOURCES = ("descriptor.c", "packet.c", "capture.c", "counter.c", "render.c", "print.c", "bpf.c")
+SOURCES = ("descriptor.c", "packet.c", "capture.c", "capturewrite.c", "counter.c", "render.c", "print.c", "bpf.c")
 
 ffibuilder = FFI()
 for fragment in FRAGMENTS:
@@ -52,6 +53,7 @@ ffibuilder.set_source(
     #include "record.h"
     #include "packet.h"
     #include "capture.h"
+    #include "capturewrite.h"
     #include "counter.h"
     #include "render.h"
     #include "print.h"

@@ -38,6 +38,7 @@ struct nfl_record {
 	uint8_t vlan_priority, oob_hook, oob_family, raw_label;
 	uint8_t raw_mac_saddr[8], mac_saddr[8], mac_daddr[6];
 	uint8_t mac_saddr_len, mac_daddr_len;
+	uint8_t vlan_dei, vlan_beside;	/* beside: the tag is not part of the packet */
 
 	uint8_t ip_saddr[16], ip_daddr[16];	/* IPv4: the first 4 bytes */
 	uint8_t ip_protocol, ip_tos, ip_ttl, ip_ihl;

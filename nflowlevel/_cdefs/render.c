@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Records to text: JSON lines (RFC 8259) in ulogd's layout, with `", "` between members and `": "` after names; rows for a
- * database; single columns. */
+/* Records to text: lines in ulogd's layouts, such as JSON (RFC 8259) with `", "` between members and `": "` after names; rows for
+ * a database; single columns. */
 #include <endian.h>
 #include <math.h>
 #include <stdbool.h>
@@ -121,6 +121,123 @@ static char *put_string(char *p, const char *text, size_t length)
 	return p;
 }
 
+/* Whether none of 8 bytes is a control character, above 0x7f, or one of three. */
+static inline bool plain8_but(uint64_t bytes, char one, char two, char three)
+{
+	const uint64_t each = 0x0101010101010101;
+	uint64_t bad = bytes | (bytes - each * 0x20);
+
+	bad |= ((bytes ^ each * (uint8_t)one) - each) | ((bytes ^ each * (uint8_t)two) - each);
+	return !((bad | ((bytes ^ each * (uint8_t)three) - each)) & each * 0x80);
+}
+
+/* Text as a value among items: control characters, the backslash and the separator in backslash escapes, so that a separator
+ * in a line is one, and a newline the end of it. All other bytes as they are. At most 4 bytes a byte. */
+static char *put_item(char *p, const char *text, size_t length, char separator)
+{
+	const uint8_t *s = (const uint8_t *)text, *end = s + length;
+
+	while (s < end) {
+		uint64_t some;
+
+		if (end - s >= (ptrdiff_t)sizeof(some)) {
+			memcpy(&some, s, sizeof(some));
+			if (plain8_but(some, '\\', separator, 0x7f)) {
+				p = put(p, (const char *)s, sizeof(some));
+				s += sizeof(some);
+				continue;
+			}
+		}
+		if (*s >= 0x20 && *s != '\\' && *s != (uint8_t)separator && *s != 0x7f) {
+			*p++ = (char)*s++;
+			continue;
+		}
+		*p++ = '\\';
+		switch (*s) {
+		case '\\':
+			*p++ = '\\';
+			break;
+		case '\n':
+			*p++ = 'n';
+			break;
+		case '\r':
+			*p++ = 'r';
+			break;
+		case '\t':
+			*p++ = 't';
+			break;
+		default:
+			*p++ = 'x';
+			p = put(p, hex2 + *s * 2, 2);
+		}
+		s++;
+	}
+	return p;
+}
+
+/* Bytes of the character of XML 1.0 that begins with a byte above 0x7f; negative: the bytes of what is none. */
+static int xml_character(const uint8_t *p, size_t left)
+{
+	int size = utf8(p, left);
+
+	/* U+FFFE and U+FFFF are no characters of XML. */
+	return size == 3 && p[0] == 0xef && p[1] == 0xbf && p[2] >= 0xbe ? -3 : size;
+}
+
+/* Text as the content of an element, on one line. What XML 1.0 cannot hold, and what is not UTF-8, becomes U+FFFD. At most 5
+ * bytes a byte. */
+static char *put_xml(char *p, const char *text, size_t length)
+{
+	const uint8_t *s = (const uint8_t *)text, *end = s + length;
+
+	while (s < end) {
+		uint64_t some;
+
+		if (end - s >= (ptrdiff_t)sizeof(some)) {
+			memcpy(&some, s, sizeof(some));
+			if (plain8_but(some, '&', '<', '>')) {
+				p = put(p, (const char *)s, sizeof(some));
+				s += sizeof(some);
+				continue;
+			}
+		}
+		if (*s >= 0x80) {
+			int size = xml_character(s, (size_t)(end - s));
+
+			p = size > 0 ? put(p, (const char *)s, (size_t)size) : put(p, "\xef\xbf\xbd", 3);
+			s += size > 0 ? size : -size;
+			continue;
+		}
+		switch (*s) {
+		case '&':
+			p = put(p, "&amp;", 5);
+			break;
+		case '<':
+			p = put(p, "&lt;", 4);
+			break;
+		case '\n':
+			p = put(p, "&#10;", 5);
+			break;
+		case '\r':
+			p = put(p, "&#13;", 5);
+			break;
+		case '>':	/* it is text, but for the end of a CDATA section */
+			if ((const char *)s - text >= 2 && s[-1] == ']' && s[-2] == ']')
+				p = put(p, "&gt;", 4);
+			else
+				*p++ = '>';
+			break;
+		default:
+			if (*s >= 0x20 || *s == '\t')
+				*p++ = (char)*s;
+			else
+				p = put(p, "\xef\xbf\xbd", 3);
+		}
+		s++;
+	}
+	return p;
+}
+
 /* An address or hardware address at p, at most ADDRESS_BYTES: nothing in it needs escaping. */
 enum { ADDRESS_BYTES = 64 };
 
@@ -228,7 +345,7 @@ static inline uint64_t valid_of(const struct nfl_any *r)
 }
 
 static inline __attribute__((always_inline)) char *put_number(char *p, const struct nfl_column *c, const struct nfl_any *r,
-							      uint32_t row)
+							      uint32_t row, bool json)
 {
 	const uint8_t *field = (const uint8_t *)r + c->field;
 	uint16_t u16;
@@ -259,7 +376,7 @@ static inline __attribute__((always_inline)) char *put_number(char *p, const str
 		return put_u64(p, ((const uint64_t *)c->values)[row]);
 	default:	/* NFL_ROW_FLOAT; JSON has no infinity */
 		f = ((const double *)c->values)[row];
-		return isfinite(f) ? p + snprintf(p, 32, "%.17g", f) : put(p, "null", 4);
+		return json && !isfinite(f) ? put(p, "null", 4) : p + snprintf(p, 32, "%.17g", f);
 	}
 }
 
@@ -285,7 +402,7 @@ static int64_t time_of(const struct nfl_plan *plan, const struct nfl_batch *b, c
 	}
 }
 
-static void new_second(struct nfl_json *json, int64_t second)
+static void new_second(struct nfl_lines *json, int64_t second)
 {
 	struct nfl_plan *plan = &json->plan;
 	time_t when = (time_t)second;
@@ -301,7 +418,7 @@ static void new_second(struct nfl_json *json, int64_t second)
 	plan->second = second;
 }
 
-static char *put_timestamp(char *p, struct nfl_json *json, const struct nfl_batch *b, const struct nfl_any *r)
+static char *put_timestamp(char *p, struct nfl_lines *json, const struct nfl_batch *b, const struct nfl_any *r)
 {
 	uint32_t usec;
 	int64_t second = time_of(&json->plan, b, r, &usec);
@@ -315,18 +432,122 @@ static char *put_timestamp(char *p, struct nfl_json *json, const struct nfl_batc
 	return put(put_usec(p, usec % 1000000), json->zone, 5);
 }
 
-/* One line at p, which has plan.fixed_size bytes and all up to end; NULL when it does not fit. */
-static char *put_line(char *p, const char *end, struct nfl_json *json, const struct nfl_batch *b, const struct nfl_any *r,
-		      uint32_t row)
+/* Where the bytes of a column lie that are written as hex digits. */
+static const uint8_t *bytes_of(const struct nfl_column *c, const struct nfl_any *r, const uint8_t *data, size_t *length)
 {
-	const struct nfl_column *c = json->plan.columns, *last = c + json->plan.count;
-	const size_t fixed_size = json->plan.fixed_size;
-	const uint64_t valid = valid_of(r);
+	const uint8_t *record = (const uint8_t *)r;
+	uint16_t narrow = 0;
+	uint32_t at, wide = 0;
 
-	p = put(p, json->head, json->head_length);
-	if (json->timestamp)
-		p = put_timestamp(p, json, b, r);
-	p = put(p, json->tail, json->tail_length);
+	if (c->kind == NFL_FIXED_HEX) {
+		if (c->field2)
+			memcpy(&narrow, record + c->field2, sizeof(narrow));
+		*length = c->field2 && narrow < c->width ? narrow : c->width;
+		return record + c->field;
+	}
+	memcpy(&at, record + c->field, sizeof(at));
+	if (c->width == sizeof(wide))
+		memcpy(&wide, record + c->field2, sizeof(wide));
+	else
+		memcpy(&narrow, record + c->field2, sizeof(narrow));
+	*length = c->width == sizeof(wide) ? wide : narrow;
+	return data + at;
+}
+
+/* The local time of a record as elements: as libnetfilter_log and libnetfilter_acct write it, Sunday is day 1. */
+static char *put_when(char *p, struct nfl_lines *lines, const struct nfl_batch *b, const struct nfl_any *r)
+{
+	uint32_t usec;
+	int64_t second = time_of(&lines->plan, b, r, &usec);
+
+	if (lines->plan.second != second) {
+		time_t when = (time_t)second;
+		struct tm local;
+		int length;
+
+		localtime_r(&when, &local);
+		length = snprintf(lines->when, sizeof(lines->when),
+				  "<hour>%d</hour><min>%02d</min><sec>%02d</sec><wday>%d</wday><day>%d</day><month>%d</month>"
+				  "<year>%d</year>",
+				  local.tm_hour, local.tm_min, local.tm_sec, local.tm_wday + 1, local.tm_mday, local.tm_mon + 1,
+				  1900 + local.tm_year);
+		lines->when_length = (uint32_t)length;
+		lines->plan.second = second;
+	}
+	return put(p, lines->when, lines->when_length);
+}
+
+/* What only elements of XML are: numbers of a fixed width, bytes, the time; NULL when it does not fit. */
+static char *put_element(char *p, const char *end, struct nfl_lines *lines, const struct nfl_column *c,
+			 const struct nfl_batch *b, const struct nfl_any *r)
+{
+	const uint8_t *field = (const uint8_t *)r + c->field, *bytes;
+	uint16_t u16;
+	uint64_t u64;
+	size_t length;
+
+	switch (c->kind) {
+	case NFL_HEX16:
+		memcpy(&u16, field, sizeof(u16));
+		return put(put(p, hex2 + (u16 >> 8) * 2, 2), hex2 + (u16 & 0xff) * 2, 2);
+	case NFL_U64_LONG:
+		memcpy(&u64, field, sizeof(u64));
+		p = put2(put2(p, (uint32_t)(u64 / 1000000000000000000)), (uint32_t)(u64 / 10000000000000000 % 100));
+		return put_digits8(put_digits8(p, (uint32_t)(u64 / 100000000 % 100000000)), (uint32_t)(u64 % 100000000));
+	case NFL_WHEN:
+		return put_when(p, lines, b, r);
+	default:	/* NFL_BYTES_HEX, NFL_FIXED_HEX */
+		bytes = bytes_of(c, r, b->data, &length);
+		if ((size_t)(end - p) < lines->plan.fixed_size + 2 * length)
+			return NULL;
+		return put_hex(p, bytes, length);
+	}
+}
+
+static inline bool is_element(uint8_t kind)
+{
+	return kind == NFL_BYTES_HEX || kind == NFL_FIXED_HEX || (kind >= NFL_HEX16 && kind <= NFL_WHEN);
+}
+
+static inline char *put_quote(char *p, const enum nfl_form form)
+{
+	if (form == NFL_JSON)
+		*p++ = '"';
+	return p;
+}
+
+/* An IPv4 address as a number. */
+static char *put_address_number(char *p, const struct nfl_column *c, const struct nfl_any *r)
+{
+	const uint8_t *bytes = (const uint8_t *)r + c->field;
+
+	return put_u64(p, (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3]);
+}
+
+/* What stands behind a value. */
+static inline char *put_after(char *p, const struct nfl_lines *lines, const struct nfl_column *c, const enum nfl_form form)
+{
+	if (form == NFL_ITEMS)
+		*p++ = lines->separator;
+	return form == NFL_XML ? put(p, c->after, c->after_length) : p;
+}
+
+/* One line at p, which has plan.fixed_size bytes and all up to end; NULL when it does not fit. Compiled once for each form. */
+static inline __attribute__((always_inline)) char *put_line(char *p, const char *end, struct nfl_lines *lines,
+							    const struct nfl_batch *b, const struct nfl_any *r, uint32_t row,
+							    const enum nfl_form form)
+{
+	const struct nfl_column *c = lines->plan.columns, *last = c + lines->plan.count;
+	const size_t fixed_size = lines->plan.fixed_size;
+	const uint64_t valid = valid_of(r);
+	const char *start = p;
+
+	p = put(p, lines->head, lines->head_length);
+	if (form == NFL_JSON) {
+		if (lines->timestamp)
+			p = put_timestamp(p, lines, b, r);
+		p = put(p, lines->tail, lines->tail_length);
+	}
 	for (; c < last; c++) {
 		struct text text;
 
@@ -334,14 +555,14 @@ static char *put_line(char *p, const char *end, struct nfl_json *json, const str
 			continue;
 		if (c->kind <= NFL_U64 || (c->kind >= NFL_ROW_INT && c->kind <= NFL_ROW_FLOAT)) {
 			p = put_label(p, c->label, c->label_length);
-			p = put_number(p, c, r, row);
+			p = put_number(p, c, r, row, form == NFL_JSON);
+			p = put_after(p, lines, c, form);
 			continue;
 		}
 		if (c->kind >= NFL_ADDR && c->kind <= NFL_MAC) {
-			p = put_label(p, c->label, c->label_length);
-			*p++ = '"';
-			p = put_address(p, c, r);
-			*p++ = '"';
+			p = put_quote(put_label(p, c->label, c->label_length), form);
+			p = put_quote(put_address(p, c, r), form);
+			p = put_after(p, lines, c, form);
 			continue;
 		}
 		if (c->kind == NFL_MAC_BYTES) {
@@ -350,17 +571,53 @@ static char *put_line(char *p, const char *end, struct nfl_json *json, const str
 
 			if ((size_t)(end - p) < fixed_size + 3u * length)
 				return NULL;
-			p = put_label(p, c->label, c->label_length);
-			*p++ = '"';
-			p = put_mac(p, bytes, length);
-			*p++ = '"';
+			p = put_quote(put_label(p, c->label, c->label_length), form);
+			p = put_quote(put_mac(p, bytes, length), form);
+			p = put_after(p, lines, c, form);
+			continue;
+		}
+		if (form != NFL_JSON && c->kind == NFL_WORD) {
+			p = put_after(put_label(p, c->label, c->label_length), lines, c, form);
+			continue;
+		}
+		if (form == NFL_ITEMS && c->kind == NFL_ADDR_NUMBER) {
+			p = put_after(put_address_number(put_label(p, c->label, c->label_length), c, r), lines, c, form);
+			continue;
+		}
+		if (form == NFL_XML && c->kind == NFL_U32_SET) {
+			uint32_t u32;
+
+			memcpy(&u32, (const uint8_t *)r + c->field, sizeof(u32));
+			if (u32)
+				p = put_after(put_u64(put_label(p, c->label, c->label_length), u32), lines, c, form);
+			continue;
+		}
+		if (form == NFL_XML && is_element(c->kind)) {
+			p = put_element(put_label(p, c->label, c->label_length), end, lines, c, b, r);
+			if (!p)
+				return NULL;
+			p = put_after(p, lines, c, form);
 			continue;
 		}
 		if (!fit_text(&text, c, b, r, row, p, (size_t)(end - p), fixed_size, 6))
 			return NULL;
-		p = put_string(put_label(p, c->label, c->label_length), text.at, text.length);
+		p = put_label(p, c->label, c->label_length);
+		if (form == NFL_JSON)
+			p = put_string(p, text.at, text.length);
+		else if (form == NFL_ITEMS)
+			p = put_item(p, text.at, text.length, lines->separator);
+		else
+			p = put_xml(p, text.at, text.length);
+		p = put_after(p, lines, c, form);
 	}
-	return put(p, "}\n", 2);
+	if (form == NFL_JSON)
+		return put(p, "}\n", 2);
+	if (form == NFL_XML)
+		return put(p, lines->foot, lines->foot_length);
+	/* In the place of the last separator. */
+	p = p > start ? p : p + 1;
+	p[-1] = '\n';
+	return p;
 }
 
 /* The record of a row, or NULL. */
@@ -369,22 +626,36 @@ static const struct nfl_any *record_of(const struct nfl_batch *b, uint32_t row)
 	return b->records ? (const void *)((const uint8_t *)b->records + (size_t)row * b->stride) : NULL;
 }
 
-size_t nfl_json_render(struct nfl_json *json, const struct nfl_batch *batch, uint32_t first, char *out, size_t size,
-		       uint32_t *done)
+static inline __attribute__((always_inline)) size_t render_lines(struct nfl_lines *lines, const struct nfl_batch *batch,
+								 uint32_t first, char *out, size_t size, uint32_t *done,
+								 const enum nfl_form form)
 {
 	char *p = out, *end = out + size, *after;
 
 	for (*done = first; *done < batch->count; (*done)++) {
 		uint32_t row = batch->rows ? batch->rows[*done] : *done;
 
-		if ((size_t)(end - p) < json->plan.fixed_size)
+		if ((size_t)(end - p) < lines->plan.fixed_size)
 			break;
-		after = put_line(p, end, json, batch, record_of(batch, row), row);
+		after = put_line(p, end, lines, batch, record_of(batch, row), row, form);
 		if (!after)
 			break;
 		p = after;
 	}
 	return (size_t)(p - out);
+}
+
+size_t nfl_lines_render(struct nfl_lines *lines, const struct nfl_batch *batch, uint32_t first, char *out, size_t size,
+			uint32_t *done)
+{
+	switch (lines->form) {
+	case NFL_ITEMS:
+		return render_lines(lines, batch, first, out, size, done, NFL_ITEMS);
+	case NFL_XML:
+		return render_lines(lines, batch, first, out, size, done, NFL_XML);
+	default:
+		return render_lines(lines, batch, first, out, size, done, NFL_JSON);
+	}
 }
 
 /* Text with what COPY reads as a separator, an escape or an end in its escapes. What is not UTF-8, and NUL, which PostgreSQL
@@ -441,28 +712,6 @@ static char *put_time(char *p, struct nfl_plan *plan, const struct nfl_batch *b,
 	return put(put_usec(p, usec > 999999 ? 0 : usec), "+00", 3);
 }
 
-/* Where the bytes of a column lie that are written as hex digits. */
-static const uint8_t *bytes_of(const struct nfl_column *c, const struct nfl_any *r, const uint8_t *data, size_t *length)
-{
-	const uint8_t *record = (const uint8_t *)r;
-	uint16_t narrow = 0;
-	uint32_t at, wide = 0;
-
-	if (c->kind == NFL_FIXED_HEX) {
-		if (c->field2)
-			memcpy(&narrow, record + c->field2, sizeof(narrow));
-		*length = c->field2 && narrow < c->width ? narrow : c->width;
-		return record + c->field;
-	}
-	memcpy(&at, record + c->field, sizeof(at));
-	if (c->width == sizeof(wide))
-		memcpy(&wide, record + c->field2, sizeof(wide));
-	else
-		memcpy(&narrow, record + c->field2, sizeof(narrow));
-	*length = c->width == sizeof(wide) ? wide : narrow;
-	return data + at;
-}
-
 /* One field at p, which has plan->fixed_size bytes and all up to end; NULL when it does not fit. */
 static char *put_field(char *p, const char *end, struct nfl_plan *plan, const struct nfl_column *c, const struct nfl_batch *b,
 		       const struct nfl_any *r, uint32_t row)
@@ -473,19 +722,13 @@ static char *put_field(char *p, const char *end, struct nfl_plan *plan, const st
 	size_t length;
 
 	switch (c->kind) {
-	case NFL_U8: case NFL_U16: case NFL_U32: case NFL_U64: case NFL_ROW_INT: case NFL_ROW_UINT:
-		return put_number(p, c, r, row);
-	case NFL_ROW_FLOAT: {
-		double f = ((const double *)c->values)[row];
-
-		/* %.17g writes "nan", "inf" and "-inf", which PostgreSQL reads. */
-		return p + snprintf(p, 32, "%.17g", f);
-	}
+	case NFL_U8: case NFL_U16: case NFL_U32: case NFL_U64: case NFL_ROW_INT: case NFL_ROW_UINT: case NFL_ROW_FLOAT:
+		/* Of fractions that are no numbers it writes "nan", "inf" and "-inf", which PostgreSQL reads. */
+		return put_number(p, c, r, row, false);
 	case NFL_TIME:
 		return put_time(p, plan, b, r);
 	case NFL_ADDR_NUMBER:
-		bytes = (const uint8_t *)r + c->field;
-		return put_u64(p, (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3]);
+		return put_address_number(p, c, r);
 	case NFL_BYTES_HEX: case NFL_FIXED_HEX:
 		bytes = bytes_of(c, r, b->data, &length);
 		if ((size_t)(end - p) < plan->fixed_size + 2 * length)

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""OpenFile: a descriptor to which lines are appended, and what can be asked of a regular file, a FIFO, a terminal.
+"""OpenFile: a descriptor to which records are appended, and what can be asked of a regular file, a FIFO, a terminal.
 
 A regular file is looked at when it is opened: if it does not end in a newline and what follows the last one begins as a
-record of ours does, a writer was killed in the middle of a line, and the torn line is removed. Anything else belongs to
+record of ours does, a writer was killed in the middle of a line, and the torn line is removed; of a record of several
+lines, all of them. Anything else belongs to
 somebody else: it is kept, and closed by a newline. To see whether it may do that, an opener asks for flock's exclusive
 lock; whoever writes holds the shared one.
+
+Records that are not lines have a `Form`. It says where the last whole record ends, refuses files of another kind, and
+what stands before the records. That is written by `introduce`, under the exclusive lock while the file is empty.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import select
 import stat
 from collections.abc import Sequence
@@ -23,6 +28,8 @@ from nflowlevel.logs import log
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from nflowlevel.delivery.form import Form
 
 STDOUT = ("-", "/dev/stdout")
 
@@ -37,6 +44,8 @@ _BLOCK_BYTES = 64 << 10
 _MAX_TORN_BYTES = 1 << 20
 #: Nor does a power failure leave more zeros behind it. A file may have terabytes of them: the receive loop reads them.
 _MAX_LOOKED_AT = 16 << 20
+#: How such an end of a record of several lines begins: with the name of a key, or a part of it.
+_ITEM = re.compile(rb"[\w.]+(=|\0*\Z)")
 #: What poll(2) promises that a pipe takes without blocking.
 _PIPE_BUF = 4096
 #: The most a FIFO may buffer without privileges; the default of 64 KiB is less than one batch.
@@ -50,10 +59,15 @@ class OpenFile:
     opened anyway.
     """
 
-    def __init__(self, path: str, *, begins: Beginning = b"", unlocked: bool = False) -> None:
-        """`begins` is how every record of ours begins; without it nothing counts as ours."""
+    def __init__(self, path: str, *, begins: Beginning = b"", form: Form | None = None, unlocked: bool = False) -> None:
+        """`begins` is how every record of ours begins; without it nothing counts as ours.
+
+        One that ends in a newline is the first line of records that have several, all others being `name=value`.
+        A `form` is for files of other records.
+        """
         self.path = path
-        self._begins = begins
+        self._begins, self._form = begins, form
+        self._described, self._rest, self._rest_written, self._then_described = -1, b"", 0, -1
         #: Whether a torn line was found at the end.
         self.repaired = False
         self.fd = _open_stdout() if path in STDOUT else _open(path)
@@ -78,6 +92,36 @@ class OpenFile:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return os.write(self.fd, memoryview(data)[:_PIPE_BUF])
 
+    @property
+    def is_introduced(self) -> bool:
+        """Whether a record may follow."""
+        return self._form is None or (self._described == self._form.described and not self._rest)
+
+    def introduce(self) -> None:
+        """Write what the form wants before the next record; OSError where not all of it could be written."""
+        while self._form and not self.is_introduced:
+            if not self._rest:
+                self._then_described = self._form.described
+                self._rest = self._form.prelude(self._described, is_empty=self._is_empty)
+                self._rest_written = 0
+            while self._rest_written < len(self._rest):
+                try:
+                    self._rest_written += self.write(self._rest[self._rest_written :])
+                except OSError:
+                    if self._rest_written and self.cut(self._rest_written):
+                        self._rest_written = 0
+                    raise
+            self._rest = b""
+            self._described = self._then_described
+            if self.regular and not self._form.has_one_writer:
+                with contextlib.suppress(OSError):  # another was let in between: it waits for nothing any more
+                    fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    @property
+    def _is_empty(self) -> bool:
+        status = os.fstat(self.fd)
+        return not stat.S_ISREG(status.st_mode) or not status.st_size
+
     def wait_writable(self, timeout: float) -> bool:
         """Wait until something can be written; False if not in time, or if nobody reads."""
         poll = select.poll()
@@ -93,6 +137,19 @@ class OpenFile:
             return os.fstat(self.fd).st_nlink == 0
         except OSError:
             return True
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return os.fstat(self.fd).st_size
+
+    @property
+    def is_at_its_path(self) -> bool:
+        """Whether its path still leads to it."""
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self.fd))
+        except OSError:
+            return False
 
     def is_same(self, other: OpenFile) -> bool:
         """Tell whether both lead to the same file."""
@@ -131,16 +188,54 @@ class OpenFile:
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pass  # another writer is alive: an unfinished line may be its work in progress
+            # Another writer is alive: an unfinished line may be its work in progress.
+            if self._form:
+                self._join(self._form, unlocked)
         except OSError:
+            if self._form:
+                self._whole(self._form)
             return  # a file system without locks: nobody can tell, so nothing is cut
         else:
-            self._repair()
+            if self._form:
+                self._mend(self._form)
+            else:
+                self._repair()
+            if self._form and (self._form.has_one_writer or self._is_empty):
+                return  # the lock is kept
         try:
             fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             if not unlocked:
                 raise
+
+    def _join(self, form: Form, unlocked: bool) -> None:
+        """Look at a file that somebody else writes; OSError where we cannot write it, too."""
+        if form.has_one_writer:
+            raise OSError(errno.EBUSY, "another program or another section writes it; name a file of its own for each")
+        if self._is_empty and not unlocked:
+            raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))
+        self._whole(form)
+
+    def _whole(self, form: Form) -> int:
+        """Return where the last whole record ends; OSError for a file of another kind."""
+        size = self.size
+        if not size:
+            return 0
+        reader = _reader(self.path, self.fd)
+        try:
+            return form.whole(reader, size)
+        finally:
+            os.close(reader)
+
+    def _mend(self, form: Form) -> None:
+        """Cut off what follows the last whole record."""
+        size = self.size
+        keep = self._whole(form)
+        if keep == size or self.size != size:
+            return  # whole, or just growing: a writer that knows no lock
+        os.ftruncate(self.fd, keep)
+        self.repaired = True
+        log.error("%s ended in a torn record (a crash?): its last %d bytes were cut off", self.path, size - keep)
 
     def _repair(self) -> None:
         """Cut off what follows the last newline, or close it by a newline if it is not ours."""
@@ -190,9 +285,7 @@ def _end_of_last_line(path: str, fd: int, size: int, begins: Beginning) -> int |
     power failure a file system may show them where data had not arrived. A file that cannot be read counts as whole.
     """
     try:
-        # One that root opened for us can be read itself.
-        is_readable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
-        reader = os.dup(fd) if is_readable else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        reader = _reader(path, fd)
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
             raise  # that passes: the file is opened later, and is not written to with a torn line at its end
@@ -201,6 +294,13 @@ def _end_of_last_line(path: str, fd: int, size: int, begins: Beginning) -> int |
         return end_of_last_line(reader, size, begins) if _same(reader, fd) else size
     finally:
         os.close(reader)
+
+
+def _reader(path: str, fd: int) -> int:
+    """Return a descriptor to read a file that is open for appending; OSError."""
+    # One that root opened for us can be read itself.
+    is_readable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+    return os.dup(fd) if is_readable else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
 def end_of_last_line(reader: int, size: int, begins: Beginning) -> int | None:
@@ -215,11 +315,30 @@ def end_of_last_line(reader: int, size: int, begins: Beginning) -> int | None:
         newline = block.rfind(b"\n")
         if newline >= 0:
             keep = start + newline + 1
-            return keep if keep == size or _is_ours(os.pread(reader, len(begins), keep), begins, keep) else None
+            if keep == size:
+                return keep
+            if isinstance(begins, bytes) and begins.endswith(b"\n"):
+                return _end_of_last_block(reader, keep, size, begins)
+            return keep if _is_ours(os.pread(reader, len(begins), keep), begins, keep) else None
         text += len(block) - block.count(0)
         end = start
     is_ours = end == 0 and text <= _MAX_TORN_BYTES and _is_ours(os.pread(reader, len(begins), 0), begins, 0)
     return 0 if size == 0 or is_ours else None
+
+
+def _end_of_last_block(reader: int, keep: int, size: int, begins: bytes) -> int | None:
+    """Return where a record of several lines begins whose last one, from `keep` on, is torn; None if it is not ours."""
+    torn = os.pread(reader, min(size - keep, _MAX_TORN_BYTES), keep)
+    if not torn.rstrip(b"\0") or begins.startswith(torn.rstrip(b"\0")):
+        return keep  # records in front of it are whole
+    if not _ITEM.match(torn):
+        return None
+    start = max(0, keep - _MAX_TORN_BYTES)
+    before = os.pread(reader, keep - start, start)
+    found = before.rfind(b"\n" + begins)
+    if found >= 0:
+        return start + found + 1
+    return 0 if start == 0 and before.startswith(begins) else None
 
 
 def _is_ours(found: bytes, begins: Beginning, keep: int) -> bool:

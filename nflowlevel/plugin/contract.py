@@ -230,6 +230,9 @@ class Output(Plugin[SomeOptions]):
     """
 
     accepts: ClassVar[frozenset[DataType]] = frozenset(("packet", "flow"))
+    #: With ANY_KEYS: a name that several plugins publish is a member as often as they do, each time with the value of
+    #: the nearest. Else it is a member once, where it came first.
+    repeats: ClassVar[bool] = False
 
     @abstractmethod
     def bind(self, members: tuple[Member, ...]) -> None:

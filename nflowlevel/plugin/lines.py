@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Literal, TypeVar
 from msgspec import Meta
 
 from nflowlevel.delivery.appendfile import AppendFile
+from nflowlevel.delivery.framing import LINES, Framing
 from nflowlevel.delivery.openfile import STDOUT, Beginning
 from nflowlevel.delivery.target import MAX_PENDING_BYTES, LineTarget
 from nflowlevel.logs import Limited
@@ -146,9 +147,12 @@ class LineOutput(TargetOutput[SomeLines, LineTarget]):
         """
         return b""
 
+    #: Where records end, where that is not each line. Then `begins` is the first line of a record, with its newline.
+    framing: ClassVar[Framing] = LINES
+
     @abstractmethod
     def render(self, batch: Batch) -> Iterable[tuple[Buffer, int]]:
-        """Yield complete lines and how many records they are, a line each; the memory is good until the next pair."""
+        """Yield complete lines and how many records they are; the memory is good until the next pair."""
 
     def write(self, batch: Batch) -> None:
         """Write the batch's lines, or keep what cannot be written now."""
@@ -165,6 +169,7 @@ class LineOutput(TargetOutput[SomeLines, LineTarget]):
                 begins=self.begins,
                 sync=options.sync,
                 max_pending_bytes=options.max_pending_bytes,
+                framing=self.framing,
                 stats=self._stats,
                 limited=Limited(),
             )
@@ -177,6 +182,7 @@ class LineOutput(TargetOutput[SomeLines, LineTarget]):
             host=options.host,
             port=options.port,
             max_pending_bytes=options.max_pending_bytes,
+            framing=self.framing,
             stats=self._stats,
             limited=Limited(),
         )

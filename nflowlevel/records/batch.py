@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
+from struct import Struct
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from nflowlevel.binding._lib import ffi
@@ -248,6 +249,8 @@ class Batch:
             values = self._layouts.text_column(name).render(self.raw)
         elif kind == "fixed":
             values = self._fixed(layout)
+        elif kind == "addrnumber":
+            values = self._address_numbers(self._layouts.number_of_address(name))
         else:
             values = self._pieces(layout.key)
         if self._valid_all & layout.bit:
@@ -291,6 +294,11 @@ class Batch:
             bytes(records[(at := start + row * step) : at + width]) for row, width in zip(rows, widths, strict=True)
         ]
 
+    def _address_numbers(self, one: Struct) -> list[int]:
+        assert self._lease is not None
+        records = self._lease.cast("B")[: self._total * one.size]
+        return self._selected([number for (number,) in one.iter_unpack(records)])
+
     def _pieces(self, key: Key) -> list[memoryview]:
         assert self._lease is not None
         memory = self._lease.memory
@@ -302,9 +310,9 @@ class Batch:
 
         Numbers are a view of the records, of shape (n,), without a copy. Addresses are bytes in network order, of shape
         (n, 16) or (n, 4); IPv4 addresses take the first 4 of 16. Hardware addresses have shape (n, 6) or (n, 8). If a
-        packet lacks the key (see `valid`), its value is 0. Texts are an array of objects. Columns of a batch that was
-        selected from another are copies. Raises TypeError for pieces of the buffer such as raw.pkt, which have no
-        column; use `values` for them.
+        packet lacks the key (see `valid`), its value is 0. Texts are an array of objects. The numbers of IP2HBIN
+        and columns of a batch that was selected from another are copies. Raises TypeError for pieces of the buffer such
+        as raw.pkt, which have no column; use `values` for them.
         """
         field = self._layouts.columns.get(key)
         if field is None or self._rows is not None or self._added or self._lease is None:
@@ -330,6 +338,10 @@ class Batch:
             joined: np.ndarray[Any, Any] = numpy().array(self.values(name))
             return joined
         layout = self._layouts.layout_of(name)
+        if layout.key.kind == "addrnumber":
+            octets = numpy().ascontiguousarray(self._fields(layout.key.field)[:, :4])
+            numbers: np.ndarray[Any, Any] = octets.view(">u4")[:, 0] * self.valid(name)
+            return numbers.astype(numpy().uint32)
         if layout.key.kind in FORMATS or layout.key.kind == "fixed" or layout.key.type == "ipaddr":
             self._layouts.columns[key] = layout.key.field
             return self._fields(layout.key.field)

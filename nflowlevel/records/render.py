@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Render records by a plan: lines of JSON, rows for a database, one column as text. The loops are in _cdefs/render.c.
+"""Render records by a plan: lines, rows for a database, one column as text. The loops are in _cdefs/render.c.
 
 A plan is made once per stack. What C follows is made of it when the first batch of a record type comes; from then on
 only columns that Python added change from batch to batch.
@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Protocol
+from typing import Any, Protocol
 
 from nflowlevel.binding._lib import CData, ffi, lib
 from nflowlevel.binding.interfaces import NameTable
@@ -33,10 +33,14 @@ _KINDS: dict[str, int] = {
     "macbytes": lib.NFL_MAC_BYTES,
     "ifname": lib.NFL_IFNAME,
     "addrbin": lib.NFL_ADDR_BIN,
+    "addrnumber": lib.NFL_ADDR_NUMBER,
 }
 
 #: As the same and as a number: a column may ask for either.
 _ADDRESS_KINDS = ("addr", "addr4")
+
+#: Values that ulogd2's text outputs have no form for.
+_WITHOUT_FORM = ("raw", "rawstr")
 
 #: No number, address, hardware address or interface name is longer as JSON; a label may be copied as a whole.
 _VALUE_BYTES = 6 * 32 + 2 + lib.NFL_LABEL_BYTES
@@ -195,7 +199,70 @@ def _head(columns: CData, fixed: int, type_: RecordType | None) -> dict[str, obj
     return plan
 
 
-class JSONPlan(_Plan):
+class _LinePlan(_Plan):
+    """Lines: what JSON and the forms of ulogd2's other outputs share."""
+
+    #: What Python adds must be in each batch.
+    _needed = True
+
+    def __init__(self, members: Sequence[tuple[str, Key]]) -> None:
+        super().__init__(members)
+        self._grow(_FIRST_OUT_BYTES)
+
+    def _grow(self, size: int) -> None:
+        self._size = size
+        self._out: CData = _uninitialised("char[]", size)
+        self._view = memoryview(ffi.buffer(self._out))
+
+    def _make_form(self, type_: RecordType | None) -> _Form:
+        lines, texts = self._lines(), []
+        fixed = _TIMESTAMP_BYTES + _LINE_END_BYTES
+        for name in ("head", "tail", "foot"):
+            text = lines.get(name, b"")
+            texts.append(made := ffi.new("char[]", text))
+            lines |= {name: made, f"{name}_length": len(text)}
+            fixed += len(text)
+        made = []
+        for name, key in self._members:
+            column = {"kind": lib.NFL_ROW_NONE, **self._column(name, key, type_)}
+            label, after = column["label"], column.get("after", b"")
+            texts += [text := ffi.new("char[]", label.ljust(lib.NFL_LABEL_BYTES)), behind := ffi.new("char[]", after)]
+            made.append(
+                {**column, "label": text, "label_length": len(label), "after": behind, "after_length": len(after)}
+            )
+            fixed += len(label) + len(after) + _VALUE_BYTES
+        columns = ffi.new("struct nfl_column[]", made)
+        plan = ffi.new("struct nfl_lines *", {"plan": _head(columns, fixed, type_), **lines})
+        return _Form(columns, self._filled(type_, needed=self._needed), plan, texts)
+
+    @abstractmethod
+    def _lines(self) -> dict[str, Any]:
+        """Return the fields of `struct nfl_lines` that a form sets; texts as bytes."""
+
+    @abstractmethod
+    def _column(self, name: str, key: Key, type_: RecordType | None) -> dict[str, Any]:
+        """Return the fields of a member's `struct nfl_column`; texts as bytes."""
+
+    def render(self, batch: Records, added: Mapping[str, AddedColumn]) -> Iterator[tuple[memoryview, int]]:
+        """Yield (lines, number of records); usually once. A memoryview is good until the next is asked for.
+
+        A key of another record type is left out. KeyError: a column that Python adds is missing from `added`.
+        """
+        form, rows = self.form(batch.type), batch.as_c()
+        kept, first = form.fill(added), 0
+        while first < batch.count:
+            size = lib.nfl_lines_render(form.plan, rows, first, self._out, self._size, self._done)
+            done = self._done[0]
+            if (done < batch.count and self._size < _MOST_OUT_BYTES) or not size:
+                # Most batches are alike: a buffer that holds this one whole will hold the next ones too.
+                self._grow(self._size * 2)
+                continue
+            yield self._view[:size], done - first
+            first = done
+        del kept
+
+
+class JSONPlan(_LinePlan):
     """Lines of JSON with these members, in this order.
 
     `members` are (name, key); a key of kind `column` is one that Python adds to the batch under the key's name. Members
@@ -214,54 +281,55 @@ class JSONPlan(_Plan):
     ) -> None:
         super().__init__(members)
         self._head, self._tail, self._timestamp, self._actions = head.encode(), tail.encode(), timestamp, actions
-        self._grow(_FIRST_OUT_BYTES)
 
-    def _make_form(self, type_: RecordType | None) -> _Form:
-        fixed = _TIMESTAMP_BYTES + _LINE_END_BYTES + len(self._head) + len(self._tail)
-        keep = [head := ffi.new("char[]", self._head), tail := ffi.new("char[]", self._tail)]
-        made = []
-        for name, key in self._members:
-            label = f", {json.dumps(name, ensure_ascii=False)}: ".encode()
-            text = ffi.new("char[]", label.ljust(lib.NFL_LABEL_BYTES))
-            keep.append(text)
-            column: dict[str, object] = {"kind": lib.NFL_ROW_NONE}
-            if type_ and key in type_:
-                column = _column(key, type_, lib.NFL_ACTION if name in self._actions else _KINDS[key.kind])
-            made.append({"label": text, "label_length": len(label), **column})
-            fixed += len(label) + _VALUE_BYTES
-        columns = ffi.new("struct nfl_column[]", made)
-        plan = {
-            "plan": _head(columns, fixed, type_),
-            "head": head,
-            "head_length": len(self._head),
-            "timestamp": self._timestamp,
-            "tail": tail,
-            "tail_length": len(self._tail),
-        }
-        return _Form(columns, self._filled(type_, needed=True), ffi.new("struct nfl_json *", plan), keep)
+    def _lines(self) -> dict[str, Any]:
+        return {"form": lib.NFL_JSON, "head": self._head, "tail": self._tail, "timestamp": self._timestamp}
 
-    def _grow(self, size: int) -> None:
-        self._size = size
-        self._out: CData = _uninitialised("char[]", size)
-        self._view = memoryview(ffi.buffer(self._out))
+    def _column(self, name: str, key: Key, type_: RecordType | None) -> dict[str, Any]:
+        label = f", {json.dumps(name, ensure_ascii=False)}: ".encode()
+        if not type_ or key not in type_:
+            return {"label": label}
+        kind = lib.NFL_ACTION if name in self._actions else _KINDS[key.kind]
+        return {"label": label, **_column(key, type_, kind)}
 
-    def render(self, batch: Records, added: Mapping[str, AddedColumn]) -> Iterator[tuple[memoryview, int]]:
-        """Yield (lines, number of lines); usually once. A memoryview is good until the next is asked for.
 
-        A key of another record type is left out. KeyError: a column that Python adds is missing from `added`.
-        """
-        form, rows = self.form(batch.type), batch.as_c()
-        kept, first = form.fill(added), 0
-        while first < batch.count:
-            size = lib.nfl_json_render(form.plan, rows, first, self._out, self._size, self._done)
-            done = self._done[0]
-            if (done < batch.count and self._size < _MOST_OUT_BYTES) or not size:
-                # Most batches are alike: a buffer that holds this one whole will hold the next ones too.
-                self._grow(self._size * 2)
-                continue
-            yield self._view[:size], done - first
-            first = done
-        del kept
+class ItemPlan(_LinePlan):
+    """Items `name=value` of these members, in this order, with a separator behind each: a comma or a newline.
+
+    Behind the last item of a record stands a newline in its place. Texts have backslash escapes: a backslash doubled,
+    newline, carriage return and tab are written with the letters n, r and t, other control characters and a separator
+    with x and two hex digits; all other bytes are as they are. A member whose key has raw bytes, or whose name is in
+    `words`, has the value `default`. Each record begins with `head`.
+    """
+
+    def __init__(
+        self, members: Sequence[tuple[str, Key]], *, separator: bytes, head: bytes = b"", words: Container[str] = ()
+    ) -> None:
+        super().__init__(members)
+        self._separator, self._head, self._words = separator, head, words
+
+    def begin_with(self, head: bytes) -> None:
+        """Let records begin with this text from now on; it is as long as the one before."""
+        if head != self._head:
+            assert len(head) == len(self._head), f"{head!r} is not as long as {self._head!r}"
+            self._head = head
+            for form in self._forms.values():
+                ffi.memmove(form.plan.head, head, len(head))
+
+    def _lines(self) -> dict[str, Any]:
+        return {"form": lib.NFL_ITEMS, "head": self._head, "separator": self._separator}
+
+    def _filled(self, type_: RecordType | None, *, needed: bool) -> list[tuple[int, str, bool]]:
+        filled = super()._filled(type_, needed=needed)
+        return [column for column in filled if self._members[column[0]][0] not in self._words]
+
+    def _column(self, name: str, key: Key, type_: RecordType | None) -> dict[str, Any]:
+        label = f"{name}=".encode()
+        if not type_ or key not in type_:
+            return {"label": label}
+        if name in self._words or key.type in _WITHOUT_FORM:
+            return {"label": label + b"default", "kind": lib.NFL_WORD, "valid": key.valid.value}
+        return {"label": label, **_column(key, type_, _KINDS[key.kind])}
 
 
 class CopyPlan(_Plan):

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nflowlevel.errors import ConfigError, NflowError, nearest
+from nflowlevel.errors import ConfigError, NflowError, nearest, printable
 from nflowlevel.logs import Limited, log
 from nflowlevel.options import ConfigErrors
 from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin, Filter, Input, Member, Output
@@ -24,6 +24,7 @@ from nflowlevel.records.names import Names
 from nflowlevel.records.packet import PACKET
 from nflowlevel.stacks.destination import Destination, Share
 from nflowlevel.stacks.registry import find_plugin
+from nflowlevel.stacks.removed import instead, loaded
 
 if TYPE_CHECKING:
     from nflowlevel.records.batch import Batch
@@ -219,6 +220,9 @@ def build(config: Config) -> list[Stack]:
     if errors or claimed:
         raise ConfigErrors((*errors.values(), *claimed))
     config.look_for_unused()
+    for loads in config.plugins:
+        if why := loaded(loads.name):
+            config.warn(f"plugin='{printable(loads.path)}': {why}", loads.line)
     for destination in made.destinations.values():
         destination.bind()
     return stacks
@@ -288,6 +292,8 @@ def _plugins(config: Config, line: StackLine, made: _Made) -> list[AnyPlugin]:
     for item in line.items:
         instance = plugin = None
         try:
+            if gone := instead(config, line, item):
+                raise NflowError(gone)
             plugin = made.plugin(item.plugin)
             instance = _plugin(config, line, item, plugin, made)
             plugins.append(instance)
@@ -360,8 +366,12 @@ def _unmet(item: StackItem, plugin: type[AnyPlugin], keys: dict[str, Key], names
             yield f"{_called(item)} needs the key {name}, which no plugin before it publishes{hint}"
 
 
+def _all_published(plugin: AnyPlugin) -> tuple[Key, ...]:
+    return (*plugin.published(), *plugin.adds)
+
+
 def _published(plugin: AnyPlugin) -> dict[str, Key]:
-    return {key.name: key for key in (*plugin.published(), *plugin.adds)}
+    return {key.name: key for key in _all_published(plugin)}
 
 
 def _members(plugins: list[AnyPlugin]) -> tuple[Member, ...]:
@@ -375,6 +385,9 @@ def _members(plugins: list[AnyPlugin]) -> tuple[Member, ...]:
         nearest_key.update(_published(plugin))
     wanted = plugins[-1].consumes
     if wanted == ANY_KEYS:
+        last = plugins[-1]
+        if isinstance(last, Output) and last.repeats:
+            return tuple((key.name, nearest_key[key.name]) for plugin in plugins for key in _all_published(plugin))
         return tuple(nearest_key.items())
     found = dict.fromkeys(key for name in wanted for key in _meant(name.strip("[]"), nearest_key, names))
     return tuple((name, nearest_key[name]) for name in found)
