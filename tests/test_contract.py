@@ -253,7 +253,7 @@ def targets(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers, and nobody else can take it
         nobody = {"host": "127.0.0.1", "port": str(closed.getsockname()[1])}
         (tmp_path / "full").symlink_to("/dev/full")
-        receiver = Receiver("tcp", tmp_path)
+        receiver, log = Receiver("tcp", tmp_path), Receiver("syslog", tmp_path)
 
         def of(plugin: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
             if issubclass(plugin, SQLOutput):
@@ -275,11 +275,15 @@ def targets(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
                     good["linktype"] = "nflog"  # it holds every packet
                 if "mode" in known:
                     bad["nobody at the socket"] = {"mode": "unix", "file": str(tmp_path / "nobody")}
+            if "socket_path" in known:
+                good = {"socket_path": log.address}
+                bad["nobody at the socket"] = {"socket_path": str(tmp_path / "nobody")}
             assert bad, f"say here how a target of {plugin.name} is made, and how it is made to fail"
             return good, bad
 
         yield of
         receiver.stop()
+        log.stop()
 
 
 def _bound(plugin: Any, data: str, options: dict[str, str]) -> Any:
