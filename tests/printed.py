@@ -121,8 +121,11 @@ def _icmp(keys: Keys) -> str:
 
 def _arp(keys: Keys) -> str:
     text = f"SRC={_address(keys, 'arp.saddr')} DST={_address(keys, 'arp.daddr')} " if "arp.saddr" in keys else ""
-    operation = _int(keys, "arp.operation")
-    text += "PROTO=ARP " + {1: "REQUEST ", 2: "REPLY ", 10: "NAK "}.get(operation, f"CODE={operation} ")
+    text += "PROTO=ARP "
+    if "arp.operation" not in keys:
+        return text
+    operation = keys["arp.operation"]
+    text += {1: "REQUEST ", 2: "REPLY ", 10: "NAK "}.get(operation, f"CODE={operation} ")
     if operation == 2 and "arp.shwaddr" in keys:
         text += f"REPLY_MAC={_bytes(keys, 'arp.shwaddr').hex(':')} "
     return text

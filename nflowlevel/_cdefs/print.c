@@ -288,6 +288,8 @@ static char *arp(char *p, const struct nfl_record *r)
 		*p++ = ' ';
 	}
 	p = SAY(p, "PROTO=ARP ");
+	if (!HAS(r, ARP))
+		return p;
 	switch (r->arp_operation) {
 	case 1:
 		return SAY(p, "REQUEST ");
