@@ -50,16 +50,17 @@ class OpenFile:
     opened anyway.
     """
 
-    def __init__(self, path: str, *, begins: bytes = b"", unlocked: bool = False) -> None:
+    def __init__(self, path: str, *, begins: bytes = b"", unlocked: bool = False, fd: int = -1) -> None:
         """`begins` is how every record of ours begins; without it nothing counts as ours.
 
         One that ends in a newline is the first line of records that have several, all others being `name=value`.
+        `fd` is a descriptor of the file that is open already.
         """
         self.path = path
         self._begins = begins
         #: Whether a torn line was found at the end.
         self.repaired = False
-        self.fd = _open_stdout() if path in STDOUT else _open(path)
+        self.fd = fd if fd >= 0 else _open_stdout() if path in STDOUT else _open(path)
         try:
             mode = os.fstat(self.fd).st_mode
             #: A regular file that is ours alone: it may be locked, cut and synced, and somebody may delete it.
