@@ -59,18 +59,21 @@ class OpenFile:
     opened anyway.
     """
 
-    def __init__(self, path: str, *, begins: Beginning = b"", form: Form | None = None, unlocked: bool = False) -> None:
+    def __init__(
+        self, path: str, *, begins: Beginning = b"", form: Form | None = None, unlocked: bool = False, fd: int = -1
+    ) -> None:
         """`begins` is how every record of ours begins; without it nothing counts as ours.
 
         One that ends in a newline is the first line of records that have several, all others being `name=value`.
         A `form` is for files of other records.
+        `fd` is a descriptor of the file that is open already.
         """
         self.path = path
         self._begins, self._form = begins, form
         self._described, self._rest, self._rest_written, self._then_described = -1, b"", 0, -1
         #: Whether a torn line was found at the end.
         self.repaired = False
-        self.fd = _open_stdout() if path in STDOUT else _open(path)
+        self.fd = fd if fd >= 0 else _open_stdout() if path in STDOUT else _open(path)
         try:
             mode = os.fstat(self.fd).st_mode
             #: A regular file that is ours alone: it may be locked, cut and synced, and somebody may delete it.
