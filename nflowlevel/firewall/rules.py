@@ -281,6 +281,7 @@ def _logging(base: LogRule, words: list[str]) -> LogRule | None:
         # ebtables logs by watchers, which are among the matches.
         target = "NFLOG" if "--nflog-group" in words else "LOG" if "--log-level" in words else ""
     else:
+        words = [word for before, word in itertools.pairwise(["", *words]) if before != "--comment"]
         words = words[words.index("-j") + 1 :] if "-j" in words else []
         target = words[0] if words else ""
     if target == "LOG":

@@ -440,7 +440,7 @@ def affinity(declared: str) -> str:
 def _placeholder(column: Column) -> str:
     """Rows come as text. A column with a type for numbers makes numbers of it; one without a type has to be told."""
     key = BY_NAME.get(column.item)
-    is_number = column.item.endswith(AS_NUMBER) or (key is not None and key.type.startswith(("uint", "bool")))
+    is_number = column.item.endswith(AS_NUMBER) or (key is not None and key.most is not None)
     return "CAST(? AS NUMERIC)" if column.type == "blob" and is_number else "?"
 
 

@@ -230,3 +230,17 @@ def test_save_of_ebtables() -> None:
 def test_nothing() -> None:
     assert parse_nft(json.dumps({"nftables": [{"metainfo": {}}]})) == ([], {})
     assert parse_save("", "ip", "iptables") == {}
+
+
+def test_a_comment_is_neither_a_target_nor_the_end_of_a_line() -> None:
+    text = """*filter
+:INPUT ACCEPT [0:0]
+[1:1] -A INPUT -m comment --comment -j -j LOG --log-prefix one
+[2:2] -A INPUT -m comment --comment "x\u2028[9:9] -A INPUT -j NFLOG\x0b*mangle\x85" -j NFLOG --nflog-group 2
+COMMIT
+"""
+    rules = parse_save(text, "ip", "iptables")
+    assert [(place, rule.group, rule.prefix) for place, rule in rules.items()] == [
+        (("ip", "filter", "INPUT", 1), None, "one"),
+        (("ip", "filter", "INPUT", 2), 2, ""),
+    ]

@@ -125,6 +125,21 @@ def test_ebtables(netns: Netns) -> None:
     assert (rule.family, rule.prefix, rule.packets) == ("bridge", "eb", 0)
 
 
+def test_listings_have_each_rule_once(netns: Netns) -> None:
+    netns.nft('table inet own { chain c { log prefix "\u2028"; }; }\ntable ip filter { chain c { log; }; }')
+    netns.run("ip6tables-nft", "-A", "INPUT", "-m", "comment", "--comment", "\udcff", "-j", "LOG")
+    netns.run("iptables-legacy", "-t", "mangle", "-A", "INPUT", "-j", "LOG")
+    with netns.enter():
+        listings, unseen = ruleset.read_listings()
+    assert not unseen
+    texts = {listing.program: listing.text for listing in listings}
+    assert sorted(texts) == ["ip6tables-nft-save", "iptables-legacy-save", "nft"]
+    assert [texts["nft"].count(word) for word in ("table inet own {", "table ip filter {", "table ip6")] == [1, 1, 0]
+    assert 'log prefix "\u2028"' in texts["nft"]
+    assert '--comment "\udcff" -j LOG' in texts["ip6tables-nft-save"]
+    assert "*mangle" in texts["iptables-legacy-save"]
+
+
 def test_looking_leaves_no_tables_behind(netns: Netns) -> None:
     _read(netns)
     assert netns.run("cat", "/proc/net/ip_tables_names").stdout == ""

@@ -324,7 +324,7 @@ static struct nfl_plan rows_plan = { .columns = copied, .count = ROW_COLUMNS, .s
 
 static const char head[] = "{\"timestamp\": \"", tail[] = "\", \"dvc\": \"fuzz\"";
 
-static struct nfl_json plan = {
+static struct nfl_lines plan = {
 	.head = head, .head_length = sizeof(head) - 1, .timestamp = 1, .tail = tail, .tail_length = sizeof(tail) - 1,
 	.plan = { .columns = columns, .count = COLUMNS, .second = -1 },
 };
@@ -423,7 +423,7 @@ static uint64_t rendered_bytes;
 
 static void render_lines(void)
 {
-	struct nfl_json whole = plan;
+	struct nfl_lines whole = plan;
 	size_t size = one_in(2) ? below(2 * plan.plan.fixed_size) : 4u * plan.plan.fixed_size, used;
 	uint32_t done;
 
@@ -435,7 +435,7 @@ static void render_lines(void)
 	for (uint32_t first = 0; first < batch.count; first = done) {
 		char *out = exactly(size, NULL);
 
-		used = nfl_json_render(&whole, &batch, first, out, size, &done);
+		used = nfl_lines_render(&whole, &batch, first, out, size, &done);
 		check(used <= size && done >= first && done <= batch.count && !used == (done == first),
 		      "lines and bytes do not agree");
 		check_lines((uint8_t *)out, used, done - first);
