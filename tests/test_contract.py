@@ -52,6 +52,9 @@ _ADDED = {key.name for plugin in _PLUGINS.values() for key in plugin.adds}
 #: Outputs that are read at their `host` and `port`, rather than connecting there.
 _LISTENING = {"PROMETHEUS"}
 
+#: Seconds that a target may take on a busy machine.
+_PATIENCE = 60.0
+
 #: For options that have no default.
 _SAMPLES = {"int": "1", "float": "1", "string": "x", "bool": "1"}
 #: For those of these that not every text is good for.
@@ -307,7 +310,7 @@ def test_an_output_takes_every_batch(plugin: Any, data: str, targets: Any) -> No
         instance = _bound(plugin, data, good)
         instance.open()
         instance.write(batch)
-        instance.close()
+        instance.close(_PATIENCE)
         assert instance.stats.records == len(batch), kind
         assert instance.stats.written == len(batch), kind
         check(instance.stats)
@@ -326,7 +329,7 @@ def test_the_life_of_an_output(plugin: Any, data: str, targets: Any) -> None:
             count += len(batch)
             instance.reopen()
         check(instance.stats)
-        instance.close()
+        instance.close(_PATIENCE)
         instance.close()
         assert instance.stats.records == instance.stats.written == count
         assert instance.deadline is None
