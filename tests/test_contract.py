@@ -256,7 +256,7 @@ def targets(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers, and nobody else can take it
         nobody = {"host": "127.0.0.1", "port": str(closed.getsockname()[1])}
         (tmp_path / "full").symlink_to("/dev/full")
-        receiver = Receiver("tcp", tmp_path)
+        receiver, log = Receiver("tcp", tmp_path), Receiver("syslog", tmp_path)
 
         def of(plugin: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
             if issubclass(plugin, SQLOutput):
@@ -281,11 +281,15 @@ def targets(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
             if "directory" in known:
                 good = {"directory": str(tmp_path)}
                 bad["nowhere"] = {"directory": str(tmp_path / "nowhere")}
+            if "socket_path" in known:
+                good = {"socket_path": log.address}
+                bad["nobody at the socket"] = {"socket_path": str(tmp_path / "nobody")}
             assert bad, f"say here how a target of {plugin.name} is made, and how it is made to fail"
             return good, bad
 
         yield of
         receiver.stop()
+        log.stop()
 
 
 def _bound(plugin: Any, data: str, options: dict[str, str]) -> Any:
