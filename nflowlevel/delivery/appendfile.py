@@ -151,7 +151,7 @@ class AppendFile:
         if self._closed or self.path in STDOUT:
             return
         self._reopen_at = None
-        if not (self._form and self._file and self._file.regular and self._file.is_at_its_path):
+        if not (self._form and self._file and self._file.regular and self._file.is_at(self.path)):
             try:
                 self._use(self._open())
             except OSError as error:
@@ -235,7 +235,7 @@ class AppendFile:
             trouble = str(error.strerror)
             self.stats.errors += 1
             instead = "the old file stays in use" if self._file else f"records waiting: {self.stats.pending}"
-            self._limited(logging.ERROR, "open", f"open {self._name}: {_reason(error, self.path)}; {instead}")
+            self._limited(logging.ERROR, "open", f"open {self.path}: {_reason(error, self.path)}; {instead}")
         if not self._file:
             self._trouble = trouble
 

@@ -131,11 +131,10 @@ class OpenFile:
         """Bytes in the file."""
         return os.fstat(self.fd).st_size
 
-    @property
-    def is_at_its_path(self) -> bool:
-        """Whether its path still leads to it."""
+    def is_at(self, path: str) -> bool:
+        """Tell whether a path leads to it."""
         try:
-            return os.path.samestat(os.stat(self.path), os.fstat(self.fd))
+            return os.path.samestat(os.stat(path), os.fstat(self.fd))
         except OSError:
             return False
 
