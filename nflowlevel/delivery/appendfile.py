@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from nflowlevel.binding.rootpath import whose
 from nflowlevel.delivery.backlog import Backlog, Chunk
 from nflowlevel.delivery.framing import LINES
-from nflowlevel.delivery.openfile import STDOUT, OpenFile
+from nflowlevel.delivery.openfile import STDOUT, OpenFile, SameFile
 from nflowlevel.delivery.syncer import Syncer
 from nflowlevel.delivery.target import MAX_PENDING_BYTES
 from nflowlevel.errors import OutputError
@@ -151,11 +151,12 @@ class AppendFile:
         if self._closed or self.path in STDOUT:
             return
         self._reopen_at = None
-        if not (self._form and self._file and self._file.regular and self._file.is_at(self.path)):
-            try:
-                self._use(self._open())
-            except OSError as error:
-                self._open_later(error)
+        try:
+            self._use(self._open())
+        except SameFile:
+            pass
+        except OSError as error:
+            self._open_later(error)
         if self._file:
             self._flush(self._file)
 
@@ -192,7 +193,9 @@ class AppendFile:
         since = self._locked_since
         unlocked = since is not None and time.monotonic() - since >= _LOCK_PATIENCE_SECS
         try:
-            return OpenFile(self.path, begins=self._begins, form=self._form, unlocked=unlocked)
+            # To look through a capture again takes time, and the lock of its one writer would be in our own way.
+            current = self._file if self._form else None
+            return OpenFile(self.path, begins=self._begins, form=self._form, unlocked=unlocked, current=current)
         except BlockingIOError:
             self._locked_since = since or time.monotonic()
             raise

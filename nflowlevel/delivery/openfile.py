@@ -44,6 +44,10 @@ _PIPE_BUF = 4096
 _PIPE_BYTES = 1 << 20
 
 
+class SameFile(Exception):
+    """The path leads to the file that is open already."""
+
+
 class OpenFile:
     """A descriptor for appending; raises OSError if it cannot be opened.
 
@@ -51,8 +55,19 @@ class OpenFile:
     opened anyway.
     """
 
-    def __init__(self, path: str, *, begins: bytes = b"", form: Form | None = None, unlocked: bool = False) -> None:
-        """`begins` is how every line of ours begins; without it nothing counts as ours. A `form` is for other files."""
+    def __init__(
+        self,
+        path: str,
+        *,
+        begins: bytes = b"",
+        form: Form | None = None,
+        unlocked: bool = False,
+        current: OpenFile | None = None,
+    ) -> None:
+        """`begins` is how every line of ours begins; without it nothing counts as ours. A `form` is for other files.
+
+        SameFile where the path leads to the regular file `current`.
+        """
         self.path = path
         self._begins, self._form = begins, form
         self._described, self._rest, self._rest_written, self._then_described = -1, b"", 0, -1
@@ -65,6 +80,8 @@ class OpenFile:
             self.regular = stat.S_ISREG(mode) and path not in STDOUT
             self._blocking = not stat.S_ISREG(mode) and not fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_NONBLOCK
             if self.regular:
+                if current and self.is_same(current):
+                    raise SameFile
                 self._lock_and_repair(unlocked)
             elif stat.S_ISFIFO(mode):
                 self._enlarge()

@@ -88,7 +88,7 @@ class RotatingFile(AppendFile):
 
     def open(self) -> None:
         """Go on with the file of this time, if there is one, or begin it."""
-        self.path = self._names.to_continue(time.time(), self._rotation.most_bytes)
+        self.path = self._name = self._names.to_continue(time.time(), self._rotation.most_bytes)
         super().open()
 
     def write(self, data: Buffer, records: int) -> None:
