@@ -99,7 +99,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 '''
 
 #: What Python makes of a key, by its kind; all others are texts.
-_TYPES = {"u8": "int", "u16": "int", "u32": "int", "u64": "int", "fixed": "bytes", "bytes": "memoryview"}
+_TYPES = dict.fromkeys(("u8", "u16", "u32", "u64", "addrnumber"), "int") | {"fixed": "bytes", "bytes": "memoryview"}
 
 #: A plugin with more keys is not told them one by one.
 _LONGEST_LIST = 12

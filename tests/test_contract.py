@@ -271,6 +271,8 @@ def targets(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
             if "file" in known:
                 good = {"file": str(tmp_path / "out")}
                 bad["full"] = {"file": str(tmp_path / "full")}
+                if "linktype" in known:
+                    good["linktype"] = "nflog"  # it holds every packet
                 if "mode" in known:
                     bad["nobody at the socket"] = {"mode": "unix", "file": str(tmp_path / "nobody")}
             if "directory" in known:

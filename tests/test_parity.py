@@ -79,8 +79,8 @@ class OracleRecorder:
         for name, value in (keys | oracle.derive(keys, names)).items():
             if name == "oob.prefix" and isinstance(value, bytes):
                 value = value.decode("utf-8", "replace")
-            # Neither daemon has a form for raw bytes, nor for IP2BIN's numbers.
-            if not isinstance(value, bytes) and not name.endswith(".bin"):
+            # Neither daemon has a form for raw bytes, nor for IP2BIN's and IP2HBIN's numbers.
+            if not isinstance(value, bytes) and not name.endswith((".bin", ".hsaddr", ".hdaddr")):
                 record[_CIM.get(name, name.removeprefix("HWHDR:"))] = value
         return record
 

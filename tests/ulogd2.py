@@ -37,6 +37,7 @@ _PLUGIN_FILES = {
     "LOGEMU": "output_LOGEMU",
     "GPRINT": "output_GPRINT",
     "OPRINT": "output_OPRINT",
+    "PCAP": "output_PCAP",
     "XML": "output_XML",
 }
 

@@ -19,6 +19,7 @@ enum nfl_kind {
 	NFL_MAC_BYTES,		/* bytes at field (offset into the buffer), their number (uint16_t) at field2 */
 	NFL_ADDR_NUMBER,	/* 4 address bytes as a number; where width is 16, no value if the bit `six` is set */
 	NFL_BYTES_HEX,		/* bytes at field (offset into the buffer), their number at field2: "\\x" and hex digits */
+	NFL_PRINT,		/* the packet as a line of text (print.h); its records are of struct nfl_record */
 	NFL_FIXED_HEX,		/* bytes in the record, their number (uint16_t) at field2 or, where that is 0, in width */
 	NFL_TIME,		/* the record's time, as UTC */
 	NFL_WORD,		/* lines: no value, the label says it all */

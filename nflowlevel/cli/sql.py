@@ -8,17 +8,22 @@ output fills a table of another name it creates the ledger alone. `check` create
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import pwd
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nflowlevel.binding.privileges import acting_as
 from nflowlevel.cli import status
-from nflowlevel.cli.arguments import add_config
+from nflowlevel.cli.arguments import add_config, user
 from nflowlevel.cli.status import NotAvailable, WrongArgument
 from nflowlevel.cli.terminal import width
 from nflowlevel.daemon.main import DEFAULT_CONFIG
 from nflowlevel.errors import ConfigError, NflowError, NotSupported, choice, printable
 from nflowlevel.options import Value, convert
+from nflowlevel.outputs.sqlite3 import SQLITE3
 from nflowlevel.plugin.tables import SQLOutput
 from nflowlevel.records.keys import CATALOGUE
 from nflowlevel.spool.sink import Moved, Refused, Unavailable
@@ -62,6 +67,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     init.add_argument("output", nargs="?", metavar="INSTANCE", help="only this output; or PGSQL, MYSQL or SQLITE3")
     init.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="options of PGSQL, MYSQL or SQLITE3")
+    init.add_argument(
+        "--owner", metavar="USER", type=user, help="make a file of SQLite as this user, the one of the daemon's -u"
+    )
     check = _add(commands, "check", _check, "compare tables with the stacks that fill them; creates nothing", _STATUS)
     check.add_argument("output", nargs="?", metavar="INSTANCE", help="only this output")
 
@@ -139,9 +147,27 @@ def _init(options: argparse.Namespace) -> int:
         )
     else:
         outputs = _outputs(options.config, options.output)
+    if options.owner and os.geteuid() not in (0, options.owner.pw_uid):
+        raise WrongArgument("--owner: only root can make files of other users")
     for output in outputs:
-        (_print if options.print else _create)(output, output.members)
+        if options.print:
+            _print(output, output.members)
+            continue
+        if isinstance(output, SQLITE3):
+            _create_file(output, options.owner)
+        else:
+            _create(output, output.members)
     return 0
+
+
+def _create_file(output: SQLITE3, owner: pwd.struct_passwd | None) -> None:
+    """Create a file of SQLite as its owner; tell root of one that the daemon's user may not be able to open."""
+    path = output.options.db
+    was_there = os.path.exists(path)
+    with acting_as(owner) if owner else contextlib.nullcontext():
+        _create(output, output.members)
+    if not was_there and os.stat(path).st_uid == 0:
+        _say("note", [f"the file is root's; a daemon with -u USER needs: chown USER {path} (or --owner USER here)"])
 
 
 def _script(dialect: str) -> str:

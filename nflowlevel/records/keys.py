@@ -108,8 +108,8 @@ class Key(NamedTuple):
     kind: str
     """How it lies in the record: u8 u16 u32 u64, addr addr4, fixed (bytes in the record), bytes or text (offset and length
     into the receive buffer), chars (text in the record), mac (hardware address in the record), macbytes (bytes as
-    hardware address), ifname (an ifindex to look up), addrbin (an address in hex digits); column: in no record, the plugin
-    adds it to the batch."""
+    hardware address), ifname (an ifindex to look up), addrbin (an address in hex digits), addrnumber (an IPv4 address as
+    a number in host order); column: in no record, the plugin adds it to the batch."""
     field: str
     valid: Condition
     meaning: str
@@ -362,6 +362,9 @@ def _filters() -> list[Key]:
     ) -> Key:
         return _key(plugin, name, "string", valid, meaning, kind=kind, field=field, cim=cim, new=new)
 
+    def number(name: str, valid: str, meaning: str, field: str) -> Key:
+        return _key("IP2HBIN", name, "ipaddr", valid, meaning, kind="addrnumber", field=field, most=MOST["uint32"])
+
     return [
         text("IFINDEX", "oob.in", "ALWAYS", "Name of the input interface; empty if there is none or it is unknown.", "ifname", "oob_ifindex_in"),
         text("IFINDEX", "oob.out", "ALWAYS", "Name of the output interface; empty if there is none or it is unknown.", "ifname", "oob_ifindex_out"),
@@ -373,12 +376,26 @@ def _filters() -> list[Key]:
         text("IP2STR", "arp.daddr.str", "ARP_ADDR", "ARP target's address as text.", "addr4", "arp_daddr"),
         _key("IP2BIN", "ip.saddr.bin", "rawstr", "IP", "Source address as `0x` and 32 hex digits, IPv4 mapped into ::ffff:0:0/96.", kind="addrbin", field="ip_saddr"),
         _key("IP2BIN", "ip.daddr.bin", "rawstr", "IP", "Destination address in the same form.", kind="addrbin", field="ip_daddr"),
+        number("ip.hsaddr", "IP4", "Source address as a number, if it is IPv4.", "ip_saddr"),
+        number("ip.hdaddr", "IP4", "Destination address as a number, if it is IPv4.", "ip_daddr"),
+        number("arp.hsaddr", "ARP_ADDR", "ARP sender's address as a number.", "arp_saddr"),
+        number("arp.hdaddr", "ARP_ADDR", "ARP target's address as a number.", "arp_daddr"),
         _key("HWHDR", "raw.type", "uint16", "HWTYPE", "Link type; 65535 if only the sender's address is known.", field="hwhdr_type"),
         _key("HWHDR", "oob.protocol", "uint16", "PACKET_HDR", "EtherType, taken from the Ethernet header if there is one.", field="hwhdr_protocol"),
         text("HWHDR", "mac.saddr.str", "MAC_SADDR", "Sender's hardware address as text.", "mac", "mac_saddr"),
         text("HWHDR", "mac.daddr.str", "MAC_DADDR", "Destination's hardware address as text (Ethernet).", "mac", "mac_daddr"),
         text("HWHDR", "mac.str", "HWHEADER", "The whole link-layer header as text.", "macbytes", "raw_mac"),
     ]  # fmt: skip
+
+
+#: PRINTPKT's text. It lies in no record, but no value of it is kept either: C makes it of the record.
+PRINT = added_key(
+    "print",
+    "string",
+    "The packet as one line of text, as the kernel's LOG target writes it; a newline ends it.",
+    # TCP over IPv6 with the longest prefix, names and numbers; control characters would take more.
+    longest=527,
+)._replace(plugin="PRINTPKT", since="ulogd2")
 
 
 def _nfacct() -> list[Key]:
@@ -431,7 +448,7 @@ def _nftcounter() -> list[Key]:
 
 
 #: Every key, by plugin in the order of a usual stack, within a plugin in the order of a record's members.
-CATALOGUE: tuple[Key, ...] = (*_nflog(), *_base(), *_filters(), *_nfacct(), *_nftcounter())
+CATALOGUE: tuple[Key, ...] = (*_nflog(), *_base(), *_filters(), PRINT, *_nfacct(), *_nftcounter())
 
 #: The key each name means where no stack says which plugin is nearest: the first that publishes it.
 BY_NAME: dict[str, Key] = {}

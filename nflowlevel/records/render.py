@@ -8,6 +8,7 @@ only columns that Python added change from batch to batch.
 from __future__ import annotations
 
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from nflowlevel.binding._lib import CData, ffi, lib
 from nflowlevel.binding.interfaces import NameTable
-from nflowlevel.records.keys import AS_NUMBER, TIME, Key
+from nflowlevel.records.keys import AS_NUMBER, PRINT, TIME, Key
 from nflowlevel.records.types import RecordType
 
 _KINDS: dict[str, int] = {
@@ -32,6 +33,7 @@ _KINDS: dict[str, int] = {
     "macbytes": lib.NFL_MAC_BYTES,
     "ifname": lib.NFL_IFNAME,
     "addrbin": lib.NFL_ADDR_BIN,
+    "addrnumber": lib.NFL_ADDR_NUMBER,
 }
 
 _ELEMENT_KINDS = {
@@ -101,6 +103,33 @@ class Records:
         values = (self.records, stride, self.count, self.rows, self.data, names.array, len(names), usec, second)
         self._as_c = ffi.new(_BATCH, values)
         return self._as_c
+
+
+class Printed:
+    """The column `print` of packets: no values, but what C makes of their records where it renders them."""
+
+    __slots__ = ("_batch", "key")
+
+    def __init__(self, batch: Records) -> None:
+        self.key: Key | None = PRINT
+        self._batch = batch
+
+    @property
+    def values(self) -> list[str | None]:
+        """The texts, by record number; None for records that are not in the batch."""
+        batch = self._batch
+        texts: list[str | None] = [*_texts(_PRINT_COLUMN, batch, "replace")]
+        if batch.rows == ffi.NULL:
+            return texts
+        rows = ffi.unpack(batch.rows, batch.count)
+        spread: list[str | None] = [None] * (max(rows, default=-1) + 1)
+        for row, text in zip(rows, texts, strict=True):
+            spread[row] = text
+        return spread
+
+
+#: Every record has it: bit 0 of `valid` is always set.
+_PRINT_COLUMN = ffi.new("struct nfl_column *", {"kind": lib.NFL_PRINT})
 
 
 def _column(key: Key, type_: RecordType, kind: int) -> dict[str, object]:
@@ -396,6 +425,59 @@ class CopyPlan(_Plan):
         del kept
 
 
+class LogPlan:
+    """Lines of a log: the packet's time as `Mmm dd hh:mm:ss`, local time, between two constant texts, then `print`."""
+
+    #: What may stand at each place of a time's text.
+    TIME = (
+        *(b"ADFJMNOS", b"aceopu", b"bcglnprtvy", b" ", b" 123", b"0123456789", b" "),
+        *(b"012", b"0123456789", b":", b"012345", b"0123456789", b":", b"0123456", b"0123456789"),
+    )
+
+    def __init__(self, *, before: str = "", after: str) -> None:
+        # Bytes of a configuration or a host's name that are not UTF-8 come as surrogates.
+        self._before, self._after = _encoded(before), _encoded(after)
+        keep = self._keep = [ffi.new("char[]", self._before), ffi.new("char[]", self._after)]
+        lengths = len(self._before), len(self._after)
+        self._log = ffi.new("struct nfl_log *", (keep[0], keep[1], *lengths, -1))
+        self._done = ffi.new("uint32_t *")
+        self._grow(_FIRST_OUT_BYTES)
+
+    def _grow(self, size: int) -> None:
+        self._size = size
+        self._out: CData = _uninitialised("char[]", size)
+        self._view = memoryview(ffi.buffer(self._out))
+
+    def render(self, packets: Records) -> Iterator[tuple[memoryview, int]]:
+        """Yield (lines, number of lines) of packets; usually once. A memoryview is good until the next is asked for."""
+        rows, first = packets.as_c(), 0
+        while first < packets.count:
+            size = lib.nfl_log_render(self._log, rows, first, self._out, self._size, self._done)
+            done = self._done[0]
+            if (done < packets.count and self._size < _MOST_OUT_BYTES) or not size:
+                self._grow(self._size * 2)
+                continue
+            yield self._view[:size], done - first
+            first = done
+
+    def lines(self, texts: Sequence[str | None], seconds: Sequence[int | None]) -> tuple[bytes, int]:
+        """Return the lines of texts that somebody else than PRINTPKT made, and their number; None is no line."""
+        made = [self._line(text, second) for text, second in zip(texts, seconds, strict=True) if text is not None]
+        return b"".join(made), len(made)
+
+    def _line(self, text: str, second: int | None) -> bytes:
+        local = time.localtime(second)
+        when = f"{_MONTHS[local.tm_mon - 1]} {local.tm_mday:2} {local.tm_hour:02}:{local.tm_min:02}:{local.tm_sec:02}"
+        body = _encoded(text.removesuffix("\n").translate(_ESCAPED))
+        return self._before + when.encode() + self._after + body + b"\n"
+
+
+#: Not those of strftime(3): that has the locale's.
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+#: As _cdefs/print.c writes control characters.
+_ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F) if code != ord("\t")}
+
+
 def _copy_kind(name: str, key: Key) -> int:
     if key.kind in ("bytes", "fixed"):
         return int(lib.NFL_BYTES_HEX if key.kind == "bytes" else lib.NFL_FIXED_HEX)
@@ -406,6 +488,9 @@ def _copy_kind(name: str, key: Key) -> int:
 
 def _fill(column: CData, added: AddedColumn) -> object:
     """Point a plan's column at what Python added; the result has to live until the rendering is over."""
+    if isinstance(added, Printed):
+        column.kind = lib.NFL_PRINT
+        return None
     values = added.values
     column.present = present = ffi.new("uint8_t[]", [value is not None for value in values])
     if any(isinstance(value, str) for value in values):
@@ -444,15 +529,20 @@ class TextColumn:
 
     def render(self, batch: Records) -> list[str]:
         """Return a text for each row; empty where the key does not hold."""
-        rows, done = batch.as_c(), ffi.new("uint32_t *")
-        first, size = 0, max(_LEAST_TEXT_BYTES, _TEXT_BYTES_PER_ROW * batch.count)
-        out, texts = _uninitialised("char[]", size), list[str]()
-        while first < batch.count:
-            used = lib.nfl_text_render(self._column, rows, first, out, size, done)
-            if used:
-                texts += bytes(ffi.buffer(out, used - 1)).decode("utf-8", self._errors).split("\0")
-                first = done[0]
-            else:
-                size *= 2
-                out = _uninitialised("char[]", size)
-        return texts
+        return _texts(self._column, batch, self._errors)
+
+
+def _texts(column: CData, batch: Records, errors: str) -> list[str]:
+    """Return a column's text for each row."""
+    rows, done = batch.as_c(), ffi.new("uint32_t *")
+    first, size = 0, max(_LEAST_TEXT_BYTES, _TEXT_BYTES_PER_ROW * batch.count)
+    out, texts = _uninitialised("char[]", size), list[str]()
+    while first < batch.count:
+        used = lib.nfl_text_render(column, rows, first, out, size, done)
+        if used:
+            texts += bytes(ffi.buffer(out, used - 1)).decode("utf-8", errors).split("\0")
+            first = done[0]
+        else:
+            size *= 2
+            out = _uninitialised("char[]", size)
+    return texts

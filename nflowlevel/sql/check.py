@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from nflowlevel.records.keys import AS_NUMBER, MOST, TIME, TIME_KEY, AddedCondition, Key
+from nflowlevel.records.keys import AS_NUMBER, MOST, TIME, TIME_KEY, AddedCondition, Key, PacketCondition
 from nflowlevel.sql.columns import INTEGER_BITS, NUMBERS, Column, Members, match
 
 _ADDRESS_BYTES = 16
 _MOST_ADDRESS = MOST["uint32"]
 
-_ADDRESS_KINDS = frozenset(("addr", "addr4", "addrbin"))
+_ADDRESS_KINDS = frozenset(("addr", "addr4", "addrbin", "addrnumber"))
 _BINARY = frozenset(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "bytea"))
 _BOOLEAN = ("boolean", "bool")
 #: Where a column of 64 bits ends no counter gets: 9 exabytes.
@@ -137,7 +137,9 @@ def _problems_of_text(column: Column, key: Key) -> Iterator[str]:
 
 
 def _remarks(column: Column, key: Key) -> Iterator[str]:
-    if column.item.endswith(AS_NUMBER) and key.kind == "addr":
+    if (column.item.endswith(AS_NUMBER) and key.kind == "addr") or (
+        key.valid is PacketCondition.IP4 and key.kind == "addrnumber"
+    ):
         yield f"{key.name} as a number holds IPv4 only; it is empty for IPv6 packets"
     most = _most(column, key)
     if most is not None and column.type in INTEGER_BITS and most > _limit(column.type) >= _WIDE:

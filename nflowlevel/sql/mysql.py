@@ -329,7 +329,7 @@ class MySQLDatabase(Database):
     def _values(self, rows: Rows) -> list[Sequence[object]]:
         """Return the columns of the rows as they are bound."""
         return [
-            values if convert is None else [None if value is None else convert(value) for value in values]
+            values if convert is None else copytext.converted(values, convert)
             for values, convert in zip(copytext.columns(rows), self._converters, strict=True)
         ]
 

@@ -263,8 +263,9 @@ class PGDatabase(Database):
             if not isinstance(error, psycopg.Error):
                 raise
             code, text = error.sqlstate or "", _text(error)
-            if with_rows and is_of_a_row(code):
-                raise Refused(text, code) from None
+            # psycopg itself refuses a value with a NUL byte, without a code.
+            if with_rows and (is_of_a_row(code) or isinstance(error, psycopg.DataError)):
+                raise Refused(text, code or "22021") from None
             hint = f" — {_HINTS[code]}" if code in _HINTS else ""
             raise Unavailable(f"{doing}, {self.shown}: {text}{f' ({code})' if code else ''}{hint}") from None
 

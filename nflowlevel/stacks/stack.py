@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from nflowlevel.errors import ConfigError, NflowError, nearest
+from nflowlevel.errors import ConfigError, NflowError, nearest, printable
 from nflowlevel.logs import Limited, log
 from nflowlevel.options import ConfigErrors
 from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin, Filter, Input, Member, Output
@@ -24,6 +24,7 @@ from nflowlevel.records.names import Names
 from nflowlevel.records.packet import PACKET
 from nflowlevel.stacks.destination import Destination, Share
 from nflowlevel.stacks.registry import find_plugin
+from nflowlevel.stacks.removed import instead, loaded
 
 if TYPE_CHECKING:
     from nflowlevel.records.batch import Batch
@@ -219,6 +220,9 @@ def build(config: Config) -> list[Stack]:
     if errors or claimed:
         raise ConfigErrors((*errors.values(), *claimed))
     config.look_for_unused()
+    for loads in config.plugins:
+        if why := loaded(loads.name):
+            config.warn(f"plugin='{printable(loads.path)}': {why}", loads.line)
     for destination in made.destinations.values():
         destination.bind()
     return stacks
@@ -290,6 +294,8 @@ def _plugins(config: Config, line: StackLine, made: _Made) -> list[AnyPlugin]:
     for item in line.items:
         instance = plugin = None
         try:
+            if gone := instead(config, line, item):
+                raise NflowError(gone)
             plugin = made.plugin(item.plugin)
             instance = _plugin(config, line, item, plugin, made, plugins[0] if plugins else None)
             plugins.append(instance)

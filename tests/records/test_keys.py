@@ -112,6 +112,12 @@ ULOGD2 = {
         arp.saddr.str      string  -         -
         arp.daddr.str      string  -         -
     """,
+    "IP2HBIN": """
+        ip.hsaddr          ipaddr  -         -
+        ip.hdaddr          ipaddr  -         -
+        arp.hsaddr         ipaddr  -         -
+        arp.hdaddr         ipaddr  -         -
+    """,
     "HWHDR": """
         raw.type           uint16  -         -
         oob.protocol       uint16  -         -
@@ -161,7 +167,7 @@ def test_every_key_is_of_a_known_kind() -> None:
         "uint32": {"u32"},
         "uint64": {"u64"},
         "bool": {"u8"},
-        "ipaddr": {"addr", "addr4"},
+        "ipaddr": {"addr", "addr4", "addrnumber"},
         "raw": {"bytes", "fixed"},
         "rawstr": {"addrbin"},
         "string": {"text", "chars", "addr", "addr4", "mac", "macbytes", "ifname"},

@@ -496,7 +496,7 @@ _ESCAPES = {"\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\v": "\\v", "\
 
 #: All that a record holds, as a stack whose table is not known yet wants it; addresses as numbers too.
 _COPIED: list[tuple[str, Key]] = [("oob.time", TIME_KEY), *_STACK.items()]
-_COPIED += [(key.name, key) for key in published_by("IP2BIN")]
+_COPIED += [(key.name, key) for plugin in ("IP2BIN", "IP2HBIN") for key in published_by(plugin)]
 _COPIED += [(f"{name}:number", BY_NAME[name]) for name in ("ip.saddr", "ip.daddr", "arp.saddr", "icmp.gateway")]
 
 
@@ -524,7 +524,7 @@ def expected_field(item: str, values: dict[str, Any]) -> str:
         return "\\N"
     if item.endswith(":number"):
         return str(int.from_bytes(value)) if len(value) == 4 else "\\N"
-    if BY_NAME[name].type == "ipaddr":
+    if isinstance(value, bytes) and BY_NAME[name].type == "ipaddr":
         return socket.inet_ntop(socket.AF_INET if len(value) == 4 else socket.AF_INET6, value)
     if BY_NAME[name].type == "raw":
         return f"\\\\x{value.hex()}"
