@@ -8,6 +8,7 @@ from bench import (
     json_cpu,
     latency,
     library,
+    pcap_cpu,
     prefilter,
     records,
     sql,
@@ -20,6 +21,7 @@ raise SystemExit(
     main(
         {
             "json_cpu": json_cpu.ask,
+            "pcap_cpu": pcap_cpu.ask,
             "flood_loss": flood_loss.ask,
             "latency": latency.ask,
             "start": start.ask,

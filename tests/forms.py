@@ -16,7 +16,7 @@ from nflowlevel.records.keys import CATALOGUE
 BOUNDARY = "===>PACKET BOUNDARY\n"
 
 _CIM = {key.name: key.cim for key in CATALOGUE if key.cim}
-_TEXTS = {key.name for key in CATALOGUE if key.type in ("string", "ipaddr", "raw", "rawstr")}
+_NUMBERS = {key.name for key in CATALOGUE if key.type not in ("string", "ipaddr", "raw", "rawstr")}
 _NUMBER = re.compile(r"0|[1-9][0-9]*")
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -29,7 +29,7 @@ class Items(dict[str, Any]):
         self.names = [name for name, _ in items]
         for name, text in items:
             member = _CIM.get(name, name)
-            value = int(text) if name not in _TEXTS and _NUMBER.fullmatch(text) else text
+            value = int(text) if name in _NUMBERS and _NUMBER.fullmatch(text) else text
             assert self.setdefault(member, value) == value, f"{name} is {self[member]!r} and {value!r}"
 
 
@@ -63,8 +63,32 @@ def _item(text: str) -> tuple[str, str]:
     return name, value
 
 
-#: By the output: how the beginning of a record is counted, what its records are, and what separates values there.
+def xml_records(text: str) -> list[Items]:
+    """Return the records of one XML document that is still being written, by the lines of its elements.
+
+    An element is taken apart by its tags, not parsed: what ulogd2 writes need not be well-formed.
+    """
+    prologue, root, *lines = text.split("\n")[:-1]
+    assert prologue == '<?xml version="1.0" encoding="utf-8"?>'
+    assert root in ("<packet>", "<sum>")
+    return [Items(_elements(line)) for line in lines if line != root.replace("<", "</")]
+
+
+def _elements(line: str) -> list[tuple[str, str]]:
+    found = re.fullmatch(r"<(log|obj)>(.*)</\1>", line)
+    assert found, line
+    items, rest = [], found[2]
+    while rest:
+        found = re.match(r"<(\w+)>(.*?)</\1>", rest)
+        assert found, rest
+        items.append((found[1], found[2]))
+        rest = rest[found.end() :]
+    return items
+
+
+#: By the output: how records are counted, what they are, and what separates values in them.
 FORMS: dict[str, tuple[str, Callable[[str], list[Items]], str]] = {
     "GPRINT": ("\n", gprint_records, ","),
     "OPRINT": (BOUNDARY, oprint_records, "\n"),
+    "XML": ("</log>\n", xml_records, ""),
 }

@@ -271,8 +271,13 @@ def targets(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
             if "file" in known:
                 good = {"file": str(tmp_path / "out")}
                 bad["full"] = {"file": str(tmp_path / "full")}
+                if "linktype" in known:
+                    good["linktype"] = "nflog"  # it holds every packet
                 if "mode" in known:
                     bad["nobody at the socket"] = {"mode": "unix", "file": str(tmp_path / "nobody")}
+            if "directory" in known:
+                good = {"directory": str(tmp_path)}
+                bad["nowhere"] = {"directory": str(tmp_path / "nowhere")}
             assert bad, f"say here how a target of {plugin.name} is made, and how it is made to fail"
             return good, bad
 

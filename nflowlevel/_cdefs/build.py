@@ -20,13 +20,15 @@ FRAGMENTS = (
     "record.h",
     "packet.h",
     "capture.h",
+    "capturewrite.h",
     "counter.h",
     "render.h",
+    "print.h",
     "linux_bpf.h",
     "bpf.h",
     "../../bpf/prefilter.h",
 )
-SOURCES = ("descriptor.c", "packet.c", "capture.c", "counter.c", "render.c", "bpf.c")
+SOURCES = ("descriptor.c", "packet.c", "capture.c", "capturewrite.c", "counter.c", "render.c", "print.c", "bpf.c")
 
 ffibuilder = FFI()
 for fragment in FRAGMENTS:
@@ -51,8 +53,10 @@ ffibuilder.set_source(
     #include "record.h"
     #include "packet.h"
     #include "capture.h"
+    #include "capturewrite.h"
     #include "counter.h"
     #include "render.h"
+    #include "print.h"
     #include "bpf.h"
     #include "bpf/prefilter.h"
 

@@ -214,4 +214,22 @@ static inline char *put_usec(char *p, uint32_t usec)
 	return put2(put2(put2(p, usec / 10000), usec / 100 % 100), usec % 100);
 }
 
+/* The name of an interface, or NULL. */
+static inline const struct nfl_ifname *find_name(const struct nfl_batch *b, uint32_t index)
+{
+	uint32_t low = 0, high = b->ifname_count;
+
+	while (low < high) {
+		uint32_t middle = (low + high) / 2;
+
+		if (b->ifnames[middle].index == index)
+			return b->ifnames + middle;
+		if (b->ifnames[middle].index < index)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return NULL;
+}
+
 #endif

@@ -11,7 +11,9 @@
 #include <time.h>
 
 #include "record.h"
+#include "packet.h"
 #include "render.h"
+#include "print.h"
 #include "put.h"
 
 #define HAS(record, bit) ((record)->valid >> (bit) & 1)
@@ -276,7 +278,8 @@ struct text {
 static struct text text_of(const struct nfl_column *c, const struct nfl_batch *b, const struct nfl_any *r, uint32_t row)
 {
 	const uint8_t *field = (const uint8_t *)r + c->field;
-	uint32_t at, low = 0, high = b->ifname_count;
+	const struct nfl_ifname *name;
+	uint32_t at;
 	uint16_t length;
 
 	switch (c->kind) {
@@ -293,16 +296,9 @@ static struct text text_of(const struct nfl_column *c, const struct nfl_batch *b
 		return (struct text){ (const char *)field, strnlen((const char *)field, length) };
 	case NFL_IFNAME:
 		memcpy(&at, field, sizeof(at));
-		while (low < high) {
-			uint32_t middle = (low + high) / 2;
-
-			if (b->ifnames[middle].index == at)
-				return (struct text){ b->ifnames[middle].name, b->ifnames[middle].length };
-			if (b->ifnames[middle].index < at)
-				low = middle + 1;
-			else
-				high = middle;
-		}
+		name = find_name(b, at);
+		if (name)
+			return (struct text){ name->name, name->length };
 		break;
 	case NFL_ACTION:
 		return (struct text){ *field ? "allowed" : "blocked", 7 };
@@ -313,6 +309,26 @@ static struct text text_of(const struct nfl_column *c, const struct nfl_batch *b
 	}
 	}
 	return (struct text){ "", 0 };
+}
+
+/* The value as text_of gives it, or false where `room` bytes at p do not hold `times` its length besides `fixed`. A text that
+ * is not there yet is made at the end of the room: what is made of it comes from the other end. */
+static bool fit_text(struct text *text, const struct nfl_column *c, const struct nfl_batch *b, const struct nfl_any *r,
+		     uint32_t row, char *p, size_t room, size_t fixed, size_t times)
+{
+	if (c->kind == NFL_PRINT) {
+		const struct nfl_record *packet = (const struct nfl_record *)r;
+		size_t most = nfl_print_most(packet);
+		char *at;
+
+		if (room < fixed + (times + 1) * most)
+			return false;
+		at = p + room - most;
+		*text = (struct text){ at, (size_t)(nfl_print(at, b, packet) - at) };
+		return true;
+	}
+	*text = text_of(c, b, r, row);
+	return room >= fixed + times * text->length;
 }
 
 /* Whether a row has a value in a column; `valid` is its record's word, or 0. */
@@ -461,6 +477,13 @@ static char *put_when(char *p, struct nfl_lines *lines, const struct nfl_batch *
 	return put(p, lines->when, lines->when_length);
 }
 
+/* A number with 20 digits. */
+static char *put_20(char *p, uint64_t n)
+{
+	p = put2(put2(p, (uint32_t)(n / 1000000000000000000)), (uint32_t)(n / 10000000000000000 % 100));
+	return put_digits8(put_digits8(p, (uint32_t)(n / 100000000 % 100000000)), (uint32_t)(n % 100000000));
+}
+
 /* What only elements of XML are: numbers of a fixed width, bytes, the time; NULL when it does not fit. */
 static char *put_element(char *p, const char *end, struct nfl_lines *lines, const struct nfl_column *c,
 			 const struct nfl_batch *b, const struct nfl_any *r)
@@ -476,8 +499,7 @@ static char *put_element(char *p, const char *end, struct nfl_lines *lines, cons
 		return put(put(p, hex2 + (u16 >> 8) * 2, 2), hex2 + (u16 & 0xff) * 2, 2);
 	case NFL_U64_LONG:
 		memcpy(&u64, field, sizeof(u64));
-		p = put2(put2(p, (uint32_t)(u64 / 1000000000000000000)), (uint32_t)(u64 / 10000000000000000 % 100));
-		return put_digits8(put_digits8(p, (uint32_t)(u64 / 100000000 % 100000000)), (uint32_t)(u64 % 100000000));
+		return put_20(p, u64);
 	case NFL_WHEN:
 		return put_when(p, lines, b, r);
 	default:	/* NFL_BYTES_HEX, NFL_FIXED_HEX */
@@ -498,6 +520,14 @@ static inline char *put_quote(char *p, const enum nfl_form form)
 	if (form == NFL_JSON)
 		*p++ = '"';
 	return p;
+}
+
+/* An IPv4 address as a number. */
+static char *put_address_number(char *p, const struct nfl_column *c, const struct nfl_any *r)
+{
+	const uint8_t *bytes = (const uint8_t *)r + c->field;
+
+	return put_u64(p, (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3]);
 }
 
 /* What stands behind a value. */
@@ -531,7 +561,10 @@ static inline __attribute__((always_inline)) char *put_line(char *p, const char 
 			continue;
 		if (c->kind <= NFL_U64 || (c->kind >= NFL_ROW_INT && c->kind <= NFL_ROW_FLOAT)) {
 			p = put_label(p, c->label, c->label_length);
-			p = put_number(p, c, r, row, form == NFL_JSON);
+			if (form == NFL_XML && c->kind == NFL_ROW_UINT && c->width)
+				p = put_20(p, ((const uint64_t *)c->values)[row]);
+			else
+				p = put_number(p, c, r, row, form == NFL_JSON);
 			p = put_after(p, lines, c, form);
 			continue;
 		}
@@ -556,6 +589,10 @@ static inline __attribute__((always_inline)) char *put_line(char *p, const char 
 			p = put_after(put_label(p, c->label, c->label_length), lines, c, form);
 			continue;
 		}
+		if (form == NFL_ITEMS && c->kind == NFL_ADDR_NUMBER) {
+			p = put_after(put_address_number(put_label(p, c->label, c->label_length), c, r), lines, c, form);
+			continue;
+		}
 		if (form == NFL_XML && c->kind == NFL_U32_SET) {
 			uint32_t u32;
 
@@ -571,8 +608,7 @@ static inline __attribute__((always_inline)) char *put_line(char *p, const char 
 			p = put_after(p, lines, c, form);
 			continue;
 		}
-		text = text_of(c, b, r, row);
-		if ((size_t)(end - p) < fixed_size + 6 * text.length)
+		if (!fit_text(&text, c, b, r, row, p, (size_t)(end - p), fixed_size, 6))
 			return NULL;
 		p = put_label(p, c->label, c->label_length);
 		if (form == NFL_JSON)
@@ -701,8 +737,7 @@ static char *put_field(char *p, const char *end, struct nfl_plan *plan, const st
 	case NFL_TIME:
 		return put_time(p, plan, b, r);
 	case NFL_ADDR_NUMBER:
-		bytes = (const uint8_t *)r + c->field;
-		return put_u64(p, (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3]);
+		return put_address_number(p, c, r);
 	case NFL_BYTES_HEX: case NFL_FIXED_HEX:
 		bytes = bytes_of(c, r, b->data, &length);
 		if ((size_t)(end - p) < plan->fixed_size + 2 * length)
@@ -716,8 +751,7 @@ static char *put_field(char *p, const char *end, struct nfl_plan *plan, const st
 			return NULL;
 		return put_mac(p, bytes, narrow);
 	}
-	text = text_of(c, b, r, row);
-	if ((size_t)(end - p) < plan->fixed_size + 3 * text.length)
+	if (!fit_text(&text, c, b, r, row, p, (size_t)(end - p), plan->fixed_size, 3))
 		return NULL;
 	return put_copy_text(p, text.at, text.length);
 }
@@ -788,8 +822,8 @@ size_t nfl_text_render(const struct nfl_column *column, const struct nfl_batch *
 			p = put_mac(p, bytes, length);
 		} else if (column->kind >= NFL_ADDR && column->kind <= NFL_MAC) {
 			text.length = (size_t)(put_address(scratch, column, r) - scratch);
-		} else {
-			text = text_of(column, batch, r, row);
+		} else if (!fit_text(&text, column, batch, r, row, p, (size_t)(end - p), 1, 1)) {
+			break;
 		}
 		if ((size_t)(end - p) < text.length + 1)
 			break;

@@ -19,6 +19,7 @@ enum nfl_kind {
 	NFL_MAC_BYTES,		/* bytes at field (offset into the buffer), their number (uint16_t) at field2 */
 	NFL_ADDR_NUMBER,	/* 4 address bytes as a number; where width is 16, no value if the bit `six` is set */
 	NFL_BYTES_HEX,		/* bytes at field (offset into the buffer), their number at field2: "\\x" and hex digits */
+	NFL_PRINT,		/* the packet as a line of text (print.h); its records are of struct nfl_record */
 	NFL_FIXED_HEX,		/* bytes in the record, their number (uint16_t) at field2 or, where that is 0, in width */
 	NFL_TIME,		/* the record's time, as UTC */
 	NFL_WORD,		/* lines: no value, the label says it all */
@@ -43,7 +44,8 @@ struct nfl_column {
 	uint8_t kind, valid;	/* enum nfl_kind; bit number in nfl_any.valid */
 	uint8_t six;		/* addresses: number of the bit that says IPv6 */
 	uint16_t field, field2;
-	uint16_t width;		/* bytes of the field in the record; NFL_BYTES_HEX: those of field2, 2 or 4 */
+	uint16_t width;		/* bytes of the field in the record; NFL_BYTES_HEX: those of field2, 2 or 4; NFL_ROW_UINT in XML:
+				 * not 0 where it has 20 digits */
 	const void *values;	/* kinds NFL_ROW_*: one a row, by row number */
 	const uint8_t *present;	/* kinds NFL_ROW_*: 0 where the row has no value; NULL: all have one */
 	const char *blob;

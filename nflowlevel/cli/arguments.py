@@ -40,7 +40,7 @@ def user(name: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(name)
     except (KeyError, ValueError):
-        raise argparse.ArgumentTypeError(f"no such user '{printable(name)}'") from None
+        raise argparse.ArgumentTypeError(f"must be the name of a user, and there is no '{printable(name)}'") from None
 
 
 def seconds(least: float, most: float) -> Callable[[str], float]:

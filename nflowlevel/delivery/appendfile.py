@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from nflowlevel.binding.rootpath import whose
 from nflowlevel.delivery.backlog import Backlog, Chunk
 from nflowlevel.delivery.framing import LINES
-from nflowlevel.delivery.openfile import STDOUT, OpenFile
+from nflowlevel.delivery.openfile import STDOUT, Beginning, OpenFile
 from nflowlevel.delivery.syncer import Syncer
 from nflowlevel.delivery.target import MAX_PENDING_BYTES
 from nflowlevel.errors import OutputError
@@ -35,6 +35,7 @@ from nflowlevel.logs import NOTICE, Limited, log
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from nflowlevel.delivery.form import Form
     from nflowlevel.delivery.framing import Framing
     from nflowlevel.stats import OutputStats
 
@@ -71,7 +72,8 @@ class AppendFile:
         self,
         path: str,
         *,
-        begins: bytes = b"",
+        begins: Beginning = b"",
+        form: Form | None = None,
         sync: bool = False,
         max_pending_bytes: int = MAX_PENDING_BYTES,
         retry_secs: float = 1.0,
@@ -81,15 +83,16 @@ class AppendFile:
     ) -> None:
         """`begins` is how every record begins: so a torn one of ours is told from what others left in the file.
 
-        `framing` says where records end, where that is not each line.
+        `framing` says where records end, where that is not each line. With a `form`, records are not
+        lines, and it says all that.
         """
         self.path = path
-        self._begins = begins
+        self._begins, self._form = begins, form
         self.stats = stats
         self._limited = limited
         self._retry_secs = retry_secs
         self._name = "standard output" if path in STDOUT else path
-        self._backlog = Backlog(max_pending_bytes, stats, framing)
+        self._backlog = Backlog(max_pending_bytes, stats, form.framing if form else framing)
         self._syncer = Syncer(self._name, stats, limited) if sync else None
         self._file: OpenFile | None = None
         self._written_of_first = 0  # bytes of the first pending chunk that are in the target: part of one line
@@ -122,6 +125,8 @@ class AppendFile:
             if not self._waited_for(error):
                 raise OutputError(f"open {self._name}: {_reason(error, self.path)}") from error
             self._open_later(error)
+        if self._form and self._file:
+            self._flush(self._file)
 
     def write(self, data: Buffer, records: int) -> None:
         """Append `records` complete lines, one per record, or keep them until they can be appended."""
@@ -130,7 +135,7 @@ class AppendFile:
             self.stats.drop("stop", records)
             return
         done = 0
-        if not self._backlog and (file := self._usable()):
+        if not self._backlog and (file := self._usable()) and file.is_introduced:
             size = memoryview(data).nbytes
             try:
                 done = file.write(data)
@@ -149,10 +154,11 @@ class AppendFile:
         if self._closed or self.path in STDOUT:
             return
         self._reopen_at = None
-        try:
-            self._use(self._open())
-        except OSError as error:
-            self._open_later(error)
+        if not (self._form and self._file and self._file.regular and self._file.is_at_its_path):
+            try:
+                self._use(self._open())
+            except OSError as error:
+                self._open_later(error)
         if self._file:
             self._flush(self._file)
 
@@ -189,14 +195,14 @@ class AppendFile:
         since = self._locked_since
         unlocked = since is not None and time.monotonic() - since >= _LOCK_PATIENCE_SECS
         try:
-            return OpenFile(self.path, begins=self._begins, unlocked=unlocked)
+            return OpenFile(self.path, begins=self._begins, form=self._form, unlocked=unlocked)
         except BlockingIOError:
             self._locked_since = since or time.monotonic()
             raise
 
     def _use(self, file: OpenFile) -> None:
         """Go on with `file`."""
-        if self._file and not self._file.is_same(file):
+        if self._form or (self._file and not self._file.is_same(file)):
             self._written_of_first = 0  # the new target gets the whole line
         self._release()
         self._file = file
@@ -267,8 +273,16 @@ class AppendFile:
         """Write what waits, about `_FLUSH_BYTES` of it; return 0, or the errno with which the target refused more."""
         self._retry_at = None
         room = _FLUSH_BYTES
+        if not self._backlog:
+            try:
+                file.introduce()
+            except OSError as error:
+                self._refused(error)
+                return error.errno or errno.EIO
         while room > 0 and (chunk := self._backlog.take()):
             try:
+                if not self._written_of_first:
+                    file.introduce()
                 while self._written_of_first < len(chunk.data):
                     with memoryview(chunk.data) as whole, whole[self._written_of_first :] as rest:
                         self._written_of_first += file.write(rest)
@@ -305,7 +319,9 @@ class AppendFile:
         waiting = f"records waiting: {self.stats.pending}"
         self._limited(logging.ERROR, "write", f"write {self._name}: {_reason(error)}; {waiting}")
         self._retry_at = time.monotonic() + self._retry_secs
-        if error.errno not in _SAME_FILE and self.path not in STDOUT:
+        # The next reader of a FIFO needs to be told what comes, where that is not simply lines.
+        is_same_file = error.errno in _SAME_FILE and not (self._form and error.errno == errno.EPIPE)
+        if not is_same_file and self.path not in STDOUT:
             self._reopen_at = self._retry_at
 
     def _recovered(self) -> None:

@@ -255,8 +255,7 @@ def _tables(text: str) -> Iterator[tuple[str, list[str]]]:
     """Yield each table's name and lines."""
     name = ""
     lines: list[str] = []
-    # A comment may hold any character but a newline, also others that end lines elsewhere.
-    for line in text.split("\n"):
+    for line in text.split("\n"):  # a comment may hold other characters that end lines for Python
         if line.startswith("*"):
             if name:
                 yield name, lines

@@ -228,15 +228,15 @@ def _done(what: str, program: str, *arguments: str, package: str, errors: str) -
             [path, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            encoding="utf-8",
-            errors=errors,
             timeout=_TIMEOUT_SECS,
             env={**os.environ, "LC_ALL": "C"},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _Failed(f"{what}: {error}") from None
+    # As text subprocess would make a newline of each CR, and a comment may hold one.
+    said = done.stderr.decode("utf-8", "replace")
     if done.returncode:
-        reason = next(filter(None, done.stderr.splitlines()), f"exit status {done.returncode}")
-        refused = any(word in done.stderr for word in ("not permitted", "denied"))
+        reason = next(filter(None, said.splitlines()), f"exit status {done.returncode}")
+        refused = any(word in said for word in ("not permitted", "denied"))
         raise _Failed(f"{what}: {program}: {reason}", "run as root" if refused else "")
-    return done
+    return subprocess.CompletedProcess(done.args, 0, done.stdout.decode("utf-8", errors), said)

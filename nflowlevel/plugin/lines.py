@@ -27,17 +27,20 @@ from msgspec import Meta
 
 from nflowlevel.delivery.appendfile import AppendFile
 from nflowlevel.delivery.framing import LINES, Framing
-from nflowlevel.delivery.openfile import STDOUT
+from nflowlevel.delivery.openfile import STDOUT, Beginning
 from nflowlevel.delivery.target import MAX_PENDING_BYTES, LineTarget
 from nflowlevel.logs import Limited
 from nflowlevel.options import Options, Port
 from nflowlevel.plugin.contract import Finding, Output, SomeOptions
+from nflowlevel.records.packet import PACKET
+from nflowlevel.records.render import Printed
 from nflowlevel.stats import OutputStats
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from nflowlevel.records.batch import Batch
+    from nflowlevel.records.render import LogPlan
 
 SomeTarget = TypeVar("SomeTarget", bound=LineTarget)
 
@@ -69,6 +72,16 @@ class LineOptions(Options, frozen=True, kw_only=True):
     max_pending_bytes: Annotated[
         int, Meta(ge=0, description="Most bytes of records kept in memory while the target is unavailable.")
     ] = MAX_PENDING_BYTES
+
+
+def log_lines(plan: LogPlan, batch: Batch) -> Iterable[tuple[Buffer, int]]:
+    """Yield the batch's lines of a log, and how many they are; the memory is good until the next pair."""
+    text = batch.added.get("print")
+    if isinstance(text, Printed) or (text is None and batch.raw.type is PACKET):
+        return plan.render(batch.raw)
+    # A filter of somebody else's made the text, as a column of Python's.
+    made = plan.lines(batch.values("print"), batch.values("oob.time.sec"))
+    return (made,) if made[1] else ()
 
 
 class TargetOutput(Output[SomeOptions], Generic[SomeOptions, SomeTarget]):
@@ -127,7 +140,7 @@ class LineOutput(TargetOutput[SomeLines, LineTarget]):
     """An output of lines that go where `LineOptions` say."""
 
     @property
-    def begins(self) -> bytes:
+    def begins(self) -> Beginning:
         """How every line begins. A file that ends in a torn line of ours is told by it from somebody else's file.
 
         Without it, nothing that a crash left at the end of a file is removed; the next line begins after a newline.

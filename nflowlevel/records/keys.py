@@ -388,6 +388,16 @@ def _filters() -> list[Key]:
     ]  # fmt: skip
 
 
+#: PRINTPKT's text. It lies in no record, but no value of it is kept either: C makes it of the record.
+PRINT = added_key(
+    "print",
+    "string",
+    "The packet as one line of text, as the kernel's LOG target writes it; a newline ends it.",
+    # TCP over IPv6 with the longest prefix, names and numbers; control characters would take more.
+    longest=527,
+)._replace(plugin="PRINTPKT", since="ulogd2")
+
+
 def _nfacct() -> list[Key]:
     def key(
         name: str,
@@ -438,7 +448,7 @@ def _nftcounter() -> list[Key]:
 
 
 #: Every key, by plugin in the order of a usual stack, within a plugin in the order of a record's members.
-CATALOGUE: tuple[Key, ...] = (*_nflog(), *_base(), *_filters(), *_nfacct(), *_nftcounter())
+CATALOGUE: tuple[Key, ...] = (*_nflog(), *_base(), *_filters(), PRINT, *_nfacct(), *_nftcounter())
 
 #: The key each name means where no stack says which plugin is nearest: the first that publishes it.
 BY_NAME: dict[str, Key] = {}

@@ -206,6 +206,14 @@ COMMIT
     ]
 
 
+@pytest.mark.parametrize("character", ["\u2028", "\x0b", "\x0c", "\x1c", "\x85"])
+def test_what_only_python_takes_for_the_end_of_a_line_ends_none(character: str) -> None:
+    comment = f"a{character}*filter{character}-A INPUT -j NFLOG --nflog-group 9"
+    text = f'*filter\n:INPUT ACCEPT [0:0]\n[5:300] -A INPUT -m comment --comment "{comment}" -j NFLOG --nflog-group 3\n'
+    (rule,) = parse_save(f"{text}COMMIT\n", "ip", "iptables").values()
+    assert (rule.group, rule.packets) == (3, 5)
+
+
 def test_save_of_ebtables() -> None:
     text = """*filter
 :FORWARD ACCEPT

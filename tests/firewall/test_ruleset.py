@@ -109,6 +109,14 @@ def test_iptables(netns: Netns, variant: str) -> None:
         f"iptables{suffix} -t filter OUTPUT rule 2", f"ip6tables{suffix} -t filter OUTPUT rule 2"]  # fmt: skip
 
 
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_a_comment_makes_no_rule_of_its_own(netns: Netns, variant: str) -> None:
+    comment = "a\r-A INPUT -j NFLOG --nflog-group 9\x0b-A INPUT -j NFLOG --nflog-group 8"
+    rule = ("-m", "comment", "--comment", comment, "-j", "NFLOG", "--nflog-group", "3")
+    netns.run(f"iptables-{variant}", "-A", "INPUT", *rule)
+    assert _read(netns).groups == {3}
+
+
 def test_ebtables(netns: Netns) -> None:
     netns.run("ebtables-nft", "-A", "FORWARD", "--nflog-group", "6", "--nflog-prefix", "eb", "-j", "CONTINUE")
     found = _read(netns)

@@ -68,6 +68,13 @@ def test_ipv6_addresses_are_text(rendered: Rendered) -> None:
     assert "ip.saddr=fd77::2,ip.daddr=fd77::1," in rendered(message_of(by_name("udp6")))
 
 
+def test_addresses_of_ip2hbin_are_numbers(rendered: Rendered) -> None:
+    """ulogd2 writes them as addresses, in the order of bytes that its machine has: 2.0.77.10."""
+    assert rendered(udp_message(), filters="b:BASE,n:IP2HBIN,").endswith(",ip.hsaddr=172818434,ip.hdaddr=172818433\n")
+    both = rendered(message_of(by_name("udp6")), filters="b:BASE,n:IP2HBIN,")
+    assert "hsaddr" not in both.splitlines()[1], "IPv6 has no such number"
+
+
 def test_a_stack_without_base(rendered: Rendered) -> None:
     assert rendered(udp_message(), filters="") == (
         "raw.pktlen=35,raw.pktcount=1,oob.prefix=pfx: ,oob.time.sec=1795460084,oob.time.usec=190524,oob.mark=0,"

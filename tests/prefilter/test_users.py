@@ -44,11 +44,14 @@ def test_rules_naming_a_path() -> None:
     )
 
 
-def test_a_comment_does_not_end_a_rule() -> None:
-    path = "/sys/fs/bpf/nflowlevel/ssh"
-    rule = f'-A INPUT -m comment --comment "\u2028*nat\x85" -m bpf --object-pinned {path}/match -j DROP'
-    found = list(users.rules_naming(path, f"*filter\n{rule}\n", "iptables"))
-    assert found == [f"iptables -t filter INPUT rule 1: {rule}"]
+@pytest.mark.parametrize("character", ["\u2028", "\x0b", "\x1c"])
+def test_what_only_python_takes_for_the_end_of_a_line_ends_none(character: str) -> None:
+    comment = f'--comment "a{character}-A INPUT -m bpf --object-pinned /sys/fs/bpf/nflowlevel/other/match -j DROP"'
+    rule = f"-A INPUT -m comment {comment} -m bpf --object-pinned /sys/fs/bpf/nflowlevel/ssh/match -j DROP"
+    saved = f"*filter\n{rule}\nCOMMIT\n"
+    assert list(users.rules_naming("/sys/fs/bpf/nflowlevel/other", saved, "iptables")) == []
+    (found,) = users.rules_naming("/sys/fs/bpf/nflowlevel/ssh", saved, "iptables")
+    assert found == f"iptables -t filter INPUT rule 1: {rule}"
 
 
 def test_nobody(netns: Netns, bpffs: Path) -> None:
