@@ -20,13 +20,14 @@ FRAGMENTS = (
     "record.h",
     "packet.h",
     "capture.h",
+    "report.h",
     "counter.h",
     "render.h",
     "linux_bpf.h",
     "bpf.h",
     "../../bpf/prefilter.h",
 )
-SOURCES = ("descriptor.c", "packet.c", "capture.c", "counter.c", "render.c", "bpf.c")
+SOURCES = ("descriptor.c", "packet.c", "capture.c", "report.c", "counter.c", "render.c", "bpf.c")
 
 ffibuilder = FFI()
 for fragment in FRAGMENTS:
@@ -51,6 +52,7 @@ ffibuilder.set_source(
     #include "record.h"
     #include "packet.h"
     #include "capture.h"
+    #include "report.h"
     #include "counter.h"
     #include "render.h"
     #include "bpf.h"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nflowlevel.binding.netns import OWN
 from nflowlevel.doctor import groups as diagnosis
@@ -15,7 +15,7 @@ from nflowlevel.doctor.facts import Facts, gather, other_namespaces
 from nflowlevel.errors import ConfigError, KernelError
 from nflowlevel.inputs.nflog import NFLOG
 from nflowlevel.options import ConfigErrors
-from nflowlevel.plugin.contract import Finding
+from nflowlevel.plugin.contract import Finding, Input, Output
 from nflowlevel.stacks.config import Config, parse_all
 from nflowlevel.stacks.stack import Stack, build
 
@@ -53,9 +53,12 @@ def examine(
     yield from _together(of_places) if len(places) > 1 else itertools.chain(*of_places.values())
     if group is not None and not groups:
         yield Finding("problem", f"{config}: no stack reads group {group}", f"set group={group} in a section of NFLOG")
-    outputs = {stack.output.instance: stack.output for stack in stacks}
-    for instance, output in outputs.items():
-        yield from (finding._replace(text=f"[{instance}] {finding.text}") for finding in output.examine())
+    ends: list[Input[Any] | Output[Any]] = [
+        *(stack.source.input for stack in stacks),
+        *(stack.output for stack in stacks),
+    ]
+    for instance, plugin in {plugin.instance: plugin for plugin in ends}.items():
+        yield from (finding._replace(text=f"[{instance}] {finding.text}") for finding in plugin.examine())
     yield from prefilters.check(netns, pinned)
 
 
