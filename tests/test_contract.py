@@ -171,7 +171,8 @@ def test_making_one_touches_nothing(plugin: Any, tmp_path: Path, monkeypatch: py
 def test_the_life_of_an_input(plugin: Any, netns: Netns, tmp_path: Path) -> None:
     file = tmp_path / "empty.pcap"
     file.write_bytes(pcap([], RAW))
-    source = made(plugin, group="23", network_namespace_path=netns.path, pollinterval="1000", file=str(file))
+    source = made(plugin, group="23", network_namespace_path=netns.path, pollinterval="1000", file=str(file),
+                  socket_path=str(tmp_path / "reports"))  # fmt: skip
     for _ in range(2):
         source.open()
         assert source.fileno() >= 0 or source.deadline is not None
