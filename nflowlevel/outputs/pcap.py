@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+import importlib.util
+import time
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
 from nflowlevel.delivery.appendfile import AppendFile
 from nflowlevel.delivery.captureform import CaptureForm
+from nflowlevel.delivery.filename import FileNames
 from nflowlevel.delivery.openfile import STDOUT
+from nflowlevel.delivery.rotatingfile import RotatingFile, Rotation
 from nflowlevel.delivery.target import MAX_PENDING_BYTES
 from nflowlevel.logs import Limited
-from nflowlevel.options import Options
+from nflowlevel.options import MOST_SECS, Options
 from nflowlevel.plugin.contract import DataType, Finding, Member
 from nflowlevel.plugin.lines import TargetOutput
 from nflowlevel.records.capturing import CapturePlan
@@ -26,9 +31,13 @@ if TYPE_CHECKING:
 class PCAPOptions(Options, frozen=True, kw_only=True):
     """Options of PCAP; `file` and `sync` as in ulogd.conf."""
 
-    file: Annotated[str, Meta(min_length=1, description="File or FIFO to append to; `-` is standard output.")] = (
-        "/var/log/ulogd.pcap"
-    )
+    file: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="File or FIFO to append to; `-` is standard output. With rotation: a pattern of strftime.",
+        ),
+    ] = "/var/log/ulogd.pcap"
     sync: Annotated[
         bool,
         Meta(
@@ -43,6 +52,39 @@ class PCAPOptions(Options, frozen=True, kw_only=True):
     max_pending_bytes: Annotated[
         int, Meta(ge=0, description="Most bytes of records kept in memory while the file cannot be written.")
     ] = MAX_PENDING_BYTES
+    rotate_bytes: Annotated[
+        int, Meta(ge=0, description="Begin a new file before it is larger than that; 0: never.")
+    ] = 0
+    rotate_secs: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MOST_SECS,
+            description="Begin a new file at each multiple of so many seconds since local midnight; 0: never.",
+        ),
+    ] = 0
+    keep_files: Annotated[
+        int, Meta(ge=0, description="Remove the oldest closed files beyond this number; 0: keep all.")
+    ] = 0
+    compress: Annotated[Literal["none", "gzip", "zstd"], Meta(description="Compress closed files.")] = "none"
+
+    def __post_init__(self) -> None:
+        if not self.rotation:
+            for name in ("keep_files", "compress"):
+                if getattr(self, name) not in (0, "none"):
+                    raise ValueError(f"{name} is for files that are closed: set rotate_bytes or rotate_secs as well")
+            return
+        FileNames(self.file)
+        if self.compress == "zstd" and importlib.util.find_spec("zstandard") is None:
+            raise ValueError(
+                "compress=zstd needs the Python module zstandard (Debian package python3-zstandard); "
+                "compress=gzip needs nothing"
+            )
+
+    @property
+    def rotation(self) -> Rotation:
+        """When a new file begins, and what becomes of the others."""
+        return Rotation(self.rotate_bytes, self.rotate_secs, self.keep_files, self.compress)
 
 
 class PCAPStats(OutputStats):
@@ -73,10 +115,11 @@ class PCAP(TargetOutput[PCAPOptions, AppendFile]):
 
     def make_target(self) -> AppendFile:
         """Return the file."""
-        options = self.options
-        form = CaptureForm(options.format, options.linktype)
+        options, rotation = self.options, self.options.rotation
+        form = CaptureForm(options.format, options.linktype, has_one_writer=bool(rotation))
         self._plan = CapturePlan(form)
-        return AppendFile(
+        make = partial(RotatingFile, rotation=rotation) if rotation else AppendFile
+        return make(
             options.file,
             form=form,
             sync=options.sync,
@@ -98,8 +141,8 @@ class PCAP(TargetOutput[PCAPOptions, AppendFile]):
                 self._target.write(records, count)
 
     def files(self) -> Iterator[str]:
-        """Yield the file, unless it is standard output."""
-        if self.options.file not in STDOUT:
+        """Yield the file, unless it is standard output, or one of many."""
+        if self.options.file not in STDOUT and not self.options.rotation:
             yield self.options.file
 
     def needs(self) -> Iterator[Finding]:
@@ -110,4 +153,6 @@ class PCAP(TargetOutput[PCAPOptions, AppendFile]):
         """Look whether the file can be written."""
         from nflowlevel.plugin import reach  # late: the daemon examines nothing
 
-        return reach.file(self.options.file)
+        return reach.file(
+            next(FileNames(self.options.file).at(time.time())) if self.options.rotation else self.options.file
+        )
