@@ -43,15 +43,18 @@ class Document:
         return f"line{'s' if len(numbers) > 1 else ''} {shown}{more}"
 
 
-def document(name: str, text: str, snaplen: int = SNAPLEN) -> Document:
-    """Return a list of rules, in whichever form it is; ConfigError: in none. `name` is how messages call it."""
+def document(name: str, text: str, snaplen: int = SNAPLEN, trim: bool = False) -> Document:
+    """Return a list of rules, in whichever form it is; ConfigError: in none. `name` is how messages call it.
+
+    `snaplen` bytes of a packet go to a group (0: all); with `trim`, a prefix loses one blank at its end.
+    """
     try:
         if nftjson.is_json(text):
-            return Document(name, "json", text, nftjson.find(text, snaplen))
+            return Document(name, "json", text, nftjson.find(text, snaplen, trim))
         if savetext.is_save(text):
-            return Document(name, "save", text, savetext.find(text, snaplen))
+            return Document(name, "save", text, savetext.find(text, snaplen, trim))
         if nfttext.is_nft(text):
-            return Document(name, "nft", text, nfttext.find(text, snaplen))
+            return Document(name, "nft", text, nfttext.find(text, snaplen, trim))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"nft has not printed this: {error}", file=name) from None
     raise ConfigError(

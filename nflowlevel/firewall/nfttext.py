@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from nflowlevel.firewall.logstatements import SNAPLEN, Found, Left, Statement, Unfit, nft_statement
+from nflowlevel.firewall.logstatements import SNAPLEN, Found, Left, Statement, Unfit, nft_statement, trimmed
 
 _TOKEN = re.compile(
     r'(?P<string>"[^"]*"?)|(?P<comment>#[^\n]*)|(?P<blank>(?:[ \t\r]|\\\r?\n)+)|(?P<end>[\n;{}])'
@@ -57,10 +57,10 @@ def looks_like_iptables(text: str) -> bool:
     return _OF_IPTABLES.search(text) is not None
 
 
-def find(text: str, snaplen: int = SNAPLEN) -> Found:
+def find(text: str, snaplen: int = SNAPLEN, trim: bool = False) -> Found:
     """Return the `log` statements of such a text; `snaplen` bytes of a packet go to a group (0: all).
 
-    ValueError: nft could not load the text.
+    With `trim`, a prefix loses one blank at its end. ValueError: nft could not load the text.
     """
     solid = [token for token in _tokens(text) if token.kind not in ("blank", "comment")]
     _check(solid)
@@ -78,7 +78,7 @@ def find(text: str, snaplen: int = SNAPLEN) -> Found:
             taken |= {int(number)} if number.isascii() and number.isdecimal() else set()
             continue
         try:
-            statements.append(_statement(text, token.start, log, snaplen))
+            statements.append(_statement(text, token.start, log, snaplen, trim))
         except Unfit as error:
             left.append(Left(token.start, str(error)))
     return Found(statements, frozenset(taken), left)
@@ -139,10 +139,11 @@ def _read_flags(tokens: Sequence[_Token], at: int, flags: list[str]) -> int:
     return at
 
 
-def _statement(text: str, start: int, log: _Log, snaplen: int) -> Statement:
+def _statement(text: str, start: int, log: _Log, snaplen: int, trim: bool) -> Statement:
     prefix, level = log.arguments.get("prefix"), log.arguments.get("level")
     if prefix is not None and text[prefix.end : prefix.end + 1].strip(" \t\r\n;}") != "":
         raise Unfit("there is a double quote in its prefix, which nft's text cannot hold")
-    before = "log group " if prefix is None else f"log prefix {prefix.text} group "
+    written = trimmed(prefix.text) if prefix is not None and trim else prefix.text if prefix is not None else ""
+    before = f"log prefix {written} group " if written else "log group "
     size = f" snaplen {snaplen}" if snaplen else ""
     return nft_statement(start, log.end, before, size, level.text.strip('"') if level else "warn", log.flags)

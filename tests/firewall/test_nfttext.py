@@ -61,6 +61,13 @@ def test_commands() -> None:
     assert convert(text) == text.replace("level info", "group 5")
 
 
+def test_the_blank_at_the_end_of_a_prefix() -> None:
+    (statement,) = find('log prefix "DROP: " drop', trim=True).statements
+    assert statement.before == 'log prefix "DROP:" group '
+    (statement,) = find("log drop", trim=True).statements
+    assert statement.before == "log group "
+
+
 def test_what_a_rule_asks_for() -> None:
     found = find(
         'log level err flags tcp options flags skuid\nlog prefix "x" flags all\nlog flags ip options, flags ether'
