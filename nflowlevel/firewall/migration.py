@@ -87,6 +87,8 @@ class Migration:
             yield f"levels {words}: a group has none, so all go to one; --by-level gives each a group and a file"
         if document.form != "save" and statements:
             yield "nft adds rules to those that are loaded: put `flush ruleset` before these"
+        if document.form == "nft" and nfttext.includes(document.text):
+            yield "files that it includes are not looked into: convert each, with --group for the first free group"
         if document.form == "nft" and nfttext.looks_like_iptables(document.text):
             yield (
                 "a table looks like iptables-nft's, whose rules nft may not show in full: prefer what iptables-save "

@@ -27,7 +27,11 @@ _OF_IPTABLES = re.compile(
     r"(?:(?:\t.*)?\n)*?\tchain (?:INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING) \{$",
     re.MULTILINE,
 )
+_INCLUDE = re.compile(r"^[ \t]*include[ \t]", re.MULTILINE)
+_DEFINED = re.compile(r"^[ \t]*(?:re)?define[ \t]+(\w+)[ \t]*=[ \t]*(\d+)[ \t\r]*$", re.MULTILINE | re.ASCII)
 _ARGUMENTS = frozenset(("prefix", "group", "snaplen", "queue-threshold", "level"))
+#: How nft from 1.0.7 on prints what it cannot know of a rule of iptables-nft.
+_OPAQUE = (["xt", "target", '"LOG"'], ["xt", "watcher", '"log"'])
 _FLAGS = frozenset(("all", "ether", "skuid", "tcp", "ip"))
 
 
@@ -57,6 +61,11 @@ def looks_like_iptables(text: str) -> bool:
     return _OF_IPTABLES.search(text) is not None
 
 
+def includes(text: str) -> bool:
+    """Tell whether a file has others included, which are not in the text."""
+    return _INCLUDE.search(text) is not None
+
+
 def find(text: str, snaplen: int = SNAPLEN, trim: bool = False) -> Found:
     """Return the `log` statements of such a text; `snaplen` bytes of a packet go to a group (0: all).
 
@@ -67,15 +76,20 @@ def find(text: str, snaplen: int = SNAPLEN, trim: bool = False) -> Found:
     statements: list[Statement] = []
     taken: set[int] = set()
     left: list[Left] = []
+    defined: dict[str, list[str]] = {}
+    for name, value in _DEFINED.findall(text):
+        defined.setdefault(f"${name}", []).append(value)
     end = 0
     for at, token in enumerate(solid):
+        if [piece.text for piece in solid[at : at + 3]] in _OPAQUE:
+            left.append(Left(token.start, "it is iptables-nft's: convert what its -save program prints"))
         if token.start < end or token.text != "log" or _is_name(solid, at):
             continue
         log = _read(solid, at)
         end = log.end
         if "group" in log.arguments:
             number = log.arguments["group"].text
-            taken |= {int(number)} if number.isascii() and number.isdecimal() else set()
+            taken.update(int(n) for n in defined.get(number, [number]) if n.isascii() and n.isdecimal())
             continue
         try:
             statements.append(_statement(text, token.start, log, snaplen, trim))

@@ -398,6 +398,11 @@ def test_tables_of_iptables_in_nfts_text_are_remarked() -> None:
     assert any("looks like iptables-nft's" in remark for remark in migration([each]).remarks(each))
 
 
+def test_files_that_are_included_are_remarked() -> None:
+    each = document("x", 'include "y.nft"\ntable ip t {\n\tchain c {\n\t\tlog\n\t}\n}\n')
+    assert any("files that it includes" in remark for remark in migration([each]).remarks(each))
+
+
 @pytest.mark.parametrize("text", ["", "x", "[global]\n", "{}", "\0\udcff"])
 def test_what_is_no_list_of_rules(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^rules.v4: these are no rules: neither as iptables-save"):

@@ -80,6 +80,17 @@ def test_what_a_rule_asks_for() -> None:
     ]
 
 
+def test_groups_with_names_are_taken_too() -> None:
+    text = "define one = 5\nredefine two = 6 \nlog group $one\nlog group $two\nlog group $three\nlog"
+    assert find(text).taken == {5, 6}
+    assert convert(text).endswith("log group 7")
+
+
+def test_rules_of_iptables_that_newer_nft_prints() -> None:
+    text = 'table ip filter {\n\tchain INPUT {\n\t\tcounter packets 0 bytes 0 xt target "LOG"\n\t}\n}\n'
+    assert [left.why for left in find(text).left] == ["it is iptables-nft's: convert what its -save program prints"]
+
+
 def test_levels_have_groups_of_their_own() -> None:
     text = "log level warn\nlog level info\nlog\nlog group 5"
     assert convert(text, by_level=True) == "log group 6\nlog group 7\nlog group 6\nlog group 5"
