@@ -35,6 +35,7 @@ _PLUGIN_FILES = {
     "PRINTPKT": "filter_PRINTPKT",
     "JSON": "output_JSON",
     "LOGEMU": "output_LOGEMU",
+    "SYSLOG": "output_SYSLOG",
     "GPRINT": "output_GPRINT",
     "OPRINT": "output_OPRINT",
     "PCAP": "output_PCAP",
