@@ -82,7 +82,7 @@ GPRINT_DIFFERENCES = _of_all(
         "ulogd2 writes the first four bytes of an IPv6 address as if they were one of IPv4.",
     ),
     Difference(
-        "D-B13",
+        "icmp-gateway",
         ("icmp.gateway",),
         "both",
         lambda case: _reversed(case, "icmp.gateway"),
