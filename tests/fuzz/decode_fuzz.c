@@ -15,6 +15,7 @@
 #include "harness.h"
 #include "record.h"
 #include "render.h"
+#include "print.h"
 
 #define DATAGRAM_MESSAGES 3
 #define PACKET_MESSAGE 0x0400
@@ -373,7 +374,7 @@ static const struct nfl_column all_columns[] = {
 	TEXT(ADDR, IP, ip_saddr, 0), TEXT(ADDR, IP, ip_daddr, 0), TEXT(ADDR4, ARP_ADDR, arp_saddr, 0),
 	TEXT(ADDR4, ICMP_GATEWAY, icmp_gateway, 0), WIDE(MAC, MAC_SADDR, mac_saddr, LENGTH(mac_saddr_len), 8),
 	WIDE(MAC, MAC_DADDR, mac_daddr, LENGTH(mac_daddr_len), 6), WIDE(MAC, ALWAYS, raw_mac_saddr, LENGTH(ip_tos), 8), TEXT(MAC_BYTES, HWHEADER, raw_mac, LENGTH(raw_mac_len)),
-	TEXT(ADDR_BIN, IP, ip_daddr, 0),
+	TEXT(ADDR_BIN, IP, ip_daddr, 0), NUMBER(PRINT, ALWAYS, valid),
 	/* No field of a packet is of these kinds: any bytes will do, with a length of up to 65535 behind them. */
 	NUMBER(U64, ALWAYS, ip_saddr), WIDE(CHARS, ALWAYS, ip_saddr, 0, 32), WIDE(CHARS, ALWAYS, raw_mac_saddr, LENGTH(tcp_window), 8),
 	NUMBER(ROW_INT, ALWAYS, valid), NUMBER(ROW_UINT, ALWAYS, valid), NUMBER(ROW_FLOAT, ALWAYS, valid),
@@ -419,7 +420,7 @@ static struct nfl_batch batch = { .stride = sizeof(struct nfl_record) };
 /* Where a record says its time, in any of the ways there are; there is no other without records. */
 static void set_clock(struct nfl_plan *of)
 {
-	of->clock = batch.records ? (uint8_t)below(3) : NFL_CLOCK_BATCH;
+	of->clock = batch.records ? (uint8_t)below(4) : NFL_CLOCK_BATCH;
 	of->time = offsetof(struct nfl_record, oob_time_sec);
 	of->time_usec = offsetof(struct nfl_record, oob_time_usec);
 	of->second = -1;
@@ -635,6 +636,33 @@ static void render_texts(void)
 	}
 }
 
+/* One line of a log for each packet, whatever is in it. */
+static void render_log(void)
+{
+	static const char before[] = "<29>", after[] = " fuzz ";
+	struct nfl_log log = { before, after, below(sizeof(before)), below(sizeof(after)), -1, "" };
+	size_t size = one_in(2) ? below(2000) : 4000, used;
+	uint32_t done;
+
+	for (uint32_t first = 0; first < batch.count; first = done) {
+		char *out = exactly(size, NULL);
+		uint32_t lines = 0;
+
+		used = nfl_log_render(&log, &batch, first, out, size, &done);
+		check(used <= size && done >= first && done <= batch.count && !used == (done == first),
+		      "lines of a log and bytes do not agree");
+		for (size_t i = 0; i < used; i++) {
+			uint8_t byte = (uint8_t)out[i];
+
+			lines += byte == '\n';
+			check(byte == '\n' || byte == '\t' || (byte >= 0x20 && byte != 0x7f), "a log has a control character");
+		}
+		check(lines == done - first && (!used || out[used - 1] == '\n'), "a packet is not one line of a log");
+		size = done < batch.count ? size * 2 + 1 : size;
+		free(out);
+	}
+}
+
 /* All records, or some of them in any order. */
 static void render(const struct nfl_record *records, const uint8_t *data, uint32_t total)
 {
@@ -650,6 +678,7 @@ static void render(const struct nfl_record *records, const uint8_t *data, uint32
 	render_lines((enum nfl_form)below(NFL_XML + 1));
 	batch.records = records;
 	render_texts();
+	render_log();
 	batch.records = one_in(8) ? NULL : records;
 	render_rows();
 	free(rows);
