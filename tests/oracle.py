@@ -383,7 +383,7 @@ def _icmpv6(data: bytes) -> Keys:
 
 
 def derive(keys: Mapping[str, Value], names: Mapping[int, str]) -> dict[str, Value]:
-    """Return what IP2STR, IP2BIN, HWHDR and IFINDEX add to a packet's keys; `names` are those of the interfaces.
+    """Return what IP2STR, IP2BIN, IP2HBIN, HWHDR and IFINDEX add to a packet's keys; `names` are of the interfaces.
 
     HWHDR's new values of keys that exist already are called `HWHDR:raw.type` and `HWHDR:oob.protocol`.
     """
@@ -391,6 +391,8 @@ def derive(keys: Mapping[str, Value], names: Mapping[int, str]) -> dict[str, Val
     for name in ("ip.saddr", "ip.daddr", "arp.saddr", "arp.daddr"):
         if isinstance(address := keys.get(name), bytes):
             added[f"{name}.str"] = socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
+            if len(address) == 4:
+                added[name.replace(".", ".h")] = int.from_bytes(address, "big")
             if name.startswith("ip."):
                 added[f"{name}.bin"] = (
                     "0x" + (address if len(address) == 16 else b"\0" * 10 + b"\xff\xff" + address).hex()

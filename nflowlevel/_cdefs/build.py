@@ -21,13 +21,25 @@ FRAGMENTS = (
     "packet.h",
     "capture.h",
     "capturewrite.h",
+    "report.h",
     "counter.h",
     "render.h",
+    "print.h",
     "linux_bpf.h",
     "bpf.h",
     "../../bpf/prefilter.h",
 )
-SOURCES = ("descriptor.c", "packet.c", "capture.c", "capturewrite.c", "counter.c", "render.c", "bpf.c")
+SOURCES = (
+    "descriptor.c",
+    "packet.c",
+    "capture.c",
+    "capturewrite.c",
+    "report.c",
+    "counter.c",
+    "render.c",
+    "print.c",
+    "bpf.c",
+)
 
 ffibuilder = FFI()
 for fragment in FRAGMENTS:
@@ -53,8 +65,10 @@ ffibuilder.set_source(
     #include "packet.h"
     #include "capture.h"
     #include "capturewrite.h"
+    #include "report.h"
     #include "counter.h"
     #include "render.h"
+    #include "print.h"
     #include "bpf.h"
     #include "bpf/prefilter.h"
 

@@ -143,8 +143,10 @@ static void layer4(struct nfl_record *r, uint8_t protocol, const uint8_t *p, uin
 		r->valid |= BIT(SCTP);
 		break;
 	case IPPROTO_ESP:
-		if (length >= 8)
-			spi(r, p);
+		if (length < 8)
+			break;
+		spi(r, p);
+		r->is_esp = 1;
 		break;
 	case IPPROTO_AH:
 		if (!ip6 && length >= 12)

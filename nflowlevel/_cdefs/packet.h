@@ -46,6 +46,7 @@ struct nfl_record {
 	uint16_t ip6_payloadlen, ip6_fragoff;
 	uint32_t ip6_flowlabel, ip6_fragid;
 	uint8_t ip6_priority, ip6_hoplimit, ip6_nexthdr;
+	uint8_t is_esp;			/* ahesp_spi is ESP's: over IPv6 that of an AH before it would stand there as well */
 
 	uint8_t tcp_offset, tcp_reserved;
 	uint8_t tcp_urg, tcp_ack, tcp_psh, tcp_rst, tcp_syn, tcp_fin, tcp_res1, tcp_res2;

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from nflowlevel.binding.rootpath import whose
 from nflowlevel.delivery.backlog import Backlog, Chunk
 from nflowlevel.delivery.framing import LINES
-from nflowlevel.delivery.openfile import STDOUT, OpenFile, SameFile
+from nflowlevel.delivery.openfile import STDOUT, Beginning, OpenFile, SameFile
 from nflowlevel.delivery.syncer import Syncer
 from nflowlevel.delivery.target import MAX_PENDING_BYTES
 from nflowlevel.errors import OutputError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from nflowlevel.delivery.form import Form
+    from nflowlevel.delivery.framing import Framing
     from nflowlevel.stats import OutputStats
 
 #: A slow FIFO is tried again after this long (and with each batch); an event for it would need the loop's help.
@@ -71,17 +72,19 @@ class AppendFile:
         self,
         path: str,
         *,
-        begins: bytes = b"",
+        begins: Beginning = b"",
         form: Form | None = None,
         sync: bool = False,
         max_pending_bytes: int = MAX_PENDING_BYTES,
         retry_secs: float = 1.0,
+        framing: Framing = LINES,
         stats: OutputStats,
         limited: Limited,
     ) -> None:
-        """`begins` is how every line begins: so a torn one of ours is told from what others left in the file.
+        """`begins` is how every record begins: so a torn one of ours is told from what others left in the file.
 
-        With a `form` records are not lines.
+        `framing` says where records end, where that is not each line. With a `form`, records are not
+        lines, and it says all that.
         """
         self.path = path
         self._begins, self._form = begins, form
@@ -89,7 +92,7 @@ class AppendFile:
         self._limited = limited
         self._retry_secs = retry_secs
         self._name = "standard output" if path in STDOUT else path
-        self._backlog = Backlog(max_pending_bytes, stats, form.framing if form else LINES)
+        self._backlog = Backlog(max_pending_bytes, stats, form.framing if form else framing)
         self._syncer = Syncer(self._name, stats, limited) if sync else None
         self._file: OpenFile | None = None
         self._written_of_first = 0  # bytes of the first pending chunk that are in the target: part of one line

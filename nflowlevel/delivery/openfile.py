@@ -2,7 +2,8 @@
 """OpenFile: a descriptor to which records are appended, and what can be asked of a regular file, a FIFO, a terminal.
 
 A regular file is looked at when it is opened: if it does not end in a newline and what follows the last one begins as a
-record of ours does, a writer was killed in the middle of a line, and the torn line is removed. Anything else belongs to
+record of ours does, a writer was killed in the middle of a line, and the torn line is removed; of a record of several
+lines, all of them. Anything else belongs to
 somebody else: it is kept, and closed by a newline. To see whether it may do that, an opener asks for flock's exclusive
 lock; whoever writes holds the shared one.
 
@@ -16,9 +17,11 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import select
 import stat
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from nflowlevel.binding.rootpath import open_to_append
 from nflowlevel.logs import log
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
 STDOUT = ("-", "/dev/stdout")
 
+#: How a record begins: with these bytes, or, where each may be one of several, these of them at each place.
+Beginning: TypeAlias = bytes | Sequence[bytes]
+
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 #: The search for the last newline reads blocks of this size.
@@ -38,6 +44,8 @@ _BLOCK_BYTES = 64 << 10
 _MAX_TORN_BYTES = 1 << 20
 #: Nor does a power failure leave more zeros behind it. A file may have terabytes of them: the receive loop reads them.
 _MAX_LOOKED_AT = 16 << 20
+#: How such an end of a record of several lines begins: with the name of a key, or a part of it.
+_ITEM = re.compile(rb"[\w.]+(=|\0*\Z)")
 #: What poll(2) promises that a pipe takes without blocking.
 _PIPE_BUF = 4096
 #: The most a FIFO may buffer without privileges; the default of 64 KiB is less than one batch.
@@ -59,12 +67,17 @@ class OpenFile:
         self,
         path: str,
         *,
-        begins: bytes = b"",
+        begins: Beginning = b"",
         form: Form | None = None,
         unlocked: bool = False,
         current: OpenFile | None = None,
+        fd: int = -1,
     ) -> None:
-        """`begins` is how every line of ours begins; without it nothing counts as ours. A `form` is for other files.
+        """`begins` is how every record of ours begins; without it nothing counts as ours.
+
+        One that ends in a newline is the first line of records that have several, all others being `name=value`.
+        A `form` is for files of other records.
+        `fd` is a descriptor of the file that is open already.
 
         SameFile where the path leads to the regular file `current`.
         """
@@ -73,7 +86,7 @@ class OpenFile:
         self._described, self._rest, self._rest_written, self._then_described = -1, b"", 0, -1
         #: Whether a torn line was found at the end.
         self.repaired = False
-        self.fd = _open_stdout() if path in STDOUT else _open(path)
+        self.fd = fd if fd >= 0 else _open_stdout() if path in STDOUT else _open(path)
         try:
             mode = os.fstat(self.fd).st_mode
             #: A regular file that is ours alone: it may be locked, cut and synced, and somebody may delete it.
@@ -282,7 +295,7 @@ def _open_stdout() -> int:
     return fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
-def _end_of_last_line(path: str, fd: int, size: int, begins: bytes) -> int | None:
+def _end_of_last_line(path: str, fd: int, size: int, begins: Beginning) -> int | None:
     """Return the position after the last newline of a file of `size` bytes.
 
     None if what follows is not a torn line of ours: it begins otherwise, or is too long. Zeros count less: after a
@@ -307,7 +320,7 @@ def _reader(path: str, fd: int) -> int:
     return os.dup(fd) if is_readable else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
-def end_of_last_line(reader: int, size: int, begins: bytes) -> int | None:
+def end_of_last_line(reader: int, size: int, begins: Beginning) -> int | None:
     """Return the position after the last newline of a file of `size` bytes, or None if what follows is not ours.
 
     See _end_of_last_line; `reader` is a descriptor to read from.
@@ -319,18 +332,41 @@ def end_of_last_line(reader: int, size: int, begins: bytes) -> int | None:
         newline = block.rfind(b"\n")
         if newline >= 0:
             keep = start + newline + 1
-            return keep if keep == size or _is_ours(os.pread(reader, len(begins), keep), begins, keep) else None
+            if keep == size:
+                return keep
+            if isinstance(begins, bytes) and begins.endswith(b"\n"):
+                return _end_of_last_block(reader, keep, size, begins)
+            return keep if _is_ours(os.pread(reader, len(begins), keep), begins, keep) else None
         text += len(block) - block.count(0)
         end = start
     is_ours = end == 0 and text <= _MAX_TORN_BYTES and _is_ours(os.pread(reader, len(begins), 0), begins, 0)
     return 0 if size == 0 or is_ours else None
 
 
-def _is_ours(found: bytes, begins: bytes, keep: int) -> bool:
+def _end_of_last_block(reader: int, keep: int, size: int, begins: bytes) -> int | None:
+    """Return where a record of several lines begins whose last one, from `keep` on, is torn; None if it is not ours."""
+    torn = os.pread(reader, min(size - keep, _MAX_TORN_BYTES), keep)
+    if not torn.rstrip(b"\0") or begins.startswith(torn.rstrip(b"\0")):
+        return keep  # records in front of it are whole
+    if not _ITEM.match(torn):
+        return None
+    start = max(0, keep - _MAX_TORN_BYTES)
+    before = os.pread(reader, keep - start, start)
+    found = before.rfind(b"\n" + begins)
+    if found >= 0:
+        return start + found + 1
+    return 0 if start == 0 and before.startswith(begins) else None
+
+
+def _is_ours(found: bytes, begins: Beginning, keep: int) -> bool:
     """Tell whether what was found after the last newline, at `keep`, is the beginning of a record of ours."""
     written = found.rstrip(b"\0")
     # Nothing but zeros behind whole lines is what a power failure leaves; a file of zeros is no log.
-    return bool(begins) and (begins.startswith(written) if written else keep > 0)
+    if not written:
+        return bool(begins) and keep > 0
+    places = [bytes((may,)) if isinstance(may, int) else may for may in begins]
+    fits = (byte in may for byte, may in zip(written, places, strict=False))
+    return bool(begins) and all(fits)
 
 
 def _same(one: int, other: int) -> bool:

@@ -62,15 +62,16 @@ def _column(pa: Any, batch: Columns, name: str, added: Mapping[str, Added]) -> p
     if key.kind in FORMATS and key is batch.type.by_name.get(found) and found not in added:
         return pa.array(batch.column(found), mask=~batch.valid(found))
     values = batch.values(found)
+    type_ = "uint32" if key.kind == "addrnumber" else _TYPES[key.type]
     if key.type == "raw":
         values = [None if value is None else bytes(value) for value in values]
-    elif _TYPES[key.type] == "string":
+    elif type_ == "string":
         # Names of the kernel's are bytes; those that are no UTF-8 are surrogates in Python, which Arrow refuses.
         values = [
             v.encode("utf-8", "replace").decode() if isinstance(v, str) and not v.isascii() else v for v in values
         ]
     try:
-        return pa.array(values, getattr(pa, _TYPES[key.type])())
+        return pa.array(values, getattr(pa, type_)())
     except (pa.ArrowException, TypeError, OverflowError) as error:
         raise TypeError(f"{name}: the column that was added does not fit the key's type {key.type}: {error}") from None
 

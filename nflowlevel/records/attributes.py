@@ -1069,6 +1069,38 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
             return self._batch.values("ip.daddr.bin")[self._row]
 
     @property
+    def ip_hsaddr(self) -> int | None:
+        """Source address as a number, if it is IPv4. Key: `ip.hsaddr`; None if the packet lacks it."""
+        try:
+            return self._batch._cache["ip.hsaddr"][self._row]
+        except KeyError:
+            return self._batch.values("ip.hsaddr")[self._row]
+
+    @property
+    def ip_hdaddr(self) -> int | None:
+        """Destination address as a number, if it is IPv4. Key: `ip.hdaddr`; None if the packet lacks it."""
+        try:
+            return self._batch._cache["ip.hdaddr"][self._row]
+        except KeyError:
+            return self._batch.values("ip.hdaddr")[self._row]
+
+    @property
+    def arp_hsaddr(self) -> int | None:
+        """ARP sender's address as a number. Key: `arp.hsaddr`; None if the packet lacks it."""
+        try:
+            return self._batch._cache["arp.hsaddr"][self._row]
+        except KeyError:
+            return self._batch.values("arp.hsaddr")[self._row]
+
+    @property
+    def arp_hdaddr(self) -> int | None:
+        """ARP target's address as a number. Key: `arp.hdaddr`; None if the packet lacks it."""
+        try:
+            return self._batch._cache["arp.hdaddr"][self._row]
+        except KeyError:
+            return self._batch.values("arp.hdaddr")[self._row]
+
+    @property
     def mac_saddr_str(self) -> str | None:
         """Sender's hardware address as text. Key: `mac.saddr.str`; None if the packet lacks it."""
         try:

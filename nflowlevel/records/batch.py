@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
+from struct import Struct
 from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 from nflowlevel.binding._lib import ffi
@@ -24,9 +25,9 @@ from nflowlevel.binding.buffers import Lease, RecordArray
 from nflowlevel.binding.interfaces import NO_NAMES, NameTable
 from nflowlevel.records.arrow import arrow_table
 from nflowlevel.records.fields import FORMATS, TEXT_KINDS, Layout, fields_of, find_key, numpy
-from nflowlevel.records.keys import Condition, Key
+from nflowlevel.records.keys import PRINT, Condition, Key
 from nflowlevel.records.packet import PACKET
-from nflowlevel.records.render import Records
+from nflowlevel.records.render import Printed, Records
 from nflowlevel.records.row import COLUMNS, shown
 from nflowlevel.records.types import RecordType
 from nflowlevel.stats import html_table
@@ -115,7 +116,7 @@ class Batch:
         self._table: Any = None
         self._raw: Records | None = None
         self._time = time
-        self._added: dict[str, Column] = {}
+        self._added: dict[str, Column | Printed] = {}
         self._cache: dict[str, list[Any]] = {}
 
     @classmethod
@@ -248,6 +249,8 @@ class Batch:
             values = self._layouts.text_column(name).render(self.raw)
         elif kind == "fixed":
             values = self._fixed(layout)
+        elif kind == "addrnumber":
+            values = self._address_numbers(self._layouts.number_of_address(name))
         else:
             values = self._pieces(layout.key)
         if self._valid_all & layout.bit:
@@ -291,6 +294,11 @@ class Batch:
             bytes(records[(at := start + row * step) : at + width]) for row, width in zip(rows, widths, strict=True)
         ]
 
+    def _address_numbers(self, one: Struct) -> list[int]:
+        assert self._lease is not None
+        records = self._lease.cast("B")[: self._total * one.size]
+        return self._selected([number for (number,) in one.iter_unpack(records)])
+
     def _pieces(self, key: Key) -> list[memoryview]:
         assert self._lease is not None
         memory = self._lease.memory
@@ -302,9 +310,9 @@ class Batch:
 
         Numbers are a view of the records, of shape (n,), without a copy. Addresses are bytes in network order, of shape
         (n, 16) or (n, 4); IPv4 addresses take the first 4 of 16. Hardware addresses have shape (n, 6) or (n, 8). If a
-        packet lacks the key (see `valid`), its value is 0. Texts are an array of objects. Columns of a batch that was
-        selected from another are copies. Raises TypeError for pieces of the buffer such as raw.pkt, which have no
-        column; use `values` for them.
+        packet lacks the key (see `valid`), its value is 0. Texts are an array of objects. The numbers of IP2HBIN
+        and columns of a batch that was selected from another are copies. Raises TypeError for pieces of the buffer such
+        as raw.pkt, which have no column; use `values` for them.
         """
         field = self._layouts.columns.get(key)
         if field is None or self._rows is not None or self._added or self._lease is None:
@@ -330,6 +338,10 @@ class Batch:
             joined: np.ndarray[Any, Any] = numpy().array(self.values(name))
             return joined
         layout = self._layouts.layout_of(name)
+        if layout.key.kind == "addrnumber":
+            octets = numpy().ascontiguousarray(self._fields(layout.key.field)[:, :4])
+            numbers: np.ndarray[Any, Any] = octets.view(">u4")[:, 0] * self.valid(name)
+            return numbers.astype(numpy().uint32)
         if layout.key.kind in FORMATS or layout.key.kind == "fixed" or layout.key.type == "ipaddr":
             self._layouts.columns[key] = layout.key.field
             return self._fields(layout.key.field)
@@ -467,8 +479,20 @@ class Batch:
         # Other names may mean the same column.
         self._cache.clear()
 
+    def add_print(self) -> None:
+        """Add the key `print`: each packet as one line of text, as the plugin PRINTPKT writes it; a newline ends it.
+
+        It costs nothing until it is asked for. Records that are not packets have no such text.
+        """
+        _ = self.names
+        if self._lease is None or self.type is not PACKET:
+            self.add(PRINT, [None] * self._count)
+            return
+        self._added[PRINT.name] = Printed(self.raw)
+        self._cache.clear()
+
     @property
-    def added(self) -> dict[str, Column]:
+    def added(self) -> dict[str, Column | Printed]:
         """The columns that were added, by name."""
         return self._added
 

@@ -83,6 +83,11 @@ class Fields:
         """Where the valid word lies, in 64-bit words from the record's start."""
         return self.type.offset_of("valid") // ITEM_BYTES["Q"]
 
+    def number_of_address(self, name: str) -> Struct:
+        """Return what reads an IPv4 address out of a record as a number in host order."""
+        offset = self.type.offset_of(self.type.by_name[name].field)
+        return Struct(f">{offset}xI{self.type.stride - offset - ITEM_BYTES['I']}x")
+
     def text_column(self, name: str) -> TextColumn:
         """Return what renders the key of that name as text."""
         column = self._texts.get(name)

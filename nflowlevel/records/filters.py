@@ -93,8 +93,8 @@ def field_of(name: str, type_: RecordType = PACKET, added: tuple[Key, ...] = ())
 def _field(name: str, found: str, keys: list[Key], type_: RecordType) -> Field:
     """Return the field of a key, or of several that share a name."""
     key, names = keys[0], tuple(key.name for key in keys)
-    if key.kind in ("addr", "addr4"):
-        # As text or not: it is the same address.
+    if key.kind in ("addr", "addr4", "addrnumber"):
+        # As text, as a number or neither: it is the same address.
         same = [each.name for each in type_.by_name.values() if each.field == key.field and each.type == "ipaddr"]
         return Field(same[0], "address", keys=(same[0],)) if same else Field(found, "address", keys=names)
     if key.type == "raw":

@@ -84,6 +84,34 @@ class PacketCondition(Condition):
     ARP_ADDR = "ARP for Ethernet and IPv4"
 
 
+class ReportedCondition(Condition):
+    """When the further keys of a reported packet hold: `enum nfl_reported_valid` of _cdefs/report.h.
+
+    Their bits come after those of a packet.
+    """
+
+    NEVER = "never: no reporter can say it"
+    PREFIX = "the reporter says it"
+    PROTOCOL = "the packet is IPv4 or IPv6"
+    SECONDS = "the reporter says it"
+    IN = "the reporter says it"
+    OUT = "the reporter says it"
+    STATE = "the reporter says it"
+    USER_NAME = "the reporter says it"
+    USER_ID = "the reporter says it"
+    OS_NAME = "the reporter says it"
+    OS_REL = "the reporter says it"
+    OS_VERS = "the reporter says it"
+    APP_NAME = "the reporter says it"
+
+    def __new__(cls, text: str) -> ReportedCondition:
+        """Number them behind those of a packet."""
+        made = object.__new__(cls)
+        made._value_ = len(PacketCondition.__members__) + len(cls.__members__)
+        made.text = text
+        return made
+
+
 class SumCondition(Condition):
     """When the keys of an accounting sum hold: `enum nfl_counter_valid` of _cdefs/counter.h."""
 
@@ -108,8 +136,8 @@ class Key(NamedTuple):
     kind: str
     """How it lies in the record: u8 u16 u32 u64, addr addr4, fixed (bytes in the record), bytes or text (offset and length
     into the receive buffer), chars (text in the record), mac (hardware address in the record), macbytes (bytes as
-    hardware address), ifname (an ifindex to look up), addrbin (an address in hex digits); column: in no record, the plugin
-    adds it to the batch."""
+    hardware address), ifname (an ifindex to look up), addrbin (an address in hex digits), addrnumber (an IPv4 address as
+    a number in host order); column: in no record, the plugin adds it to the batch."""
     field: str
     valid: Condition
     meaning: str
@@ -362,6 +390,9 @@ def _filters() -> list[Key]:
     ) -> Key:
         return _key(plugin, name, "string", valid, meaning, kind=kind, field=field, cim=cim, new=new)
 
+    def number(name: str, valid: str, meaning: str, field: str) -> Key:
+        return _key("IP2HBIN", name, "ipaddr", valid, meaning, kind="addrnumber", field=field, most=MOST["uint32"])
+
     return [
         text("IFINDEX", "oob.in", "ALWAYS", "Name of the input interface; empty if there is none or it is unknown.", "ifname", "oob_ifindex_in"),
         text("IFINDEX", "oob.out", "ALWAYS", "Name of the output interface; empty if there is none or it is unknown.", "ifname", "oob_ifindex_out"),
@@ -373,11 +404,86 @@ def _filters() -> list[Key]:
         text("IP2STR", "arp.daddr.str", "ARP_ADDR", "ARP target's address as text.", "addr4", "arp_daddr"),
         _key("IP2BIN", "ip.saddr.bin", "rawstr", "IP", "Source address as `0x` and 32 hex digits, IPv4 mapped into ::ffff:0:0/96.", kind="addrbin", field="ip_saddr"),
         _key("IP2BIN", "ip.daddr.bin", "rawstr", "IP", "Destination address in the same form.", kind="addrbin", field="ip_daddr"),
+        number("ip.hsaddr", "IP4", "Source address as a number, if it is IPv4.", "ip_saddr"),
+        number("ip.hdaddr", "IP4", "Destination address as a number, if it is IPv4.", "ip_daddr"),
+        number("arp.hsaddr", "ARP_ADDR", "ARP sender's address as a number.", "arp_saddr"),
+        number("arp.hdaddr", "ARP_ADDR", "ARP target's address as a number.", "arp_daddr"),
         _key("HWHDR", "raw.type", "uint16", "HWTYPE", "Link type; 65535 if only the sender's address is known.", field="hwhdr_type"),
         _key("HWHDR", "oob.protocol", "uint16", "PACKET_HDR", "EtherType, taken from the Ethernet header if there is one.", field="hwhdr_protocol"),
         text("HWHDR", "mac.saddr.str", "MAC_SADDR", "Sender's hardware address as text.", "mac", "mac_saddr"),
         text("HWHDR", "mac.daddr.str", "MAC_DADDR", "Destination's hardware address as text (Ethernet).", "mac", "mac_daddr"),
         text("HWHDR", "mac.str", "HWHEADER", "The whole link-layer header as text.", "macbytes", "raw_mac"),
+    ]  # fmt: skip
+
+
+#: PRINTPKT's text. It lies in no record, but no value of it is kept either: C makes it of the record.
+PRINT = added_key(
+    "print",
+    "string",
+    "The packet as one line of text, as the kernel's LOG target writes it; a newline ends it.",
+    # TCP over IPv6 with the longest prefix, names and numbers; control characters would take more.
+    longest=527,
+)._replace(plugin="PRINTPKT", since="ulogd2")
+
+
+def _unixsock() -> list[Key]:
+    def key(
+        name: str,
+        type_: str,
+        valid: Condition,
+        meaning: str,
+        ipfix: tuple[int, int] | None = None,
+        *,
+        kind: str = "",
+        length: str = "",
+        most: int | None = None,
+        longest: int | None = None,
+    ) -> Key:
+        return _key(
+            "UNIXSOCK",
+            name,
+            type_,
+            valid.name,
+            meaning,
+            kind=kind,
+            ipfix=ipfix,
+            length=length,
+            most=most,
+            longest=longest,
+            conditions=type(valid),
+        )
+
+    packet, said, never = PacketCondition, ReportedCondition, ReportedCondition.NEVER
+    # Those that never hold are there because plugins such as PRINTPKT ask for them.
+    return [
+        key("raw.mac", "raw", never, "Link-layer header.", longest=14),
+        key("raw.pkt", "raw", packet.ALWAYS, "The packet from its network header on.", (21373, 1), length="raw_pktlen", longest=0xFFFF),
+        key("raw.pktlen", "uint32", packet.ALWAYS, "Bytes of the packet that were reported.", (21373, 2), most=0xFFFF),
+        key("raw.pktcount", "uint32", packet.ALWAYS, "Packets this record stands for: 1.", (0, 2), most=1),
+        key("oob.prefix", "string", said.PREFIX, "Prefix that the reporter gives.", (21373, 3), longest=0xFFFF),
+        key("oob.time.sec", "uint32", said.SECONDS, "Seconds since 1970.", (0, 150)),
+        key("oob.time.usec", "uint32", never, "Microseconds of the time.", (0, 154), most=999_999),
+        key("oob.mark", "uint32", never, "Mark of the packet.", (21373, 4)),
+        key("oob.in", "string", said.IN, "Name of the input interface.", (0, 10), longest=0xFFFF),
+        key("oob.out", "string", said.OUT, "Name of the output interface.", (0, 14), longest=0xFFFF),
+        key("oob.hook", "uint8", never, "Netfilter hook.", (21373, 5), most=8),
+        key("raw.mac_len", "uint16", never, "Bytes in raw.mac."),
+        key("oob.seq.local", "uint32", never, "Sequence number.", (21373, 7)),
+        key("oob.seq.global", "uint32", never, "Sequence number.", (21373, 8)),
+        key("oob.family", "uint8", packet.ALWAYS, "Family of the packet: 2 IPv4, 10 IPv6, 0 if it is neither.", most=12),
+        key("oob.protocol", "uint16", said.PROTOCOL, "EtherType of the packet."),
+        key("oob.uid", "uint32", never, "ID of the user that owns the sending socket."),
+        key("oob.gid", "uint32", never, "ID of the group that owns the sending socket."),
+        key("raw.label", "uint8", said.STATE, "State of the connection: 0 dropped, 1 opened, 2 established, 3 closed, 4 unknown."),
+        key("raw.type", "uint16", never, "Link type."),
+        key("raw.mac.saddr", "raw", never, "Hardware address of the sender.", (0, 56), kind="fixed", length="raw_mac_addrlen", longest=8),
+        key("raw.mac.addrlen", "uint16", never, "Bytes in raw.mac.saddr.", most=8),
+        key("nufw.user.name", "string", said.USER_NAME, "Name of the user whose connection it is.", longest=0xFFFF),
+        key("nufw.user.id", "uint32", said.USER_ID, "ID of that user."),
+        key("nufw.os.name", "string", said.OS_NAME, "Operating system of that user's machine.", longest=0xFFFF),
+        key("nufw.os.rel", "string", said.OS_REL, "Its release.", longest=0xFFFF),
+        key("nufw.os.vers", "string", said.OS_VERS, "Its version.", longest=0xFFFF),
+        key("nufw.app.name", "string", said.APP_NAME, "Program that opened the connection.", longest=0xFFFF),
     ]  # fmt: skip
 
 
@@ -431,7 +537,15 @@ def _nftcounter() -> list[Key]:
 
 
 #: Every key, by plugin in the order of a usual stack, within a plugin in the order of a record's members.
-CATALOGUE: tuple[Key, ...] = (*_nflog(), *_base(), *_filters(), *_nfacct(), *_nftcounter())
+CATALOGUE: tuple[Key, ...] = (
+    *_nflog(),
+    *_base(),
+    *_filters(),
+    PRINT,
+    *_nfacct(),
+    *_nftcounter(),
+    *_unixsock(),
+)
 
 #: The key each name means where no stack says which plugin is nearest: the first that publishes it.
 BY_NAME: dict[str, Key] = {}

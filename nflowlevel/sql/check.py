@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from nflowlevel.records.keys import AS_NUMBER, MOST, TIME, TIME_KEY, AddedCondition, Key
+from nflowlevel.records.keys import AS_NUMBER, MOST, TIME, TIME_KEY, AddedCondition, Key, PacketCondition
 from nflowlevel.sql.columns import INTEGER_BITS, NUMBERS, Column, Members, match
 
 _ADDRESS_BYTES = 16
 _MOST_ADDRESS = MOST["uint32"]
 
-_ADDRESS_KINDS = frozenset(("addr", "addr4", "addrbin"))
+_ADDRESS_KINDS = frozenset(("addr", "addr4", "addrbin", "addrnumber"))
 _BINARY = frozenset(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "bytea"))
 _BOOLEAN = ("boolean", "bool")
 #: Where a column of 64 bits ends no counter gets: 9 exabytes.
@@ -46,7 +46,7 @@ def compare(columns: Sequence[Column], members: Members) -> Comparison:
     problems, remarks = [], []
     for column in stored:
         key = keys[column.item.removesuffix(AS_NUMBER)]
-        problems += [f"{_described(column)}: {why}" for why in _problems(column, key)]
+        problems += misfits(column, key)
         remarks += [f"{_described(column)}: {why}" for why in _remarks(column, key)]
     filled = {column.name for column in stored}
     return Comparison(
@@ -56,6 +56,11 @@ def compare(columns: Sequence[Column], members: Members) -> Comparison:
         problems,
         remarks,
     )
+
+
+def misfits(column: Column, key: Key, where: str = "") -> list[str]:
+    """Return what a column, or an argument of a routine, cannot hold of a key, with its name and type."""
+    return [f"{where}{_described(column)}: {why}" for why in _problems(column, key)]
 
 
 def _own(columns: Sequence[Column]) -> Sequence[Column]:
@@ -100,6 +105,38 @@ def statements(columns: Sequence[Column], members: Members, table: str, dialect:
     ]
 
 
+# -- what would hold it ------------------------------------------------------------------------------------------------
+
+#: Types of whole numbers from which a wider one is chosen: of the same sign, so that what a column has stays.
+_SIGNED = ("smallint", "integer", "bigint")
+_UNSIGNED = ("smallint unsigned", "int unsigned", "bigint unsigned")
+#: Types of texts with a limit: what a longer one is called.
+_TEXTS = {"varchar": "varchar", "character varying": "varchar", "char": "varchar", "character": "varchar"}
+_MOST_CHARACTERS = 16_383
+
+
+def wider(column: Column, key: Key) -> str:
+    """Return a type for the column that holds all values of a key and all that the column has.
+
+    Empty: it holds them already, or no wider type of its kind would: the key is of another kind than the column.
+    """
+    if not [*_problems(column, key)] or column.item == TIME or column.type in _BOOLEAN:
+        return ""
+    if column.type in INTEGER_BITS:
+        if key.type == "double":
+            return "double precision"
+        most = _most(column, key)
+        types = _UNSIGNED if column.type.endswith("unsigned") else _SIGNED
+        return "" if most is None else next((type_ for type_ in types if most <= _limit(type_)), types[-1])
+    most = _most(column, key)
+    length = len(str(most)) if most is not None else _length(column, key)[0]
+    if length is None or column.type in NUMBERS or length > _MOST_CHARACTERS:
+        return ""
+    if column.type == "varbinary":
+        return f"varbinary({length})"
+    return f"{_TEXTS[column.type]}({length})" if column.type in _TEXTS else ""
+
+
 # -- what does not fit ------------------------------------------------------------------------------------------------
 
 
@@ -137,7 +174,9 @@ def _problems_of_text(column: Column, key: Key) -> Iterator[str]:
 
 
 def _remarks(column: Column, key: Key) -> Iterator[str]:
-    if column.item.endswith(AS_NUMBER) and key.kind == "addr":
+    if (column.item.endswith(AS_NUMBER) and key.kind == "addr") or (
+        key.valid is PacketCondition.IP4 and key.kind == "addrnumber"
+    ):
         yield f"{key.name} as a number holds IPv4 only; it is empty for IPv6 packets"
     most = _most(column, key)
     if most is not None and column.type in INTEGER_BITS and most > _limit(column.type) >= _WIDE:

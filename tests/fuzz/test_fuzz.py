@@ -32,7 +32,7 @@ def test_mutated_messages() -> None:
     done = run(str(COUNT))
     assert done.returncode == 0, done.stdout + done.stderr
     line = re.fullmatch(
-        r"(\d+) mutated messages, (\d+) records, (\d+) bytes of JSON, [\d.]+ seconds\n"
+        r"(\d+) mutated messages, (\d+) records, (\d+) bytes of lines, [\d.]+ seconds\n"
         r"(\d+) mutated captures, (\d+) records, (\d+) written again, [\d.]+ seconds\n"
         r"(\d+) mutated inputs of the receiver, [\d.]+ seconds\n"
         r"(?:\d+ inputs of the receiver, by libFuzzer\n)?"

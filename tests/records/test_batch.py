@@ -58,11 +58,14 @@ def test_all_ways_give_the_same(samples: Batch) -> None:
     assert packets[17].to_dict() == dicts[17]
 
 
+_DTYPES = {"u8": np.uint8, "u16": np.uint16, "u32": np.uint32, "addrnumber": np.uint32}
+
+
 def test_columns_give_the_same_numbers(samples: Batch) -> None:
     for name, key in PACKET_KEYS.items():
-        if key.kind in ("u8", "u16", "u32"):
+        if key.kind in _DTYPES:
             column = samples.column(name)
-            assert column.dtype == {"u8": np.uint8, "u16": np.uint16, "u32": np.uint32}[key.kind], name
+            assert column.dtype == _DTYPES[key.kind], name
             assert column.tolist() == [value or 0 for value in samples.values(name)], name
 
 
@@ -171,7 +174,7 @@ def test_to_arrow(samples: Batch) -> None:
     dicts = samples.to_dicts()
     for name, key in PACKET_KEYS.items():
         column = table.column(name)
-        wanted = {"u8": pa.uint8(), "u16": pa.uint16(), "u32": pa.uint32()}.get(
+        wanted = {"u8": pa.uint8(), "u16": pa.uint16(), "u32": pa.uint32(), "addrnumber": pa.uint32()}.get(
             key.kind, pa.binary() if key.kind in ("bytes", "fixed") else pa.string()
         )
         assert column.type == wanted, name
@@ -221,7 +224,7 @@ def test_a_selection_has_the_same_packets(samples: Batch, rows: list[int]) -> No
     for name, key in PACKET_KEYS.items():
         values = [keys.get(name) for keys in wanted]
         assert chosen.valid(name).tolist() == [value is not None for value in values], name
-        if key.kind in ("u8", "u16", "u32"):
+        if key.kind in _DTYPES:
             assert chosen.column(name).tolist() == [value or 0 for value in values], name
     assert chosen.to_arrow("ip.saddr", "raw.pkt", "tcp.dport").to_pylist() == [
         {name: keys.get(name) for name in ("ip.saddr", "raw.pkt", "tcp.dport")} for keys in wanted

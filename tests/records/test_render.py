@@ -26,12 +26,14 @@ from nflowlevel.records.keys import (
     TIME_KEY,
     Key,
     PacketCondition,
+    ReportedCondition,
     SumCondition,
     added_key,
     published_by,
 )
 from nflowlevel.records.packet import PACKET
 from nflowlevel.records.render import CopyPlan, JSONPlan, TextColumn
+from nflowlevel.records.reported import REPORTED
 from nflowlevel.records.sums import SUM
 from tests import oracle
 from tests.corpus import by_name, frames, ipv6
@@ -431,7 +433,7 @@ def test_every_size_of_buffer() -> None:
         out = ffi.new("char[]", b"\xa5" * (size + 64))
         text, first = b"", 0
         while first < raw.count:
-            used = lib.nfl_json_render(form, source, first, out, size, done)
+            used = lib.nfl_lines_render(form, source, first, out, size, done)
             assert used <= size
             assert bytes(ffi.buffer(out + size, 64)) == b"\xa5" * 64
             if done[0] == first:
@@ -468,9 +470,11 @@ def test_every_size_of_buffer_for_texts() -> None:
 def test_every_key_lies_in_the_record() -> None:
     sizes = {"u8": 1, "u16": 2, "u32": 4, "addr": 16, "addr4": 4, "bytes": 4, "text": 4, "macbytes": 4, "ifname": 4}
     for key in (key for key in CATALOGUE if key.kind != "column"):
-        (type_,) = [type_ for type_ in (PACKET, SUM) if key in type_]
-        assert type_.field_size(key.field) == sizes.get(key.kind, type_.field_size(key.field)), key
-        assert 0 <= type_.offset_of(key.field) < ffi.sizeof("struct nfl_record"), key
+        types = [type_ for type_ in (PACKET, REPORTED, SUM) if key in type_]
+        assert types, key
+        for type_ in types:
+            assert type_.field_size(key.field) == sizes.get(key.kind, type_.field_size(key.field)), key
+            assert 0 <= type_.offset_of(key.field) < type_.stride, key
         assert 0 <= key.valid.value < 64, key
 
 
@@ -481,7 +485,8 @@ def test_there_is_a_bit_for_every_condition() -> None:
 
 
 def test_conditions_are_the_bits_of_c() -> None:
-    for conditions, prefix in ((PacketCondition, "NFL_VALID_"), (SumCondition, "NFL_COUNTER_")):
+    for conditions, prefix in ((PacketCondition, "NFL_VALID_"), (SumCondition, "NFL_COUNTER_"),
+                               (ReportedCondition, "NFL_REPORTED_")):  # fmt: skip
         declared = {
             name.removeprefix(prefix): getattr(lib, name)
             for name in dir(lib)
@@ -496,7 +501,7 @@ _ESCAPES = {"\\": "\\\\", "\b": "\\b", "\t": "\\t", "\n": "\\n", "\v": "\\v", "\
 
 #: All that a record holds, as a stack whose table is not known yet wants it; addresses as numbers too.
 _COPIED: list[tuple[str, Key]] = [("oob.time", TIME_KEY), *_STACK.items()]
-_COPIED += [(key.name, key) for key in published_by("IP2BIN")]
+_COPIED += [(key.name, key) for plugin in ("IP2BIN", "IP2HBIN") for key in published_by(plugin)]
 _COPIED += [(f"{name}:number", BY_NAME[name]) for name in ("ip.saddr", "ip.daddr", "arp.saddr", "icmp.gateway")]
 
 
@@ -524,7 +529,7 @@ def expected_field(item: str, values: dict[str, Any]) -> str:
         return "\\N"
     if item.endswith(":number"):
         return str(int.from_bytes(value)) if len(value) == 4 else "\\N"
-    if BY_NAME[name].type == "ipaddr":
+    if isinstance(value, bytes) and BY_NAME[name].type == "ipaddr":
         return socket.inet_ntop(socket.AF_INET if len(value) == 4 else socket.AF_INET6, value)
     if BY_NAME[name].type == "raw":
         return f"\\\\x{value.hex()}"

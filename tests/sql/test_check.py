@@ -32,6 +32,7 @@ _TOO_NARROW = {
     "counter": ("integer", None, "sum.pkts", "sum.pkts goes up to 18446744073709551615, the column to 2147483647"),
     "name": ("varchar", 30, "sum.name", "sum.name has up to 31 characters"),
     "IPv6": ("varchar", 15, "ip.saddr.str", "ip.saddr.str has up to 39 characters"),
+    "IPv4 as a number": ("integer", None, "ip.hsaddr", "ip.hsaddr goes up to 4294967295, the column to 2147483647"),
     "IPv6 in bytes": ("binary", 4, "ip.saddr.bin", "ip.saddr.bin has up to 16 bytes"),
     "bytes as text": ("varchar", 10, "raw.mac.saddr", "raw.mac.saddr has up to 18 characters"),
     "interface": ("varchar", 8, "oob.in", "oob.in has up to 15 characters"),
@@ -65,6 +66,7 @@ _JUST_WIDE_ENOUGH = {
     "text without limit": ("text", None, "oob.prefix"),
     "IPv6": ("varchar", 39, "ip.saddr.str"),
     "IPv6 in bytes": ("binary", 16, "ip.saddr.bin"),
+    "IPv4 as a number": ("int unsigned", None, "ip.hsaddr"),
     "address in bytes": ("binary", 16, "ip.saddr"),
     "redirect": ("bigint", None, "icmp.gateway"),
     "index": ("integer", None, "oob.ifindex_in"),
@@ -108,7 +110,7 @@ def test_the_time_as_one_value_stands_for_both_keys() -> None:
 
 
 def test_an_address_in_another_form_is_stored() -> None:
-    names = ("ip.saddr", "ip.daddr", "ip.saddr.str", "ip.daddr.str", "ip.saddr.bin", "ip.daddr.bin")
+    names = ("ip.saddr", "ip.daddr", "ip.saddr.str", "ip.daddr.str", "ip.saddr.bin", "ip.daddr.bin", "ip.hsaddr")
     compared = _compared(Column("ip_saddr_str", "inet"), Column("ip_daddr", "binary", 16), names=names)
     assert compared.without_column == []
     # The name of an interface does not stand for its index.

@@ -103,6 +103,11 @@ def test_counters_of_64_bits(path: Path, declared: str) -> None:
     assert found == [("integer", 2**63 - 1), ("real", float(2**64))]
 
 
+@pytest.mark.parametrize("declared", ["INTEGER", "INT UNSIGNED", ""])
+def test_an_address_of_ip2hbin_is_a_number(path: Path, declared: str) -> None:
+    assert stored(path, declared, "ip.hsaddr", "172818434", None) == [("integer", 172818434), ("null", None)]
+
+
 @pytest.mark.parametrize("declared", ["TEXT", "VARCHAR(3)", "CHARACTER(9)", ""])
 def test_text_is_text(path: Path, declared: str) -> None:
     values = "0123", "\\x41", "0xzz", "tab\tline\nbackslash\\", "Größe 😀", ""
