@@ -8,11 +8,13 @@ from bench import (
     json_cpu,
     latency,
     library,
+    pcap_cpu,
     prefilter,
     records,
     sql,
     sql_loss,
     start,
+    text,
 )
 from bench.asking import main
 
@@ -20,6 +22,8 @@ raise SystemExit(
     main(
         {
             "json_cpu": json_cpu.ask,
+            "text": text.ask,
+            "pcap_cpu": pcap_cpu.ask,
             "flood_loss": flood_loss.ask,
             "latency": latency.ask,
             "start": start.ask,

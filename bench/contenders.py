@@ -13,9 +13,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from bench.netns import GROUP, Field
 from bench.programs import program
@@ -67,7 +68,7 @@ class JsonDaemon:
         options = "".join(f"{name}={value}\n" for name, value in self._options.items())
         return (
             f'[global]\nlogfile="{directory}/daemon.log"\nloglevel=5\n'
-            + "".join(f'plugin="{path}"\n' for path in _plugin_files())
+            + "".join(f'plugin="{path}"\n' for path in plugin_files())
             + "stack=log1:NFLOG,base1:BASE,ifi1:IFINDEX,ip2str1:IP2STR,mac1:HWHDR,json1:JSON\n\n"
             f"[log1]\ngroup={GROUP}\nnumeric_label=1\n{options}\n"
             f'[json1]\nfile="{directory}/out.json"\nsync={int(self._sync)}\ndevice="bench"\nboolean_label=1\n'
@@ -101,7 +102,21 @@ class Floor:
         return int(answer["packets"])
 
 
-def measure(field: Field, contender: JsonDaemon | Floor, count: int, rate: int, warm_up: int = 0) -> Run:
+class Contender(Protocol):
+    """Who logs a group."""
+
+    name: str
+    setting: str
+    quiet_secs: float
+
+    def command(self, directory: Path) -> list[str]:
+        """Prepare what it needs in a directory and return the command line."""
+
+    def lines(self, directory: Path, output: str) -> int:
+        """Return how many packets it logged, once it has ended; `output` is what it printed."""
+
+
+def measure(field: Field, contender: Contender, count: int, rate: int, warm_up: int = 0) -> Run:
     """Send `count` packets at `rate` a second, after some to warm up, and return what it cost and what was lost."""
     with tempfile.TemporaryDirectory(prefix="nflbench-") as name:
         directory = Path(name)
@@ -141,7 +156,7 @@ def ulogd2_missing() -> str:
     """Return why ulogd2 cannot take part, or an empty string."""
     if not Path(daemon("ulogd2")[0]).exists():
         return "ulogd2 is not installed (Debian package ulogd2)"
-    if not any(path.endswith("output_JSON.so") for path in _plugin_files()):
+    if not any(path.endswith("output_JSON.so") for path in plugin_files()):
         return "ulogd2 lacks its JSON output (Debian package ulogd2-json)"
     return ""
 
@@ -155,9 +170,10 @@ def ulogd2_version() -> str:
     return found[0] if found else "unknown"
 
 
-def _plugin_files() -> list[str]:
+def plugin_files(plugins: Sequence[str] = _PLUGINS) -> list[str]:
+    """Return the files of these plugins of ulogd2, of those that are installed."""
     directories = [*Path("/usr/lib").glob("*/ulogd"), Path("/usr/lib/ulogd"), Path("/usr/local/lib/ulogd")]
-    files = (directory / f"ulogd_{name}.so" for directory in directories for name in _PLUGINS)
+    files = (directory / f"ulogd_{name}.so" for directory in directories for name in plugins)
     return [str(file) for file in files if file.exists()]
 
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * floor GROUP QTHRESHOLD QTIMEOUT NLBUFSIZ SOCKET_BUFFER [FILE BYTES]: what receiving the packets of a group costs at
- * the least. Receives datagrams and counts their messages; with FILE also writes BYTES bytes per packet to it, one
- * write(2) per datagram. Nothing is decoded. NLBUFSIZ 0 leaves the kernel's default. SIGTERM ends it; then it prints
- * its counts as JSON.
+ * floor GROUP QTHRESHOLD QTIMEOUT NLBUFSIZ SOCKET_BUFFER [FILE BYTES|pcap]: what receiving the packets of a group costs
+ * at the least. Receives datagrams and counts their messages; with FILE also writes to it, one write(2) per datagram:
+ * BYTES bytes per packet, or the packets as records of pcap. Nothing else is decoded. NLBUFSIZ 0 leaves the kernel's
+ * default. SIGTERM ends it; then it prints its counts as JSON.
  */
 #include <arpa/inet.h>
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -89,6 +90,38 @@ static uint32_t count_packets(const void *data, int length, uint32_t *next)
 	return packets;
 }
 
+/* The packets of a datagram as records of pcap; the bytes that they take. */
+static size_t put_packets(char *text, const void *data, int length)
+{
+	const struct nlmsghdr *nlh = data;
+	char *p = text;
+
+	for (; mnl_nlmsg_ok(nlh, length); nlh = mnl_nlmsg_next(nlh, &length)) {
+		uint32_t head[4] = { 0 };
+		const void *payload = NULL;
+		struct nlattr *attr;
+
+		if (nlh->nlmsg_type != (NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_PACKET))
+			continue;
+		mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg)) {
+			if (mnl_attr_get_type(attr) == NFULA_PAYLOAD) {
+				payload = mnl_attr_get_payload(attr);
+				head[2] = head[3] = mnl_attr_get_payload_len(attr);
+			} else if (mnl_attr_get_type(attr) == NFULA_TIMESTAMP) {
+				const struct nfulnl_msg_packet_timestamp *stamp = mnl_attr_get_payload(attr);
+
+				head[0] = (uint32_t)be64toh(stamp->sec);
+				head[1] = (uint32_t)be64toh(stamp->usec);
+			}
+		}
+		memcpy(p, head, sizeof(head));
+		if (payload)
+			memcpy(p + sizeof(head), payload, head[2]);
+		p += sizeof(head) + head[2];
+	}
+	return (size_t)(p - text);
+}
+
 int main(int argc, char **argv)
 {
 	struct sigaction action = { .sa_handler = stop };
@@ -97,14 +130,15 @@ int main(int argc, char **argv)
 	uint32_t next = 0;
 	struct mnl_socket *nl;
 	struct rusage usage;
-	int fd, out = -1, buffer;
+	int fd, out = -1, buffer, pcap;
 
 	if (argc != 6 && argc != 8) {
-		fprintf(stderr, "usage: floor GROUP QTHRESHOLD QTIMEOUT NLBUFSIZ SOCKET_BUFFER [FILE BYTES]\n");
+		fprintf(stderr, "usage: floor GROUP QTHRESHOLD QTIMEOUT NLBUFSIZ SOCKET_BUFFER [FILE BYTES|pcap]\n");
 		return 2;
 	}
 	memset(text, 'x', sizeof(text));
-	bytes = argc > 7 ? strtoull(argv[7], NULL, 10) : 0;
+	pcap = argc > 7 && !strcmp(argv[7], "pcap");
+	bytes = argc > 7 && !pcap ? strtoull(argv[7], NULL, 10) : 0;
 	if (argc > 6 && (out = open(argv[6], O_WRONLY | O_CREAT | O_APPEND, 0644)) < 0)
 		die(argv[6]);
 	nl = mnl_socket_open(NETLINK_NETFILTER);
@@ -132,7 +166,9 @@ int main(int argc, char **argv)
 		found = count_packets(data, (size_t)n > sizeof(data) ? (int)sizeof(data) : (int)n, &next);
 		packets += found;
 		datagrams++;
-		if (out >= 0 && found * bytes <= sizeof(text) && write(out, text, found * bytes) < 0)
+		if (pcap && write(out, text, put_packets(text, data, (int)n)) < 0)
+			die("write");
+		if (out >= 0 && !pcap && found * bytes <= sizeof(text) && write(out, text, found * bytes) < 0)
 			die("write");
 	}
 	getrusage(RUSAGE_SELF, &usage);

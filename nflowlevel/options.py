@@ -194,6 +194,12 @@ def check_call(
     return [*taken, *args[len(positional) :]], options
 
 
+def taken(options_type: type[Options], given: Mapping[str, object]) -> dict[str, object]:
+    """Return options as a program gives them in their types; TypeError or ValueError where one must not be that."""
+    fields = _fields(options_type)
+    return {name: fields[name].take(name, value) for name, value in given.items()}
+
+
 def refuse_unknown(called: str, given: Iterable[str], known: Iterable[str], other: Collection[str] = ()) -> None:
     """Raise TypeError for an option that is not among the known ones, nor among `other` arguments of what is called."""
     known = list(known)

@@ -15,6 +15,9 @@ import pytest
 import nflowlevel
 from nflowlevel.accounting.objects import Accounting
 from nflowlevel.accounting.table import CounterTable
+from nflowlevel.binding._lib import ffi
+from nflowlevel.binding.nfacct import CounterArray
+from nflowlevel.records.batch import Batch
 from tests.fix_lines import no_descriptor_left
 from tests.fix_netns import Netns
 
@@ -57,6 +60,14 @@ def result_message(kind: int, error: int, *, seq: int = 1, flags: int = 0) -> by
     """Return NLMSG_ERROR or NLMSG_DONE with this code."""
     rest = bytes(16) if kind == ERROR else b""
     return netlink(kind, struct.pack("=i", error) + rest, seq=seq, flags=flags)
+
+
+def sums_of(*counted: tuple[bytes, int, int], stamp: bool = True) -> Batch:
+    """Return a batch of sums (name, packets, bytes) as NFACCT gives them, read at 2026-11-23 18:54:44.190524 UTC."""
+    array = CounterArray(1)
+    for name, packets, size in counted:
+        array.append(ffi.new("struct nfl_counter *", {"valid": 1, "name": name, "packets": packets, "bytes": size})[0])
+    return CounterTable(array).batch((1_795_460_084, 190_524 if stamp else None), stamp=stamp)
 
 
 def make_objects(

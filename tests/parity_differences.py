@@ -7,6 +7,7 @@ meets is on the list, and that every entry is met. `D-…` are the defect number
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -291,6 +292,180 @@ DIFFERENCES = (
         _LAYER4,
         "them",
         lambda case: _beyond_stated_length(case) or _impossible_length(case),
+        "ulogd2 reads a transport header out of what follows the packet, such as the padding of a short frame.",
+    ),
+)
+
+
+# -- text -------------------------------------------------------------------------------------------------------------
+
+#: A text of PRINTPKT: what the rule says and the interfaces, the network header, the transport header, the rest.
+_PARTS = re.compile(
+    r"(?P<head>.*?IN=\S* OUT=\S* MAC=\S* )(?P<network>.*?)(?P<transport>(?:PROTO=.*?)?)"
+    r"(?P<rest>(?:UID=\d+ )?(?:GID=\d+ )?MARK=0x[0-9a-f]+ )",
+    re.DOTALL,
+)
+_GLUED = re.compile(r"INCOMPLETE(?=\S)")
+
+
+class TextCase(Case):
+    """One packet: its keys by the oracle, our text and ulogd2's."""
+
+    def __init__(self, name: str, keys: Keys, our: str, their: str) -> None:
+        super().__init__(name, keys, dict(keys), {})
+        self.our, self.their = our, their
+
+    @cached_property
+    def differing(self) -> list[str]:
+        """The parts that differ; "glued" where a blank is missing, which makes no other part differ."""
+        glued = ["glued"] if _GLUED.search(self.their) else []
+        ours, theirs = (_PARTS.fullmatch(text) for text in (self.our, _GLUED.sub("INCOMPLETE ", self.their)))
+        if not ours or not theirs:
+            return ["form"]
+        return [*glued, *(name for name in _PARTS.groupindex if ours[name] != theirs[name])]
+
+    @property
+    def their_transport(self) -> str:
+        """What ulogd2 wrote of the transport header."""
+        found = _PARTS.fullmatch(_GLUED.sub("INCOMPLETE ", self.their))
+        return found["transport"] if found else ""
+
+    @property
+    def ip_number(self) -> Any:
+        """The protocol in the IPv4 header, or the last number of the IPv6 headers."""
+        return self.keys.get("ip6.nexthdr" if self.ip6 else "ip.protocol")
+
+
+@dataclass(frozen=True)
+class TextDifference:
+    """What may differ in the text, part by part."""
+
+    id: str
+    parts: tuple[str, ...]
+    when: Callable[[TextCase], bool]
+    reason: str
+
+    def explains(self, case: TextCase, part: str) -> bool:
+        """Tell whether this is why a part of the two texts differs."""
+        return part in self.parts and self.when(case)
+
+
+_BOTH = ("network", "transport")
+
+TEXT_DIFFERENCES = (
+    TextDifference("D-P04", ("glued",), lambda case: True, "ulogd2 leaves out the blank behind INCOMPLETE."),
+    TextDifference(
+        "D-P02",
+        ("transport",),
+        lambda case: "icmp.type" in case.keys,
+        "ulogd2 chooses ID, GATEWAY, PARAMETER by the code instead of the type of ICMP, and never writes MTU.",
+    ),
+    TextDifference(
+        "control",
+        ("head",),
+        lambda case: re.search(rb"[\x01-\x1f\x7f]", bytes(case.keys.get("oob.prefix", b""))) is not None,  # type: ignore[arg-type]
+        "ulogd2 writes control characters as they are: a newline in a prefix makes two lines of one packet.",
+    ),
+    TextDifference(
+        "D-B01",
+        ("transport",),
+        lambda case: case.ip4 and be16(case.packet, 6) & 0x1FFF != 0,
+        "ulogd2 reads a transport header out of the data of later IPv4 fragments.",
+    ),
+    TextDifference(
+        "D-B02",
+        _BOTH,
+        lambda case: case.ip4 and len(case.packet) <= max(20, case.header),
+        "ulogd2 decodes nothing of an IPv4 packet that ends with its header.",
+    ),
+    TextDifference(
+        "D-B05",
+        ("transport",),
+        lambda case: "ahesp.spi" in case.keys and case.ip_number in (50, 51),
+        "ulogd2 does not decode AH and ESP: their SPI is missing.",
+    ),
+    TextDifference(
+        "D-B06",
+        ("transport",),
+        lambda case: case.ip6 and case.ip_number == 50,
+        "ulogd2 calls ESP over IPv6 AH, or PROTO=0.",
+    ),
+    TextDifference(
+        "D-B07",
+        ("transport",),
+        lambda case: case.ip6 and case.ip_number == 132,
+        "ulogd2 does not decode SCTP over IPv6.",
+    ),
+    TextDifference(
+        "D-B09",
+        ("network",),
+        lambda case: case.network[0] == oracle.ETH_ARP and "arp.saddr" in case.keys,
+        "ulogd2 writes a part of a memory address in place of ARP's addresses.",
+    ),
+    TextDifference(
+        "arp-foreign",
+        _BOTH,
+        lambda case: case.network[0] == oracle.ETH_ARP and case.packet[2:6] != bytes([8, 0, 6, 4]),
+        "ulogd2 looks for Ethernet and IPv4 addresses whatever the ARP packet is about.",
+    ),
+    TextDifference(
+        "arp-short",
+        ("transport",),
+        lambda case: case.network[0] == oracle.ETH_ARP and 8 <= len(case.packet) < 28,
+        "ulogd2 decodes nothing of an ARP packet with fewer than 28 bytes.",
+    ),
+    TextDifference(
+        "D-B10",
+        _BOTH,
+        lambda case: case.family in (oracle.ARP, oracle.NETDEV),
+        "ulogd2 writes nothing of what tables of the arp and netdev families log but interfaces and link header.",
+    ),
+    TextDifference(
+        "vlan-in-payload",
+        _BOTH,
+        lambda case: case.family == oracle.BRIDGE and case.tagged_payload,
+        "ulogd2 does not look behind a second VLAN tag.",
+    ),
+    TextDifference(
+        "D-B11",
+        ("transport",),
+        lambda case: case.ip6 and re.search(r"PROTO=(135|139|140) $", case.their_transport) is not None,
+        "ulogd2 stops at mobility, HIP and shim6 headers.",
+    ),
+    TextDifference(
+        "D-B12",
+        ("transport",),
+        lambda case: case.ip6 and case.ip_number in (0, 43, 44, 51, 60),
+        "ulogd2 does not name the IPv6 extension header that is cut.",
+    ),
+    TextDifference(
+        "later-fragment-walked",
+        _BOTH,
+        lambda case: case.ip6 and bool(case.keys.get("ip6.fragoff")) and case.ip_number == 44,
+        "ulogd2 reads the data of a later IPv6 fragment as one more fragment header.",
+    ),
+    TextDifference(
+        "version",
+        _BOTH,
+        lambda case: case.wrong_version,
+        "ulogd2 does not look at the version: it decodes data that is not an IP packet.",
+    ),
+    TextDifference(
+        "ihl",
+        ("transport",),
+        lambda case: case.ip4 and case.header < 20,
+        "ulogd2 reads a transport header out of an IPv4 header that claims to be shorter than 20 bytes.",
+    ),
+    TextDifference(
+        "D-I01",
+        ("head",),
+        lambda case: "vanished" in case.name and "IN=va " in case.their,
+        "ulogd2 shows the previous packet's interface where it does not know the packet's own.",
+    ),
+    TextDifference(
+        "padding",
+        ("transport",),
+        lambda case: "INCOMPLETE" in case.our and (0 < case.stated < len(case.packet) or _impossible_length(case)),
         "ulogd2 reads a transport header out of what follows the packet, such as the padding of a short frame.",
     ),
 )

@@ -20,6 +20,7 @@ import pytest
 
 from tests.fix_netns import Netns
 from tests.fix_nflog import bound_groups
+from tests.forms import FORMS
 
 Record = dict[str, Any]
 
@@ -36,6 +37,8 @@ _PLUGIN_FILES = {
     "LOGEMU": "output_LOGEMU",
     "GPRINT": "output_GPRINT",
     "OPRINT": "output_OPRINT",
+    "PCAP": "output_PCAP",
+    "XML": "output_XML",
 }
 
 #: All that packets can go through on their way to a text output.
@@ -79,11 +82,15 @@ class Ulogd2:
         timezone: str = "UTC",
     ) -> None:
         self._require()
-        self._netns, self._group, self._timezone = netns, group, timezone
+        self._netns, self._group, self._output, self._timezone = netns, group, output, timezone
         self._process: subprocess.Popen[Any] | None = None
         self.config = directory / f"ulogd-{group}.conf"
         self.log = directory / f"ulogd-{group}.log"
-        self.output = directory / f"ulogd-{group}.out"
+        self._file = directory / f"ulogd-{group}.out"
+        target = f'file="{self._file}"'
+        if output == "XML":
+            self._file.mkdir()
+            target = f'directory="{self._file}"'
         stack = ",".join(f"i{i}:{name}" for i, name in enumerate(("NFLOG", *filters, output)))
         plugins = "".join(f'plugin="{_plugin(name)}"\n' for name in ("NFLOG", *filters, output))
         # With threshold 1 every packet comes at once; with sync every record is in the file at once.
@@ -91,7 +98,7 @@ class Ulogd2:
             f'[global]\nlogfile="{self.log}"\nloglevel=1\n{plugins}stack={stack}\n'
             f"[i0]\ngroup={group}\nnetlink_qthreshold={qthreshold}\nnetlink_socket_buffer_size=8388608\n"
             f"netlink_socket_buffer_maxsize=16777216\n{options}\n"
-            f'[i{len(filters) + 1}]\nfile="{self.output}"\nsync=1\n{output_options}\n'
+            f"[i{len(filters) + 1}]\n{target}\nsync=1\n{output_options}\n"
         )
 
     def _require(self) -> None:
@@ -114,8 +121,12 @@ class Ulogd2:
         return self._text().split("\n")[:count]
 
     def records(self, count: int) -> list[Record]:
-        """Return the first `count` JSON records, once they are there."""
-        return [json.loads(line) for line in self.lines(count)]
+        """Return the first `count` records, once they are there; of outputs of forms.py, those it reads."""
+        if self._output == "JSON":
+            return [json.loads(line) for line in self.lines(count)]
+        begins, read, _ = FORMS[self._output]
+        self._wait(lambda: self._text().count(begins) >= count, f"{count} records are written")
+        return [*read(self._text())][:count]
 
     def stop(self) -> list[str]:
         """End the daemon with SIGTERM and return all lines it has written. May be called twice."""
@@ -126,9 +137,16 @@ class Ulogd2:
             assert status == 0, f"{self.command[0]} ended with {status}: {self._messages()}"
         return self._text().removesuffix("\n").split("\n")
 
+    @property
+    def output(self) -> Path:
+        """The file that is written; of several documents the newest."""
+        documents = sorted(self._file.iterdir(), key=lambda path: path.stat().st_mtime) if self._file.is_dir() else []
+        return documents[-1] if documents else self._file
+
     def _text(self) -> str:
         """Return all that is written; bytes that are not UTF-8 become surrogates, so that they are not overlooked."""
-        return self.output.read_text(encoding="utf-8", errors="surrogateescape") if self.output.exists() else ""
+        output = self.output
+        return output.read_bytes().decode("utf-8", "surrogateescape") if output.is_file() else ""
 
     def _messages(self) -> str:
         return self.log.read_text(errors="replace") if self.log.exists() else "(no log file)"

@@ -20,14 +20,26 @@ FRAGMENTS = (
     "record.h",
     "packet.h",
     "capture.h",
+    "capturewrite.h",
     "report.h",
     "counter.h",
     "render.h",
+    "print.h",
     "linux_bpf.h",
     "bpf.h",
     "../../bpf/prefilter.h",
 )
-SOURCES = ("descriptor.c", "packet.c", "capture.c", "report.c", "counter.c", "render.c", "bpf.c")
+SOURCES = (
+    "descriptor.c",
+    "packet.c",
+    "capture.c",
+    "capturewrite.c",
+    "report.c",
+    "counter.c",
+    "render.c",
+    "print.c",
+    "bpf.c",
+)
 
 ffibuilder = FFI()
 for fragment in FRAGMENTS:
@@ -52,9 +64,11 @@ ffibuilder.set_source(
     #include "record.h"
     #include "packet.h"
     #include "capture.h"
+    #include "capturewrite.h"
     #include "report.h"
     #include "counter.h"
     #include "render.h"
+    #include "print.h"
     #include "bpf.h"
     #include "bpf/prefilter.h"
 

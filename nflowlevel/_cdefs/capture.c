@@ -135,6 +135,8 @@ static uint32_t untagged(struct nfl_record *r, uint16_t ethertype, const uint8_t
 	r->vlan_protocol = ethertype;
 	r->vlan_id = be16(data + at) & 0xfff;
 	r->vlan_priority = data[at] >> 5;
+	r->vlan_dei = data[at] >> 4 & 1;
+	r->vlan_beside = 1;
 	r->valid |= BIT(VLAN);
 	network(r, protocol_of(data + at + 2, length - 4), at + 4, length - 4);
 	return 4;

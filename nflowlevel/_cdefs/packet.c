@@ -143,8 +143,10 @@ static void layer4(struct nfl_record *r, uint8_t protocol, const uint8_t *p, uin
 		r->valid |= BIT(SCTP);
 		break;
 	case IPPROTO_ESP:
-		if (length >= 8)
-			spi(r, p);
+		if (length < 8)
+			break;
+		spi(r, p);
+		r->is_esp = 1;
 		break;
 	case IPPROTO_AH:
 		if (!ip6 && length >= 12)
@@ -285,6 +287,7 @@ static void vlan(struct nfl_record *r, uint16_t protocol, uint16_t tci)
 	r->vlan_protocol = protocol;
 	r->vlan_id = tci & 0xfff;
 	r->vlan_priority = (uint8_t)(tci >> 13);
+	r->vlan_dei = tci >> 12 & 1;
 	r->valid |= BIT(VLAN);
 }
 
@@ -416,8 +419,10 @@ static void vlan_attribute(struct nfl_record *r, const struct attribute *outer)
 		else if (a.type == NFULA_VLAN_TCI && a.length >= 2)
 			tci = a.value;
 	}
-	if (protocol && tci)
+	if (protocol && tci) {
 		vlan(r, be16(protocol), be16(tci));
+		r->vlan_beside = 1;
+	}
 }
 
 static void u32_attribute(struct nfl_record *r, const struct attribute *a, uint32_t *field, uint64_t bit)

@@ -38,6 +38,7 @@ struct nfl_record {
 	uint8_t vlan_priority, oob_hook, oob_family, raw_label;
 	uint8_t raw_mac_saddr[8], mac_saddr[8], mac_daddr[6];
 	uint8_t mac_saddr_len, mac_daddr_len;
+	uint8_t vlan_dei, vlan_beside;	/* beside: the tag is not part of the packet */
 
 	uint8_t ip_saddr[16], ip_daddr[16];	/* IPv4: the first 4 bytes */
 	uint8_t ip_protocol, ip_tos, ip_ttl, ip_ihl;
@@ -45,6 +46,7 @@ struct nfl_record {
 	uint16_t ip6_payloadlen, ip6_fragoff;
 	uint32_t ip6_flowlabel, ip6_fragid;
 	uint8_t ip6_priority, ip6_hoplimit, ip6_nexthdr;
+	uint8_t is_esp;			/* ahesp_spi is ESP's: over IPv6 that of an AH before it would stand there as well */
 
 	uint8_t tcp_offset, tcp_reserved;
 	uint8_t tcp_urg, tcp_ack, tcp_psh, tcp_rst, tcp_syn, tcp_fin, tcp_res1, tcp_res2;

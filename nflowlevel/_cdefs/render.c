@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Records to text: JSON lines (RFC 8259) in ulogd's layout, with `", "` between members and `": "` after names; rows for a
- * database; single columns. */
+/* Records to text: lines in ulogd's layouts, such as JSON (RFC 8259) with `", "` between members and `": "` after names; rows for
+ * a database; single columns. */
 #include <endian.h>
 #include <math.h>
 #include <stdbool.h>
@@ -11,204 +11,12 @@
 #include <time.h>
 
 #include "record.h"
+#include "packet.h"
 #include "render.h"
+#include "print.h"
+#include "put.h"
 
 #define HAS(record, bit) ((record)->valid >> (bit) & 1)
-
-static const char digits2[] =
-	"0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
-	"5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
-
-static inline char *put(char *p, const char *text, size_t length)
-{
-	memcpy(p, text, length);
-	return p + length;
-}
-
-/* A short constant text that lies in NFL_LABEL_BYTES readable bytes, to where as many may be written: one copy of a fixed size
- * is a few instructions, one of a variable size is a call. */
-static inline char *put_label(char *p, const char *text, uint32_t length)
-{
-	memcpy(p, text, NFL_LABEL_BYTES);
-	if (__builtin_expect(length > NFL_LABEL_BYTES, 0))
-		memcpy(p + NFL_LABEL_BYTES, text + NFL_LABEL_BYTES, length - NFL_LABEL_BYTES);
-	return p + length;
-}
-
-static inline char *put2(char *p, uint32_t n)
-{
-	memcpy(p, digits2 + n * 2, 2);
-	return p + 2;
-}
-
-/* A number of up to 3 digits. Writes 4 bytes: the numbers of a record vary in length, and a wrong guess of the processor's
- * costs more than they do. */
-static inline char *put_u8(char *p, uint32_t n)
-{
-	uint32_t hundreds = n / 100, zeros = (n < 100) + (n < 10), digits;
-	uint16_t rest;
-
-	memcpy(&rest, digits2 + (n - hundreds * 100) * 2, sizeof(rest));
-	digits = htole32(('0' + hundreds + ((uint32_t)le16toh(rest) << 8)) >> 8 * zeros);
-	memcpy(p, &digits, sizeof(digits));
-	return p + 3 - zeros;
-}
-
-/* The 8 digits of a number below 10^8, one a byte, the first in the lowest: two halves of 4 digits, each into two of 2. */
-static inline uint64_t digits8(uint32_t n)
-{
-	uint64_t fours = n / 10000 | (uint64_t)(n % 10000) << 32;
-	uint64_t twos = (fours * 10486 >> 20) & 0x7f0000007f;
-	uint64_t ones;
-
-	twos |= (fours - twos * 100) << 16;
-	ones = (twos * 103 >> 10) & 0xf000f000f000f;
-	return ones | (twos - ones * 10) << 8;
-}
-
-static inline char *put_digits8(char *p, uint32_t n)
-{
-	uint64_t text = htole64(digits8(n) | 0x3030303030303030);
-
-	memcpy(p, &text, sizeof(text));
-	return p + 8;
-}
-
-/* A number below 10^8 without leading zeros. Writes 8 bytes. */
-static inline char *put_below8(char *p, uint32_t n)
-{
-	uint64_t digits = digits8(n), text;
-	unsigned zeros = (unsigned)__builtin_ctzll(digits | 1ULL << 56) / 8;
-
-	text = htole64((digits | 0x3030303030303030) >> 8 * zeros);
-	memcpy(p, &text, sizeof(text));
-	return p + 8 - zeros;
-}
-
-static char *put_long(char *p, uint64_t n)
-{
-	uint64_t high = n / 100000000;
-
-	if (high < 100000000)
-		p = put_below8(p, (uint32_t)high);
-	else
-		p = put_digits8(put_below8(p, (uint32_t)(high / 100000000)), (uint32_t)(high % 100000000));
-	return put_digits8(p, (uint32_t)(n % 100000000));
-}
-
-/* A number below 10,000. Writes 4 bytes. */
-static inline char *put_below4(char *p, uint32_t n)
-{
-	uint32_t high = n / 100, zeros = (n < 1000) + (n < 100) + (n < 10), digits;
-	uint16_t pair[2];
-
-	memcpy(pair, digits2 + high * 2, sizeof(pair[0]));
-	memcpy(pair + 1, digits2 + (n - high * 100) * 2, sizeof(pair[1]));
-	digits = htole32((le16toh(pair[0]) | (uint32_t)le16toh(pair[1]) << 16) >> 8 * zeros);
-	memcpy(p, &digits, sizeof(digits));
-	return p + 4 - zeros;
-}
-
-/* Writes up to 8 bytes more than the number has. */
-static inline char *put_u64(char *p, uint64_t n)
-{
-	if (n < 10000)
-		return put_below4(p, (uint32_t)n);
-	return n < 100000000 ? put_below8(p, (uint32_t)n) : put_long(p, n);
-}
-
-static const char hex[] = "0123456789abcdef";
-static const char hex2[] =
-	"000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f3031"
-	"32333435363738393a3b3c3d3e3f404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f60616263"
-	"6465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f808182838485868788898a8b8c8d8e8f909192939495"
-	"969798999a9b9c9d9e9fa0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebfc0c1c2c3c4c5c6c7"
-	"c8c9cacbcccdcecfd0d1d2d3d4d5d6d7d8d9dadbdcdddedfe0e1e2e3e4e5e6e7e8e9eaebecedeeeff0f1f2f3f4f5f6f7f8f9"
-	"fafbfcfdfeff";
-
-/* Writes 4 bytes. */
-static inline char *put_hex16(char *p, uint32_t n)
-{
-	uint32_t zeros = (n < 0x1000) + (n < 0x100) + (n < 0x10), digits;
-	uint16_t pair[2];
-
-	memcpy(pair, hex2 + (n >> 8) * 2, 2);
-	memcpy(pair + 1, hex2 + (n & 0xff) * 2, 2);
-	digits = htole32((le16toh(pair[0]) | (uint32_t)le16toh(pair[1]) << 16) >> 8 * zeros);
-	memcpy(p, &digits, sizeof(digits));
-	return p + 4 - zeros;
-}
-
-static inline char *put_addr4(char *p, const uint8_t *a)
-{
-	p = put_u8(p, a[0]);
-	*p++ = '.';
-	p = put_u8(p, a[1]);
-	*p++ = '.';
-	p = put_u8(p, a[2]);
-	*p++ = '.';
-	return put_u8(p, a[3]);
-}
-
-/* The text that inet_ntop(3) gives: the longest run of two or more zero groups is "::", IPv4 tails stay dotted. */
-static char *put_addr6(char *p, const uint8_t *a)
-{
-	int best = -1, best_length = 1, run = 0;
-	uint16_t group[8];
-	unsigned zero = 0;
-
-	for (int i = 0; i < 8; i++) {
-		group[i] = (uint16_t)(a[2 * i] << 8 | a[2 * i + 1]);
-		zero |= (unsigned)!group[i] << i;
-	}
-	for (int i = 0; (zero & zero >> 1) && i < 8; i++) {
-		run = group[i] ? 0 : run + 1;
-		if (run > best_length) {
-			best_length = run;
-			best = i - run + 1;
-		}
-	}
-	for (int i = 0; i < 8; i++) {
-		if (i == best) {
-			*p++ = ':';
-			i += best_length - 1;
-			if (i == 7)
-				*p++ = ':';
-			continue;
-		}
-		if (i)
-			*p++ = ':';
-		if (i == 6 && best == 0 && (best_length == 6 || (best_length == 5 && group[5] == 0xffff)))
-			return put_addr4(p, a + 12);
-		p = put_hex16(p, group[i]);
-	}
-	return p;
-}
-
-static char *put_hex(char *p, const uint8_t *bytes, size_t length)
-{
-	for (size_t i = 0; i < length; i++)
-		p = put(p, hex2 + bytes[i] * 2, 2);
-	return p;
-}
-
-static char *put_addr_bin(char *p, const uint8_t *a, bool is6)
-{
-	p = put(p, "0x", 2);
-	if (is6)
-		return put_hex(p, a, 16);
-	return put_hex(put(p, "00000000000000000000ffff", 24), a, 4);
-}
-
-static char *put_mac(char *p, const uint8_t *bytes, uint32_t length)
-{
-	for (uint32_t i = 0; i < length; i++) {
-		memcpy(p, hex2 + bytes[i] * 2, 2);
-		p[2] = ':';
-		p += 3;
-	}
-	return length ? p - 1 : p;
-}
 
 /* Bytes of the well-formed UTF-8 sequence at p (Unicode, table 3-7); negative: the bytes of an ill-formed beginning. */
 static int utf8(const uint8_t *p, size_t left)
@@ -313,6 +121,123 @@ static char *put_string(char *p, const char *text, size_t length)
 	return p;
 }
 
+/* Whether none of 8 bytes is a control character, above 0x7f, or one of three. */
+static inline bool plain8_but(uint64_t bytes, char one, char two, char three)
+{
+	const uint64_t each = 0x0101010101010101;
+	uint64_t bad = bytes | (bytes - each * 0x20);
+
+	bad |= ((bytes ^ each * (uint8_t)one) - each) | ((bytes ^ each * (uint8_t)two) - each);
+	return !((bad | ((bytes ^ each * (uint8_t)three) - each)) & each * 0x80);
+}
+
+/* Text as a value among items: control characters, the backslash and the separator in backslash escapes, so that a separator
+ * in a line is one, and a newline the end of it. All other bytes as they are. At most 4 bytes a byte. */
+static char *put_item(char *p, const char *text, size_t length, char separator)
+{
+	const uint8_t *s = (const uint8_t *)text, *end = s + length;
+
+	while (s < end) {
+		uint64_t some;
+
+		if (end - s >= (ptrdiff_t)sizeof(some)) {
+			memcpy(&some, s, sizeof(some));
+			if (plain8_but(some, '\\', separator, 0x7f)) {
+				p = put(p, (const char *)s, sizeof(some));
+				s += sizeof(some);
+				continue;
+			}
+		}
+		if (*s >= 0x20 && *s != '\\' && *s != (uint8_t)separator && *s != 0x7f) {
+			*p++ = (char)*s++;
+			continue;
+		}
+		*p++ = '\\';
+		switch (*s) {
+		case '\\':
+			*p++ = '\\';
+			break;
+		case '\n':
+			*p++ = 'n';
+			break;
+		case '\r':
+			*p++ = 'r';
+			break;
+		case '\t':
+			*p++ = 't';
+			break;
+		default:
+			*p++ = 'x';
+			p = put(p, hex2 + *s * 2, 2);
+		}
+		s++;
+	}
+	return p;
+}
+
+/* Bytes of the character of XML 1.0 that begins with a byte above 0x7f; negative: the bytes of what is none. */
+static int xml_character(const uint8_t *p, size_t left)
+{
+	int size = utf8(p, left);
+
+	/* U+FFFE and U+FFFF are no characters of XML. */
+	return size == 3 && p[0] == 0xef && p[1] == 0xbf && p[2] >= 0xbe ? -3 : size;
+}
+
+/* Text as the content of an element, on one line. What XML 1.0 cannot hold, and what is not UTF-8, becomes U+FFFD. At most 5
+ * bytes a byte. */
+static char *put_xml(char *p, const char *text, size_t length)
+{
+	const uint8_t *s = (const uint8_t *)text, *end = s + length;
+
+	while (s < end) {
+		uint64_t some;
+
+		if (end - s >= (ptrdiff_t)sizeof(some)) {
+			memcpy(&some, s, sizeof(some));
+			if (plain8_but(some, '&', '<', '>')) {
+				p = put(p, (const char *)s, sizeof(some));
+				s += sizeof(some);
+				continue;
+			}
+		}
+		if (*s >= 0x80) {
+			int size = xml_character(s, (size_t)(end - s));
+
+			p = size > 0 ? put(p, (const char *)s, (size_t)size) : put(p, "\xef\xbf\xbd", 3);
+			s += size > 0 ? size : -size;
+			continue;
+		}
+		switch (*s) {
+		case '&':
+			p = put(p, "&amp;", 5);
+			break;
+		case '<':
+			p = put(p, "&lt;", 4);
+			break;
+		case '\n':
+			p = put(p, "&#10;", 5);
+			break;
+		case '\r':
+			p = put(p, "&#13;", 5);
+			break;
+		case '>':	/* it is text, but for the end of a CDATA section */
+			if ((const char *)s - text >= 2 && s[-1] == ']' && s[-2] == ']')
+				p = put(p, "&gt;", 4);
+			else
+				*p++ = '>';
+			break;
+		default:
+			if (*s >= 0x20 || *s == '\t')
+				*p++ = (char)*s;
+			else
+				p = put(p, "\xef\xbf\xbd", 3);
+		}
+		s++;
+	}
+	return p;
+}
+
 /* An address or hardware address at p, at most ADDRESS_BYTES: nothing in it needs escaping. */
 enum { ADDRESS_BYTES = 64 };
 
@@ -353,7 +278,8 @@ struct text {
 static struct text text_of(const struct nfl_column *c, const struct nfl_batch *b, const struct nfl_any *r, uint32_t row)
 {
 	const uint8_t *field = (const uint8_t *)r + c->field;
-	uint32_t at, low = 0, high = b->ifname_count;
+	const struct nfl_ifname *name;
+	uint32_t at;
 	uint16_t length;
 
 	switch (c->kind) {
@@ -370,16 +296,9 @@ static struct text text_of(const struct nfl_column *c, const struct nfl_batch *b
 		return (struct text){ (const char *)field, strnlen((const char *)field, length) };
 	case NFL_IFNAME:
 		memcpy(&at, field, sizeof(at));
-		while (low < high) {
-			uint32_t middle = (low + high) / 2;
-
-			if (b->ifnames[middle].index == at)
-				return (struct text){ b->ifnames[middle].name, b->ifnames[middle].length };
-			if (b->ifnames[middle].index < at)
-				low = middle + 1;
-			else
-				high = middle;
-		}
+		name = find_name(b, at);
+		if (name)
+			return (struct text){ name->name, name->length };
 		break;
 	case NFL_ACTION:
 		return (struct text){ *field ? "allowed" : "blocked", 7 };
@@ -390,6 +309,26 @@ static struct text text_of(const struct nfl_column *c, const struct nfl_batch *b
 	}
 	}
 	return (struct text){ "", 0 };
+}
+
+/* The value as text_of gives it, or false where `room` bytes at p do not hold `times` its length besides `fixed`. A text that
+ * is not there yet is made at the end of the room: what is made of it comes from the other end. */
+static bool fit_text(struct text *text, const struct nfl_column *c, const struct nfl_batch *b, const struct nfl_any *r,
+		     uint32_t row, char *p, size_t room, size_t fixed, size_t times)
+{
+	if (c->kind == NFL_PRINT) {
+		const struct nfl_record *packet = (const struct nfl_record *)r;
+		size_t most = nfl_print_most(packet);
+		char *at;
+
+		if (room < fixed + (times + 1) * most)
+			return false;
+		at = p + room - most;
+		*text = (struct text){ at, (size_t)(nfl_print(at, b, packet) - at) };
+		return true;
+	}
+	*text = text_of(c, b, r, row);
+	return room >= fixed + times * text->length;
 }
 
 /* Whether a row has a value in a column; `valid` is its record's word, or 0. */
@@ -406,7 +345,7 @@ static inline uint64_t valid_of(const struct nfl_any *r)
 }
 
 static inline __attribute__((always_inline)) char *put_number(char *p, const struct nfl_column *c, const struct nfl_any *r,
-							      uint32_t row)
+							      uint32_t row, bool json)
 {
 	const uint8_t *field = (const uint8_t *)r + c->field;
 	uint16_t u16;
@@ -437,7 +376,7 @@ static inline __attribute__((always_inline)) char *put_number(char *p, const str
 		return put_u64(p, ((const uint64_t *)c->values)[row]);
 	default:	/* NFL_ROW_FLOAT; JSON has no infinity */
 		f = ((const double *)c->values)[row];
-		return isfinite(f) ? p + snprintf(p, 32, "%.17g", f) : put(p, "null", 4);
+		return json && !isfinite(f) ? put(p, "null", 4) : p + snprintf(p, 32, "%.17g", f);
 	}
 }
 
@@ -464,12 +403,7 @@ static int64_t time_of(const struct nfl_plan *plan, const struct nfl_batch *b, c
 	}
 }
 
-static char *put_usec(char *p, uint32_t usec)
-{
-	return put2(put2(put2(p, usec / 10000), usec / 100 % 100), usec % 100);
-}
-
-static void new_second(struct nfl_json *json, int64_t second)
+static void new_second(struct nfl_lines *json, int64_t second)
 {
 	struct nfl_plan *plan = &json->plan;
 	time_t when = (time_t)second;
@@ -485,7 +419,7 @@ static void new_second(struct nfl_json *json, int64_t second)
 	plan->second = second;
 }
 
-static char *put_timestamp(char *p, struct nfl_json *json, const struct nfl_batch *b, const struct nfl_any *r)
+static char *put_timestamp(char *p, struct nfl_lines *json, const struct nfl_batch *b, const struct nfl_any *r)
 {
 	uint32_t usec;
 	int64_t second = time_of(&json->plan, b, r, &usec);
@@ -499,18 +433,128 @@ static char *put_timestamp(char *p, struct nfl_json *json, const struct nfl_batc
 	return put(put_usec(p, usec % 1000000), json->zone, 5);
 }
 
-/* One line at p, which has plan.fixed_size bytes and all up to end; NULL when it does not fit. */
-static char *put_line(char *p, const char *end, struct nfl_json *json, const struct nfl_batch *b, const struct nfl_any *r,
-		      uint32_t row)
+/* Where the bytes of a column lie that are written as hex digits. */
+static const uint8_t *bytes_of(const struct nfl_column *c, const struct nfl_any *r, const uint8_t *data, size_t *length)
 {
-	const struct nfl_column *c = json->plan.columns, *last = c + json->plan.count;
-	const size_t fixed_size = json->plan.fixed_size;
-	const uint64_t valid = valid_of(r);
+	const uint8_t *record = (const uint8_t *)r;
+	uint16_t narrow = 0;
+	uint32_t at, wide = 0;
 
-	p = put(p, json->head, json->head_length);
-	if (json->timestamp)
-		p = put_timestamp(p, json, b, r);
-	p = put(p, json->tail, json->tail_length);
+	if (c->kind == NFL_FIXED_HEX) {
+		if (c->field2)
+			memcpy(&narrow, record + c->field2, sizeof(narrow));
+		*length = c->field2 && narrow < c->width ? narrow : c->width;
+		return record + c->field;
+	}
+	memcpy(&at, record + c->field, sizeof(at));
+	if (c->width == sizeof(wide))
+		memcpy(&wide, record + c->field2, sizeof(wide));
+	else
+		memcpy(&narrow, record + c->field2, sizeof(narrow));
+	*length = c->width == sizeof(wide) ? wide : narrow;
+	return data + at;
+}
+
+/* The local time of a record as elements: as libnetfilter_log and libnetfilter_acct write it, Sunday is day 1. */
+static char *put_when(char *p, struct nfl_lines *lines, const struct nfl_batch *b, const struct nfl_any *r)
+{
+	uint32_t usec;
+	int64_t second = time_of(&lines->plan, b, r, &usec);
+
+	if (lines->plan.second != second) {
+		time_t when = (time_t)second;
+		struct tm local;
+		int length;
+
+		localtime_r(&when, &local);
+		length = snprintf(lines->when, sizeof(lines->when),
+				  "<hour>%d</hour><min>%02d</min><sec>%02d</sec><wday>%d</wday><day>%d</day><month>%d</month>"
+				  "<year>%d</year>",
+				  local.tm_hour, local.tm_min, local.tm_sec, local.tm_wday + 1, local.tm_mday, local.tm_mon + 1,
+				  1900 + local.tm_year);
+		lines->when_length = (uint32_t)length;
+		lines->plan.second = second;
+	}
+	return put(p, lines->when, lines->when_length);
+}
+
+/* A number with 20 digits. */
+static char *put_20(char *p, uint64_t n)
+{
+	p = put2(put2(p, (uint32_t)(n / 1000000000000000000)), (uint32_t)(n / 10000000000000000 % 100));
+	return put_digits8(put_digits8(p, (uint32_t)(n / 100000000 % 100000000)), (uint32_t)(n % 100000000));
+}
+
+/* What only elements of XML are: numbers of a fixed width, bytes, the time; NULL when it does not fit. */
+static char *put_element(char *p, const char *end, struct nfl_lines *lines, const struct nfl_column *c,
+			 const struct nfl_batch *b, const struct nfl_any *r)
+{
+	const uint8_t *field = (const uint8_t *)r + c->field, *bytes;
+	uint16_t u16;
+	uint64_t u64;
+	size_t length;
+
+	switch (c->kind) {
+	case NFL_HEX16:
+		memcpy(&u16, field, sizeof(u16));
+		return put(put(p, hex2 + (u16 >> 8) * 2, 2), hex2 + (u16 & 0xff) * 2, 2);
+	case NFL_U64_LONG:
+		memcpy(&u64, field, sizeof(u64));
+		return put_20(p, u64);
+	case NFL_WHEN:
+		return put_when(p, lines, b, r);
+	default:	/* NFL_BYTES_HEX, NFL_FIXED_HEX */
+		bytes = bytes_of(c, r, b->data, &length);
+		if ((size_t)(end - p) < lines->plan.fixed_size + 2 * length)
+			return NULL;
+		return put_hex(p, bytes, length);
+	}
+}
+
+static inline bool is_element(uint8_t kind)
+{
+	return kind == NFL_BYTES_HEX || kind == NFL_FIXED_HEX || (kind >= NFL_HEX16 && kind <= NFL_WHEN);
+}
+
+static inline char *put_quote(char *p, const enum nfl_form form)
+{
+	if (form == NFL_JSON)
+		*p++ = '"';
+	return p;
+}
+
+/* An IPv4 address as a number. */
+static char *put_address_number(char *p, const struct nfl_column *c, const struct nfl_any *r)
+{
+	const uint8_t *bytes = (const uint8_t *)r + c->field;
+
+	return put_u64(p, (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3]);
+}
+
+/* What stands behind a value. */
+static inline char *put_after(char *p, const struct nfl_lines *lines, const struct nfl_column *c, const enum nfl_form form)
+{
+	if (form == NFL_ITEMS)
+		*p++ = lines->separator;
+	return form == NFL_XML ? put(p, c->after, c->after_length) : p;
+}
+
+/* One line at p, which has plan.fixed_size bytes and all up to end; NULL when it does not fit. Compiled once for each form. */
+static inline __attribute__((always_inline)) char *put_line(char *p, const char *end, struct nfl_lines *lines,
+							    const struct nfl_batch *b, const struct nfl_any *r, uint32_t row,
+							    const enum nfl_form form)
+{
+	const struct nfl_column *c = lines->plan.columns, *last = c + lines->plan.count;
+	const size_t fixed_size = lines->plan.fixed_size;
+	const uint64_t valid = valid_of(r);
+	const char *start = p;
+
+	p = put(p, lines->head, lines->head_length);
+	if (form == NFL_JSON) {
+		if (lines->timestamp)
+			p = put_timestamp(p, lines, b, r);
+		p = put(p, lines->tail, lines->tail_length);
+	}
 	for (; c < last; c++) {
 		struct text text;
 
@@ -518,14 +562,17 @@ static char *put_line(char *p, const char *end, struct nfl_json *json, const str
 			continue;
 		if (c->kind <= NFL_U64 || (c->kind >= NFL_ROW_INT && c->kind <= NFL_ROW_FLOAT)) {
 			p = put_label(p, c->label, c->label_length);
-			p = put_number(p, c, r, row);
+			if (form == NFL_XML && c->kind == NFL_ROW_UINT && c->width)
+				p = put_20(p, ((const uint64_t *)c->values)[row]);
+			else
+				p = put_number(p, c, r, row, form == NFL_JSON);
+			p = put_after(p, lines, c, form);
 			continue;
 		}
 		if (c->kind >= NFL_ADDR && c->kind <= NFL_MAC) {
-			p = put_label(p, c->label, c->label_length);
-			*p++ = '"';
-			p = put_address(p, c, r);
-			*p++ = '"';
+			p = put_quote(put_label(p, c->label, c->label_length), form);
+			p = put_quote(put_address(p, c, r), form);
+			p = put_after(p, lines, c, form);
 			continue;
 		}
 		if (c->kind == NFL_MAC_BYTES) {
@@ -534,18 +581,53 @@ static char *put_line(char *p, const char *end, struct nfl_json *json, const str
 
 			if ((size_t)(end - p) < fixed_size + 3u * length)
 				return NULL;
-			p = put_label(p, c->label, c->label_length);
-			*p++ = '"';
-			p = put_mac(p, bytes, length);
-			*p++ = '"';
+			p = put_quote(put_label(p, c->label, c->label_length), form);
+			p = put_quote(put_mac(p, bytes, length), form);
+			p = put_after(p, lines, c, form);
 			continue;
 		}
-		text = text_of(c, b, r, row);
-		if ((size_t)(end - p) < fixed_size + 6 * text.length)
+		if (form != NFL_JSON && c->kind == NFL_WORD) {
+			p = put_after(put_label(p, c->label, c->label_length), lines, c, form);
+			continue;
+		}
+		if (form == NFL_ITEMS && c->kind == NFL_ADDR_NUMBER) {
+			p = put_after(put_address_number(put_label(p, c->label, c->label_length), c, r), lines, c, form);
+			continue;
+		}
+		if (form == NFL_XML && c->kind == NFL_U32_SET) {
+			uint32_t u32;
+
+			memcpy(&u32, (const uint8_t *)r + c->field, sizeof(u32));
+			if (u32)
+				p = put_after(put_u64(put_label(p, c->label, c->label_length), u32), lines, c, form);
+			continue;
+		}
+		if (form == NFL_XML && is_element(c->kind)) {
+			p = put_element(put_label(p, c->label, c->label_length), end, lines, c, b, r);
+			if (!p)
+				return NULL;
+			p = put_after(p, lines, c, form);
+			continue;
+		}
+		if (!fit_text(&text, c, b, r, row, p, (size_t)(end - p), fixed_size, 6))
 			return NULL;
-		p = put_string(put_label(p, c->label, c->label_length), text.at, text.length);
+		p = put_label(p, c->label, c->label_length);
+		if (form == NFL_JSON)
+			p = put_string(p, text.at, text.length);
+		else if (form == NFL_ITEMS)
+			p = put_item(p, text.at, text.length, lines->separator);
+		else
+			p = put_xml(p, text.at, text.length);
+		p = put_after(p, lines, c, form);
 	}
-	return put(p, "}\n", 2);
+	if (form == NFL_JSON)
+		return put(p, "}\n", 2);
+	if (form == NFL_XML)
+		return put(p, lines->foot, lines->foot_length);
+	/* In the place of the last separator. */
+	p = p > start ? p : p + 1;
+	p[-1] = '\n';
+	return p;
 }
 
 /* The record of a row, or NULL. */
@@ -554,22 +636,36 @@ static const struct nfl_any *record_of(const struct nfl_batch *b, uint32_t row)
 	return b->records ? (const void *)((const uint8_t *)b->records + (size_t)row * b->stride) : NULL;
 }
 
-size_t nfl_json_render(struct nfl_json *json, const struct nfl_batch *batch, uint32_t first, char *out, size_t size,
-		       uint32_t *done)
+static inline __attribute__((always_inline)) size_t render_lines(struct nfl_lines *lines, const struct nfl_batch *batch,
+								 uint32_t first, char *out, size_t size, uint32_t *done,
+								 const enum nfl_form form)
 {
 	char *p = out, *end = out + size, *after;
 
 	for (*done = first; *done < batch->count; (*done)++) {
 		uint32_t row = batch->rows ? batch->rows[*done] : *done;
 
-		if ((size_t)(end - p) < json->plan.fixed_size)
+		if ((size_t)(end - p) < lines->plan.fixed_size)
 			break;
-		after = put_line(p, end, json, batch, record_of(batch, row), row);
+		after = put_line(p, end, lines, batch, record_of(batch, row), row, form);
 		if (!after)
 			break;
 		p = after;
 	}
 	return (size_t)(p - out);
+}
+
+size_t nfl_lines_render(struct nfl_lines *lines, const struct nfl_batch *batch, uint32_t first, char *out, size_t size,
+			uint32_t *done)
+{
+	switch (lines->form) {
+	case NFL_ITEMS:
+		return render_lines(lines, batch, first, out, size, done, NFL_ITEMS);
+	case NFL_XML:
+		return render_lines(lines, batch, first, out, size, done, NFL_XML);
+	default:
+		return render_lines(lines, batch, first, out, size, done, NFL_JSON);
+	}
 }
 
 /* Text with what COPY reads as a separator, an escape or an end in its escapes. What is not UTF-8, and NUL, which PostgreSQL
@@ -626,28 +722,6 @@ static char *put_time(char *p, struct nfl_plan *plan, const struct nfl_batch *b,
 	return put(put_usec(p, usec > 999999 ? 0 : usec), "+00", 3);
 }
 
-/* Where the bytes of a column lie that are written as hex digits. */
-static const uint8_t *bytes_of(const struct nfl_column *c, const struct nfl_any *r, const uint8_t *data, size_t *length)
-{
-	const uint8_t *record = (const uint8_t *)r;
-	uint16_t narrow = 0;
-	uint32_t at, wide = 0;
-
-	if (c->kind == NFL_FIXED_HEX) {
-		if (c->field2)
-			memcpy(&narrow, record + c->field2, sizeof(narrow));
-		*length = c->field2 && narrow < c->width ? narrow : c->width;
-		return record + c->field;
-	}
-	memcpy(&at, record + c->field, sizeof(at));
-	if (c->width == sizeof(wide))
-		memcpy(&wide, record + c->field2, sizeof(wide));
-	else
-		memcpy(&narrow, record + c->field2, sizeof(narrow));
-	*length = c->width == sizeof(wide) ? wide : narrow;
-	return data + at;
-}
-
 /* One field at p, which has plan->fixed_size bytes and all up to end; NULL when it does not fit. */
 static char *put_field(char *p, const char *end, struct nfl_plan *plan, const struct nfl_column *c, const struct nfl_batch *b,
 		       const struct nfl_any *r, uint32_t row)
@@ -658,19 +732,13 @@ static char *put_field(char *p, const char *end, struct nfl_plan *plan, const st
 	size_t length;
 
 	switch (c->kind) {
-	case NFL_U8: case NFL_U16: case NFL_U32: case NFL_U64: case NFL_ROW_INT: case NFL_ROW_UINT:
-		return put_number(p, c, r, row);
-	case NFL_ROW_FLOAT: {
-		double f = ((const double *)c->values)[row];
-
-		/* %.17g writes "nan", "inf" and "-inf", which PostgreSQL reads. */
-		return p + snprintf(p, 32, "%.17g", f);
-	}
+	case NFL_U8: case NFL_U16: case NFL_U32: case NFL_U64: case NFL_ROW_INT: case NFL_ROW_UINT: case NFL_ROW_FLOAT:
+		/* Of fractions that are no numbers it writes "nan", "inf" and "-inf", which PostgreSQL reads. */
+		return put_number(p, c, r, row, false);
 	case NFL_TIME:
 		return put_time(p, plan, b, r);
 	case NFL_ADDR_NUMBER:
-		bytes = (const uint8_t *)r + c->field;
-		return put_u64(p, (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3]);
+		return put_address_number(p, c, r);
 	case NFL_BYTES_HEX: case NFL_FIXED_HEX:
 		bytes = bytes_of(c, r, b->data, &length);
 		if ((size_t)(end - p) < plan->fixed_size + 2 * length)
@@ -684,8 +752,7 @@ static char *put_field(char *p, const char *end, struct nfl_plan *plan, const st
 			return NULL;
 		return put_mac(p, bytes, narrow);
 	}
-	text = text_of(c, b, r, row);
-	if ((size_t)(end - p) < plan->fixed_size + 3 * text.length)
+	if (!fit_text(&text, c, b, r, row, p, (size_t)(end - p), plan->fixed_size, 3))
 		return NULL;
 	return put_copy_text(p, text.at, text.length);
 }
@@ -756,8 +823,8 @@ size_t nfl_text_render(const struct nfl_column *column, const struct nfl_batch *
 			p = put_mac(p, bytes, length);
 		} else if (column->kind >= NFL_ADDR && column->kind <= NFL_MAC) {
 			text.length = (size_t)(put_address(scratch, column, r) - scratch);
-		} else {
-			text = text_of(column, batch, r, row);
+		} else if (!fit_text(&text, column, batch, r, row, p, (size_t)(end - p), 1, 1)) {
+			break;
 		}
 		if ((size_t)(end - p) < text.length + 1)
 			break;

@@ -26,6 +26,7 @@ COMMANDS = {
     "acct": "show, create and restore the kernel's accounting objects",
     "doctor": "find out why no packets arrive",
     "nf-log": "show or choose the back end for packets that the kernel itself logs",
+    "migrate": "convert rules of the kernel's LOG target to groups, and print the configuration",
     "check-config": "check a configuration for errors",
     "sql": "create and check the tables of SQL outputs",
     "prefilter": "load, change, watch and remove BPF programs that choose what is logged",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import pwd
 import re
 from collections.abc import Callable
 from typing import TypeVar
@@ -32,6 +33,14 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
         return _within(text, int(text, 16 if "x" in text.lower() else 10), least, most)
 
     return read
+
+
+def user(name: str) -> pwd.struct_passwd:
+    """Read the name of a user."""
+    try:
+        return pwd.getpwnam(name)
+    except (KeyError, ValueError):
+        raise argparse.ArgumentTypeError(f"must be the name of a user, and there is no '{printable(name)}'") from None
 
 
 def seconds(least: float, most: float) -> Callable[[str], float]:

@@ -7,8 +7,9 @@ import argparse
 import sys
 
 from nflowlevel.cli import terminal
+from nflowlevel.cli.status import WrongArgument
 from nflowlevel.stacks.describe import describe_plugin, list_plugins
-from nflowlevel.stacks.registry import builtin_names
+from nflowlevel.stacks.registry import UnknownPlugin, builtin_names
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,9 @@ def run(options: argparse.Namespace) -> int:
     if options.plugin is None:
         print(terminal.wrapped(list_plugins(), sys.stdout))
     else:
-        name, _, text = describe_plugin(options.plugin).partition("\n")
+        try:
+            name, _, text = describe_plugin(options.plugin).partition("\n")
+        except UnknownPlugin as error:
+            raise WrongArgument(str(error)) from None
         print(name, terminal.reflowed(text, terminal.width()), sep="\n")
     return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The command line as argparse reads it, but its refusals say what is allowed, and what may have been meant."""
+"""The command line of the command: subcommands, and each of them refuses for itself what it does not know."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import argparse
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, Never
+from typing import Any
 
 from nflowlevel.cli.status import WRONG_ARGUMENTS
-from nflowlevel.cli.terminal import wrapped
-from nflowlevel.errors import choice, nearest, printable
+from nflowlevel.daemon import parser
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(parser.Parser):
     """A parser of the command or of a subcommand; parsers of its subcommands are of this class too."""
+
+    wrong = WRONG_ARGUMENTS
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Read the words. A subcommand that lacks its own subcommand shows its help; what is not known is refused."""
@@ -27,49 +28,10 @@ class Parser(argparse.ArgumentParser):
         # what is missing, which may be what was meant.
         names = [name for action in self._subcommands() for name in action.choices]
         own = itertools.takewhile(lambda word: word not in names, words)
-        self._refuse_unknown([word for word in own if word.startswith("--") and not self._is_known(word)])
+        self.refuse_unknown([word for word in own if word.startswith("--") and not self.is_known(word)])
         found, unknown = super().parse_known_args(words, namespace)
-        self._refuse_unknown(unknown)
+        self.refuse_unknown(unknown)
         return found, unknown
 
     def _subcommands(self) -> Iterator[argparse._SubParsersAction[argparse.ArgumentParser]]:
         return (action for action in self._actions if isinstance(action, argparse._SubParsersAction))
-
-    def _is_known(self, word: str) -> bool:
-        """Tell whether a word is an option, the beginning of one, or none at all: nothing with a blank in it is."""
-        option = word.partition("=")[0]
-        return " " in word or any(known.startswith(option) for known in self._option_string_actions)
-
-    def _refuse_unknown(self, words: Sequence[str]) -> None:
-        for word in words:
-            option = word.partition("=")[0]
-            if option.startswith("-") and option != "-":
-                self.error(f"unknown option '{printable(option)}'{nearest(option, self._option_string_actions)}")
-        if words:
-            self.error(f"unexpected argument '{printable(words[0])}'")
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is None or value in action.choices:
-            return
-        known, word = [*map(str, action.choices)], printable(str(value))
-        if isinstance(action, argparse._SubParsersAction):
-            what = str(action.metavar or "command").lower()
-            # Its name says no more than this.
-            self.error(f"unknown {what} '{word}'{choice(str(value), known)}")
-        raise argparse.ArgumentError(
-            action, f"must be one of {', '.join(known)}, not '{word}'{nearest(str(value), known)}"
-        )
-
-    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
-        try:
-            return super()._get_value(action, arg_string)
-        except argparse.ArgumentError as error:
-            if isinstance(error.__context__, argparse.ArgumentTypeError):
-                raise
-            # argparse would name the function that did not understand it.
-            raise argparse.ArgumentError(action, f"'{printable(arg_string)}' is not understood") from None
-
-    def error(self, message: str) -> Never:
-        """Say what is wrong, after the usage, and end."""
-        self.print_usage(sys.stderr)
-        self.exit(WRONG_ARGUMENTS, wrapped(f"{self.prog}: error: {printable(message, None)}", sys.stderr) + "\n")

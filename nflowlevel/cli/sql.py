@@ -8,17 +8,22 @@ output fills a table of another name it creates the ledger alone. `check` create
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import pwd
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nflowlevel.binding.privileges import acting_as
 from nflowlevel.cli import status
-from nflowlevel.cli.arguments import add_config
+from nflowlevel.cli.arguments import add_config, user
 from nflowlevel.cli.status import NotAvailable, WrongArgument
-from nflowlevel.cli.terminal import width
+from nflowlevel.cli.terminal import shown, width
 from nflowlevel.daemon.main import DEFAULT_CONFIG
 from nflowlevel.errors import ConfigError, NflowError, NotSupported, choice, printable
 from nflowlevel.options import Value, convert
+from nflowlevel.outputs.sqlite3 import SQLITE3
 from nflowlevel.plugin.tables import SQLOutput
 from nflowlevel.records.keys import CATALOGUE
 from nflowlevel.spool.sink import Moved, Refused, Unavailable
@@ -62,7 +67,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     init.add_argument("output", nargs="?", metavar="INSTANCE", help="only this output; or PGSQL, MYSQL or SQLITE3")
     init.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="options of PGSQL, MYSQL or SQLITE3")
+    init.add_argument(
+        "--owner", metavar="USER", type=user, help="make a file of SQLite as this user, the one of the daemon's -u"
+    )
     check = _add(commands, "check", _check, "compare tables with the stacks that fill them; creates nothing", _STATUS)
+    check.add_argument(
+        "-p", "--print", action="store_true", help="print only the statements that make fit what does not"
+    )
     check.add_argument("output", nargs="?", metavar="INSTANCE", help="only this output")
 
 
@@ -139,9 +150,27 @@ def _init(options: argparse.Namespace) -> int:
         )
     else:
         outputs = _outputs(options.config, options.output)
+    if options.owner and os.geteuid() not in (0, options.owner.pw_uid):
+        raise WrongArgument("--owner: only root can make files of other users")
     for output in outputs:
-        (_print if options.print else _create)(output, output.members)
+        if options.print:
+            _print(output, output.members)
+            continue
+        if isinstance(output, SQLITE3):
+            _create_file(output, options.owner)
+        else:
+            _create(output, output.members)
     return 0
+
+
+def _create_file(output: SQLITE3, owner: pwd.struct_passwd | None) -> None:
+    """Create a file of SQLite as its owner; tell root of one that the daemon's user may not be able to open."""
+    path = output.options.db
+    was_there = os.path.exists(path)
+    with acting_as(owner) if owner else contextlib.nullcontext():
+        _create(output, output.members)
+    if not was_there and os.stat(path).st_uid == 0:
+        _say("note", [f"the file is root's; a daemon with -u USER needs: chown USER {path} (or --owner USER here)"])
 
 
 def _script(dialect: str) -> str:
@@ -192,7 +221,23 @@ def _columns(database: Database) -> list[Column]:
 
 
 def _check(options: argparse.Namespace) -> int:
-    return max([_check_one(output) for output in _outputs(options.config, options.output)])
+    check = _print_widening if options.print else _check_one
+    return max([check(output) for output in _outputs(options.config, options.output)])
+
+
+def _print_widening(output: SQLOutput[Any]) -> int:
+    """Print the statements that make the stack's values fit, and as comments what they do not do; the exit status."""
+    database = output.database()
+    try:
+        database.connect()
+        wide = database.widening(database.columns(), output.members)
+    finally:
+        database.close()
+    for text in (f"For [{output.instance}], {database.shown}", *wide.remarks):
+        print(f"-- {printable(text, None)}")
+    for line in wide.statements:
+        print(shown(line))
+    return status.FAILED if wide.remarks else 0
 
 
 def _check_one(output: SQLOutput[Any]) -> int:
@@ -203,6 +248,7 @@ def _check_one(output: SQLOutput[Any]) -> int:
         columns, compared = _compare(output, database)
         if compared.stored:
             database.prepare(columns)
+        wide = database.widening(database.columns(), output.members)
         lacking = statements(database.columns(), output.members, output.options.table, database.dialect)
     except (NotSupported, Unavailable, Refused) as error:
         _say("unavailable", [str(error)])
@@ -216,12 +262,17 @@ def _check_one(output: SQLOutput[Any]) -> int:
     _say(_ADDED, lacking)
     _say("columns without a key", [_with_plugin(name) for name in compared.without_key], ", ")
     _say("note", compared.remarks)
-    _say("does not fit", compared.problems)
+    problems = [*dict.fromkeys((*compared.problems, *wide.problems))]
+    _say("does not fit", problems)
+    _say("not changed by these statements", wide.remarks)
+    if wide.statements:
+        print("  to make it fit, as the owner of the tables, then restart the daemon (--print prints this alone):")
+        print(*(f"    {line}" for text in wide.statements for line in shown(text).split("\n")), sep="\n")
     _say(
         "no ledger yet; the daemon creates it if it may; otherwise run `sql init` as a user who may",
         no_ledger,
     )
-    return status.FAILED if compared.problems or no_ledger or not compared.stored else 0
+    return status.FAILED if problems or no_ledger or not compared.stored else 0
 
 
 def _with_plugin(column: str) -> str:

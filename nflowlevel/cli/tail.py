@@ -58,7 +58,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-g", "--group", metavar="N", type=group_number, action="append", default=[], help="the same; may be repeated"
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("-j", "--json", action="store_true", help="JSON lines, as the daemon writes them")
+    form.add_argument(
+        "-j",
+        "--json",
+        action="store_true",
+        help="JSON lines as the daemon writes them; of several groups with `group`",
+    )
     form.add_argument("--names", action="store_true", help="names of ports and protocols, from /etc/services and such")
     parser.add_argument("-n", "--count", metavar="N", type=whole(1), help="stop after this many packets")
     filter_ = "show only packets that match this filter, such as 'tcp.dport == 22 && ip.ttl < 40' (docs/filters.md)"
@@ -75,7 +80,11 @@ def run(options: argparse.Namespace) -> int:
     filter_ = _filter(options.filter)
     # JSON is UTF-8 whatever the terminal speaks.
     terminal.tolerate("utf-8" if options.json else None)
-    render = _json_lines() if options.json else _Text(names=options.names, groups=len(numbers) > 1).lines
+    render = (
+        _json_lines(groups=len(numbers) > 1)
+        if options.json
+        else _Text(names=options.names, groups=len(numbers) > 1).lines
+    )
 
     def show(batch: Batch) -> Sequence[Line]:
         if filter_ is not None:
@@ -139,15 +148,16 @@ def _loss(group: Group) -> str:
     return f"{stats.received} packets received, {lost}"
 
 
-def _json_lines() -> Callable[[Batch], list[str]]:
-    """Return what renders a batch as the usual stack does."""
+def _json_lines(*, groups: bool) -> Callable[[Batch], list[str]]:
+    """Return what renders a batch as the usual stack does; with `groups` each object begins with the group's number."""
     output = build(parse_text(_JSON_STACK))[0].output
     assert isinstance(output, JSON)
 
     def show(batch: Batch) -> list[str]:
         _ = batch.names  # looked up once asked for; the stack's IFINDEX is not running here
         text = "".join(bytes(lines).decode() for lines, _ in output.render(batch))
-        return [_shown_json(line) for line in text.split("\n")[:-1]]
+        lines = [_shown_json(line) for line in text.split("\n")[:-1]]
+        return [f'{{"group": {batch.group}, {line[1:]}' for line in lines] if groups else lines
 
     return show
 

@@ -5,25 +5,22 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import shutil
 import sys
 import time
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TextIO, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
+from nflowlevel.daemon.lines import LEAST_COLUMNS
+from nflowlevel.daemon.lines import cells as cells
+from nflowlevel.daemon.lines import filled as filled
+from nflowlevel.daemon.lines import wrapped as wrapped
 from nflowlevel.errors import printable
 
 Reading = TypeVar("Reading")
 
-#: Of a terminal that does not say how many it has.
-_COLUMNS = 80
-#: Narrower terminals wrap for themselves.
-_LEAST_COLUMNS = 40
 _CLEAR = "\x1b[H\x1b[2J"
 _STYLES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
-_SGR = re.compile("\x1b\\[[0-9;]*m")
 
 
 def tolerate(encoding: str | None = None) -> None:
@@ -42,23 +39,6 @@ def width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def wrapped(text: str, stream: TextIO) -> str:
-    """Return text for `stream`; on a terminal, with the lines that are too long broken at blanks.
-
-    The pieces are indented, so none of them can pass for a line of ours. Lines that begin with a blank stay as they
-    are: they quote, and a mark below may point into them.
-    """
-    if not stream.isatty():
-        return text
-    try:
-        columns = os.get_terminal_size(stream.fileno()).columns or _COLUMNS
-    except (OSError, ValueError):
-        columns = _COLUMNS
-    columns = max(columns, _LEAST_COLUMNS)
-    lines = text.split("\n")
-    return "\n".join(line if line.startswith(" ") else filled(line.split(" "), columns, 4) for line in lines)
-
-
 def reflowed(text: str, columns: int | None) -> str:
     """Return paragraphs, lists and indented lines in lines of at most `columns`; None: as they are.
 
@@ -74,7 +54,7 @@ def reflowed(text: str, columns: int | None) -> str:
             lines[-1] += f" {line}"
         else:
             lines.append(line)
-    return "\n".join(_indented(line, max(columns, _LEAST_COLUMNS)) for line in lines)
+    return "\n".join(_indented(line, max(columns, LEAST_COLUMNS)) for line in lines)
 
 
 def _indented(line: str, columns: int) -> str:
@@ -93,49 +73,6 @@ def colours() -> bool:
 def styled(text: str, style: str) -> str:
     """Return text in bold, dim, red, green, yellow or cyan."""
     return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
-
-
-def cells(text: str) -> int:
-    """Return how many columns of a terminal a text takes, styled or not."""
-    text = _SGR.sub("", text)
-    if text.isascii():
-        return len(text)
-    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
-
-
-def filled(parts: Iterable[str], columns: int | None, indent: int = 0) -> str:
-    """Return parts with blanks between them, in lines of at most `columns`; the second and later ones are indented.
-
-    A part that is longer than a line is broken at its end, so nothing in it can take the place where lines begin.
-    Without `columns` all is one line.
-    """
-    if columns is None:
-        return " ".join(parts)
-    lines: list[str] = []
-    left = 0
-    for part in parts:
-        width, room = cells(part), columns - indent
-        if lines and width < left:
-            lines[-1] += f" {part}"
-            left -= width + 1
-            continue
-        for piece in [part] if width <= room else _pieces(_SGR.sub("", part), room):
-            lines.append(" " * indent + piece if lines else piece)
-            left = (columns if len(lines) == 1 else room) - cells(piece)
-    return "\n".join(lines)
-
-
-def _pieces(text: str, columns: int) -> Iterator[str]:
-    """Yield a text in pieces that fit."""
-    piece, used = "", 0
-    for character in text:
-        width = cells(character)
-        if used + width > columns and piece:
-            yield piece
-            piece, used = "", 0
-        piece += character
-        used += width
-    yield piece
 
 
 def table(rows: Sequence[tuple[str, ...]], left: int = 1) -> list[str]:

@@ -21,18 +21,20 @@ import os
 import pwd
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Never
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nflowlevel import __version__
 from nflowlevel.binding.netlink import BUSES, NetlinkDoor
 from nflowlevel.binding.netns import NamespaceDoor
 from nflowlevel.binding.opener import Opener, use
 from nflowlevel.binding.privileges import AT_START, FOR_GOOD, acting_as, confine, drop_to, keep
-from nflowlevel.binding.rootpath import LogDoor, give_directory, open_to_append, whose
+from nflowlevel.binding.rootpath import DocumentDoor, LogDoor, give_directory, open_to_append, whose
 from nflowlevel.daemon.background import Started, go_to_background
 from nflowlevel.daemon.lastread import LastRead, path_for
+from nflowlevel.daemon.lines import wrapped
 from nflowlevel.daemon.loop import Loop
 from nflowlevel.daemon.notify import Notifier
+from nflowlevel.daemon.parser import Parser
 from nflowlevel.daemon.pidfile import PidFile
 from nflowlevel.errors import ConfigError, NflowError, printable
 from nflowlevel.logs import NOTICE, Messages, level_of, log
@@ -54,13 +56,11 @@ EXIT_LOGFILE = 2
 EXIT_CONFIG = 78
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Never:
-        self.print_usage(sys.stderr)
-        self.exit(EXIT_FAILURE, f"{self.prog}: {message}\n")
+class _Parser(Parser):
+    wrong = EXIT_FAILURE
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = _Parser(prog="nflowlevel-daemon", description="Netfilter logging daemon; replaces ulogd2.")
     parser.add_argument(
         "-c", "--configfile", metavar="FILE", default=DEFAULT_CONFIG, help="configuration (default %(default)s)"
@@ -97,20 +97,22 @@ def _user(name: str) -> pwd.struct_passwd:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon; the result is the exit status."""
-    options = _parser().parse_intermixed_args(arguments)
+    parser = _parser()
+    options, unknown = parser.parse_known_intermixed_args(arguments)
+    parser.refuse_unknown(unknown)
     if options.info:
         return _describe(options.info)
+    config = None
     try:
         config = parse_all(options.configfile)
         stacks, prefilters = _built(config)
     except ConfigError as error:
-        print(printable(str(error), None, keep="\n"), file=sys.stderr)
+        _warn(config.remarks if config else ())
+        print(wrapped(printable(str(error), None, keep="\n"), sys.stderr), file=sys.stderr)
         return EXIT_CONFIG
-    for warning in config.remarks:
-        print(f"warning: {printable(str(warning), None)}", file=sys.stderr)
+    _warn(config.remarks)
     if options.check_config:
-        for warning in _needs(config, stacks):
-            print(f"warning: {warning}", file=sys.stderr)
+        _warn(_needs(config, stacks))
         print(f"{options.configfile}: no errors; {len(stacks)} {'stack' if len(stacks) == 1 else 'stacks'}")
         return 0
     if options.verbose and options.daemon:
@@ -124,6 +126,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if started is not None:
         started.failed(status)
     return status
+
+
+def _warn(remarks: Sequence[Remark]) -> None:
+    for remark in remarks:
+        print(wrapped(f"warning: {printable(str(remark), None)}", sys.stderr), file=sys.stderr)
 
 
 def _needs(config: Config, stacks: Sequence[Stack]) -> list[Remark]:
@@ -258,9 +265,11 @@ def _another_user(user: pwd.struct_passwd | None, stacks: Sequence[Stack], logfi
         return
     confine(user)
     namespaces = {stack.source.input.netns: None for stack in stacks}
-    files = {os.path.abspath(logfile): None} if logfile not in ("", "stderr", "stdout", "syslog") else {}
-    files |= dict.fromkeys(path for stack in stacks for path in stack.output.files())
-    doors: list[Door] = [door for path in files if (door := LogDoor(path, user.pw_uid)).is_roots]
+    files: dict[LogDoor | DocumentDoor, None] = {}
+    if logfile not in ("", "stderr", "stdout", "syslog"):
+        files[LogDoor(os.path.abspath(logfile), user.pw_uid)] = None
+    files |= dict.fromkeys(door for stack in stacks for door in stack.output.doors(user.pw_uid))
+    doors: list[Door] = [door for door in files if door.is_roots]
     for netns in filter(None, namespaces):
         doors += [NamespaceDoor(netns), *(NetlinkDoor(netns, bus) for bus in BUSES)]
     if not doors:

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING
 
 from nflowlevel.binding.rootpath import whose
 from nflowlevel.delivery.backlog import Backlog, Chunk
-from nflowlevel.delivery.openfile import STDOUT, OpenFile
+from nflowlevel.delivery.framing import LINES
+from nflowlevel.delivery.openfile import STDOUT, Beginning, OpenFile, SameFile
 from nflowlevel.delivery.syncer import Syncer
 from nflowlevel.delivery.target import MAX_PENDING_BYTES
 from nflowlevel.errors import OutputError
@@ -34,6 +35,8 @@ from nflowlevel.logs import NOTICE, Limited, log
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from nflowlevel.delivery.form import Form
+    from nflowlevel.delivery.framing import Framing
     from nflowlevel.stats import OutputStats
 
 #: A slow FIFO is tried again after this long (and with each batch); an event for it would need the loop's help.
@@ -69,21 +72,27 @@ class AppendFile:
         self,
         path: str,
         *,
-        begins: bytes = b"",
+        begins: Beginning = b"",
+        form: Form | None = None,
         sync: bool = False,
         max_pending_bytes: int = MAX_PENDING_BYTES,
         retry_secs: float = 1.0,
+        framing: Framing = LINES,
         stats: OutputStats,
         limited: Limited,
     ) -> None:
-        """`begins` is how every record begins: so a torn one of ours is told from what others left in the file."""
+        """`begins` is how every record begins: so a torn one of ours is told from what others left in the file.
+
+        `framing` says where records end, where that is not each line. With a `form`, records are not
+        lines, and it says all that.
+        """
         self.path = path
-        self._begins = begins
+        self._begins, self._form = begins, form
         self.stats = stats
         self._limited = limited
         self._retry_secs = retry_secs
         self._name = "standard output" if path in STDOUT else path
-        self._backlog = Backlog(max_pending_bytes, stats)
+        self._backlog = Backlog(max_pending_bytes, stats, form.framing if form else framing)
         self._syncer = Syncer(self._name, stats, limited) if sync else None
         self._file: OpenFile | None = None
         self._written_of_first = 0  # bytes of the first pending chunk that are in the target: part of one line
@@ -116,6 +125,8 @@ class AppendFile:
             if not self._waited_for(error):
                 raise OutputError(f"open {self._name}: {_reason(error, self.path)}") from error
             self._open_later(error)
+        if self._form and self._file:
+            self._flush(self._file)
 
     def write(self, data: Buffer, records: int) -> None:
         """Append `records` complete lines, one per record, or keep them until they can be appended."""
@@ -124,7 +135,7 @@ class AppendFile:
             self.stats.drop("stop", records)
             return
         done = 0
-        if not self._backlog and (file := self._usable()):
+        if not self._backlog and (file := self._usable()) and file.is_introduced:
             size = memoryview(data).nbytes
             try:
                 done = file.write(data)
@@ -145,6 +156,8 @@ class AppendFile:
         self._reopen_at = None
         try:
             self._use(self._open())
+        except SameFile:
+            pass
         except OSError as error:
             self._open_later(error)
         if self._file:
@@ -183,14 +196,16 @@ class AppendFile:
         since = self._locked_since
         unlocked = since is not None and time.monotonic() - since >= _LOCK_PATIENCE_SECS
         try:
-            return OpenFile(self.path, begins=self._begins, unlocked=unlocked)
+            # To look through a capture again takes time, and the lock of its one writer would be in our own way.
+            current = self._file if self._form else None
+            return OpenFile(self.path, begins=self._begins, form=self._form, unlocked=unlocked, current=current)
         except BlockingIOError:
             self._locked_since = since or time.monotonic()
             raise
 
     def _use(self, file: OpenFile) -> None:
         """Go on with `file`."""
-        if self._file and not self._file.is_same(file):
+        if self._form or (self._file and not self._file.is_same(file)):
             self._written_of_first = 0  # the new target gets the whole line
         self._release()
         self._file = file
@@ -226,7 +241,7 @@ class AppendFile:
             trouble = str(error.strerror)
             self.stats.errors += 1
             instead = "the old file stays in use" if self._file else f"records waiting: {self.stats.pending}"
-            self._limited(logging.ERROR, "open", f"open {self._name}: {_reason(error, self.path)}; {instead}")
+            self._limited(logging.ERROR, "open", f"open {self.path}: {_reason(error, self.path)}; {instead}")
         if not self._file:
             self._trouble = trouble
 
@@ -261,8 +276,16 @@ class AppendFile:
         """Write what waits, about `_FLUSH_BYTES` of it; return 0, or the errno with which the target refused more."""
         self._retry_at = None
         room = _FLUSH_BYTES
+        if not self._backlog:
+            try:
+                file.introduce()
+            except OSError as error:
+                self._refused(error)
+                return error.errno or errno.EIO
         while room > 0 and (chunk := self._backlog.take()):
             try:
+                if not self._written_of_first:
+                    file.introduce()
                 while self._written_of_first < len(chunk.data):
                     with memoryview(chunk.data) as whole, whole[self._written_of_first :] as rest:
                         self._written_of_first += file.write(rest)
@@ -281,7 +304,7 @@ class AppendFile:
 
     def _settle(self, file: OpenFile, chunk: Chunk) -> None:
         """Count the lines of a chunk that are in, and take a torn one out of the file again."""
-        records, size = chunk.cut_before(self._written_of_first)
+        records, size = chunk.cut_before(self._written_of_first, self._backlog.framing)
         self._backlog.done(records, size)
         self._backlog.give_back(chunk)
         self._written_of_first -= size
@@ -299,7 +322,9 @@ class AppendFile:
         waiting = f"records waiting: {self.stats.pending}"
         self._limited(logging.ERROR, "write", f"write {self._name}: {_reason(error)}; {waiting}")
         self._retry_at = time.monotonic() + self._retry_secs
-        if error.errno not in _SAME_FILE and self.path not in STDOUT:
+        # The next reader of a FIFO needs to be told what comes, where that is not simply lines.
+        is_same_file = error.errno in _SAME_FILE and not (self._form and error.errno == errno.EPIPE)
+        if not is_same_file and self.path not in STDOUT:
             self._reopen_at = self._retry_at
 
     def _recovered(self) -> None:

@@ -2,8 +2,8 @@
 """Framing: where the bytes that wait for a peer may be cut.
 
 After a break a connection goes on with the beginning of a record, a datagram carries whole records, and what is counted
-is records: all of that asks where one ends. `Lines` has one or several lines for each record, `Frames` many records in
-a piece that cannot be cut.
+is records: all of that asks where one ends. `Lines` has one or several lines for each record, `Blocks` as many as it
+has values, `Frames` many records in a piece that cannot be cut.
 """
 
 from __future__ import annotations
@@ -65,6 +65,30 @@ class Lines:
         for _ in range(self._per_record):
             end = data.find(b"\n", end) + 1 or len(data)
         return end
+
+
+class Blocks:
+    """Several lines for each record, the first of which begins with `first`, as no other does; one in a datagram."""
+
+    joins = True
+
+    def __init__(self, first: bytes) -> None:
+        self._mark, self._ahead = b"\n" + first, len(first)
+
+    def before(self, data: bytearray, position: int) -> tuple[int, int]:
+        """Return how many records, and how many bytes of them, end at or before `position`."""
+        if position >= len(data):
+            return data.count(self._mark) + bool(data), len(data)
+        upto = position + self._ahead
+        return data.count(self._mark, 0, upto), data.rfind(self._mark, 0, upto) + 1
+
+    def after(self, data: bytearray, position: int) -> int:
+        """Return where the first record ends that does so at or after `position`, or the end of the data."""
+        return self.datagram(data, position - 1) if position else 0
+
+    def datagram(self, data: bytearray, offset: int) -> int:
+        """Return where the record ends that begins at `offset`."""
+        return data.find(self._mark, offset) + 1 or len(data)
 
 
 class Frames:

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""OpenFile: a descriptor to which lines are appended, and what can be asked of a regular file, a FIFO, a terminal.
+"""OpenFile: a descriptor to which records are appended, and what can be asked of a regular file, a FIFO, a terminal.
 
 A regular file is looked at when it is opened: if it does not end in a newline and what follows the last one begins as a
-record of ours does, a writer was killed in the middle of a line, and the torn line is removed. Anything else belongs to
+record of ours does, a writer was killed in the middle of a line, and the torn line is removed; of a record of several
+lines, all of them. Anything else belongs to
 somebody else: it is kept, and closed by a newline. To see whether it may do that, an opener asks for flock's exclusive
 lock; whoever writes holds the shared one.
+
+Records that are not lines have a `Form`. It says where the last whole record ends, refuses files of another kind, and
+what stands before the records. That is written by `introduce`, under the exclusive lock while the file is empty.
 """
 
 from __future__ import annotations
@@ -13,9 +17,11 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import select
 import stat
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from nflowlevel.binding.rootpath import open_to_append
 from nflowlevel.logs import log
@@ -23,7 +29,12 @@ from nflowlevel.logs import log
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from nflowlevel.delivery.form import Form
+
 STDOUT = ("-", "/dev/stdout")
+
+#: How a record begins: with these bytes, or, where each may be one of several, these of them at each place.
+Beginning: TypeAlias = bytes | Sequence[bytes]
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
@@ -33,10 +44,16 @@ _BLOCK_BYTES = 64 << 10
 _MAX_TORN_BYTES = 1 << 20
 #: Nor does a power failure leave more zeros behind it. A file may have terabytes of them: the receive loop reads them.
 _MAX_LOOKED_AT = 16 << 20
+#: How such an end of a record of several lines begins: with the name of a key, or a part of it.
+_ITEM = re.compile(rb"[\w.]+(=|\0*\Z)")
 #: What poll(2) promises that a pipe takes without blocking.
 _PIPE_BUF = 4096
 #: The most a FIFO may buffer without privileges; the default of 64 KiB is less than one batch.
 _PIPE_BYTES = 1 << 20
+
+
+class SameFile(Exception):
+    """The path leads to the file that is open already."""
 
 
 class OpenFile:
@@ -46,19 +63,38 @@ class OpenFile:
     opened anyway.
     """
 
-    def __init__(self, path: str, *, begins: bytes = b"", unlocked: bool = False) -> None:
-        """`begins` is how every record of ours begins; without it nothing counts as ours."""
+    def __init__(
+        self,
+        path: str,
+        *,
+        begins: Beginning = b"",
+        form: Form | None = None,
+        unlocked: bool = False,
+        current: OpenFile | None = None,
+        fd: int = -1,
+    ) -> None:
+        """`begins` is how every record of ours begins; without it nothing counts as ours.
+
+        One that ends in a newline is the first line of records that have several, all others being `name=value`.
+        A `form` is for files of other records.
+        `fd` is a descriptor of the file that is open already.
+
+        SameFile where the path leads to the regular file `current`.
+        """
         self.path = path
-        self._begins = begins
+        self._begins, self._form = begins, form
+        self._described, self._rest, self._rest_written, self._then_described = -1, b"", 0, -1
         #: Whether a torn line was found at the end.
         self.repaired = False
-        self.fd = _open_stdout() if path in STDOUT else _open(path)
+        self.fd = fd if fd >= 0 else _open_stdout() if path in STDOUT else _open(path)
         try:
             mode = os.fstat(self.fd).st_mode
             #: A regular file that is ours alone: it may be locked, cut and synced, and somebody may delete it.
             self.regular = stat.S_ISREG(mode) and path not in STDOUT
             self._blocking = not stat.S_ISREG(mode) and not fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_NONBLOCK
             if self.regular:
+                if current and self.is_same(current):
+                    raise SameFile
                 self._lock_and_repair(unlocked)
             elif stat.S_ISFIFO(mode):
                 self._enlarge()
@@ -73,6 +109,36 @@ class OpenFile:
         if not self.wait_writable(0):
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return os.write(self.fd, memoryview(data)[:_PIPE_BUF])
+
+    @property
+    def is_introduced(self) -> bool:
+        """Whether a record may follow."""
+        return self._form is None or (self._described == self._form.described and not self._rest)
+
+    def introduce(self) -> None:
+        """Write what the form wants before the next record; OSError where not all of it could be written."""
+        while self._form and not self.is_introduced:
+            if not self._rest:
+                self._then_described = self._form.described
+                self._rest = self._form.prelude(self._described, is_empty=self._is_empty)
+                self._rest_written = 0
+            while self._rest_written < len(self._rest):
+                try:
+                    self._rest_written += self.write(self._rest[self._rest_written :])
+                except OSError:
+                    if self._rest_written and self.cut(self._rest_written):
+                        self._rest_written = 0
+                    raise
+            self._rest = b""
+            self._described = self._then_described
+            if self.regular and not self._form.has_one_writer:
+                with contextlib.suppress(OSError):  # another was let in between: it waits for nothing any more
+                    fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    @property
+    def _is_empty(self) -> bool:
+        status = os.fstat(self.fd)
+        return not stat.S_ISREG(status.st_mode) or not status.st_size
 
     def wait_writable(self, timeout: float) -> bool:
         """Wait until something can be written; False if not in time, or if nobody reads."""
@@ -89,6 +155,18 @@ class OpenFile:
             return os.fstat(self.fd).st_nlink == 0
         except OSError:
             return True
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return os.fstat(self.fd).st_size
+
+    def is_at(self, path: str) -> bool:
+        """Tell whether a path leads to it."""
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self.fd))
+        except OSError:
+            return False
 
     def is_same(self, other: OpenFile) -> bool:
         """Tell whether both lead to the same file."""
@@ -127,16 +205,54 @@ class OpenFile:
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pass  # another writer is alive: an unfinished line may be its work in progress
+            # Another writer is alive: an unfinished line may be its work in progress.
+            if self._form:
+                self._join(self._form, unlocked)
         except OSError:
+            if self._form:
+                self._whole(self._form)
             return  # a file system without locks: nobody can tell, so nothing is cut
         else:
-            self._repair()
+            if self._form:
+                self._mend(self._form)
+            else:
+                self._repair()
+            if self._form and (self._form.has_one_writer or self._is_empty):
+                return  # the lock is kept
         try:
             fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             if not unlocked:
                 raise
+
+    def _join(self, form: Form, unlocked: bool) -> None:
+        """Look at a file that somebody else writes; OSError where we cannot write it, too."""
+        if form.has_one_writer:
+            raise OSError(errno.EBUSY, "another program or another section writes it; name a file of its own for each")
+        if self._is_empty and not unlocked:
+            raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))
+        self._whole(form)
+
+    def _whole(self, form: Form) -> int:
+        """Return where the last whole record ends; OSError for a file of another kind."""
+        size = self.size
+        if not size:
+            return 0
+        reader = _reader(self.path, self.fd)
+        try:
+            return form.whole(reader, size)
+        finally:
+            os.close(reader)
+
+    def _mend(self, form: Form) -> None:
+        """Cut off what follows the last whole record."""
+        size = self.size
+        keep = self._whole(form)
+        if keep == size or self.size != size:
+            return  # whole, or just growing: a writer that knows no lock
+        os.ftruncate(self.fd, keep)
+        self.repaired = True
+        log.error("%s ended in a torn record (a crash?): its last %d bytes were cut off", self.path, size - keep)
 
     def _repair(self) -> None:
         """Cut off what follows the last newline, or close it by a newline if it is not ours."""
@@ -179,16 +295,14 @@ def _open_stdout() -> int:
     return fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
-def _end_of_last_line(path: str, fd: int, size: int, begins: bytes) -> int | None:
+def _end_of_last_line(path: str, fd: int, size: int, begins: Beginning) -> int | None:
     """Return the position after the last newline of a file of `size` bytes.
 
     None if what follows is not a torn line of ours: it begins otherwise, or is too long. Zeros count less: after a
     power failure a file system may show them where data had not arrived. A file that cannot be read counts as whole.
     """
     try:
-        # One that root opened for us can be read itself.
-        is_readable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
-        reader = os.dup(fd) if is_readable else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        reader = _reader(path, fd)
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
             raise  # that passes: the file is opened later, and is not written to with a torn line at its end
@@ -199,7 +313,14 @@ def _end_of_last_line(path: str, fd: int, size: int, begins: bytes) -> int | Non
         os.close(reader)
 
 
-def end_of_last_line(reader: int, size: int, begins: bytes) -> int | None:
+def _reader(path: str, fd: int) -> int:
+    """Return a descriptor to read a file that is open for appending; OSError."""
+    # One that root opened for us can be read itself.
+    is_readable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+    return os.dup(fd) if is_readable else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+def end_of_last_line(reader: int, size: int, begins: Beginning) -> int | None:
     """Return the position after the last newline of a file of `size` bytes, or None if what follows is not ours.
 
     See _end_of_last_line; `reader` is a descriptor to read from.
@@ -211,18 +332,41 @@ def end_of_last_line(reader: int, size: int, begins: bytes) -> int | None:
         newline = block.rfind(b"\n")
         if newline >= 0:
             keep = start + newline + 1
-            return keep if keep == size or _is_ours(os.pread(reader, len(begins), keep), begins, keep) else None
+            if keep == size:
+                return keep
+            if isinstance(begins, bytes) and begins.endswith(b"\n"):
+                return _end_of_last_block(reader, keep, size, begins)
+            return keep if _is_ours(os.pread(reader, len(begins), keep), begins, keep) else None
         text += len(block) - block.count(0)
         end = start
     is_ours = end == 0 and text <= _MAX_TORN_BYTES and _is_ours(os.pread(reader, len(begins), 0), begins, 0)
     return 0 if size == 0 or is_ours else None
 
 
-def _is_ours(found: bytes, begins: bytes, keep: int) -> bool:
+def _end_of_last_block(reader: int, keep: int, size: int, begins: bytes) -> int | None:
+    """Return where a record of several lines begins whose last one, from `keep` on, is torn; None if it is not ours."""
+    torn = os.pread(reader, min(size - keep, _MAX_TORN_BYTES), keep)
+    if not torn.rstrip(b"\0") or begins.startswith(torn.rstrip(b"\0")):
+        return keep  # records in front of it are whole
+    if not _ITEM.match(torn):
+        return None
+    start = max(0, keep - _MAX_TORN_BYTES)
+    before = os.pread(reader, keep - start, start)
+    found = before.rfind(b"\n" + begins)
+    if found >= 0:
+        return start + found + 1
+    return 0 if start == 0 and before.startswith(begins) else None
+
+
+def _is_ours(found: bytes, begins: Beginning, keep: int) -> bool:
     """Tell whether what was found after the last newline, at `keep`, is the beginning of a record of ours."""
     written = found.rstrip(b"\0")
     # Nothing but zeros behind whole lines is what a power failure leaves; a file of zeros is no log.
-    return bool(begins) and (begins.startswith(written) if written else keep > 0)
+    if not written:
+        return bool(begins) and keep > 0
+    places = [bytes((may,)) if isinstance(may, int) else may for may in begins]
+    fits = (byte in may for byte, may in zip(written, places, strict=False))
+    return bool(begins) and all(fits)
 
 
 def _same(one: int, other: int) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import errno
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from nflowlevel.binding.netns import OWN
+from nflowlevel.doctor import counters, prefilters
 from nflowlevel.doctor import groups as diagnosis
-from nflowlevel.doctor import prefilters
 from nflowlevel.doctor.facts import Facts, gather, other_namespaces
 from nflowlevel.errors import ConfigError, KernelError
 from nflowlevel.inputs.nflog import NFLOG
@@ -21,6 +22,9 @@ from nflowlevel.stacks.stack import Stack, build
 
 #: Of so many groups other namespaces are asked.
 _MOST_GROUPS = 8
+
+
+_OF_A_CONFIGURATION = "the groups and counters that its stacks read, where they write, its prefilters"
 
 
 class Wanted(NamedTuple):
@@ -46,6 +50,9 @@ def examine(
     pinned: list[str] = []
     yield from _configuration(config, stacks, pinned, pins)
     if not stacks:
+        if not _is_readable(config):
+            yield Finding("hint", f"not checked, as {config} cannot be read: {_OF_A_CONFIGURATION}", "run as root")
+            yield from _namespace(netns, [] if group is None else [Wanted(netns, group)])
         return
     groups = [item for item in _wanted(stacks, netns) if group in (None, item.group)]
     places = dict.fromkeys(item.netns for item in groups)
@@ -53,6 +60,7 @@ def examine(
     yield from _together(of_places) if len(places) > 1 else itertools.chain(*of_places.values())
     if group is not None and not groups:
         yield Finding("problem", f"{config}: no stack reads group {group}", f"set group={group} in a section of NFLOG")
+    yield from counters.check((stack.source.input for stack in stacks), netns)
     ends: list[Input[Any] | Output[Any]] = [
         *(stack.source.input for stack in stacks),
         *(stack.output for stack in stacks),
@@ -77,6 +85,7 @@ def _configuration(
     file: str, stacks: list[Stack], pinned: list[str], pins: Callable[[Config], Iterable[str]]
 ) -> Iterator[Finding]:
     """Check a configuration and fill in its stacks, which stay unopened, and the names of prefilters that it pins."""
+    config = None
     try:
         config = parse_all(file)
         stacks += build(config)
@@ -87,7 +96,19 @@ def _configuration(
         yield Finding("problem", str(error))
     else:
         yield Finding("ok", f"{file}: no errors; {len(stacks)} {'stack' if len(stacks) == 1 else 'stacks'}")
+    if config:
         yield from (Finding("hint", str(warning)) for warning in config.remarks)
+
+
+def _is_readable(file: str) -> bool:
+    """Whether a file that is there can be read by who asks."""
+    try:
+        os.close(os.open(file, os.O_RDONLY | os.O_NONBLOCK))
+    except PermissionError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _wanted(stacks: Iterable[Stack], netns: str | None) -> list[Wanted]:
@@ -113,14 +134,16 @@ def _namespace(netns: str | None, wanted: list[Wanted]) -> Iterator[Finding]:
     wanted = wanted or [Wanted(netns, group) for group in sorted(facts.groups)]
     if not wanted:
         yield diagnosis.check_no_group(facts)
+    used = {item.group for item in wanted if item.instance and facts.ruleset.of_group(item.group)}
     for item in wanted:
-        yield from _judge_group(facts, item)
+        yield from _judge_group(facts, item, used)
     yield from diagnosis.check_other_rules(facts, {item.group for item in wanted})
     yield from _elsewhere(facts, netns, {item.group for item in wanted})
 
 
-def _judge_group(facts: Facts, item: Wanted) -> Iterator[Finding]:
-    yield from diagnosis.check_rules(facts, item.group)
+def _judge_group(facts: Facts, item: Wanted, used: Collection[int]) -> Iterator[Finding]:
+    """Judge a group; `used` are those with rules that the same configuration reads."""
+    yield from diagnosis.check_rules(facts, item.group, beside=used, configured=bool(item.instance))
     if item.group == 0:
         yield from diagnosis.check_own_messages(facts)
     yield from diagnosis.check_reader(facts, item.group)

@@ -23,6 +23,8 @@ _COPY_MODES = {0: "none", 1: "meta", 2: "packet", 3: "disabled"}
 _HEADER_BYTES = 60
 #: A rule that sends after fewer packets than this costs the reader a wake-up for each few of them.
 _SMALL_THRESHOLD = 32
+#: Of a rule that is proposed: whoever follows the advice is not to be flooded.
+_AT_MOST = "limit rate 10/second"
 #: More lines about one group are of no use.
 _MOST_RULES = 8
 #: Nor the names of more namespaces.
@@ -46,11 +48,13 @@ def check_kernel(facts: Facts) -> Iterator[Finding]:
         yield Finding("ok", f"CAP_NET_ADMIN is held in {facts.user_namespace}")
 
 
-def check_rules(facts: Facts, group: int) -> Iterator[Finding]:
-    """Judge the rules that log to a group."""
+def check_rules(
+    facts: Facts, group: int, *, beside: Collection[int] = (), configured: bool = False
+) -> Iterator[Finding]:
+    """Judge the rules that log to a group, which a configuration reads beside other groups that have rules."""
     rules = facts.ruleset.of_group(group)
     if not rules:
-        yield _no_rule(facts, group)
+        yield _no_rule(facts, group, beside, configured=configured)
         return
     reached = any(not rule.idle for rule in rules)
     for rule in rules[:_MOST_RULES]:
@@ -97,18 +101,23 @@ def _rule_limits(rule: LogRule) -> Iterator[Finding]:
         yield Finding("hint", text, "remove queue-threshold: it costs CPU and, in a flood, packets")
 
 
-def _no_rule(facts: Facts, group: int) -> Finding:
+def _no_rule(facts: Facts, group: int, beside: Collection[int], *, configured: bool) -> Finding:
     others = sorted(facts.ruleset.groups)
     elsewhere = f"; rules log to {_groups(others)}" if others else ""
     blind = ", as far as is visible" if facts.ruleset.unseen else ""
     if group == 0 and _sends_own_messages(facts):
         return Finding("ok", f"no rule logs to group 0{blind}, but the kernel's own messages go there")
     text = f"no rule logs to group {group}{blind}{elsewhere}"
+    if configured and not blind and group == 0:
+        text += ": only the kernel's own messages come, once the daemon reads it"
+        return Finding("hint", text, _add_one(facts, 0))
+    if configured and not blind and beside:
+        return Finding("hint", f"{text}: its stacks stay idle", f"remove them, or {_add_one(facts, group)}")
     return Finding("hint", text) if blind else Finding("problem", text, _add_one(facts, group))
 
 
 def _add_one(facts: Facts, group: int) -> str:
-    return "add one, such as: " + rule_command(f"counter log group {group}", chain=facts.ruleset.input_chain)
+    return "add one, such as: " + rule_command(f"{_AT_MOST} counter log group {group}", chain=facts.ruleset.input_chain)
 
 
 def check_other_rules(facts: Facts, groups: Collection[int]) -> Iterator[Finding]:

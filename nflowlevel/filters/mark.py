@@ -30,6 +30,8 @@ class MARK(Filter[MARKOptions]):
     name = "MARK"
     Options = MARKOptions
     consumes = ("[oob.mark]",)
+    # The mark comes with the packet: older files of Debian's filter before BASE.
+    accepts = frozenset(("raw", "packet", "flow"))
 
     def process(self, batch: Batch) -> Batch:
         """Select the packets whose mark fits."""

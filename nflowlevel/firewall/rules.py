@@ -255,7 +255,7 @@ def _tables(text: str) -> Iterator[tuple[str, list[str]]]:
     """Yield each table's name and lines."""
     name = ""
     lines: list[str] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # a comment may hold other characters that end lines for Python
         if line.startswith("*"):
             if name:
                 yield name, lines
@@ -281,6 +281,7 @@ def _logging(base: LogRule, words: list[str]) -> LogRule | None:
         # ebtables logs by watchers, which are among the matches.
         target = "NFLOG" if "--nflog-group" in words else "LOG" if "--log-level" in words else ""
     else:
+        words = [word for before, word in itertools.pairwise(["", *words]) if before != "--comment"]
         words = words[words.index("-j") + 1 :] if "-j" in words else []
         target = words[0] if words else ""
     if target == "LOG":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -62,6 +63,8 @@ KINDS = (
 
 _NET = Path("/proc/thread-self/net")
 _TIMEOUT_SECS = 60
+#: What nft says, on standard error, of a table that iptables-nft has made: nft cannot load what it prints of its rules.
+_OF_IPTABLES = re.compile(r"^# Warning: table (\S+) (.+) is managed by iptables-nft, do not touch!$", re.MULTILINE)
 #: Ordinary users do not have these in their PATH.
 _ADMIN_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -93,6 +96,43 @@ def read_rules() -> Ruleset:
             if has_legacy_tables(kind):
                 rules += parse_save(save(kind, "legacy"), kind.family, f"{kind.command}-legacy").values()
     return Ruleset(tuple(rules), tuple(unseen), chain)
+
+
+class Listing(NamedTuple):
+    """Rules as a program prints them, which it or its sister can load again."""
+
+    program: str
+    """nft, or iptables-save and its kin with the variant in its name."""
+    text: str
+    """Bytes that are not UTF-8 are Python's surrogates."""
+
+
+def read_listings() -> tuple[list[Listing], list[Unseen]]:
+    """Return the rules of the namespace the calling thread is in as text, each rule once, and what was not seen.
+
+    Tables of iptables-nft are in the listing of its own program, since nft could not load what it prints of them.
+    """
+    listings: list[Listing] = []
+    unseen: list[Unseen] = []
+    families = {kind.family for kind in KINDS} if _path_of("nft") is None else set()
+    with noted(unseen):
+        foreign = {(family, name) for family, name in _OF_IPTABLES.findall(_run_nft("ruleset").stderr)}
+        families = {family for family, _ in foreign}
+        tables = [words for line in _run_nft("tables").stdout.split("\n") if (words := tuple(line.split(" ")[1:]))]
+        texts = [_run_nft("table", *table).stdout for table in tables if table not in foreign]
+        listings.append(Listing("nft", "".join(texts)))
+    for kind in KINDS:
+        with noted(unseen):
+            if kind.family in families:
+                listings.append(Listing(f"{kind.command}-nft-save", save(kind, "nft", "surrogateescape")))
+        with noted(unseen):
+            if has_legacy_tables(kind):
+                listings.append(Listing(f"{kind.command}-legacy-save", save(kind, "legacy", "surrogateescape")))
+    return listings, unseen
+
+
+def _run_nft(*what: str) -> subprocess.CompletedProcess[str]:
+    return _done("rules of nft", "nft", "list", *what, package="nftables", errors="surrogateescape")
 
 
 @contextmanager
@@ -155,12 +195,15 @@ def has_legacy_tables(kind: Kind) -> bool:
         raise _Failed(what, "run as root") from None
 
 
-def save(kind: Kind, variant: str) -> str:
-    """Return what `-save` of the variant prints. It may be installed without it in its name: the first line tells."""
+def save(kind: Kind, variant: str, errors: str = "replace") -> str:
+    """Return what `-save` of the variant prints. It may be installed without it in its name: the first line tells.
+
+    `errors` says what becomes of bytes that are not UTF-8, as for open().
+    """
     what, name = f"rules of {kind.command}-{variant}", f"{kind.command}-{variant}-save"
     if _path_of(name):
-        return _run(what, name, "-c", package="iptables")
-    text = _run(what, f"{kind.command}-save", "-c", package="iptables")
+        return _run(what, name, "-c", package="iptables", errors=errors)
+    text = _run(what, f"{kind.command}-save", "-c", package="iptables", errors=errors)
     if text and ("nf_tables" in text.partition("\n")[0]) != (variant == "nft"):
         raise _Failed(f"{what}: {name} is not installed", "install the package iptables")
     return text
@@ -170,8 +213,13 @@ def _path_of(program: str) -> str | None:
     return shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{_ADMIN_PATH}")
 
 
-def _run(what: str, program: str, *arguments: str, package: str) -> str:
+def _run(what: str, program: str, *arguments: str, package: str, errors: str = "replace") -> str:
     """Return what a program prints; _Failed says what stays unseen where it cannot."""
+    return _done(what, program, *arguments, package=package, errors=errors).stdout
+
+
+def _done(what: str, program: str, *arguments: str, package: str, errors: str) -> subprocess.CompletedProcess[str]:
+    """Return a program that has ended well, with what it has printed, on standard error too."""
     path = _path_of(program)
     if path is None:
         raise _Failed(f"{what}: {program} is not installed", f"install the package {package}")
@@ -180,15 +228,15 @@ def _run(what: str, program: str, *arguments: str, package: str) -> str:
             [path, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            encoding="utf-8",
-            errors="replace",
             timeout=_TIMEOUT_SECS,
             env={**os.environ, "LC_ALL": "C"},
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _Failed(f"{what}: {error}") from None
+    # As text subprocess would make a newline of each CR, and a comment may hold one.
+    said = done.stderr.decode("utf-8", "replace")
     if done.returncode:
-        reason = next(filter(None, done.stderr.splitlines()), f"exit status {done.returncode}")
-        refused = any(word in done.stderr for word in ("not permitted", "denied"))
+        reason = next(filter(None, said.splitlines()), f"exit status {done.returncode}")
+        refused = any(word in said for word in ("not permitted", "denied"))
         raise _Failed(f"{what}: {program}: {reason}", "run as root" if refused else "")
-    return done.stdout
+    return subprocess.CompletedProcess(done.args, 0, done.stdout.decode("utf-8", errors), said)

@@ -5,4 +5,18 @@ An output of lines derives from `LineOutput` (`plugin/lines.py`). An output that
 down, such as a database or a broker (Kafka), derives from `SpooledOutput` (`plugin/spooled.py`).
 """
 
-NAMES = ("JSON", "GRAPHITE", "PROMETHEUS", "PGSQL", "MYSQL", "SQLITE3", "DBI")
+NAMES = (
+    "JSON",
+    "LOGEMU",
+    "SYSLOG",
+    "GPRINT",
+    "OPRINT",
+    "XML",
+    "PCAP",
+    "GRAPHITE",
+    "PROMETHEUS",
+    "PGSQL",
+    "MYSQL",
+    "SQLITE3",
+    "DBI",
+)

@@ -23,6 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from nflowlevel.binding.rootpath import DocumentDoor, LogDoor
 from nflowlevel.errors import NflowError, nearest
 from nflowlevel.options import Options
 from nflowlevel.records.keys import Key, published_by
@@ -243,6 +244,12 @@ class Output(Plugin[SomeOptions]):
     """
 
     accepts: ClassVar[frozenset[DataType]] = frozenset(("packet", "flow"))
+    #: With ANY_KEYS: a name that several plugins publish is a member as often as they do, each time with the value of
+    #: the nearest. Else it is a member once, where it came first.
+    repeats: ClassVar[bool] = False
+
+    #: Whether what it makes holds one kind of records: its section is then an output for each kind of input.
+    one_kind: ClassVar[bool] = False
 
     @abstractmethod
     def bind(self, members: tuple[Member, ...]) -> None:
@@ -288,6 +295,11 @@ class Output(Plugin[SomeOptions]):
         one of these paths, as in /var/log, root opens it all the same.
         """
         yield from ()
+
+    def doors(self, uid: int) -> Iterator[LogDoor | DocumentDoor]:
+        """Yield what root opens for the user `uid`, where only root can change what is there."""
+        for path in self.files():
+            yield LogDoor(path, uid)
 
     def directories(self) -> Iterator[str]:
         """Yield the directories that are the plugin's own.

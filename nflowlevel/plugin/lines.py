@@ -26,17 +26,21 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Literal, TypeVar
 from msgspec import Meta
 
 from nflowlevel.delivery.appendfile import AppendFile
-from nflowlevel.delivery.openfile import STDOUT
+from nflowlevel.delivery.framing import LINES, Framing
+from nflowlevel.delivery.openfile import STDOUT, Beginning
 from nflowlevel.delivery.target import MAX_PENDING_BYTES, LineTarget
 from nflowlevel.logs import Limited
 from nflowlevel.options import Options, Port
 from nflowlevel.plugin.contract import Finding, Output, SomeOptions
+from nflowlevel.records.packet import PACKET
+from nflowlevel.records.render import Printed
 from nflowlevel.stats import OutputStats
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from nflowlevel.records.batch import Batch
+    from nflowlevel.records.render import LogPlan
 
 SomeTarget = TypeVar("SomeTarget", bound=LineTarget)
 
@@ -68,6 +72,16 @@ class LineOptions(Options, frozen=True, kw_only=True):
     max_pending_bytes: Annotated[
         int, Meta(ge=0, description="Most bytes of records kept in memory while the target is unavailable.")
     ] = MAX_PENDING_BYTES
+
+
+def log_lines(plan: LogPlan, batch: Batch) -> Iterable[tuple[Buffer, int]]:
+    """Yield the batch's lines of a log, and how many they are; the memory is good until the next pair."""
+    text = batch.added.get("print")
+    if isinstance(text, Printed) or (text is None and batch.raw.type is PACKET):
+        return plan.render(batch.raw)
+    # A filter of somebody else's made the text, as a column of Python's.
+    made = plan.lines(batch.values("print"), batch.values("oob.time.sec"))
+    return (made,) if made[1] else ()
 
 
 class TargetOutput(Output[SomeOptions], Generic[SomeOptions, SomeTarget]):
@@ -126,16 +140,19 @@ class LineOutput(TargetOutput[SomeLines, LineTarget]):
     """An output of lines that go where `LineOptions` say."""
 
     @property
-    def begins(self) -> bytes:
+    def begins(self) -> Beginning:
         """How every line begins. A file that ends in a torn line of ours is told by it from somebody else's file.
 
         Without it, nothing that a crash left at the end of a file is removed; the next line begins after a newline.
         """
         return b""
 
+    #: Where records end, where that is not each line. Then `begins` is the first line of a record, with its newline.
+    framing: ClassVar[Framing] = LINES
+
     @abstractmethod
     def render(self, batch: Batch) -> Iterable[tuple[Buffer, int]]:
-        """Yield complete lines and how many records they are, a line each; the memory is good until the next pair."""
+        """Yield complete lines and how many records they are; the memory is good until the next pair."""
 
     def write(self, batch: Batch) -> None:
         """Write the batch's lines, or keep what cannot be written now."""
@@ -152,6 +169,7 @@ class LineOutput(TargetOutput[SomeLines, LineTarget]):
                 begins=self.begins,
                 sync=options.sync,
                 max_pending_bytes=options.max_pending_bytes,
+                framing=self.framing,
                 stats=self._stats,
                 limited=Limited(),
             )
@@ -164,6 +182,7 @@ class LineOutput(TargetOutput[SomeLines, LineTarget]):
             host=options.host,
             port=options.port,
             max_pending_bytes=options.max_pending_bytes,
+            framing=self.framing,
             stats=self._stats,
             limited=Limited(),
         )

@@ -86,6 +86,16 @@ def directory(path: str) -> Iterator[Finding]:
         yield _denied(f"{path} cannot be used: {there} is not writable", "name another directory, or change its owner")
 
 
+def existing_directory(path: str) -> Iterator[Finding]:
+    """Judge a directory that has to be there, and in which files are made."""
+    if not os.path.isdir(path):
+        yield Finding("problem", f"directory={path}: no such directory", f"mkdir -p {path}")
+    elif not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
+        yield _denied(f"directory={path} is not writable", "change its owner or mode, or the user")
+    else:
+        yield next(_space(path), Finding("ok", f"files can be made in directory={path}"))
+
+
 def package(module: str, remedy: str) -> Iterator[Finding]:
     """Judge whether a Python module can be imported; it is not."""
     if importlib.util.find_spec(module) is None:
@@ -100,16 +110,27 @@ def namespace(netns: str) -> Iterator[Finding]:
 
 def unix(path: str) -> Iterator[Finding]:
     """Judge a unix socket that lines are sent to."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+    return _unix(path, "start the program that listens there", socket.SOCK_STREAM)
+
+
+def syslog(path: str) -> Iterator[Finding]:
+    """Judge the socket of the system's log."""
+    return _unix(path, "start the system's log: rsyslog, syslog-ng or journald", socket.SOCK_DGRAM, socket.SOCK_STREAM)
+
+
+def _unix(path: str, remedy: str, kind: int, *others: int) -> Iterator[Finding]:
+    with socket.socket(socket.AF_UNIX, kind) as peer:
         peer.settimeout(_TIMEOUT_SECS)
         try:
             peer.connect(path)
         except OSError as error:
             reason = error.strerror or str(error)
-            if error.errno == errno.EACCES:
+            if error.errno == errno.EPROTOTYPE and others:
+                yield from _unix(path, remedy, *others)
+            elif error.errno == errno.EACCES:
                 yield _denied(f"unix socket {path}: {reason}")
             else:
-                yield Finding("problem", f"unix socket {path}: {reason}", "start the program that listens there")
+                yield Finding("problem", f"unix socket {path}: {reason}", remedy)
         else:
             yield Finding("ok", f"unix socket {path} accepts connections")
 

@@ -45,7 +45,8 @@ class SpooledOutput(Output[SomeSpooled]):
     """An output with ring, spool, writer and dead letters."""
 
     consumes: ClassVar[tuple[str, ...]] = ANY_KEYS
-    accepts: ClassVar[frozenset[DataType]] = frozenset(("packet", "flow", "sum"))
+    # Of raw packets there is what the kernel says: Debian's ulogd.conf has such a stack for SQLITE3, without BASE.
+    accepts: ClassVar[frozenset[DataType]] = frozenset(("raw", "packet", "flow", "sum"))
 
     def __init__(self, instance: str, options: SomeSpooled) -> None:
         super().__init__(instance, options)

@@ -16,7 +16,7 @@ from msgspec import Meta
 from nflowlevel.binding._lib import lib
 from nflowlevel.binding.numbers import PROTOCOLS, TCP_FLAGS
 from nflowlevel.errors import choice, nearest
-from nflowlevel.options import Options
+from nflowlevel.options import Options, taken
 from nflowlevel.records.networks import networks, words
 
 #: Spans are told in these.
@@ -108,13 +108,11 @@ def options_of(given: Mapping[str, object], base: PrefilterOptions | None = None
         if name not in known:
             raise TypeError(f"unknown rule '{name}' of a prefilter{choice(name, known)}")
     values = msgspec.structs.asdict(base) if base else {}
-    values |= {name: _as_option(name, value) for name, value in given.items()}
     try:
-        return msgspec.convert(values, PrefilterOptions)
-    except msgspec.ValidationError as error:
-        # msgspec puts the place last: "Expected `int` >= 1 - at `$.sample`".
-        what, _, place = str(error).partition(" - at `$")
-        raise ValueError(f"{place.strip('.`')}: {what}" if place.strip(".`") else what) from None
+        values |= taken(PrefilterOptions, {name: _as_option(name, value) for name, value in given.items()})
+        return PrefilterOptions(**values)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
 
 
 def changed(options: PrefilterOptions) -> dict[str, object]:

@@ -30,9 +30,7 @@ from nflowlevel.records.networks import Network
 
 
 class PredicateError(FilterError):
-    """A predicate is wrong: `reason`, and `position` where in the text; the message shows the place."""
-
-    _what = "predicate"
+    """A filter cannot be a predicate: `reason`, and `position` where in the text; the message shows the place."""
 
 
 # -- fields -----------------------------------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ def rules_naming(directory: str, saved: str, command: str) -> Iterator[str]:
     """Yield the rules of `iptables-save` whose program is pinned beneath a directory."""
     table = ""
     positions: Counter[tuple[str, str]] = Counter()
-    for line in saved.splitlines():
+    for line in saved.split("\n"):  # a comment may hold other characters that end lines for Python
         if line.startswith("*"):
             table = line[1:]
         if match := _RULE.fullmatch(line):

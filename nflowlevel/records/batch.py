@@ -26,9 +26,9 @@ from nflowlevel.binding.buffers import Lease, RecordArray
 from nflowlevel.binding.interfaces import NO_NAMES, NameTable
 from nflowlevel.records.arrow import arrow_table
 from nflowlevel.records.fields import FORMATS, TEXT_KINDS, Layout, fields_of, find_key, numpy
-from nflowlevel.records.keys import Condition, Key
+from nflowlevel.records.keys import PRINT, Condition, Key
 from nflowlevel.records.packet import PACKET
-from nflowlevel.records.render import Records
+from nflowlevel.records.render import Printed, Records
 from nflowlevel.records.row import COLUMNS, shown
 from nflowlevel.records.types import RecordType
 from nflowlevel.stats import html_table
@@ -117,7 +117,7 @@ class Batch:
         self._table: Any = None
         self._raw: Records | None = None
         self._time = time
-        self._added: dict[str, Column] = {}
+        self._added: dict[str, Column | Printed] = {}
         self._cache: dict[str, list[Any]] = {}
 
     @classmethod
@@ -492,8 +492,20 @@ class Batch:
         # Other names may mean the same column.
         self._cache.clear()
 
+    def add_print(self) -> None:
+        """Add the key `print`: each packet as one line of text, as the plugin PRINTPKT writes it; a newline ends it.
+
+        It costs nothing until it is asked for. Records that are not packets have no such text.
+        """
+        _ = self.names
+        if self._lease is None or self.type is not PACKET:
+            self.add(PRINT, [None] * self._count)
+            return
+        self._added[PRINT.name] = Printed(self.raw)
+        self._cache.clear()
+
     @property
-    def added(self) -> dict[str, Column]:
+    def added(self) -> dict[str, Column | Printed]:
         """The columns that were added, by name."""
         return self._added
 

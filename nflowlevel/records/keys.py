@@ -417,6 +417,16 @@ def _filters() -> list[Key]:
     ]  # fmt: skip
 
 
+#: PRINTPKT's text. It lies in no record, but no value of it is kept either: C makes it of the record.
+PRINT = added_key(
+    "print",
+    "string",
+    "The packet as one line of text, as the kernel's LOG target writes it; a newline ends it.",
+    # TCP over IPv6 with the longest prefix, names and numbers; control characters would take more.
+    longest=527,
+)._replace(plugin="PRINTPKT", since="ulogd2")
+
+
 def _unixsock() -> list[Key]:
     def key(
         name: str,
@@ -543,6 +553,7 @@ CATALOGUE: tuple[Key, ...] = (
     *_nflog(),
     *_base(),
     *_filters(),
+    PRINT,
     *_nfacct(),
     *_nftcounter(),
     *_unixsock(),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Render records by a plan: lines of JSON, rows for a database, one column as text. The loops are in _cdefs/render.c.
+"""Render records by a plan: lines, rows for a database, one column as text. The loops are in _cdefs/render.c.
 
 A plan is made once per stack. What C follows is made of it when the first batch of a record type comes; from then on
 only columns that Python added change from batch to batch.
@@ -8,15 +8,16 @@ only columns that Python added change from batch to batch.
 from __future__ import annotations
 
 import json
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from nflowlevel.binding._lib import CData, ffi, lib
 from nflowlevel.binding.interfaces import NameTable
-from nflowlevel.records.keys import AS_NUMBER, TIME, Key
+from nflowlevel.records.keys import AS_NUMBER, PRINT, TIME, Key
 from nflowlevel.records.types import RecordType
 
 _KINDS: dict[str, int] = {
@@ -35,8 +36,18 @@ _KINDS: dict[str, int] = {
     "addrnumber": lib.NFL_ADDR_NUMBER,
 }
 
+_ELEMENT_KINDS = {
+    "word": lib.NFL_WORD,
+    "set": lib.NFL_U32_SET,
+    "hex4": lib.NFL_HEX16,
+    "long": lib.NFL_U64_LONG,
+}
+
 #: As the same and as a number: a column may ask for either.
 _ADDRESS_KINDS = ("addr", "addr4")
+
+#: Values that ulogd2's text outputs have no form for.
+_WITHOUT_FORM = ("raw", "rawstr")
 
 #: No number, address, hardware address or interface name is longer as JSON; a label may be copied as a whole.
 _VALUE_BYTES = 6 * 32 + 2 + lib.NFL_LABEL_BYTES
@@ -90,6 +101,33 @@ class Records:
         values = (self.records, stride, self.count, self.rows, self.data, names.array, len(names), usec, second)
         self._as_c = ffi.new(_BATCH, values)
         return self._as_c
+
+
+class Printed:
+    """The column `print` of packets: no values, but what C makes of their records where it renders them."""
+
+    __slots__ = ("_batch", "key")
+
+    def __init__(self, batch: Records) -> None:
+        self.key: Key | None = PRINT
+        self._batch = batch
+
+    @property
+    def values(self) -> list[str | None]:
+        """The texts, by record number; None for records that are not in the batch."""
+        batch = self._batch
+        texts: list[str | None] = [*_texts(_PRINT_COLUMN, batch, "replace")]
+        if batch.rows == ffi.NULL:
+            return texts
+        rows = ffi.unpack(batch.rows, batch.count)
+        spread: list[str | None] = [None] * (max(rows, default=-1) + 1)
+        for row, text in zip(rows, texts, strict=True):
+            spread[row] = text
+        return spread
+
+
+#: Every record has it: bit 0 of `valid` is always set.
+_PRINT_COLUMN = ffi.new("struct nfl_column *", {"kind": lib.NFL_PRINT})
 
 
 def _column(key: Key, type_: RecordType, kind: int) -> dict[str, object]:
@@ -167,7 +205,70 @@ def _head(columns: CData, fixed: int, type_: RecordType | None) -> dict[str, obj
     return plan
 
 
-class JSONPlan(_Plan):
+class _LinePlan(_Plan):
+    """Lines: what JSON and the forms of ulogd2's other outputs share."""
+
+    #: What Python adds must be in each batch.
+    _needed = True
+
+    def __init__(self, members: Sequence[tuple[str, Key]]) -> None:
+        super().__init__(members)
+        self._grow(_FIRST_OUT_BYTES)
+
+    def _grow(self, size: int) -> None:
+        self._size = size
+        self._out: CData = _uninitialised("char[]", size)
+        self._view = memoryview(ffi.buffer(self._out))
+
+    def _make_form(self, type_: RecordType | None) -> _Form:
+        lines, texts = self._lines(), []
+        fixed = _TIMESTAMP_BYTES + _LINE_END_BYTES
+        for name in ("head", "tail", "foot"):
+            text = lines.get(name, b"")
+            texts.append(made := ffi.new("char[]", text))
+            lines |= {name: made, f"{name}_length": len(text)}
+            fixed += len(text)
+        made = []
+        for number, (name, key) in enumerate(self._members):
+            column = {"kind": lib.NFL_ROW_NONE, **self._column(number, name, key, type_)}
+            label, after = column["label"], column.get("after", b"")
+            texts += [text := ffi.new("char[]", label.ljust(lib.NFL_LABEL_BYTES)), behind := ffi.new("char[]", after)]
+            made.append(
+                {**column, "label": text, "label_length": len(label), "after": behind, "after_length": len(after)}
+            )
+            fixed += len(label) + len(after) + _VALUE_BYTES
+        columns = ffi.new("struct nfl_column[]", made)
+        plan = ffi.new("struct nfl_lines *", {"plan": _head(columns, fixed, type_), **lines})
+        return _Form(columns, self._filled(type_, needed=self._needed), plan, texts)
+
+    @abstractmethod
+    def _lines(self) -> dict[str, Any]:
+        """Return the fields of `struct nfl_lines` that a form sets; texts as bytes."""
+
+    @abstractmethod
+    def _column(self, number: int, name: str, key: Key, type_: RecordType | None) -> dict[str, Any]:
+        """Return the fields of a member's `struct nfl_column`; texts as bytes."""
+
+    def render(self, batch: Records, added: Mapping[str, AddedColumn]) -> Iterator[tuple[memoryview, int]]:
+        """Yield (lines, number of records); usually once. A memoryview is good until the next is asked for.
+
+        A key of another record type is left out. KeyError: a column that Python adds is missing from `added`.
+        """
+        form, rows = self.form(batch.type), batch.as_c()
+        kept, first = form.fill(added), 0
+        while first < batch.count:
+            size = lib.nfl_lines_render(form.plan, rows, first, self._out, self._size, self._done)
+            done = self._done[0]
+            if (done < batch.count and self._size < _MOST_OUT_BYTES) or not size:
+                # Most batches are alike: a buffer that holds this one whole will hold the next ones too.
+                self._grow(self._size * 2)
+                continue
+            yield self._view[:size], done - first
+            first = done
+        del kept
+
+
+class JSONPlan(_LinePlan):
     """Lines of JSON with these members, in this order.
 
     `members` are (name, key); a key of kind `column` is one that Python adds to the batch under the key's name. Members
@@ -186,54 +287,98 @@ class JSONPlan(_Plan):
     ) -> None:
         super().__init__(members)
         self._head, self._tail, self._timestamp, self._actions = head.encode(), tail.encode(), timestamp, actions
-        self._grow(_FIRST_OUT_BYTES)
 
-    def _make_form(self, type_: RecordType | None) -> _Form:
-        fixed = _TIMESTAMP_BYTES + _LINE_END_BYTES + len(self._head) + len(self._tail)
-        keep = [head := ffi.new("char[]", self._head), tail := ffi.new("char[]", self._tail)]
-        made = []
-        for name, key in self._members:
-            label = f", {json.dumps(name, ensure_ascii=False)}: ".encode()
-            text = ffi.new("char[]", label.ljust(lib.NFL_LABEL_BYTES))
-            keep.append(text)
-            column: dict[str, object] = {"kind": lib.NFL_ROW_NONE}
-            if type_ and key in type_:
-                column = _column(key, type_, lib.NFL_ACTION if name in self._actions else _KINDS[key.kind])
-            made.append({"label": text, "label_length": len(label), **column})
-            fixed += len(label) + _VALUE_BYTES
-        columns = ffi.new("struct nfl_column[]", made)
-        plan = {
-            "plan": _head(columns, fixed, type_),
-            "head": head,
-            "head_length": len(self._head),
-            "timestamp": self._timestamp,
-            "tail": tail,
-            "tail_length": len(self._tail),
-        }
-        return _Form(columns, self._filled(type_, needed=True), ffi.new("struct nfl_json *", plan), keep)
+    def _lines(self) -> dict[str, Any]:
+        return {"form": lib.NFL_JSON, "head": self._head, "tail": self._tail, "timestamp": self._timestamp}
 
-    def _grow(self, size: int) -> None:
-        self._size = size
-        self._out: CData = _uninitialised("char[]", size)
-        self._view = memoryview(ffi.buffer(self._out))
+    def _column(self, number: int, name: str, key: Key, type_: RecordType | None) -> dict[str, Any]:
+        label = f", {json.dumps(name, ensure_ascii=False)}: ".encode()
+        if not type_ or key not in type_:
+            return {"label": label}
+        kind = lib.NFL_ACTION if name in self._actions else _KINDS[key.kind]
+        return {"label": label, **_column(key, type_, kind)}
 
-    def render(self, batch: Records, added: Mapping[str, AddedColumn]) -> Iterator[tuple[memoryview, int]]:
-        """Yield (lines, number of lines); usually once. A memoryview is good until the next is asked for.
 
-        A key of another record type is left out. KeyError: a column that Python adds is missing from `added`.
-        """
-        form, rows = self.form(batch.type), batch.as_c()
-        kept, first = form.fill(added), 0
-        while first < batch.count:
-            size = lib.nfl_json_render(form.plan, rows, first, self._out, self._size, self._done)
-            done = self._done[0]
-            if (done < batch.count and self._size < _MOST_OUT_BYTES) or not size:
-                # Most batches are alike: a buffer that holds this one whole will hold the next ones too.
-                self._grow(self._size * 2)
-                continue
-            yield self._view[:size], done - first
-            first = done
-        del kept
+class ItemPlan(_LinePlan):
+    """Items `name=value` of these members, in this order, with a separator behind each: a comma or a newline.
+
+    Behind the last item of a record stands a newline in its place. Texts have backslash escapes: a backslash doubled,
+    newline, carriage return and tab are written with the letters n, r and t, other control characters and a separator
+    with x and two hex digits; all other bytes are as they are. A member whose key has raw bytes, or whose name is in
+    `words`, has the value `default`. Each record begins with `head`.
+    """
+
+    def __init__(
+        self, members: Sequence[tuple[str, Key]], *, separator: bytes, head: bytes = b"", words: Container[str] = ()
+    ) -> None:
+        super().__init__(members)
+        self._separator, self._head, self._words = separator, head, words
+
+    def begin_with(self, head: bytes) -> None:
+        """Let records begin with this text from now on; it is as long as the one before."""
+        if head != self._head:
+            assert len(head) == len(self._head), f"{head!r} is not as long as {self._head!r}"
+            self._head = head
+            for form in self._forms.values():
+                ffi.memmove(form.plan.head, head, len(head))
+
+    def _lines(self) -> dict[str, Any]:
+        return {"form": lib.NFL_ITEMS, "head": self._head, "separator": self._separator}
+
+    def _filled(self, type_: RecordType | None, *, needed: bool) -> list[tuple[int, str, bool]]:
+        filled = super()._filled(type_, needed=needed)
+        return [column for column in filled if self._members[column[0]][0] not in self._words]
+
+    def _column(self, number: int, name: str, key: Key, type_: RecordType | None) -> dict[str, Any]:
+        label = f"{name}=".encode()
+        if not type_ or key not in type_:
+            return {"label": label}
+        if name in self._words or key.type in _WITHOUT_FORM:
+            return {"label": label + b"default", "kind": lib.NFL_WORD, "valid": key.valid.value}
+        return {"label": label, **_column(key, type_, _KINDS[key.kind])}
+
+
+class Part(NamedTuple):
+    """A part of an element of XML: the value of a key between two texts, and both only where the record has the key."""
+
+    before: str
+    key: Key
+    after: str
+    form: str = ""
+    """Empty: as the key is. `word`: no value. `set`: a number, if it is not 0. `hex4`: a number as 4 hex digits. `hex`:
+    bytes as hex digits. `long`: a number with 20 digits. `when`: the local time of the record, an element for each part
+    of it."""
+
+
+class XMLPlan(_LinePlan):
+    """An element for each record, on a line of its own, with these parts in this order.
+
+    In texts, `&`, `<`, a `>` behind `]]`, newline and carriage return are written as references; what XML 1.0 cannot
+    hold, and what is not UTF-8, becomes U+FFFD.
+    """
+
+    _needed = False
+
+    def __init__(self, element: str, parts: Sequence[Part]) -> None:
+        super().__init__([(TIME if part.form == "when" else part.before, part.key) for part in parts])
+        self._element = element
+        self._parts = parts
+
+    def _lines(self) -> dict[str, Any]:
+        return {"form": lib.NFL_XML, "head": f"<{self._element}>".encode(), "foot": f"</{self._element}>\n".encode()}
+
+    def _column(self, number: int, name: str, key: Key, type_: RecordType | None) -> dict[str, Any]:
+        part = self._parts[number]
+        texts = {"label": part.before.encode(), "after": part.after.encode()}
+        if part.form == "when":
+            return {**texts, "kind": lib.NFL_WHEN}
+        if not type_ or key not in type_:
+            return {**texts, "width": part.form == "long"}
+        if part.form == "hex":
+            kind = lib.NFL_BYTES_HEX if key.kind == "bytes" else lib.NFL_FIXED_HEX
+        else:
+            kind = _ELEMENT_KINDS[part.form] if part.form else _KINDS[key.kind]
+        return {**texts, **_column(key, type_, kind)}
 
 
 class CopyPlan(_Plan):
@@ -279,6 +424,59 @@ class CopyPlan(_Plan):
         del kept
 
 
+class LogPlan:
+    """Lines of a log: the packet's time as `Mmm dd hh:mm:ss`, local time, between two constant texts, then `print`."""
+
+    #: What may stand at each place of a time's text.
+    TIME = (
+        *(b"ADFJMNOS", b"aceopu", b"bcglnprtvy", b" ", b" 123", b"0123456789", b" "),
+        *(b"012", b"0123456789", b":", b"012345", b"0123456789", b":", b"0123456", b"0123456789"),
+    )
+
+    def __init__(self, *, before: str = "", after: str) -> None:
+        # Bytes of a configuration or a host's name that are not UTF-8 come as surrogates.
+        self._before, self._after = _encoded(before), _encoded(after)
+        keep = self._keep = [ffi.new("char[]", self._before), ffi.new("char[]", self._after)]
+        lengths = len(self._before), len(self._after)
+        self._log = ffi.new("struct nfl_log *", (keep[0], keep[1], *lengths, -1))
+        self._done = ffi.new("uint32_t *")
+        self._grow(_FIRST_OUT_BYTES)
+
+    def _grow(self, size: int) -> None:
+        self._size = size
+        self._out: CData = _uninitialised("char[]", size)
+        self._view = memoryview(ffi.buffer(self._out))
+
+    def render(self, packets: Records) -> Iterator[tuple[memoryview, int]]:
+        """Yield (lines, number of lines) of packets; usually once. A memoryview is good until the next is asked for."""
+        rows, first = packets.as_c(), 0
+        while first < packets.count:
+            size = lib.nfl_log_render(self._log, rows, first, self._out, self._size, self._done)
+            done = self._done[0]
+            if (done < packets.count and self._size < _MOST_OUT_BYTES) or not size:
+                self._grow(self._size * 2)
+                continue
+            yield self._view[:size], done - first
+            first = done
+
+    def lines(self, texts: Sequence[str | None], seconds: Sequence[int | None]) -> tuple[bytes, int]:
+        """Return the lines of texts that somebody else than PRINTPKT made, and their number; None is no line."""
+        made = [self._line(text, second) for text, second in zip(texts, seconds, strict=True) if text is not None]
+        return b"".join(made), len(made)
+
+    def _line(self, text: str, second: int | None) -> bytes:
+        local = time.localtime(second)
+        when = f"{_MONTHS[local.tm_mon - 1]} {local.tm_mday:2} {local.tm_hour:02}:{local.tm_min:02}:{local.tm_sec:02}"
+        body = _encoded(text.removesuffix("\n").translate(_ESCAPED))
+        return self._before + when.encode() + self._after + body + b"\n"
+
+
+#: Not those of strftime(3): that has the locale's.
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+#: As _cdefs/print.c writes control characters.
+_ESCAPED = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F) if code != ord("\t")}
+
+
 def _copy_kind(name: str, key: Key) -> int:
     if key.kind in ("bytes", "fixed"):
         return int(lib.NFL_BYTES_HEX if key.kind == "bytes" else lib.NFL_FIXED_HEX)
@@ -289,6 +487,9 @@ def _copy_kind(name: str, key: Key) -> int:
 
 def _fill(column: CData, added: AddedColumn) -> object:
     """Point a plan's column at what Python added; the result has to live until the rendering is over."""
+    if isinstance(added, Printed):
+        column.kind = lib.NFL_PRINT
+        return None
     values = added.values
     if isinstance(values, list) and values.count(None) == len(values):  # quick, where few packets have it
         column.kind = lib.NFL_ROW_NONE
@@ -330,15 +531,20 @@ class TextColumn:
 
     def render(self, batch: Records) -> list[str]:
         """Return a text for each row; empty where the key does not hold."""
-        rows, done = batch.as_c(), ffi.new("uint32_t *")
-        first, size = 0, max(_LEAST_TEXT_BYTES, _TEXT_BYTES_PER_ROW * batch.count)
-        out, texts = _uninitialised("char[]", size), list[str]()
-        while first < batch.count:
-            used = lib.nfl_text_render(self._column, rows, first, out, size, done)
-            if used:
-                texts += bytes(ffi.buffer(out, used - 1)).decode("utf-8", self._errors).split("\0")
-                first = done[0]
-            else:
-                size *= 2
-                out = _uninitialised("char[]", size)
-        return texts
+        return _texts(self._column, batch, self._errors)
+
+
+def _texts(column: CData, batch: Records, errors: str) -> list[str]:
+    """Return a column's text for each row."""
+    rows, done = batch.as_c(), ffi.new("uint32_t *")
+    first, size = 0, max(_LEAST_TEXT_BYTES, _TEXT_BYTES_PER_ROW * batch.count)
+    out, texts = _uninitialised("char[]", size), list[str]()
+    while first < batch.count:
+        used = lib.nfl_text_render(column, rows, first, out, size, done)
+        if used:
+            texts += bytes(ffi.buffer(out, used - 1)).decode("utf-8", errors).split("\0")
+            first = done[0]
+        else:
+            size *= 2
+            out = _uninitialised("char[]", size)
+    return texts

@@ -49,6 +49,14 @@ _MOST_FALSE_BYTES = 64 << 20
 #: What a look at a head costs, in bytes of checksums.
 _HEAD_COSTS = 512
 
+#: All files that a start has to look through may have so many bytes together: as many as the largest one.
+_MOST_LOOKED_AT = _MOST_BYTES
+#: So much each of them counts at least.
+_LEAST_COST = 64 << 10
+#: So many files get another name at one start.
+_MOST_RENAMED = 1_000
+_NO_NAME = "no segment has such a name"
+
 #: With these a file can be looked at later; it is not the file's fault.
 FOR_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
@@ -169,65 +177,184 @@ def find(
 
     One that was growing is completed, a torn end cut off. What is no segment is set aside, and `said` is told which
     path it had and why. Numbers are known to be `reserved` up to there; 0: that is not known.
+
+    However many files somebody has put there, and however large: a start looks through no more than `_MOST_LOOKED_AT`
+    bytes of what does not begin as its name says, the smallest files first, and renames at most `_MOST_RENAMED`.
     """
-    limit = min(NUMBERS, reserved + _SLACK) if reserved else NUMBERS
+    search = _Search(min(NUMBERS, reserved + _SLACK) if reserved else NUMBERS, said)
     found = []
+    doubtful: list[tuple[bool, Segment]] = []
     for name in sorted(os.listdir(directory)):
         if name.endswith(".rows"):
             path = os.path.join(directory, name)
-            try:
-                segment = _look(path, name, limit)
-            except FileNotFoundError:
-                continue
-            except _NotOurs as error:
-                _set_aside(path, str(error), said)
-            except OSError as error:
-                if error.errno in FOR_NOW:
-                    raise
-                _set_aside(path, f"it cannot be read: {error.strerror}", said)
-            else:
+            with search.setting_aside(path):
+                segment = search.named(path, name)
                 if segment:
-                    found.append(segment)
-    return _without_overlaps(found, limit, said)
+                    begins = _begins_with(segment.read(0, _HEAD.size), segment.first)
+                    if begins and search.is_plausible(segment):
+                        found.append(segment)
+                    else:
+                        doubtful.append((begins, segment))
+    doubtful.sort(key=lambda each: (not each[0], each[1].size, each[1].first))
+    for _, segment in doubtful:
+        with search.setting_aside(segment.path):
+            if looked_through := search.look_through(segment):
+                found.append(looked_through)
+    return search.without_overlaps(found)
 
 
 class _NotOurs(Exception):
     """It is no segment, or one without an intact row."""
 
 
-def _set_aside(path: str, why: str, said: Callable[[str, str], None]) -> None:
-    try:
-        aside(path)
-    except OSError as error:
-        why += f"; it cannot be renamed: {error.strerror}"
-    said(path, why)
+class _Search:
+    """What a start does with the files that it finds, and how much of that it does."""
 
+    def __init__(self, limit: int, said: Callable[[str, str], None]) -> None:
+        self._limit, self._said = limit, said
+        self._bytes_left = _MOST_LOOKED_AT
+        self._names_left = _MOST_RENAMED
 
-def _look(path: str, name: str, limit: int) -> Segment | None:
-    """Return what is in the file of that name; None where a crash has left nothing."""
-    status = os.lstat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise _NotOurs("it is not a regular file")
-    matched = _NAME.fullmatch(name)
-    if not matched:
-        raise _NotOurs("no segment has such a name")
-    if status.st_size > _MOST_BYTES:
-        raise _NotOurs("it is larger than any segment")
-    first = int(matched[1], 16)
-    segment = Segment(path, first, int(matched[2], 16) if matched[2] else first - 1, status.st_size)
-    if not matched[2]:
-        return segment if _recover(segment, limit) else None
-    plausible = first <= segment.last < limit and segment.last - first < _MOST_ROWS
-    if not (plausible and _begins_with(segment.read(0, _HEAD.size), first)):
+    @contextlib.contextmanager
+    def setting_aside(self, path: str) -> Iterator[None]:
+        """Set the file aside if what is done with it says that it is not ours, or that it cannot be read."""
         try:
-            begins, ends = _contents(segment, limit)
+            yield
+        except FileNotFoundError:
+            pass
+        except _NotOurs as error:
+            self._set_aside(path, str(error))
+        except OSError as error:
+            if error.errno in FOR_NOW:
+                raise
+            self._set_aside(path, f"it cannot be read: {error.strerror}")
+
+    def _set_aside(self, path: str, why: str) -> None:
+        if self._names_left:
+            self._names_left -= 1
+            try:
+                aside(path)
+            except OSError as error:
+                why += f"; it cannot be renamed: {error.strerror}"
+        else:
+            why += "; so are many others: it keeps its name, and is not used"
+        self._said(path, why)
+
+    def named(self, path: str, name: str) -> Segment | None:
+        """Return the segment that the file is by its name."""
+        matched = _NAME.fullmatch(name)
+        if not matched and not self._names_left:
+            self._set_aside(path, _NO_NAME)
+            return None
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise _NotOurs("it is not a regular file")
+        if not matched:
+            raise _NotOurs(_NO_NAME)
+        if status.st_size > _MOST_BYTES:
+            raise _NotOurs("it is larger than any segment")
+        first = int(matched[1], 16)
+        return Segment(path, first, int(matched[2], 16) if matched[2] else first - 1, status.st_size)
+
+    def is_plausible(self, segment: Segment) -> bool:
+        """Tell whether a complete segment can have such a name."""
+        return segment.first <= segment.last < self._limit and segment.last - segment.first < _MOST_ROWS
+
+    def look_through(self, segment: Segment) -> Segment | None:
+        """Return what is in the file; None where a crash has left nothing."""
+        if "-" not in os.path.basename(segment.path):
+            return segment if self._recover(segment) else None
+        plausible = self.is_plausible(segment)
+        try:
+            begins, ends = self._contents(segment)
+        except _TooMuch:
+            raise
         except _NotOurs:
             if not plausible:
                 raise
             return segment  # rot: its rows will be counted as lost
-        if not (plausible and first <= begins <= ends <= segment.last):
+        if not (plausible and segment.first <= begins <= ends <= segment.last):
             _correct(segment, begins, ends)
-    return segment
+        return segment
+
+    def _read(self, segment: Segment) -> bytes:
+        """Return the whole file, unless too much was read already."""
+        cost = max(segment.size, _LEAST_COST)
+        if cost > self._bytes_left:
+            raise _TooMuch("with all that is damaged here it is too much to look through at one start")
+        self._bytes_left -= cost
+        return segment.read(0, segment.size)
+
+    def _contents(self, segment: Segment) -> tuple[int, int]:
+        """Return the first and the last number of the intact rows."""
+        return self._numbers(segment, self._read(segment))
+
+    def _numbers(self, segment: Segment, data: bytes) -> tuple[int, int]:
+        spans = [(rows.first, rows.last) for _, rows in records(data) if rows.last < self._limit]
+        if not spans:
+            raise _NotOurs("no row in it is intact")
+        first, last = min(spans)[0], max(last for _, last in spans)
+        if last - first >= segment.size:
+            raise _NotOurs("its rows do not belong together")
+        return first, last
+
+    def without_overlaps(self, found: list[Segment]) -> list[Segment]:
+        """Return the segments in order; where two have the same numbers, by name or in truth, each number once."""
+        found.sort(key=_order)
+        suspects, longest = [], None
+        for each in found:
+            if longest and each.first <= longest.last:
+                suspects += [longest, each]
+            longest = each if longest is None or each.last > longest.last else longest
+        for each in dict.fromkeys(suspects):
+            try:
+                first, last = self._contents(each)
+            except (OSError, _NotOurs) as error:
+                found.remove(each)
+                self._set_aside(each.path, str(error))
+            else:
+                if (first, last) != (each.first, each.last):
+                    _correct(each, first, last)
+        found.sort(key=_order)
+        kept: list[Segment] = []
+        for each in found:
+            end = kept[-1].last if kept else 0
+            if each.last <= end:
+                self._set_aside(each.path, "other segments have the same rows")
+                continue
+            if each.first <= end:
+                log.error("%s has rows that another segment has: those up to %d are passed over", each.path, end)
+                each.first, each.damaged = end + 1, True
+            kept.append(each)
+        return kept
+
+    def _recover(self, segment: Segment) -> bool:
+        """Find out what is in a segment whose writer did not complete it; False if nothing is."""
+        data = self._read(segment)
+        intact = [(end, rows) for end, rows in records(data) if rows.last < self._limit]
+        if not intact:
+            # The first record is cut off, or is zeros where a power failure overtook the data: never waited for.
+            if _is_cut_off(data):
+                os.unlink(segment.path)
+                return False
+            raise _NotOurs("no row in it is intact")
+        end = intact[-1][0]
+        first, last = self._numbers(segment, data)
+        if first != segment.first:
+            _correct(segment, first, last)
+        segment.last = last
+        if end < len(data):
+            log.error("%s ended in a torn record (a crash?): its %d bytes were cut off", segment.path, len(data) - end)
+            _cut(segment.path, end)
+            segment.size = end
+        path = os.path.join(os.path.dirname(segment.path), _name(segment.first, segment.last))
+        if not os.path.lexists(path):  # else it is looked at once more where segments overlap
+            segment.rename(path)
+        return True
+
+
+class _TooMuch(_NotOurs):
+    """It was not looked through."""
 
 
 def _begins_with(head: bytes, first: int) -> bool:
@@ -236,82 +363,15 @@ def _begins_with(head: bytes, first: int) -> bool:
     return bool(_HEAD.unpack(head)[-1] == first)
 
 
-def _contents(segment: Segment, limit: int) -> tuple[int, int]:
-    """Return the first and the last number of the intact rows."""
-    spans = [(rows.first, rows.last) for _, rows in records(segment.read(0, segment.size)) if rows.last < limit]
-    if not spans:
-        raise _NotOurs("no row in it is intact")
-    first, last = min(spans)[0], max(last for _, last in spans)
-    if last - first >= segment.size:
-        raise _NotOurs("its rows do not belong together")
-    return first, last
-
-
 def _correct(segment: Segment, first: int, last: int) -> None:
     """Believe what is in the file, not its name; it is kept when its rows are done."""
     log.error("%s has rows %d to %d, not what its name says: they are used", segment.path, first, last)
     segment.first, segment.last, segment.damaged = first, last, True
 
 
-def _without_overlaps(found: list[Segment], limit: int, said: Callable[[str, str], None]) -> list[Segment]:
-    """Return the segments in order; where two have the same numbers, by name or in truth, each number once."""
-    found.sort(key=_order)
-    suspects, longest = set(), None
-    for each in found:
-        if longest and each.first <= longest.last:
-            suspects |= {longest, each}
-        longest = each if longest is None or each.last > longest.last else longest
-    for each in suspects:
-        try:
-            first, last = _contents(each, limit)
-        except (OSError, _NotOurs) as error:
-            found.remove(each)
-            _set_aside(each.path, str(error), said)
-        else:
-            if (first, last) != (each.first, each.last):
-                _correct(each, first, last)
-    found.sort(key=_order)
-    kept: list[Segment] = []
-    for each in found:
-        end = kept[-1].last if kept else 0
-        if each.last <= end:
-            _set_aside(each.path, "other segments have the same rows", said)
-            continue
-        if each.first <= end:
-            log.error("%s has rows that another segment has: those up to %d are passed over", each.path, end)
-            each.first, each.damaged = end + 1, True
-        kept.append(each)
-    return kept
-
-
 def _order(segment: Segment) -> tuple[int, int, bool]:
     """Of two with the same rows the one whose name is right comes first, and stays."""
     return segment.first, -segment.last, segment.damaged
-
-
-def _recover(segment: Segment, limit: int) -> bool:
-    """Find out what is in a segment whose writer did not complete it; False if nothing is."""
-    data = segment.read(0, segment.size)
-    intact = [(end, rows) for end, rows in records(data) if rows.last < limit]
-    if not intact:
-        # The first record is cut off, or is zeros where a power failure overtook the data: never waited for.
-        if _is_cut_off(data):
-            os.unlink(segment.path)
-            return False
-        raise _NotOurs("no row in it is intact")
-    end = intact[-1][0]
-    first, last = _contents(segment, limit)
-    if first != segment.first:
-        _correct(segment, first, last)
-    segment.last = last
-    if end < len(data):
-        log.error("%s ended in a torn record (a crash?): its %d bytes were cut off", segment.path, len(data) - end)
-        _cut(segment.path, end)
-        segment.size = end
-    path = os.path.join(os.path.dirname(segment.path), _name(segment.first, segment.last))
-    if not os.path.lexists(path):  # else it is looked at once more where segments overlap
-        segment.rename(path)
-    return True
 
 
 def _cut(path: str, size: int) -> None:

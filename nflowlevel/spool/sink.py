@@ -82,7 +82,10 @@ class Sink(ABC):
 
     @abstractmethod
     def fit(self, rows: Rows) -> Rows:
-        """Return rows of another layout, of an earlier run or from before `prepare`, in the layout wanted now."""
+        """Return rows of another layout, of an earlier run or from before `prepare`, in the layout wanted now.
+
+        Raises Refused where one of them is no row of its layout.
+        """
 
     @abstractmethod
     def write(self, rows: Rows, writer: str, before: int | None) -> None:

@@ -300,7 +300,7 @@ class Writer:
                 if not self._settle(run) and not self._leave(run, rows):
                     if rows.last > run.last:
                         rows, _ = rows.split(run.last - rows.first + 1)
-                    self._store(rows if rows.layout == self.layout else self._sink.fit(rows), run.name)
+                    self._store(rows, run.name)
             elif stopping and not self._stats.pending:
                 return
 
@@ -339,8 +339,9 @@ class Writer:
     def _store_whole(self, rows: Rows, writer: str) -> None:
         self._broke_off = False
         try:
+            fitting = rows if rows.layout == self.layout else self._sink.fit(rows)
             with self._at_most(self._options.timeout), self._moving(writer, rows.last):
-                self._sink.write(rows, writer, self._at[writer])
+                self._sink.write(fitting, writer, self._at[writer])
         except Unavailable:
             if self._broke_off:  # perhaps it was too much for the time allowed
                 self._rows_limit = max(1, rows.count // 2)

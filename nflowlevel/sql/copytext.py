@@ -9,9 +9,13 @@ those of the layout; `oob.time` is seconds and microseconds together.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from nflowlevel.spool.rows import Layout, Rows
+from nflowlevel.spool.sink import Refused
+
+_T = TypeVar("_T")
 
 _NULL = "\\N"
 _PIECE_ROWS = 500
@@ -19,6 +23,36 @@ _LETTERS = {"\\": "\\", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t", "
 _ESCAPES = str.maketrans({char: "\\" + letter for char, letter in _LETTERS.items()})
 _CHARS = {letter: char for char, letter in _LETTERS.items()}
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+#: What ends a COPY before its end: PostgreSQL would pass over all rows behind it, and say that it has taken them.
+_END_OF_COPY = re.compile(rb"(?<!\\)(?:\\\\)*\\\.")
+#: The code of a row that is refused here, before the database sees it.
+_MALFORMED = "malformed"
+#: The name under which a dead letter has the text of such a row.
+_TEXT = "row"
+
+
+def check(rows: Rows) -> None:
+    """Raise Refused where a row is not what we write: a file of the spool may have been made by somebody else.
+
+    Each row must have as many fields as the layout; otherwise it would be blamed on its neighbours, or mixed with them.
+    """
+    tabs = max(0, len(rows.layout) - 1)
+    for line in rows.data.split(b"\n")[:-1]:
+        if line.count(b"\t") != tabs:
+            found, wanted = line.count(b"\t") + 1, tabs + 1
+            raise Refused(
+                f"the row has {found} fields, and its layout {wanted}: it was not written by nflowlevel", _MALFORMED
+            )
+    if b"\\." in rows.data and _END_OF_COPY.search(rows.data):
+        raise Refused("the row has a mark that ends a COPY: it was not written by nflowlevel", _MALFORMED)
+
+
+def converted(values: Sequence[str | None], convert: Callable[[str], _T]) -> list[_T | None]:
+    """Return a column of other values; Refused where one cannot be converted: it is not what we write."""
+    try:
+        return [None if value is None else convert(value) for value in values]
+    except (ValueError, OSError) as error:
+        raise Refused(f"a value of the row is not one of its key: {error}", _MALFORMED) from None
 
 
 def columns(rows: Rows) -> list[list[str | None]]:
@@ -30,11 +64,8 @@ def columns(rows: Rows) -> list[list[str | None]]:
 
 
 def dicts(rows: Rows) -> list[dict[str, str]]:
-    """Return each row by key, without nulls."""
-    return [
-        {key: value for key, value in zip(rows.layout, row, strict=True) if value is not None}
-        for row in zip(*columns(rows), strict=True)
-    ]
+    """Return each row by key, without nulls; the text of one that has not as many fields as the layout."""
+    return [_dict(rows.layout, line) for line in rows.data.decode("utf-8", "replace").split("\n")[:-1]]
 
 
 def select(rows: Rows, layout: Layout) -> Rows:
@@ -58,6 +89,13 @@ def unescape(field: str) -> str | None:
     if "\\" not in field:
         return field
     return None if field == _NULL else _ESCAPED.sub(lambda found: _CHARS.get(found[1], found[1]), field)
+
+
+def _dict(layout: Layout, line: str) -> dict[str, str]:
+    fields = line.split("\t")
+    if len(fields) != len(layout):
+        return {_TEXT: line}
+    return {key: value for key, field in zip(layout, fields, strict=True) if (value := unescape(field)) is not None}
 
 
 def _pieces(rows: Rows) -> Iterator[bytes]:

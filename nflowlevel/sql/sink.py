@@ -76,11 +76,13 @@ class TableSink(Sink):
 
         A column that was added since the rows were rendered keeps its default, as one without a key does.
         """
+        copytext.check(rows)
         items = tuple(item for item in self.layout if self._takes_all or item in rows.layout)
         return copytext.select(rows, items or self.layout)
 
     def write(self, rows: Rows, writer: str, before: int | None) -> None:
         """Store the rows in one transaction."""
+        copytext.check(rows)
         if rows.layout != self._prepared:
             self._prepared = ()
             self._database.prepare(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import quote
 
 from nflowlevel.binding import procfs
-from nflowlevel.binding.rootpath import whose
+from nflowlevel.binding.rootpath import name_of_user, whose
 from nflowlevel.delivery.backoff import Backoff
 from nflowlevel.errors import nearest
 from nflowlevel.logs import log
@@ -263,9 +263,10 @@ class SQLiteDatabase(Database):
 
     def write(self, rows: Rows, writer: str, before: int | None) -> None:
         """Store the rows in one transaction."""
-        columns: list[Sequence[str | bytes | None]] = [*copytext.columns(rows)]
+        texts = copytext.columns(rows)
+        columns: list[Sequence[str | bytes | None]] = [*texts]
         for number, convert in self._conversions:
-            columns[number] = [None if value is None else convert(str(value)) for value in columns[number]]
+            columns[number] = copytext.converted(texts[number], convert)
         with self._failures(f"store {rows.count} rows", of_rows=True), self._transaction() as connection:
             if before is not None:
                 self._move(connection, writer, before, rows.last)
@@ -367,7 +368,7 @@ class SQLiteDatabase(Database):
             return f"the directory {directory} {owner}"
         for path in (self._path + suffix for suffix in _FILES):
             if (owner := whose(path)) and not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
-                return f"{path} {owner}"
+                return f"{path} {owner}; to give it to this user: chown {name_of_user(os.geteuid())} {path}"
         return ""
 
     def _planted(self) -> str:

@@ -20,6 +20,7 @@ HISTORICAL: Mapping[str, str] = MappingProxyType(
         "buffer": f"remove it from an output; for an input use {_SOCKET_BUFFER}",
         "buffer_size": f"remove it from an output; for an input use {_SOCKET_BUFFER}",
         "nlbufsiz": "use nlbufsiz= in the section of NFLOG",
+        "snaplen": "use copy_range= in the section of NFLOG",
         "nlgroup": "use group= in the section of NFLOG",
         "user": "use -u USER on the command line, or User= in the systemd unit",
         "plugin": "remove it: plugins are found by their names",

@@ -25,6 +25,10 @@ ULOGD2_NAMES = (
 )
 
 
+class UnknownPlugin(NflowError):
+    """There is no plugin of that name."""
+
+
 def builtin_names() -> tuple[str, ...]:
     """Return the names of the plugins that come with nflowlevel."""
     return tuple(name for room in _ROOMS for name in room.NAMES)
@@ -41,11 +45,11 @@ def find_plugin(name: str) -> type[AnyPlugin]:
     if name not in others:
         known = (*builtin_names(), *others)
         if name in ULOGD2_NAMES:
-            raise NflowError(
+            raise UnknownPlugin(
                 f"nflowlevel does not support ulogd2's plugin '{name}' yet; "
                 "comment out this stack (docs/from-ulogd2.md)"
             )
-        raise NflowError(f"unknown plugin '{name}'{choice(name, sorted(known))}")
+        raise UnknownPlugin(f"unknown plugin '{name}'{choice(name, sorted(known))}")
     try:
         found = others[name].load()
     except Exception as error:

@@ -25,8 +25,8 @@ def test_every_plugin_tells_its_purpose_options_and_keys(name: str, capsys: pyte
         assert f"\n  {key.name} ({key.type}): {key.meaning}\n" in text
 
 
-def test_an_unknown_plugin_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["describe", "NFLOGG"]) == 1
+def test_an_unknown_plugin_is_a_wrong_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["describe", "NFLOGG"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("nflowlevel describe: unknown plugin 'NFLOGG' — did you mean 'NFLOG'?")

@@ -137,7 +137,7 @@ def test_a_namespace_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["tcp.sny"], "did you mean 'tcp.syn'"),
+        (["tcp.sny"], "^filter: unknown field 'tcp.sny' — did you mean 'tcp.syn'"),
     ],
 )
 def test_what_is_wrong(arguments: list[str], says: str) -> None:

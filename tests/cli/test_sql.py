@@ -23,12 +23,12 @@ from nflowlevel.sql.database import schema
 from nflowlevel.sql.sqlite import own_tables
 from nflowlevel.stacks import registry
 from tests.fix_mariadb import MariaDBDatabase, mariadb, mariadb_db
-from tests.fix_nobody import run_as_nobody
+from tests.fix_nobody import NOBODY, open_to_all, run_as_nobody
 from tests.fix_postgres import PostgresDatabase, postgres, postgres_db
 from tests.fix_server import PASSWORD, Database
 from tests.fix_sqlite import Locker, execute, rows_of
 
-__all__ = ["mariadb", "mariadb_db", "postgres", "postgres_db"]
+__all__ = ["mariadb", "mariadb_db", "open_to_all", "postgres", "postgres_db"]
 
 _PACKETS = "g:NFLOG,b:BASE,i:IFINDEX,s:IP2STR,h:HWHDR,"
 
@@ -87,7 +87,8 @@ def tables_of(path: Path) -> set[str]:
 def test_init_creates_what_is_missing_and_leaves_the_rest(command: Command, path: Path) -> None:
     command.configure("lite:SQLITE3", lite=f"db={path}")
     said = f"[lite] SQLite {path}: the tables packets and sums and the ledger exist\n"
-    assert command("init") == said
+    note = f"  note: the file is root's; a daemon with -u USER needs: chown USER {path} (or --owner USER here)\n"
+    assert command("init") == said + note
     assert tables_of(path) == {"packets", "sums", "nflowlevel_ledger"}
     script = "INSERT INTO packets (oob_prefix) VALUES ('kept'); INSERT INTO nflowlevel_ledger VALUES ('w', 7, 'then')"
     execute(path, f"{script}; ALTER TABLE packets ADD COLUMN mine TEXT; DROP TABLE sums")
@@ -100,9 +101,9 @@ def test_init_creates_what_is_missing_and_leaves_the_rest(command: Command, path
 def test_init_of_one_output_of_several(command: Command, tmp_path: Path) -> None:
     one, two = tmp_path / "one.db", tmp_path / "two.db"
     command.configure("x:SQLITE3 y:SQLITE3 x:SQLITE3", x=f"db={one}", y=f"db={two}")
-    assert command("init", "x").count("\n") == 1
+    assert command("init", "x").count("\n") == 2
     assert (one.exists(), two.exists()) == (True, False)
-    assert command("init").count("\n") == 2
+    assert command("init").count("\n") == 3
 
 
 def test_init_leaves_a_database_with_another_table_alone_but_for_the_ledger(command: Command, path: Path) -> None:
@@ -181,6 +182,33 @@ def test_print_without_a_configuration(plugin: str, name: str, capsys: pytest.Ca
 def test_init_where_it_may_not(command: Command, tmp_path: Path) -> None:
     command.configure("lite:SQLITE3", lite=f"db={tmp_path}/missing/packets.db")
     assert "its directory must exist" in command("init", status=69)
+
+
+def test_init_for_the_daemons_user(command: Command, open_to_all: Path) -> None:
+    path = open_to_all / "packets.db"
+    command.configure("lite:SQLITE3", lite=f"db={path}")
+    assert f"user id {NOBODY} may create files in it; the directory {open_to_all} belongs to root:root" in command(
+        "init", "--owner", "nobody", status=69
+    )
+    os.chown(open_to_all, NOBODY, NOBODY)
+    assert "note" not in command("init", "--owner", "nobody")
+    assert path.stat().st_uid == NOBODY
+    assert os.geteuid() == 0
+    with pytest.raises(SystemExit):
+        command("init", "--owner", "nobody-there")
+    done = run_as_nobody(lambda: cli.main(["sql", "init", "--owner", "root", "SQLITE3", f"db={path}"]))
+    assert (done.status, "only root can" in done.output) == (2, True)
+
+
+def test_what_to_do_is_said_of_a_file_of_roots(command: Command, open_to_all: Path) -> None:
+    path = open_to_all / "packets.db"
+    command.configure("lite:SQLITE3", lite=f"db={path}")
+    command("init")
+    os.chown(open_to_all, NOBODY, NOBODY)
+    done = run_as_nobody(lambda: cli.main(["sql", "init", "SQLITE3", f"db={path}"]))
+    assert done.status == 69
+    said = f"{path} belongs to root:root, mode 0640; to give it to this user: chown nobody {path}"
+    assert said in done.output
 
 
 # -- SQLite: check ----------------------------------------------------------------------------------------------------
@@ -425,3 +453,55 @@ def test_a_user_who_may_not_use_the_ledger(command: Command, postgres_db: Postgr
         connection.execute("alter table nflowlevel_ledger owner to postgres")
     found = lines_of(command("check", status=1))
     assert "permission denied" in found[_NO_LEDGER][0]
+
+
+# -- statements that make it fit --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["flat", "full"])
+def test_the_statements_make_ulogd2s_tables_fit(command: Command, server_db: Any, which: str) -> None:
+    server_db.load_shipped(which)
+    more: dict[str, object] = {"procedure": "INSERT_PACKET_FULL"} if which == "full" else {}
+    stack = _PACKETS
+    if isinstance(server_db, MariaDBDatabase):
+        stack += "p:IP2BIN,"
+        # Only who has made its routines may see them.
+        more |= {"host": server_db.server.socket, "port": 0}
+    plugin, text = section(server_db, "ulog", **more)
+    command.configure(f"{stack}db:{plugin}", db=text)
+    command("init")
+    output = command("check", status=1)
+    assert (
+        "to make it fit, as the owner of the tables, then restart the daemon (--print prints this alone):\n" in output
+    )
+    script = command("check", "--print")
+    assert script.startswith("-- For [db], ")
+    # Both print the same statements, the check indented.
+    lines = script.rstrip("\n").split("\n")[1:]
+    assert "\n".join(f"    {line}" for line in lines) in output
+    server_db.load(script)
+    found = lines_of(command("check"))
+    assert set(found) == {"stored", "keys without a column"}
+    assert command("check", "--print").count("\n") == 1
+
+
+def test_what_no_statement_does_is_said(command: Command, postgres_db: PostgresDatabase) -> None:
+    postgres_db.execute("create table t (oob_mark smallint, oob_prefix integer)")
+    _, text = section(postgres_db, "t")
+    command.configure("db:PGSQL", db=text)
+    command("init")
+    said = "oob_prefix integer: oob.prefix is not a number: change the column by hand"
+    assert f"  not changed by these statements: {said}\n" in command("check", status=1)
+    assert f"\n-- {said}\n" in command("check", "--print", status=1)
+
+
+def test_a_file_of_sqlite_needs_no_statements(command: Command, path: Path) -> None:
+    """ulogd2's own table: SQLite holds any number and text in any column."""
+    execute(path, "CREATE TABLE ulog_pkt (oob_prefix VARCHAR(64), oob_mark INT UNSIGNED, oob_hook TINYINT UNSIGNED)")
+    command.configure("lite:SQLITE3", lite=f"db={path}\ntable=ulog_pkt")
+    assert command("check", "--print") == f"-- For [lite], SQLite {path}\n"
+
+
+def test_statements_of_a_server_that_is_away(command: Command, server_db: Any, configure: Callable[..., None]) -> None:
+    configure("packets", port=1)
+    assert PASSWORD not in command("check", "--print", status=69)

@@ -261,6 +261,7 @@ def test_several_groups_as_json(pair: Pair, tail: Any) -> None:
         pair.send_udp(1, source_port=source_port)
     found = [json.loads(line) for line in command.lines(23)]
     assert [record["src_port"] for record in found] == list(range(7000, 7023))
+    assert [record["group"] for record in found] == [2 - port % 2 for port in range(7000, 7023)]
     command.send(signal.SIGINT)
     assert command.end()[0] == 0
 

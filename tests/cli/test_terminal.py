@@ -136,32 +136,6 @@ def test_it_goes_on_without_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- lines that fit ---------------------------------------------------------------------------------------------------
 
 
-def test_parts_fill_lines() -> None:
-    parts = ["12:00", "in eth0", "TCP", "a > b", "ttl 64"]
-    assert terminal.filled(parts, None, 4) == "12:00 in eth0 TCP a > b ttl 64"
-    assert terminal.filled(parts, 30, 4) == "12:00 in eth0 TCP a > b ttl 64"
-    assert terminal.filled(parts, 29, 4) == "12:00 in eth0 TCP a > b\n    ttl 64"
-    assert terminal.filled(parts, 12, 2) == "12:00\n  in eth0\n  TCP a > b\n  ttl 64"
-    assert terminal.filled([], 12, 2) == ""
-
-
-def test_a_long_part_never_begins_a_line() -> None:
-    """What a terminal would break begins at its left edge, and may look like a line of ours."""
-    lines = terminal.filled(["12:00", "x" * 10 + "ok fine"], 10, 4).split("\n")
-    assert lines == ["12:00", "    xxxxxx", "    xxxxok", "     fine"]
-    wide = terminal.filled(["漢字" * 10], 10, 4).split("\n")
-    assert len(wide) > 3
-    assert all(terminal.cells(line) <= 10 and line.startswith("    ") for line in wide[1:])
-
-
-def test_cells() -> None:
-    assert terminal.cells("größer") == 6
-    assert terminal.cells("漢字") == 4
-    assert terminal.cells("e\u0301") == 1
-    assert terminal.cells(terminal.styled("TCP", "bold")) == 3
-    assert terminal.filled([terminal.styled("TCP", "bold"), "12"], 6, 0) == "\x1b[1mTCP\x1b[0m 12"
-
-
 @pytest.mark.parametrize(
     ("environment", "wanted"),
     [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
@@ -182,19 +156,6 @@ def test_what_a_terminal_obeys_is_shown_in_a_pipe_as_it_is(monkeypatch: pytest.M
     assert terminal.shown("a\x1b\x9b\n") == "a\x1b\x9b\n"
     screen_of(monkeypatch)
     assert terminal.shown("a\x1b\x9b\n") == "a\\x1b\\x9b\n"
-
-
-def test_a_message_is_broken_at_blanks_on_a_terminal_only() -> None:
-    said = "nflowlevel tail: bind group 1: Operation not permitted — stop that reader or use another group"
-    quoted = ["    tcp.dprt == 22 && ip.ttl < 40 && tcp.window > 1000 && ip.saddr == 192.0.2.0/24", "    ^"]
-    text = "\n".join([said, *quoted])
-    assert terminal.wrapped(text, io.StringIO()) == text
-    # 80 columns where the terminal does not say.
-    assert terminal.wrapped(text, Tty()).split("\n") == [
-        "nflowlevel tail: bind group 1: Operation not permitted — stop that reader or use",
-        "    another group",
-        *quoted,
-    ]
 
 
 def test_paragraphs_flow_and_indented_lines_hang() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from nflowlevel import __version__
+from nflowlevel.binding import procfs
 from tests import oracle
 from tests.fix_daemon import FILTERS, Daemon, Flood, config, lines_of, log_rule, records, run, wait_for
 from tests.fix_lines import small_disk
@@ -78,6 +79,31 @@ def test_unknown_option() -> None:
     assert done.returncode == 1
     assert "usage:" in done.stderr
     assert "--colour" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--confgfile", "x"), "unknown option '--confgfile' — did you mean '--configfile'?"),
+        (("word", "--pdfile=x"), "unknown option '--pdfile' — did you mean '--pidfile'?"),
+        (("-C", "x"), "unknown option '-C' — did you mean '-c'?"),
+    ],
+)
+def test_a_misspelt_option_has_its_nearest(words: tuple[str, ...], says: str) -> None:
+    done = run(*words)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"nflowlevel-daemon: error: {says}\n")
+
+
+def test_warnings_are_shown_beside_errors(tmp_path: Path) -> None:
+    file = tmp_path / "ulogd.conf"
+    file.write_text(config(f"g:NFLOG,{FILTERS},j:JSON", g="group=2\nrmem=5", j="fil=x"))
+    done = run("--check-config", "-c", str(file))
+    assert done.returncode == 78
+    warning, error = done.stderr.splitlines()
+    assert warning.startswith(f"warning: {file}:5: ")
+    assert "rmem" in warning
+    assert "unknown option 'fil' — did you mean 'file'?" in error
 
 
 def test_unknown_user() -> None:
@@ -203,6 +229,12 @@ def test_no_thread_of_an_ordinary_user_has_more(pair: Pair, tmp_path: Path, out:
         assert state["Uid"] == main["Uid"]
 
 
+def _unread(place: Netns) -> int:
+    """Return how many bytes wait in the sockets of Netfilter in a namespace."""
+    with place.enter():
+        return sum(port.queued_bytes for port in procfs.netfilter_ports().values())
+
+
 def test_user_still_grows_the_socket_buffer_and_loses_nothing_at_stop(pair: Pair, tmp_path: Path, out: Path) -> None:
     pair.fw.nft(log_rule(2))
     # What anybody may ask for is granted twice over; the kernel gives more than that only to the privileged.
@@ -210,9 +242,11 @@ def test_user_still_grows_the_socket_buffer_and_loses_nothing_at_stop(pair: Pair
     small = f"netlink_socket_buffer_size={size}\nnetlink_socket_buffer_maxsize={8 * size}"
     with Daemon(tmp_path, to_file(out, 2, small), "-u", "nobody", netns=pair.fw) as daemon:
         daemon.send(signal.SIGSTOP)
+        wait_for(lambda: procfs.is_stopped(daemon.pid), "that it stands still")
         pair.send_udp(4 * size // 1000, size=1200)
         daemon.send(signal.SIGCONT)
         daemon.says(f"grown from {2 * size} to {4 * size}")
+        wait_for(lambda: not _unread(pair.fw), "room in the buffer, however busy the machine is")
         pair.send_udp(23)  # the next packet tells how much was lost
         daemon.stop()
     stats = re.search(r"g:NFLOG: received (\d+), gap (\d+)", daemon.stderr)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nflowlevel.delivery.framing import LINES, Frames, Framing, Lines
+from nflowlevel.delivery.framing import LINES, Blocks, Frames, Framing, Lines
 
 #: Records by framing: of `Lines(2)` each is two lines.
 RECORDS = [b"a\nbb\n", b"\n\n", b"cccc\nd\n", b"e\n\n"]
@@ -26,10 +26,15 @@ def boundaries(pieces: list[bytes]) -> list[int]:
     return ends
 
 
+#: Of `Blocks(b"==")` each begins with a line of its own; one has nothing else.
+BLOCKS = [b"==>\na\nbb\n", b"==>\n", b"==>\n", b"==>\n\n=\n", b"==\nc==\n"]
+
 FRAMES = [frame(3), frame(0), frame(300), frame(10)]
 
 
-@pytest.mark.parametrize(("framing", "pieces", "each"), [(Lines(2), RECORDS, 1), (Frames(5), FRAMES, 5)])
+@pytest.mark.parametrize(
+    ("framing", "pieces", "each"), [(Lines(2), RECORDS, 1), (Blocks(b"=="), BLOCKS, 1), (Frames(5), FRAMES, 5)]
+)
 def test_every_position(framing: Framing, pieces: list[bytes], each: int) -> None:
     data, ends = bytearray(b"".join(pieces)), boundaries(pieces)
     for position in range(len(data) + 1):

@@ -72,6 +72,41 @@ def test_what_begins_as_ours_is_cut_off(tmp_path: Path, tail: bytes) -> None:
     assert path.read_bytes() == b"whole\n"
 
 
+_BLOCK = b"==> one\na=1\nb.c=x y\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "keep"),
+    [
+        (_BLOCK, len(_BLOCK)),
+        (_BLOCK + b"==> o", len(_BLOCK)),
+        (_BLOCK + b"==> one\n" + bytes(9), len(_BLOCK) + 8),
+        (_BLOCK + b"==> one\na", len(_BLOCK)),
+        (_BLOCK + b"==> one\na=1\nb.c=" + b"x" * 70_000, len(_BLOCK)),
+        (_BLOCK + b"==> one\na=1\nb.c\0\0", len(_BLOCK)),
+        (b"==> one\na=1\nb", 0),
+        (b"some text\n==> one\na=1\nb", 10),
+    ],
+)
+def test_a_record_of_several_lines_is_cut_off_whole(tmp_path: Path, content: bytes, keep: int) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(content)
+    assert opened(path, b"==> one\n") == (keep != len(content))
+    assert path.read_bytes() == content[:keep]
+
+
+@pytest.mark.parametrize("tail", [b"hello world", b"=x", b"a b=c", b"==> two"])
+def test_what_is_no_line_of_our_records_is_kept(tmp_path: Path, tail: bytes) -> None:
+    path = tmp_path / "log"
+    for before in (_BLOCK, b"a text\n"):
+        path.write_bytes(before + tail)
+        assert opened(path, b"==> one\n")
+        assert path.read_bytes() == before + tail + b"\n"
+    path.write_bytes(b"a text\nname=value")
+    assert opened(path, b"==> one\n")
+    assert path.read_bytes() == b"a text\nname=value\n", "no record of ours is before it"
+
+
 def test_a_torn_end_that_cannot_be_looked_at_now_is_not_written_to(tmp_path: Path) -> None:
     """The file is opened, and then there is no descriptor to read its end with."""
     path = tmp_path / "log"

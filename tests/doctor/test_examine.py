@@ -23,9 +23,11 @@ from nflowlevel.prefilter.prefilter import Prefilter
 from nflowlevel.readers.group import open_group
 from tests.fix_daemon import Daemon, config
 from tests.fix_netns import Netns
-from tests.fix_nobody import CLONE_NEWNET, enter_network_namespace, enter_user_namespace, run_as_nobody
+from tests.fix_nobody import CLONE_NEWNET, enter_network_namespace, enter_user_namespace, open_to_all, run_as_nobody
 from tests.fix_prefilter import needs_bpf
 from tests.fix_terminal import Screen
+
+__all__ = ["open_to_all"]
 
 _COUNT = 23
 
@@ -112,7 +114,7 @@ def test_no_rule(netns: Netns, ask: Doctor) -> None:
     (problem,) = answer.of("problem")
     text, _, remedy = problem.partition(" — ")
     assert text == "no rule logs to group 2; rules log to group 3"
-    assert remedy == "add one, such as: nft add rule inet t c counter log group 2"
+    assert remedy == "add one, such as: nft add rule inet t c limit rate 10/second counter log group 2"
 
 
 def test_no_group_at_all(netns: Netns, ask: Doctor) -> None:
@@ -479,6 +481,32 @@ def test_configuration_with_errors(tmp_path: Path, ask: Doctor) -> None:
     assert answer.has("problem", f"{file}:2", "NFLOGG", "did you mean 'NFLOG'?")
     assert answer.has("problem", f"{file}:7", "'fil'")
     assert len(answer.lines) == 2
+
+
+def test_the_readmes_configuration_with_its_rules(netns: Netns, tmp_path: Path, ask: Doctor) -> None:
+    """Its second stack stays idle, as the README says; this is no problem."""
+    _load(netns, "counter log group 1")
+    readme = (_ROOT / "README.md").read_text()
+    text = next(part for part in readme.split("```") if "log3:NFLOG" in part).partition("\n")[2]
+    text = text.replace("/var/log/ulogd.json", f"{tmp_path}/ulogd.json")
+    with Daemon(tmp_path, text, netns=netns), netns.enter():
+        answer = ask("--config", _write(tmp_path, text))
+    assert (answer.status, answer.of("problem")) == (0, [])
+    assert answer.has("hint", "no rule logs to group 2; rules log to group 1: its stacks stay idle", "limit rate")
+
+
+def test_a_configuration_that_cannot_be_read(netns: Netns, open_to_all: Path) -> None:
+    file = _write(open_to_all, config(f"g:NFLOG,{_FILTERS},j:JSON", g="group=2", j="file=-"))
+    file.chmod(0o600)
+    with netns.enter():
+        status, output = run_as_nobody(lambda: cli.main(["doctor", "--config", str(file)]))
+    assert status == 1
+    assert (
+        f"problem  {file}: cannot read the configuration: Permission denied — it must be readable for user id 65534"
+        in output
+    )
+    assert f"hint     not checked, as {file} cannot be read: the groups and counters that its stacks read" in output
+    assert "the kernel has nfnetlink_log" in output
 
 
 def test_configuration_of_the_running_daemon(netns: Netns, tmp_path: Path, ask: Doctor) -> None:

@@ -68,6 +68,30 @@ def test_no_rule_names_the_groups_that_have_one() -> None:
     assert "log group 2" in finding.remedy
 
 
+def test_a_proposed_rule_has_a_limit() -> None:
+    facts = _facts()
+    for finding in (_one(diagnosis.check_rules(facts, 2)), diagnosis.check_no_group(facts)):
+        assert "limit rate 10/second counter log group" in finding.remedy
+
+
+def test_an_idle_stack_beside_one_with_rules_is_no_problem() -> None:
+    facts = _facts(replace(_RULE, group=1))
+    idle = _one(diagnosis.check_rules(facts, 2, beside={1}, configured=True))
+    assert idle[:2] == ("hint", "no rule logs to group 2; rules log to group 1: its stacks stay idle")
+    assert idle.remedy.startswith("remove them, or add one, such as: nft ")
+    assert _one(diagnosis.check_rules(facts, 2, configured=True)).status == "problem"
+    assert _one(diagnosis.check_rules(facts, 2)).status == "problem"
+
+
+def test_group_0_of_a_configuration_is_never_without_a_source() -> None:
+    found = _one(diagnosis.check_rules(_facts(), 0, configured=True))
+    assert found[:2] == (
+        "hint",
+        "no rule logs to group 0: only the kernel's own messages come, once the daemon reads it",
+    )
+    assert _one(diagnosis.check_rules(_facts(), 0)).status == "problem"
+
+
 def test_a_rule_that_was_never_hit_is_no_problem() -> None:
     """Perhaps there was no such packet."""
     hit, untold = replace(_RULE, packets=1), replace(_RULE, packets=None)

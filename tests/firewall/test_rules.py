@@ -206,6 +206,14 @@ COMMIT
     ]
 
 
+@pytest.mark.parametrize("character", ["\u2028", "\x0b", "\x0c", "\x1c", "\x85"])
+def test_what_only_python_takes_for_the_end_of_a_line_ends_none(character: str) -> None:
+    comment = f"a{character}*filter{character}-A INPUT -j NFLOG --nflog-group 9"
+    text = f'*filter\n:INPUT ACCEPT [0:0]\n[5:300] -A INPUT -m comment --comment "{comment}" -j NFLOG --nflog-group 3\n'
+    (rule,) = parse_save(f"{text}COMMIT\n", "ip", "iptables").values()
+    assert (rule.group, rule.packets) == (3, 5)
+
+
 def test_save_of_ebtables() -> None:
     text = """*filter
 :FORWARD ACCEPT
@@ -222,3 +230,17 @@ def test_save_of_ebtables() -> None:
 def test_nothing() -> None:
     assert parse_nft(json.dumps({"nftables": [{"metainfo": {}}]})) == ([], {})
     assert parse_save("", "ip", "iptables") == {}
+
+
+def test_a_comment_is_neither_a_target_nor_the_end_of_a_line() -> None:
+    text = """*filter
+:INPUT ACCEPT [0:0]
+[1:1] -A INPUT -m comment --comment -j -j LOG --log-prefix one
+[2:2] -A INPUT -m comment --comment "x\u2028[9:9] -A INPUT -j NFLOG\x0b*mangle\x85" -j NFLOG --nflog-group 2
+COMMIT
+"""
+    rules = parse_save(text, "ip", "iptables")
+    assert [(place, rule.group, rule.prefix) for place, rule in rules.items()] == [
+        (("ip", "filter", "INPUT", 1), None, "one"),
+        (("ip", "filter", "INPUT", 2), 2, ""),
+    ]

@@ -109,12 +109,35 @@ def test_iptables(netns: Netns, variant: str) -> None:
         f"iptables{suffix} -t filter OUTPUT rule 2", f"ip6tables{suffix} -t filter OUTPUT rule 2"]  # fmt: skip
 
 
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_a_comment_makes_no_rule_of_its_own(netns: Netns, variant: str) -> None:
+    comment = "a\r-A INPUT -j NFLOG --nflog-group 9\x0b-A INPUT -j NFLOG --nflog-group 8"
+    rule = ("-m", "comment", "--comment", comment, "-j", "NFLOG", "--nflog-group", "3")
+    netns.run(f"iptables-{variant}", "-A", "INPUT", *rule)
+    assert _read(netns).groups == {3}
+
+
 def test_ebtables(netns: Netns) -> None:
     netns.run("ebtables-nft", "-A", "FORWARD", "--nflog-group", "6", "--nflog-prefix", "eb", "-j", "CONTINUE")
     found = _read(netns)
     assert not found.unseen
     (rule,) = found.of_group(6)
     assert (rule.family, rule.prefix, rule.packets) == ("bridge", "eb", 0)
+
+
+def test_listings_have_each_rule_once(netns: Netns) -> None:
+    netns.nft('table inet own { chain c { log prefix "\u2028"; }; }\ntable ip filter { chain c { log; }; }')
+    netns.run("ip6tables-nft", "-A", "INPUT", "-m", "comment", "--comment", "\udcff", "-j", "LOG")
+    netns.run("iptables-legacy", "-t", "mangle", "-A", "INPUT", "-j", "LOG")
+    with netns.enter():
+        listings, unseen = ruleset.read_listings()
+    assert not unseen
+    texts = {listing.program: listing.text for listing in listings}
+    assert sorted(texts) == ["ip6tables-nft-save", "iptables-legacy-save", "nft"]
+    assert [texts["nft"].count(word) for word in ("table inet own {", "table ip filter {", "table ip6")] == [1, 1, 0]
+    assert 'log prefix "\u2028"' in texts["nft"]
+    assert '--comment "\udcff" -j LOG' in texts["ip6tables-nft-save"]
+    assert "*mangle" in texts["iptables-legacy-save"]
 
 
 def test_looking_leaves_no_tables_behind(netns: Netns) -> None:

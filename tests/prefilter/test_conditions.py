@@ -62,12 +62,12 @@ def test_all_can_be_given_as_they_are() -> None:
         ({"tcp_flags": "sny"}, "tcp_flags: unknown flag 'sny' — did you mean 'syn'?"),
         ({"tcp_flags": "ack,!ack"}, "tcp_flags: 'ack,!ack' asks for ack both set and not set"),
         ({"tcp_flags": "syn/ack"}, "tcp_flags: 'syn/ack' asks for a flag that is not in its mask"),
-        ({"sample": 0}, "sample: Expected `int` >= 1"),
-        ({"sample": "x"}, "sample: Expected `int`, got `str`"),
-        ({"rate": -1}, "rate: Expected `float` >= 0"),
+        ({"sample": 0}, "sample must be 1 to 4294967295, not 0"),
+        ({"sample": "x"}, "sample must be 1 to 4294967295, not 'x'"),
+        ({"rate": -1}, "rate must be 0 to 1000000000, not -1"),
         ({"rate": 1e-9, "burst": 1000}, "a rate of 1e-09 packets/s with a burst of 1000 takes more than a century"),
-        ({"rate_prefix6": 129}, "rate_prefix6: Expected `int` <= 128"),
-        ({"on_exit": "stay"}, "on_exit: Invalid enum value 'stay'"),
+        ({"rate_prefix6": 129}, "rate_prefix6 must be 0 to 128, not 129"),
+        ({"on_exit": "stay"}, "unknown on_exit 'stay'; available: keep, no-match"),
     ],
 )
 def test_what_is_wrong(given: dict[str, Any], message: str) -> None:

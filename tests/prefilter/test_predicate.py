@@ -160,8 +160,8 @@ def test_what_is_wrong(text: str, place: int, reason: str) -> None:
 
 def test_the_place_is_shown() -> None:
     error = PredicateError("no", "tcp.syn &&\n\ttcp.a\n|| 1", 12)
-    assert str(error) == "predicate: no\n    \ttcp.a\n    \t^"
-    assert str(PredicateError("no", "ab", 2)) == "predicate: no\n    ab\n      ^"
+    assert str(error) == "filter: no\n    \ttcp.a\n    \t^"
+    assert str(PredicateError("no", "ab", 2)) == "filter: no\n    ab\n      ^"
 
 
 @given(st.text("tcp.syndrl()!&|=<>0123456789:/ x\n", max_size=60))
@@ -316,5 +316,5 @@ def test_what_packets_do_not_have(text: str, reason: str) -> None:
 
 def test_an_error_of_a_predicate_is_one_of_filters() -> None:
     for error in (FilterError, NflowError, ValueError):
-        with pytest.raises(error, match=r"^predicate: "):
+        with pytest.raises(error, match=r"^filter: "):
             translate("1 +")

@@ -516,7 +516,7 @@ def test_a_refused_update_changes_nothing() -> None:
         wrong: dict[str, tuple[prefilter.Given, str]] = {
             "dports": ("x", "^dports: 'x' is not a port"),
             "ignore": ("10.0.0.1/8", "^ignore: '10.0.0.1/8' has bits set after its prefix"),
-            "sample": (0, "^sample: Expected `int` >= 1"),
+            "sample": (0, "^sample must be 1 to 4294967295, not 0"),
             "sources": (5, "^sources of prefilter 'refused' cannot change"),
             "on_exit": ("keep", "^on_exit of"),
         }

@@ -44,6 +44,16 @@ def test_rules_naming_a_path() -> None:
     )
 
 
+@pytest.mark.parametrize("character", ["\u2028", "\x0b", "\x1c"])
+def test_what_only_python_takes_for_the_end_of_a_line_ends_none(character: str) -> None:
+    comment = f'--comment "a{character}-A INPUT -m bpf --object-pinned /sys/fs/bpf/nflowlevel/other/match -j DROP"'
+    rule = f"-A INPUT -m comment {comment} -m bpf --object-pinned /sys/fs/bpf/nflowlevel/ssh/match -j DROP"
+    saved = f"*filter\n{rule}\nCOMMIT\n"
+    assert list(users.rules_naming("/sys/fs/bpf/nflowlevel/other", saved, "iptables")) == []
+    (found,) = users.rules_naming("/sys/fs/bpf/nflowlevel/ssh", saved, "iptables")
+    assert found == f"iptables -t filter INPUT rule 1: {rule}"
+
+
 def test_nobody(netns: Netns, bpffs: Path) -> None:
     assert users.uses("ssh", str(bpffs), netns=netns.path) == users.PinUse((), (), ())
 

@@ -433,7 +433,7 @@ def test_every_size_of_buffer() -> None:
         out = ffi.new("char[]", b"\xa5" * (size + 64))
         text, first = b"", 0
         while first < raw.count:
-            used = lib.nfl_json_render(form, source, first, out, size, done)
+            used = lib.nfl_lines_render(form, source, first, out, size, done)
             assert used <= size
             assert bytes(ffi.buffer(out + size, 64)) == b"\xa5" * 64
             if done[0] == first:

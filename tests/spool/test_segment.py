@@ -236,3 +236,59 @@ def test_rows_between() -> None:
         0,
         3,
     ]
+
+
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return what will have how many bytes are read of each segment."""
+    sizes: list[int] = []
+    read = Segment.read
+
+    def noting(self: Segment, offset: int, size: int) -> bytes:
+        sizes.append(min(size, self.size) - offset)
+        return read(self, offset, size)
+
+    monkeypatch.setattr(Segment, "read", noting)
+    return sizes
+
+
+@pytest.mark.parametrize("last", [9, None])
+def test_large_files_of_zeros_do_not_hold_up_the_start(
+    tmp_path: Path, last: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = counting(monkeypatch)
+    written(tmp_path, rows_of(70_000, 3))
+    for number in range(20):
+        first = 1 + 1000 * number
+        with (tmp_path / segment._name(first, last and first + last)).open("wb") as file:
+            file.truncate(64 << 20)
+    told: list[str] = []
+    found = find(str(tmp_path), said=lambda path, why: told.append(why))
+    assert found[-1].last == 70_002, "the segment of the last run is there"
+    assert sum(sizes) <= (256 << 20) + 100 * 64
+    assert len(told) == 17, "three files are as much as is looked through besides the segment"
+    assert set(told) == {"with all that is damaged here it is too much to look through at one start"}
+
+
+def test_overlapping_files_are_not_all_looked_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = counting(monkeypatch)
+    head = b"".join(record(rows_of(100, 3)))
+    for number in range(10):
+        with (tmp_path / segment._name(100, 200 + number)).open("wb") as file:
+            file.write(head)
+            file.truncate(64 << 20)
+    find(str(tmp_path))
+    assert sum(sizes) <= (256 << 20) + 100 * 64
+
+
+def test_very_many_foreign_files_keep_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment, "_MOST_RENAMED", 10)
+    written(tmp_path, rows_of(70_000, 3))
+    for number in range(50):
+        (tmp_path / f"{number}.rows").touch()
+        (tmp_path / segment._name(number + 1, number)).write_bytes(b"x" * 99)
+    told: list[str] = []
+    (found,) = find(str(tmp_path), said=lambda path, why: told.append(why))
+    assert (found.first, found.last) == (70_000, 70_002)
+    assert len(told) == 100
+    assert len([name for name in names(tmp_path) if name.endswith(".damaged")]) == 10
+    assert sum("it keeps its name" in why for why in told) == 90

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,14 @@ import pytest
 from nflowlevel.outputs.mysql import MYSQLOptions
 from nflowlevel.outputs.pgsql import PGSQLOptions
 from nflowlevel.outputs.sqlite3 import SQLITE3Options
+from nflowlevel.records.keys import BY_NAME
+from nflowlevel.spool.deadletter import DeadLetters
+from nflowlevel.spool.feed import Feed, SpoolStats
+from nflowlevel.spool.ring import Ring
 from nflowlevel.spool.rows import Rows
+from nflowlevel.spool.sink import Refused
+from nflowlevel.spool.spool import Spool
+from nflowlevel.spool.writer import Writer
 from nflowlevel.sql.columns import Column
 from nflowlevel.sql.mysql import MySQLDatabase
 from nflowlevel.sql.options import SQLOptions
@@ -23,7 +31,7 @@ from nflowlevel.sql.sink import TableSink
 from nflowlevel.sql.sqlite import SQLiteDatabase
 from tests.fix_database import ITEMS, MEMBERS, Scripted, Server
 from tests.fix_mariadb import mariadb, mariadb_db
-from tests.fix_postgres import postgres, postgres_db
+from tests.fix_postgres import PostgresDatabase, postgres, postgres_db
 from tests.fix_sqlite import execute, rows_of
 from tests.spool.test_writer import Bench
 
@@ -149,3 +157,100 @@ def test_an_argument_that_rows_lack_is_null(server: Server) -> None:
     sink = TableSink(Scripted(server), MEMBERS, SQLOptions(table="t", procedure="add_packet"))
     sink.prepare()
     assert sink.fit(Rows(("oob.mark",), 1, 1, b"5\n")).data.count(b"\\N") == len(sink.layout) - 1
+
+
+#: What stands in a spool's file instead of a row of LAYOUT, with good checksums, and what is not taken of it.
+PLANTED = {
+    "few": (b"only one\n", [b"only one"]),
+    "many": (b"1\tp\t3\n", [b"1\tp\t3"]),
+    "none": (b"\n", [b""]),
+    "as many together": (b"1\n2\tp\t3\n", [b"1", b"2\tp\t3"]),
+    "end of copy": (b"\\.\t\\.\n", [b"\\.\t\\."]),
+    "end of copy at the end": (b"1\tp\\.\n", [b"1\tp\\."]),
+    "backslash before a point": (b"1\tp\\\\.\n", []),
+}
+LAYOUT = ("oob.mark", "oob.prefix")
+
+
+def plant(spool: Spool, *parts: bytes) -> None:
+    """Leave a segment of which each part is a record."""
+    spool.open()
+    for data in parts:
+        count = data.count(b"\n")
+        assert spool.append(Rows(LAYOUT, spool.number(count), count, data))
+    spool.close()
+
+
+def drain(table: Table, spool: Spool, letters: Path, *, wait_for: int) -> SpoolStats:
+    """Have a writer bring what is in the spool into the table; its account when so many rows are decided."""
+    stats = SpoolStats()
+    feed = Feed(Ring(1000, 0), spool, "spool", stats)
+    feed.open()
+    runs = spool.runs
+    writer = Writer(
+        table.sink,
+        feed,
+        SQLOptions(table="t"),
+        runs=runs,
+        dead_letters=DeadLetters(letters, runs.own.name, table.sink.describe),
+        stats=stats,
+    )
+    writer.open()
+    try:
+        until(lambda: stats.written + stats.dropped["refused"] >= wait_for or stats.errors > 0)
+    finally:
+        writer.close(5.0)
+        feed.close()
+    return stats
+
+
+@pytest.mark.parametrize("columns", ["oob_mark bigint, oob_prefix varchar(40)", "oob_prefix varchar(40)"])
+@pytest.mark.parametrize("planted", PLANTED)
+def test_a_planted_row_is_refused_and_the_others_arrive(
+    table: Table, tmp_path: Path, planted: str, columns: str
+) -> None:
+    data, refused = PLANTED[planted]
+    table.execute(f"create table t ({columns})")
+    spool = Spool(tmp_path / "spool", 1 << 30)
+    plant(spool, b"7\ta\n8\tb\n", data, b"9\tc\n")
+    count = 3 + data.count(b"\n")
+    stats = drain(table, spool, tmp_path / "refused.jsonl", wait_for=count)
+    assert (stats.errors, stats.pending, stats.dropped["refused"]) == (0, 0, len(refused))
+    found = sorted(row[0] for row in table.rows("select oob_prefix from t"))
+    assert found == sorted(["a", "b", "c"] + (["p\\."] if not refused else []))
+    letters = tmp_path / "refused.jsonl"
+    lines = [json.loads(line) for line in letters.read_text().splitlines()] if refused else []
+    assert [line["code"] for line in lines] == ["malformed"] * len(refused)
+    assert all("was not written by nflowlevel" in line["reason"] for line in lines)
+    if "end" not in planted:
+        assert [line["values"] for line in lines] == [{"row": row.decode()} for row in refused]
+
+
+def test_a_value_that_is_none_of_its_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    execute(path, "create table t (oob_prefix text, raw_mac blob)")
+    options = SQLITE3Options(db=str(path), table="t")
+    members = [("oob.prefix", BY_NAME["oob.prefix"]), ("raw.mac", BY_NAME["raw.mac"])]
+    sink = TableSink(SQLiteDatabase(options), members, options)
+    sink.connect()
+    sink.prepare()
+    with pytest.raises(Refused, match="not one of its key") as refused:
+        sink.write(Rows(sink.layout, 1, 1, b"p\t\\\\xzz\n"), "me", sink.last("me"))
+    assert refused.value.code == "malformed"
+    sink.close()
+
+
+def test_a_nul_byte_is_refused_by_every_way_into_postgresql(postgres_db: PostgresDatabase) -> None:
+    db = postgres_db
+    login = {"db": db.name, "user": db.user, "pass_": db.password, "host": db.host, "port": db.port}
+    db.execute("create table t (oob_mark bigint, oob_prefix text)")
+    for more in ("int", "text"):  # of two meanings none can be chosen beforehand: each row is a statement of its own
+        db.execute(f"create function f({more}, text) returns void language sql as $$ select $$")
+    for procedure in ("INSERT", "f"):
+        options = PGSQLOptions(**login, table="t", procedure=procedure)
+        sink = TableSink(PGDatabase(options), MEMBERS, options)
+        sink.connect()
+        sink.prepare()
+        with pytest.raises(Refused):
+            sink.write(Rows(sink.layout, 1, 1, b"1\ta\0b\n"), "me", sink.last("me"))
+        sink.close()

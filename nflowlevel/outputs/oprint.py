@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""OPRINT: one line `name=value` for each value of a record, to a file, a FIFO, standard output, or a socket.
+
+    ===>PACKET BOUNDARY
+    raw.pktlen=35
+    ip.saddr=10.77.0.2
+
+Before each record stands the line `===>PACKET BOUNDARY`. The values are the keys of the stack, in its order, as far as
+the record has them. Of raw bytes, and of the numbers of IP2BIN, only the name is told: the value is the word `default`,
+as in ulogd2. A name that several plugins publish stands there several times, with one value. Addresses are text, IPv6
+too.
+
+The first `=` of a line ends the name. In the value a backslash is written `\\\\`, a newline `\\n`, a carriage return
+`\\r`, a tab `\\t`, and any other control character `\\x` with two hex digits; all other bytes are as they are. So
+whatever a prefix holds, it begins no line, and no record.
+
+A batch is one write, no record is left torn at the end of a file, and over UDP each record is a datagram. What cannot
+be written waits, as JSON's lines do, and goes the same ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from nflowlevel.delivery.framing import Blocks
+from nflowlevel.plugin.contract import ANY_KEYS, Member
+from nflowlevel.plugin.lines import File, LineOptions, LineOutput
+from nflowlevel.plugin.plans import Plans
+from nflowlevel.records.render import ItemPlan
+
+if TYPE_CHECKING:
+    from nflowlevel.records.batch import Batch
+
+_BOUNDARY = b"===>PACKET BOUNDARY"
+
+#: ulogd2 has one key more in all records of these inputs, behind this one: an object of its own, which OPRINT takes for
+#: a value of raw bytes. Nothing else can be said of it, so it is no key of ours.
+_OBJECTS = {("NFLOG", "raw.mac.addrlen"): "raw", ("NFACCT", "sum.bytes"): "sum"}
+
+
+class OPRINTOptions(LineOptions, frozen=True, kw_only=True):
+    """Options of OPRINT; names as in ulogd.conf."""
+
+    file: File = "/var/log/ulogd_oprint.log"
+
+
+class OPRINT(LineOutput[OPRINTOptions]):
+    """The OPRINT plugin; see the module."""
+
+    name = "OPRINT"
+    Options = OPRINTOptions
+    consumes = ANY_KEYS
+    repeats = True
+    accepts = frozenset(("raw", "packet", "flow", "sum"))
+    framing = Blocks(_BOUNDARY)
+
+    def __init__(self, instance: str, options: OPRINTOptions) -> None:
+        super().__init__(instance, options)
+        self._plan: ItemPlan | None = None
+        self._plans = Plans(_make_plan)
+
+    def bind(self, members: tuple[Member, ...]) -> None:
+        """Follow the plan of these members."""
+        self._plan = self._plans.of(members)
+
+    @property
+    def begins(self) -> bytes:
+        """How every record begins."""
+        return _BOUNDARY + b"\n"
+
+    def render(self, batch: Batch) -> Iterator[tuple[memoryview, int]]:
+        """Yield the batch's lines and the number of records, usually at once; good until the next pair is asked for."""
+        assert self._plan is not None, "OPRINT is used before bind()"
+        return self._plan.render(batch.raw, batch.added) if batch else iter(())
+
+
+def _make_plan(members: tuple[Member, ...]) -> ItemPlan:
+    """Make the plan that the renderer in C follows."""
+    return ItemPlan([*_shown(members)], separator=b"\n", head=_BOUNDARY + b"\n", words=frozenset(_OBJECTS.values()))
+
+
+def _shown(members: tuple[Member, ...]) -> Iterator[Member]:
+    always = {key.plugin: key for _, key in reversed(members) if key.kind != "column" and not key.valid.value}
+    for name, key in members:
+        yield name, key
+        if (key.plugin, name) in _OBJECTS:
+            yield _OBJECTS[key.plugin, name], always[key.plugin]
