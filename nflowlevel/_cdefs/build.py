@@ -29,7 +29,17 @@ FRAGMENTS = (
     "bpf.h",
     "../../bpf/prefilter.h",
 )
-SOURCES = ("descriptor.c", "packet.c", "capture.c", "capturewrite.c", "report.c", "counter.c", "render.c", "print.c", "bpf.c")
+SOURCES = (
+    "descriptor.c",
+    "packet.c",
+    "capture.c",
+    "capturewrite.c",
+    "report.c",
+    "counter.c",
+    "render.c",
+    "print.c",
+    "bpf.c",
+)
 
 ffibuilder = FFI()
 for fragment in FRAGMENTS:
