@@ -137,6 +137,12 @@ def level_of(word: str) -> str | None:
     return word if word in LEVELS else None
 
 
+def trimmed(prefix: str) -> str:
+    """Return a prefix, in its quotes, without one blank at its end: PRINTPKT writes one. Some of it must stay."""
+    is_plain = len(prefix) > len('" "') and prefix.endswith(' "') and prefix[-3] != "\\"
+    return f'{prefix[:-2]}"' if is_plain else prefix
+
+
 def nft_statement(start: int, end: int, before: str, after: str, level: str, flags: Iterable[str]) -> Statement:
     """Return a statement of nft; its level and its flags are nft's words. Unfit: it has no place in a group."""
     if level == "audit":

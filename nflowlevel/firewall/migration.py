@@ -43,15 +43,18 @@ class Document:
         return f"line{'s' if len(numbers) > 1 else ''} {shown}{more}"
 
 
-def document(name: str, text: str, snaplen: int = SNAPLEN) -> Document:
-    """Return a list of rules, in whichever form it is; ConfigError: in none. `name` is how messages call it."""
+def document(name: str, text: str, snaplen: int = SNAPLEN, trim: bool = False) -> Document:
+    """Return a list of rules, in whichever form it is; ConfigError: in none. `name` is how messages call it.
+
+    `snaplen` bytes of a packet go to a group (0: all); with `trim`, a prefix loses one blank at its end.
+    """
     try:
         if nftjson.is_json(text):
-            return Document(name, "json", text, nftjson.find(text, snaplen))
+            return Document(name, "json", text, nftjson.find(text, snaplen, trim))
         if savetext.is_save(text):
-            return Document(name, "save", text, savetext.find(text, snaplen))
+            return Document(name, "save", text, savetext.find(text, snaplen, trim))
         if nfttext.is_nft(text):
-            return Document(name, "nft", text, nfttext.find(text, snaplen))
+            return Document(name, "nft", text, nfttext.find(text, snaplen, trim))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"nft has not printed this: {error}", file=name) from None
     raise ConfigError(
@@ -84,6 +87,8 @@ class Migration:
             yield f"levels {words}: a group has none, so all go to one; --by-level gives each a group and a file"
         if document.form != "save" and statements:
             yield "nft adds rules to those that are loaded: put `flush ruleset` before these"
+        if document.form == "nft" and nfttext.includes(document.text):
+            yield "files that it includes are not looked into: convert each, with --group for the first free group"
         if document.form == "nft" and nfttext.looks_like_iptables(document.text):
             yield (
                 "a table looks like iptables-nft's, whose rules nft may not show in full: prefer what iptables-save "

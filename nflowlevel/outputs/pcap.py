@@ -1,5 +1,42 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""PCAP: packets in a capture file that tcpdump, tshark, Wireshark and `nfl.read_pcap` read."""
+"""PCAP: packets in a capture file that tcpdump, tshark, Wireshark and `nfl.read_pcap` read.
+
+By default the file is that of ulogd2: format pcap, link type RAW, which holds IP packets and nothing else. What is no
+IP packet, such as ARP, is dropped and counted (`not_ip`). The other link types hold everything:
+
+- `linktype=nflog`: what the kernel said of a packet stands before it, as `tcpdump -i nflog` writes it: prefix, mark,
+  hook, interface numbers, user and group, hardware header, sequence numbers. tshark shows all of it, and filters by it
+  (`nflog.prefix`); tcpdump shows the family and the group.
+- `linktype=ethernet`: the frame, for programs that know nothing else. The header is the one that the kernel gave; a
+  VLAN tag that it had taken off is put back. A packet without such a header, sent by this machine or by way of a device
+  without Ethernet, gets a header that is made up: destination 00:00:00:00:00:00, the sender's address where it is known
+  and zeros elsewhere, and the EtherType. A packet of which nothing tells the EtherType is dropped (`not_ip`).
+
+`format=pcapng` adds the interface of each packet with its name (put IFINDEX into the stack), its direction, and, with
+the link types that have no place for them, the prefix as comment, hook and mark as a second one. All packets of a file
+have one link type, as tcpdump refuses others. Interface 0 stands for packets without one; it is described in each file,
+so that also a file without packets can be read. With `linktype=raw` the file says 12, not 101: libpcap 1.10 refuses
+files with several interfaces of type 101.
+
+Times are the kernel's, in microseconds; it has no more. The original length is what the IP header tells, and never less
+than what was captured.
+
+The file is appended to; a new or empty one gets its head. When it is opened, a packet that a crash or a full disk cut
+is removed from its end. A file of another kind is refused and stays as it is: another link type or format, other byte
+order, nanoseconds, damaged elsewhere than at its end. Several sections, and several programs, may append to one pcap
+file; a pcapng file has one writer.
+
+A batch is one write. A full disk or a missing directory stops nothing else: the output keeps packets, up to
+`max_pending_bytes`, and writes them when it can; beyond that limit it drops and counts new ones. A FIFO gets the head
+again for each reader.
+
+`rotate_secs` and `rotate_bytes` begin new files. Then `file` is a pattern of strftime for the time when a file begins,
+such as `/var/log/fw/%Y%m%d-%H%M%S.pcap`; where a name is taken, a number follows: `-1`, `-2`. After a restart, the last
+file goes on if its name is still that of the time. Files without a packet are removed. A thread compresses files that
+are closed, and removes the oldest beyond `keep_files`; it takes what an earlier run left, too. A compressed file gets
+its name when it is whole and on the disk. With `-u`, the directory must be the user's. Without rotation a `%` means
+itself, and a file that logrotate moves away is begun anew at SIGHUP.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +84,7 @@ class PCAPOptions(Options, frozen=True, kw_only=True):
     format: Annotated[Literal["pcap", "pcapng"], Meta(description="Format of the file.")] = "pcap"
     linktype: Annotated[
         Literal["raw", "nflog", "ethernet"],
-        Meta(description="What stands before a packet: nothing, what the rule and the kernel said, or a header."),
+        Meta(description="What a record holds: IP packets, packets with what the kernel said of them, or frames."),
     ] = "raw"
     max_pending_bytes: Annotated[
         int, Meta(ge=0, description="Most bytes of records kept in memory while the file cannot be written.")
@@ -92,7 +129,7 @@ class PCAPStats(OutputStats):
 
     reasons: ClassVar = {
         **OutputStats.reasons,
-        "not_ip": "The packet is none of IP, or nothing says what it is; the file's link type cannot hold it.",
+        "not_ip": "The link type cannot hold the packet: it is none of IP, or (Ethernet) nothing says what it is.",
     }
 
 

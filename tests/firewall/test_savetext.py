@@ -90,6 +90,26 @@ def test_the_size_of_what_is_copied(size: int) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("prefix", "trimmed"),
+    [
+        ('"DROP: "', '"DROP:"'),
+        ('"two  "', '"two "'),
+        ('"DROP:"', '"DROP:"'),
+        ("DROP:", "DROP:"),
+        ('" "', '" "'),
+        ('"a\\ "', '"a\\ "'),
+        ('"a b', '"a b'),
+    ],
+)
+def test_the_blank_at_the_end_of_a_prefix(prefix: str, trimmed: str) -> None:
+    rules = "-A a -j LOG --log-prefix {0}\n-A a -j ULOG --ulog-prefix {0}\n-A a --log-prefix {0} --log -j DROP"
+    for rule in rules.format(prefix).split("\n"):
+        (kept,), (cut,) = find(rule, 0).statements, find(rule, 0, trim=True).statements
+        assert f"--nflog-prefix {prefix} " in kept.before
+        assert f"--nflog-prefix {trimmed} " in cut.before
+
+
 def test_what_a_rule_asks_for() -> None:
     found = find("-A a -j LOG --log-tcp-options --log-tcp-sequence --log-ip-options --log-uid --log-macdecode")
     (statement,) = found.statements
