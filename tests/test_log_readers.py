@@ -37,6 +37,7 @@ _PACKAGES = (
 _CONFIG = b"""[global]
 logfile="/var/log/ulogd.log"
 stack=log1:NFLOG,base1:BASE,ifi1:IFINDEX,ip2str1:IP2STR,print1:PRINTPKT,emu1:LOGEMU
+stack=log1:NFLOG,base1:BASE,ifi1:IFINDEX,ip2str1:IP2STR,print1:PRINTPKT,sys1:SYSLOG
 [log1]
 group=1
 [emu1]
@@ -80,7 +81,7 @@ def logged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         theirs, ours = (_written(world, needs, program) for program in (ULOGD2, NFLOWLEVEL))
     finally:
         pair.close()
-    return {kind: Lines(ours[kind], theirs[kind]) for kind in ("LOGEMU",)}
+    return {kind: Lines(ours[kind], theirs[kind]) for kind in ("LOGEMU", "SYSLOG")}
 
 
 def _written(world: World, needs: Plan, program: Program) -> dict[str, str]:
@@ -159,7 +160,7 @@ _READERS: dict[str, tuple[Callable[[Machine], str], tuple[str, ...]]] = {
 
 @pytest.mark.kernel
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["LOGEMU"])
+@pytest.mark.parametrize("kind", ["LOGEMU", "SYSLOG"])
 @pytest.mark.parametrize("reader", _READERS)
 def test_it_finds_what_it_finds_in_ulogd2s(reader: str, kind: str, machine: Machine, logged: dict[str, Lines]) -> None:
     look, wanted = _READERS[reader]

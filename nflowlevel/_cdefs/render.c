@@ -318,7 +318,7 @@ static bool fit_text(struct text *text, const struct nfl_column *c, const struct
 {
 	if (c->kind == NFL_PRINT) {
 		const struct nfl_record *packet = (const struct nfl_record *)r;
-		size_t most = nfl_print_most(packet);
+		size_t most = nfl_print_most(b, packet);
 		char *at;
 
 		if (room < fixed + (times + 1) * most)
