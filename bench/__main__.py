@@ -14,6 +14,7 @@ from bench import (
     sql,
     sql_loss,
     start,
+    text,
 )
 from bench.asking import main
 
@@ -21,6 +22,7 @@ raise SystemExit(
     main(
         {
             "json_cpu": json_cpu.ask,
+            "text": text.ask,
             "pcap_cpu": pcap_cpu.ask,
             "flood_loss": flood_loss.ask,
             "latency": latency.ask,

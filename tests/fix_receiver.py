@@ -26,14 +26,14 @@ class Receiver:
 
     def __init__(self, kind: str, tmp_path: Path, *, address: Any = None, buffer_bytes: int = 0) -> None:
         self.kind = kind
-        families = {"tcp6": socket.AF_INET6, "udp6": socket.AF_INET6, "unix": socket.AF_UNIX}
+        families = {"tcp6": socket.AF_INET6, "udp6": socket.AF_INET6, "unix": socket.AF_UNIX, "syslog": socket.AF_UNIX}
         self.family = families.get(kind, socket.AF_INET)
-        self.is_udp = kind.startswith("udp")
+        self.is_udp = kind.startswith("udp") or kind == "syslog"
         self._socket = socket.socket(self.family, socket.SOCK_DGRAM if self.is_udp else socket.SOCK_STREAM)
         if buffer_bytes:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
         if self.family == socket.AF_UNIX:
-            address = address or str(tmp_path / "socket")
+            address = address or str(tmp_path / ("log" if kind == "syslog" else "socket"))
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(address)
         elif address is None:
@@ -56,7 +56,7 @@ class Receiver:
     def options(self) -> dict[str, Any]:
         """What a Peer needs to know."""
         if self.family == socket.AF_UNIX:
-            return {"transport": "unix", "path": self.address}
+            return {"transport": self.kind, "path": self.address}
         return {"transport": self.kind[:3], "host": self.address[0], "port": self.address[1]}
 
     @property

@@ -52,6 +52,9 @@ _ADDED = {key.name for plugin in _PLUGINS.values() for key in plugin.adds}
 #: Outputs that are read at their `host` and `port`, rather than connecting there.
 _LISTENING = {"PROMETHEUS"}
 
+#: Seconds that a target may take on a busy machine.
+_PATIENCE = 60.0
+
 #: For options that have no default.
 _SAMPLES = {"int": "1", "float": "1", "string": "x", "bool": "1"}
 #: For those of these that not every text is good for.
@@ -168,7 +171,8 @@ def test_making_one_touches_nothing(plugin: Any, tmp_path: Path, monkeypatch: py
 def test_the_life_of_an_input(plugin: Any, netns: Netns, tmp_path: Path) -> None:
     file = tmp_path / "empty.pcap"
     file.write_bytes(pcap([], RAW))
-    source = made(plugin, group="23", network_namespace_path=netns.path, pollinterval="1000", file=str(file))
+    source = made(plugin, group="23", network_namespace_path=netns.path, pollinterval="1000", file=str(file),
+                  socket_path=str(tmp_path / "reports"))  # fmt: skip
     for _ in range(2):
         source.open()
         assert source.fileno() >= 0 or source.deadline is not None
@@ -253,7 +257,7 @@ def targets(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers, and nobody else can take it
         nobody = {"host": "127.0.0.1", "port": str(closed.getsockname()[1])}
         (tmp_path / "full").symlink_to("/dev/full")
-        receiver = Receiver("tcp", tmp_path)
+        receiver, log = Receiver("tcp", tmp_path), Receiver("syslog", tmp_path)
 
         def of(plugin: Any) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
             if issubclass(plugin, SQLOutput):
@@ -278,11 +282,15 @@ def targets(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
             if "directory" in known:
                 good = {"directory": str(tmp_path)}
                 bad["nowhere"] = {"directory": str(tmp_path / "nowhere")}
+            if "socket_path" in known:
+                good = {"socket_path": log.address}
+                bad["nobody at the socket"] = {"socket_path": str(tmp_path / "nobody")}
             assert bad, f"say here how a target of {plugin.name} is made, and how it is made to fail"
             return good, bad
 
         yield of
         receiver.stop()
+        log.stop()
 
 
 def _bound(plugin: Any, data: str, options: dict[str, str]) -> Any:
@@ -307,7 +315,7 @@ def test_an_output_takes_every_batch(plugin: Any, data: str, targets: Any) -> No
         instance = _bound(plugin, data, good)
         instance.open()
         instance.write(batch)
-        instance.close()
+        instance.close(_PATIENCE)
         assert instance.stats.records == len(batch), kind
         assert instance.stats.written == len(batch), kind
         check(instance.stats)
@@ -326,7 +334,7 @@ def test_the_life_of_an_output(plugin: Any, data: str, targets: Any) -> None:
             count += len(batch)
             instance.reopen()
         check(instance.stats)
-        instance.close()
+        instance.close(_PATIENCE)
         instance.close()
         assert instance.stats.records == instance.stats.written == count
         assert instance.deadline is None

@@ -461,8 +461,9 @@ static char *put_record(char *p, const struct nfl_capture_writer *w, const struc
 			struct network *n, uint32_t id, uint32_t flags)
 {
 	char *head = p, *start = p + (w->blocks ? PACKET_HEAD : PCAP_HEAD);
+	/* A message may say more microseconds than a second has. */
+	uint64_t stamp = (uint64_t)r->oob_time_sec * 1000000 + r->oob_time_usec;
 	uint32_t told, captured;
-	uint64_t stamp;
 
 	p = put_link_layer(start, w, r, data, n, &told);
 	p = put(p, n->packet, n->length);
@@ -472,8 +473,8 @@ static char *put_record(char *p, const struct nfl_capture_writer *w, const struc
 	captured = least((uint32_t)(p - start), w->snaplen);
 	p = start + captured;
 	if (!w->blocks) {
-		head = put32(head, r->oob_time_sec);
-		head = put32(head, r->oob_time_usec);
+		head = put32(head, (uint32_t)(stamp / 1000000));
+		head = put32(head, (uint32_t)(stamp % 1000000));
 		put32(put32(head, captured), told);
 		return p;
 	}
@@ -485,7 +486,6 @@ static char *put_record(char *p, const struct nfl_capture_writer *w, const struc
 		p = put32(p, flags);
 	}
 	p = put32(p, OPTION_END);
-	stamp = (uint64_t)r->oob_time_sec * 1000000 + r->oob_time_usec;
 	put32(p, (uint32_t)(p - head) + BLOCK_TAIL);
 	p += BLOCK_TAIL;
 	put32(put32(head, PACKET), (uint32_t)(p - head));

@@ -57,7 +57,8 @@ struct nfl_column {
 enum nfl_clock {
 	NFL_CLOCK_BATCH,	/* it has none: that of nfl_batch */
 	NFL_CLOCK_USEC,		/* uint32_t seconds at `time`, uint32_t microseconds at time_usec */
-	NFL_CLOCK_NS		/* uint64_t nanoseconds since 1970 at `time` */
+	NFL_CLOCK_NS,		/* uint64_t nanoseconds since 1970 at `time` */
+	NFL_CLOCK_MAYBE_USEC	/* as NFL_CLOCK_USEC, but NFL_NO_FRACTION where only the second is known */
 };
 
 /* What is rendered of each row, and how a second was written last. */

@@ -7,6 +7,7 @@ the peer may not have got, always from the beginning of a line.
 - `StreamLink`: TCP, where a line is written when the peer's kernel has acknowledged it, and unix stream sockets, where
   it is written when the peer has read it. A TCP peer that dies with unread data resets the connection: what it had
   acknowledged a moment before is sent again. What else it may not have read is counted as `maybe_lost`: see `_Unread`.
+- `LocalLink`: unix datagram sockets, such as the system log's: a line a datagram, written when the peer has read it.
 - `DatagramLink`: UDP, one line a datagram, or as many as its framing says. Nothing is acknowledged, but an ICMP error
   comes back when nobody listens: a line is written when none came for a while.
 
@@ -105,7 +106,7 @@ class StreamLink:
         acknowledged = self._sent - _unacknowledged(self.sock)
         # A unix peer that closes throws away what it had not read, which then looks as if it had been read. So believe
         # the figure only if the peer was still there after it was taken.
-        _check_connected(self.sock)
+        self._check_connected()
         if acknowledged > self._acknowledged:
             self._ack_secs = _ACK_SECS[0]
             self._acknowledged = acknowledged
@@ -147,6 +148,10 @@ class StreamLink:
             self._backlog.doubt(self._unread.uncertain)
         return again
 
+    def _check_connected(self) -> None:
+        """Raise OSError if the peer has gone."""
+        _check_connected(self.sock)
+
     def _send(self, take: bool) -> None:
         enough = self._sent + _WORK_BYTES
         while self._sent < enough:
@@ -158,10 +163,14 @@ class StreamLink:
                 self._end += len(chunk.data)
             start, chunk = self._taken[-1]
             try:
-                with memoryview(chunk.data) as whole, whole[self._sent - start :] as rest:
-                    self._sent += self.sock.send(rest)
+                self._send_some(chunk, self._sent - start)
             except BlockingIOError:
                 return
+
+    def _send_some(self, chunk: Chunk, offset: int) -> None:
+        """Send of a chunk what the socket takes, from `offset` on."""
+        with memoryview(chunk.data) as whole, whole[offset:] as rest:
+            self._sent += self.sock.send(rest)
 
     def _release(self) -> None:
         """Count the chunks that are wholly acknowledged as written."""
@@ -170,6 +179,57 @@ class StreamLink:
             self._backlog.done(chunk.records, len(chunk.data))
             if self._tcp:
                 self._unread.add(chunk.data)
+
+
+class LocalLink(StreamLink):
+    """A connected unix datagram socket: the kernel loses nothing of it, and knows how much the peer has not read.
+
+    What it had not read when it ended is sent again to the next one at that path. The kernel counts more bytes for a
+    datagram than are in it, so some that it had read may come twice.
+    """
+
+    def __init__(self, sock: socket.socket, backlog: Backlog, path: str) -> None:
+        super().__init__(sock, backlog)
+        self._path = path
+        self._place = _place(path)
+
+    def _check_connected(self) -> None:
+        """Raise OSError if whoever listens at the path is not the one we are connected to: nothing else tells it."""
+        if not self._sent > self._acknowledged:
+            return
+        if _place(self._path) != self._place:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as probe:
+            probe.connect(self._path)
+
+    def _send_some(self, chunk: Chunk, offset: int) -> None:
+        """Send the next record; one that is too long for a datagram is dropped and counted."""
+        framing = self._backlog.framing
+        end = framing.datagram(chunk.data, offset)
+        try:
+            with memoryview(chunk.data) as whole, whole[offset:end] as record:
+                self.sock.send(record)
+        except OSError as error:
+            if error.errno != errno.EMSGSIZE:
+                raise
+            records, _ = framing.before(chunk.data[offset:end], end - offset)
+            lost = min(records, chunk.records)
+            chunk.records -= lost
+            older = min(framing.before(chunk.data, offset)[0], chunk.records)
+            older += sum(other.records for _, other in self._taken if other is not chunk)
+            self._backlog.lose("too_long", lost, end - offset, after=older)
+            del chunk.data[offset:end]
+            self._end -= end - offset
+            if not chunk.data:
+                self._taken.pop()
+        else:
+            self._sent += end - offset
+
+
+def _place(path: str) -> tuple[int, int]:
+    """Return what a socket's path leads to."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
 
 
 class _Unread:

@@ -52,6 +52,10 @@ _PIPE_BUF = 4096
 _PIPE_BYTES = 1 << 20
 
 
+class SameFile(Exception):
+    """The path leads to the file that is open already."""
+
+
 class OpenFile:
     """A descriptor for appending; raises OSError if it cannot be opened.
 
@@ -60,13 +64,22 @@ class OpenFile:
     """
 
     def __init__(
-        self, path: str, *, begins: Beginning = b"", form: Form | None = None, unlocked: bool = False, fd: int = -1
+        self,
+        path: str,
+        *,
+        begins: Beginning = b"",
+        form: Form | None = None,
+        unlocked: bool = False,
+        current: OpenFile | None = None,
+        fd: int = -1,
     ) -> None:
         """`begins` is how every record of ours begins; without it nothing counts as ours.
 
         One that ends in a newline is the first line of records that have several, all others being `name=value`.
         A `form` is for files of other records.
         `fd` is a descriptor of the file that is open already.
+
+        SameFile where the path leads to the regular file `current`.
         """
         self.path = path
         self._begins, self._form = begins, form
@@ -80,6 +93,8 @@ class OpenFile:
             self.regular = stat.S_ISREG(mode) and path not in STDOUT
             self._blocking = not stat.S_ISREG(mode) and not fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_NONBLOCK
             if self.regular:
+                if current and self.is_same(current):
+                    raise SameFile
                 self._lock_and_repair(unlocked)
             elif stat.S_ISFIFO(mode):
                 self._enlarge()
@@ -146,11 +161,10 @@ class OpenFile:
         """Bytes in the file."""
         return os.fstat(self.fd).st_size
 
-    @property
-    def is_at_its_path(self) -> bool:
-        """Whether its path still leads to it."""
+    def is_at(self, path: str) -> bool:
+        """Tell whether a path leads to it."""
         try:
-            return os.path.samestat(os.stat(self.path), os.fstat(self.fd))
+            return os.path.samestat(os.stat(path), os.fstat(self.fd))
         except OSError:
             return False
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Peer: lines sent over TCP, UDP or a unix stream socket by a thread of its own, whatever happens to the receiver.
+"""Peer: lines sent over TCP, UDP or a unix socket by a thread of its own, whatever happens to the receiver.
 
 - `write` copies the lines into a bounded queue and returns; names are resolved, connections made and lines sent in the
   thread. When the bound is reached new lines are dropped and counted.
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 from nflowlevel.binding.privileges import Worker
 from nflowlevel.delivery.backlog import Backlog
 from nflowlevel.delivery.backoff import FIRST_SECS, Backoff
-from nflowlevel.delivery.connection import DatagramLink, Link, StreamLink
+from nflowlevel.delivery.connection import DatagramLink, Link, LocalLink, StreamLink
 from nflowlevel.delivery.framing import LINES
 from nflowlevel.delivery.target import MAX_PENDING_BYTES
 from nflowlevel.errors import OutputError
@@ -44,22 +44,28 @@ _GOODBYE_SECS = 1.0
 #: A host that is silent on an idle connection is given up after 30 + 3 * 10 s.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 #: What the state says: how it is, and what the counter `written` means there.
-_CONNECTED = {"tcp": "connected", "udp": "sending", "unix": "connected"}
+_CONNECTED = {"tcp": "connected", "udp": "sending", "unix": "connected", "syslog": "connected"}
 _WRITTEN = {
     "tcp": "written: handed to the peer's kernel",
     "udp": "written: sent and not refused",
     "unix": "written: read by the peer",
+    "syslog": "written: read by the peer",
 }
+#: The transports that are paths.
+_LOCAL = ("unix", "syslog")
 #: sockaddr_un holds no longer path.
 _LONGEST_UNIX_PATH = 107
 
 
 class Peer:
-    """A `LineTarget` that is a receiver: of `tcp` and `udp` at `host` and `port`, of `unix` at `path`."""
+    """A `LineTarget` that is a receiver: of `tcp` and `udp` at `host` and `port`, of `unix` and `syslog` at `path`.
+
+    `syslog` is a unix socket of either kind, as syslog(3) has it: of datagrams, a record each, else a stream.
+    """
 
     def __init__(
         self,
-        transport: Literal["tcp", "udp", "unix"],
+        transport: Literal["tcp", "udp", "unix", "syslog"],
         *,
         host: str = "",
         port: str | int = "",
@@ -75,7 +81,7 @@ class Peer:
         self._limited = limited
         self._most_unread = most_unread
         self._backlog = Backlog(max_pending_bytes, stats, framing)
-        self._name = f"{transport} {path if transport == 'unix' else _joined(host, str(port))}"
+        self._name = f"{transport} {path if transport in _LOCAL else _joined(host, str(port))}"
         self._addresses: list[_Address] = []  # those not tried yet
         self._state = f"{self._name} not opened yet"
         self._attempts = 0
@@ -99,7 +105,7 @@ class Peer:
 
     def open(self) -> None:
         """Start the thread; a receiver that is away is waited for."""
-        if self.transport == "unix" and len(os.fsencode(self.path)) > _LONGEST_UNIX_PATH:
+        if self.transport in _LOCAL and len(os.fsencode(self.path)) > _LONGEST_UNIX_PATH:
             hint = f"choose a path of at most {_LONGEST_UNIX_PATH} bytes"
             raise OutputError(f"connect to {self._name}: the path is too long — {hint}", retryable=False)
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -246,8 +252,9 @@ class Peer:
 
     def _next_address(self) -> _Address:
         """Return the next address to try, resolving the name when all were tried."""
-        if self.transport == "unix":
-            return _Address(socket.AF_UNIX, socket.SOCK_STREAM, self.path, self.path)
+        if self.transport in _LOCAL:
+            kind = socket.SOCK_STREAM if self.transport == "unix" else socket.SOCK_DGRAM
+            return _Address(socket.AF_UNIX, kind, self.path, self.path)
         if not self._addresses:
             kind = socket.SOCK_STREAM if self.transport == "tcp" else socket.SOCK_DGRAM
             found = socket.getaddrinfo(self.host, self.port, type=kind)
@@ -262,10 +269,14 @@ class Peer:
             code = sock.connect_ex(address.to)
             if code == errno.EINPROGRESS:
                 code = self._await_connection(sock)
+            if code == errno.EPROTOTYPE and self.transport == "syslog" and address.kind == socket.SOCK_DGRAM:
+                sock.close()
+                return self._connect(_Address(address.family, socket.SOCK_STREAM, address.to, address.shown))
             if code:
                 raise OSError(code, os.strerror(code))
             if address.family == socket.AF_UNIX:
-                return StreamLink(sock, self._backlog)
+                is_stream = address.kind == socket.SOCK_STREAM
+                return StreamLink(sock, self._backlog) if is_stream else LocalLink(sock, self._backlog, self.path)
             if address.kind == socket.SOCK_DGRAM:
                 return DatagramLink(sock, self._backlog)
             if sock.getsockname() == sock.getpeername():

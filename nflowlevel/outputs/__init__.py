@@ -8,6 +8,7 @@ down, such as a database or a broker (Kafka), derives from `SpooledOutput` (`plu
 NAMES = (
     "JSON",
     "LOGEMU",
+    "SYSLOG",
     "GPRINT",
     "OPRINT",
     "XML",

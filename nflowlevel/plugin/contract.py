@@ -135,13 +135,26 @@ class Input(Plugin[SomeOptions]):
     #: It reads what was recorded earlier. That can wait: it is read only while its stacks run and their outputs have
     #: delivered what they had. And its batches bring the names of their interfaces with them.
     recorded: ClassVar[bool] = False
-    #: Root sees more when it is opened: whether another process has the group, which one. A daemon that is to become
-    #: another user opens it before; and once more as that user, if its stack has to be started again.
-    for_root: ClassVar[bool] = False
 
     #: The namespace that it reads, set by `open` where `netns` names one. When the name leads to another one, or to
     #: none, the daemon takes what `leave` yields, closes the input, and opens it again once there is a namespace.
     place: Identity | None = None
+
+    @property
+    def for_root(self) -> bool:
+        """Whether root sees more when it is opened, such as which process has the group, or may do more.
+
+        A daemon that is to become another user opens it before; and once more as that user, if its stack has to be
+        started again.
+        """
+        return False
+
+    def examine(self) -> Iterator[Finding]:
+        """Look whether anything can arrive, before `open` and changing nothing, for `nflowlevel doctor`.
+
+        Groups and the rules that log to them are looked at in any case.
+        """
+        yield from ()
 
     @abstractmethod
     def fileno(self) -> int:

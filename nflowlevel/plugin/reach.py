@@ -110,16 +110,27 @@ def namespace(netns: str) -> Iterator[Finding]:
 
 def unix(path: str) -> Iterator[Finding]:
     """Judge a unix socket that lines are sent to."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+    return _unix(path, "start the program that listens there", socket.SOCK_STREAM)
+
+
+def syslog(path: str) -> Iterator[Finding]:
+    """Judge the socket of the system's log."""
+    return _unix(path, "start the system's log: rsyslog, syslog-ng or journald", socket.SOCK_DGRAM, socket.SOCK_STREAM)
+
+
+def _unix(path: str, remedy: str, kind: int, *others: int) -> Iterator[Finding]:
+    with socket.socket(socket.AF_UNIX, kind) as peer:
         peer.settimeout(_TIMEOUT_SECS)
         try:
             peer.connect(path)
         except OSError as error:
             reason = error.strerror or str(error)
-            if error.errno == errno.EACCES:
+            if error.errno == errno.EPROTOTYPE and others:
+                yield from _unix(path, remedy, *others)
+            elif error.errno == errno.EACCES:
                 yield _denied(f"unix socket {path}: {reason}")
             else:
-                yield Finding("problem", f"unix socket {path}: {reason}", "start the program that listens there")
+                yield Finding("problem", f"unix socket {path}: {reason}", remedy)
         else:
             yield Finding("ok", f"unix socket {path} accepts connections")
 

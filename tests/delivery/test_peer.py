@@ -26,7 +26,9 @@ from tests.fix_netns import Netns
 from tests.fix_receiver import Receiver
 
 STREAMS = ["tcp", "tcp6", "unix"]
-KINDS = [*STREAMS, "udp", "udp6"]
+KINDS = [*STREAMS, "udp", "udp6", "syslog"]
+#: What knows what its receiver has read, or nearly so.
+SURE = [*STREAMS, "syslog"]
 
 Make = Callable[..., Peer]
 Receive = Callable[..., Receiver]
@@ -161,8 +163,9 @@ def test_address_of_ipv6_is_in_brackets(make: Make, receive: Receive) -> None:
 # Opening
 
 
-def test_unix_path_too_long(tmp_path: Path) -> None:
-    target = Peer("unix", path="/" + "x" * 107, stats=OutputStats(), limited=Limited())
+@pytest.mark.parametrize("kind", ["unix", "syslog"])
+def test_unix_path_too_long(tmp_path: Path, kind: Any) -> None:
+    target = Peer(kind, path="/" + "x" * 107, stats=OutputStats(), limited=Limited())
     with pytest.raises(OutputError, match="the path is too long") as caught:
         target.open()
     assert not caught.value.retryable
@@ -302,7 +305,7 @@ def test_idle_connection_notices_the_end_and_comes_back(make: Make, receive: Rec
     assert target.stats.resent == 0
 
 
-@pytest.mark.parametrize("kind", STREAMS)
+@pytest.mark.parametrize("kind", SURE)
 @pytest.mark.parametrize("pad", [10, 3000])
 def test_receiver_killed_with_unread_lines(make: Make, receive: Receive, kind: str, pad: int) -> None:
     first = receive(kind, buffer_bytes=30_000)
@@ -315,7 +318,7 @@ def test_receiver_killed_with_unread_lines(make: Make, receive: Receive, kind: s
     if pad > 100:  # it has stalled in the middle of a line
         assert write.target.stats.pending > 0
     else:
-        wait_for(lambda: write.target.stats.written == write.next or kind == "unix")
+        wait_for(lambda: write.target.stats.written == write.next or kind in ("unix", "syslog"))
     first.stop()
     second = receive(kind, address=first.address)
     write(1)
@@ -362,7 +365,7 @@ def test_a_slow_receiver_that_restarts(
         assert stats.maybe_lost < write.next
 
 
-@pytest.mark.parametrize("kind", STREAMS)
+@pytest.mark.parametrize("kind", SURE)
 @pytest.mark.parametrize("seed", range(3))
 def test_receiver_that_keeps_breaking_off(make: Make, receive: Receive, kind: str, seed: int) -> None:
     """Random stalls, hang-ups, kills and restarts under steady writing: no line is missing, none is torn."""
@@ -411,7 +414,7 @@ def test_datagram_receiver_that_restarts_under_load(make: Make, receive: Receive
     wait_for(lambda: {n for each in receivers for n in each.seen()} == {*write.all})
 
 
-@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("kind", ["tcp", "unix", "syslog"])
 def test_stalled_receiver_costs_memory_up_to_the_limit_only(
     make: Make, receive: Receive, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -576,7 +579,7 @@ def test_close_sends_what_waits(make: Make, receive: Receive, kind: str) -> None
     assert target.stats.dropped["stop"] == 3
 
 
-@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("kind", ["tcp", "unix", "syslog"])
 def test_close_while_the_receiver_is_stalled(
     make: Make, receive: Receive, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -634,6 +637,49 @@ def test_close_at_any_moment(make: Make, receive: Receive, kind: str, seed: int)
     check(target.stats)
     assert target.stats.pending == 0
     assert target.stats.written + target.stats.dropped["stop"] == write.next
+
+
+def test_a_log_of_the_other_kind_takes_its_place(make: Make, receive: Receive) -> None:
+    """syslog(3) finds out which kind of socket it is; so do we, whenever it changes."""
+    first = receive("syslog")
+    write = Writer(make(**first.options))
+    for number, kind in enumerate(("unix", "syslog", "unix")):
+        write(5)
+        write.wait_until_written()
+        first.stop()
+        second = receive(kind, address=first.address)
+        write(3)
+        write.wait_until_written()
+        wait_for(lambda second=second: second.seen()[-1:] == [write.next - 1])  # type: ignore[misc]
+        assert {*first.seen(), *second.seen()} >= {*range(write.next - 8, write.next)}, number
+        first = second
+
+
+def test_a_message_too_long_for_a_datagram_is_dropped_and_counted(make: Make, receive: Receive) -> None:
+    receiver = receive("syslog")
+    target = make(**receiver.options)
+    long = b'{"n": 1, "pad": "%s"}\n' % (b"x" * 300_000)
+    target.write(lines(0, 1) + long + lines(2, 2), 4)
+    target.write(long, 1)
+    target.write(lines(5, 1), 1)
+    wait_for(lambda: target.stats.pending == 0, [target.stats])
+    assert (target.stats.written, target.stats.dropped["too_long"]) == (4, 2)
+    assert receiver.seen() == [0, 2, 3, 5]
+
+
+def test_a_path_that_leads_elsewhere_is_followed(make: Make, receive: Receive, tmp_path: Path) -> None:
+    """The old log still has its socket, and reads nothing: what it has not read goes to the new one."""
+    first = receive("syslog")
+    write = Writer(make(**first.options))
+    write(2)
+    write.wait_until_written()
+    first.reads.clear()
+    write(7)
+    wait_for(lambda: write.target.stats.pending == 7)
+    os.rename(first.address, tmp_path / "old")
+    second = receive("syslog", address=first.address)
+    write.wait_until_written()
+    wait_for(lambda: second.seen() == list(range(2, 9)))
 
 
 def test_never_opened() -> None:
