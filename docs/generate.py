@@ -328,7 +328,11 @@ def example_config() -> str:
     ids = {"NFLOG": "log1", "JSON": "json1"}
     others = [name for name in inputs.NAMES if name not in ids]
     decode = {"raw": "base1:BASE,ifi1:IFINDEX,ip2str1:IP2STR,mac2str1:HWHDR,"}
-    lines += [f"#stack={name.lower()}1:{name},{decode.get(_provides(name), '')}json1:JSON" for name in others]
+    for name in others:
+        between = decode.get(_provides(name), "")
+        if not any(key.name == "oob.ifindex_in" for key in published_by(name)):
+            between = between.replace("ifi1:IFINDEX,", "")
+        lines.append(f"#stack={name.lower()}1:{name},{between}json1:JSON")
     lines += [f"#stack={_example_stack(name)}" for name in (*filters.NAMES, *outputs.NAMES) if _has_section(name, ids)]
     for name in builtin_names():
         plugin = find_plugin(name)

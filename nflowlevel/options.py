@@ -60,6 +60,8 @@ PortNumber = Annotated[int, Meta(ge=0, le=65535)]
 #: `extra` of the Meta that has a `le`: a size or a time above it means "as much as possible", and the limit does that.
 #: A number that would mean something else when cut, such as a group, has no such mark.
 CLAMPED = {"clamped": True}
+#: `extra` of the Meta of a file's mode: its default is shown as people write modes.
+MODE = {"octal": True, "allowed": "0 to 0777"}
 #: The longest time for an option in seconds: a year, the most that MySQL's drivers take.
 MOST_SECS = 365 * 86400
 
@@ -164,7 +166,7 @@ def describe(options_type: type[Options]) -> list[OptionDoc]:
         OptionDoc(
             name=name,
             type=_either(_KINDS[type(kind)].called(kind) for kind in field.kinds),
-            default=None if field.default is None else as_text(field.default),
+            default=None if field.default is None else field.shown(field.default),
             mandatory=field.mandatory,
             allowed=field.allowed,
             description=field.description,
@@ -246,6 +248,11 @@ class _Field(NamedTuple):
     description: str
     told: str
     clamps: bool
+    octal: bool
+
+    def shown(self, value: object) -> str:
+        """Return a value of it as it is written in a configuration."""
+        return f"{value:04o}" if self.octal else as_text(value)
 
     @property
     def allowed(self) -> str:
@@ -325,7 +332,8 @@ def _field(name: str, annotation: Any, default: object, *, mandatory: bool) -> _
         if type(kind) not in _KINDS:
             raise TypeError(f"{name}: an option cannot be a {type(kind).__name__}")
     description, told = next(_descriptions(declared), ""), next(_told(declared), "")
-    return _Field(name, annotation, kinds, mandatory, default, description, told, _clamps(declared))
+    clamps, octal = _extra(declared, "clamped"), _extra(declared, "octal")
+    return _Field(name, annotation, kinds, mandatory, default, description, told, clamps, octal)
 
 
 def _may_be_none(kind: inspect.Type) -> bool:
@@ -363,10 +371,10 @@ def _told(kind: inspect.Type) -> Iterator[str]:
         yield from _told(kind.type)
 
 
-def _clamps(kind: inspect.Type) -> bool:
+def _extra(kind: inspect.Type, name: str) -> bool:
     if isinstance(kind, inspect.Metadata):
-        return bool(kind.extra and kind.extra.get("clamped")) or _clamps(kind.type)
-    return isinstance(kind, inspect.UnionType) and any(map(_clamps, kind.types))
+        return bool(kind.extra and kind.extra.get(name)) or _extra(kind.type, name)
+    return isinstance(kind, inspect.UnionType) and any(_extra(each, name) for each in kind.types)
 
 
 def _unknown(name: str, known: list[str]) -> str:

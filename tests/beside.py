@@ -109,6 +109,20 @@ OF_OUTPUTS = (
         "ulogd2's IP2HBIN stores a part of a memory address of an IPv6 packet.",
     ),
     Difference(
+        "D-G02",
+        ("end",),
+        "both",
+        lambda case: case.ours["end"] == "\\n" and case.theirs["end"] == "",
+        "ulogd2 escapes nothing: the newline at the end of PRINTPKT's text ends the value, and an empty line follows.",
+    ),
+    Difference(
+        "D-U09",
+        ("oob.protocol",),
+        "both",
+        lambda case: case.theirs["oob.protocol"] == 0 and case.ours.get("raw.label") == 1,
+        "ulogd2's BASE copies what its UNIXSOCK has never set; we write the EtherType where it is known.",
+    ),
+    Difference(
         "D-K03",
         ("thiszone",),
         "both",
@@ -215,6 +229,9 @@ def _own_members(pairs: Iterable[tuple[str, Any]], outcome: Outcome) -> Record:
         _near(int(seconds), outcome)
     record = {name: value for name, value in values.items() if not _OF_THE_RUN.fullmatch(name)}
     record["(names)"] = " ".join(name for name, _ in pairs)
+    if text := record.pop("print", None):  # as LOGEMU's, but with its newline
+        record["text"] = re.sub(r"(\n|\\n)$", "", text)
+        record["end"] = text.removeprefix(record["text"])
     return record
 
 

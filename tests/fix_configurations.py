@@ -8,7 +8,7 @@ the same configuration without that form, and `defect` says why.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -142,7 +142,25 @@ def _formed() -> list[Configuration]:
     return [replace(each, timezone="UTC") if each.name == "form: UTC" else each for each in made]
 
 
-CONFIGURATIONS = (*_files(), *_formed())
+#: Plugins of Debian's stacks that come later or never, and one whose socket is in /tmp there.
+_NOT_HERE = re.compile(":(NFCT|ULOG|NACCT|PRINTFLOW|UNIXSOCK)\\b")
+
+
+def _debian() -> Iterator[Configuration]:
+    """Yield Debian's file as the package installs it, and with each of the stacks that it has as comments."""
+    if not _DEBIAN.exists():
+        return
+    text = _DEBIAN.read_text()
+    yield Configuration("debian: as installed", text.encode(), text.encode())
+    (own,) = re.findall("^stack=.*$", text, flags=re.MULTILINE)
+    for number, stack in enumerate(re.findall("^#(stack=.*)$", text, flags=re.MULTILINE)):
+        if not _NOT_HERE.search(stack):
+            changed = text.replace(f"\n{own}\n", f"\n{stack}\n").encode()
+            plugins = re.findall(r":(\w+)", stack)
+            yield Configuration(f"debian: {number}, {plugins[0]} to {plugins[-1]}", changed, changed)
+
+
+CONFIGURATIONS = (*_files(), *_formed(), *_debian())
 
 #: Those of `make test`.
 QUICK = ("plain-json", "two-groups-one-file", "sqlite-own-table", "accounting-graphite", "form: byte order mark")

@@ -1,33 +1,41 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Debian packages that are looked into, not installed: they would start services or take the place of others.
 
-packages = unpacked(request.config, "psad", "fail2ban")     # a tree as of /: packages / "usr/sbin/psad"
+unpack(request.config, machine, "psad", "fail2ban")     # their files are on the machine, and nothing was started
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.fix_machine import Machine
+
 _PATIENCE = 120
 
 
-def unpacked(config: pytest.Config, *packages: str) -> Path:
-    """Return a directory with the files of these packages; they stay in pytest's cache. Skip if they cannot be had."""
+def archives(config: pytest.Config, *packages: str) -> Iterator[Path]:
+    """Yield the archives of these packages; they stay in pytest's cache. Skip where they cannot be had."""
     assert config.cache
-    archives = Path(config.cache.mkdir("debian-archives"))
-    tree = Path(config.cache.mkdir("debian"))
+    directory = Path(config.cache.mkdir("debian"))
+    missing = [package for package in packages if not list(directory.glob(f"{package}_*.deb"))]
+    if missing:
+        command = ["apt-get", "download", "-q", *missing]
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=_PATIENCE)
+        if done.returncode:
+            pytest.skip(f"these Debian packages cannot be downloaded: {' '.join(missing)}: {done.stderr.strip()}")
     for package in packages:
-        mark = archives / package
-        if not mark.exists():
-            done = subprocess.run(
-                ["apt-get", "download", "-q", package], cwd=archives, capture_output=True, text=True, timeout=_PATIENCE
-            )
-            if done.returncode:
-                pytest.skip(f"the Debian package {package} cannot be downloaded: {done.stderr.strip()}")
-            (archive,) = archives.glob(f"{package}_*.deb")
-            subprocess.run(["dpkg-deb", "--extract", archive, tree], check=True)
-            mark.touch()
-    return tree
+        yield from directory.glob(f"{package}_*.deb")
+
+
+def unpack(config: pytest.Config, machine: Machine, *packages: str) -> None:
+    """Unpack packages on a machine, without what they do when they are installed."""
+    machine.run("mkdir", "/tmp/packages")
+    for archive in archives(config, *packages):
+        shutil.copy(archive, machine.path("/tmp/packages"))
+    one = "dpkg-deb --fsys-tarfile $archive | tar -x -C / --keep-directory-symlink"
+    machine.run("sh", "-ec", f"for archive in /tmp/packages/*.deb; do {one}; done")

@@ -7,6 +7,7 @@ numbers are numbers, if they are written as such; all others are what stands the
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ from nflowlevel.records.keys import CATALOGUE
 BOUNDARY = "===>PACKET BOUNDARY\n"
 
 _CIM = {key.name: key.cim for key in CATALOGUE if key.cim}
-_TEXTS = {key.name for key in CATALOGUE if key.type in ("string", "ipaddr", "raw", "rawstr")}
+_NUMBERS = {key.name for key in CATALOGUE if key.type not in ("string", "ipaddr", "raw", "rawstr")}
 _NUMBER = re.compile(r"0|[1-9][0-9]*")
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -29,7 +30,7 @@ class Items(dict[str, Any]):
         self.names = [name for name, _ in items]
         for name, text in items:
             member = _CIM.get(name, name)
-            value = int(text) if name not in _TEXTS and _NUMBER.fullmatch(text) else text
+            value = int(text) if name in _NUMBERS and _NUMBER.fullmatch(text) else text
             assert self.setdefault(member, value) == value, f"{name} is {self[member]!r} and {value!r}"
 
 
@@ -63,8 +64,46 @@ def _item(text: str) -> tuple[str, str]:
     return name, value
 
 
-#: By the output: how the beginning of a record is counted, what its records are, and what separates values there.
+def xml_records(text: str) -> list[Items]:
+    """Return the records of one XML document that is still being written, by the lines of its elements.
+
+    An element is taken apart by its tags, not parsed: what ulogd2 writes need not be well-formed.
+    """
+    prologue, root, *lines = text.split("\n")[:-1]
+    assert prologue == '<?xml version="1.0" encoding="utf-8"?>'
+    assert root in ("<packet>", "<sum>")
+    return [Items(_elements(line)) for line in lines if line != root.replace("<", "</")]
+
+
+def _elements(line: str) -> list[tuple[str, str]]:
+    found = re.fullmatch(r"<(log|obj)>(.*)</\1>", line)
+    assert found, line
+    items, rest = [], found[2]
+    while rest:
+        found = re.match(r"<(\w+)>(.*?)</\1>", rest)
+        assert found, rest
+        items.append((found[1], found[2]))
+        rest = rest[found.end() :]
+    return items
+
+
+def when(text: str) -> datetime.datetime | None:
+    """Return the time that an element <when> has, or None where it is not written as ulogd2 does."""
+    parts = re.fullmatch(
+        r"<hour>(\d+)</hour><min>(\d\d)</min><sec>(\d\d)</sec><wday>([1-7])</wday><day>(\d+)</day>"
+        r"<month>(\d+)</month><year>(\d{4})</year>",
+        text,
+    )
+    if not parts or any(number.startswith("0") and number != "0" for number in (parts[1], parts[5], parts[6])):
+        return None
+    hour, minute, second, weekday, day, month, year = map(int, parts.groups())
+    made = datetime.datetime(year, month, day, hour, minute, second)
+    return made if made.isoweekday() % 7 + 1 == weekday else None
+
+
+#: By the output: how records are counted, what they are, and what separates values in them.
 FORMS: dict[str, tuple[str, Callable[[str], list[Items]], str]] = {
     "GPRINT": ("\n", gprint_records, ","),
     "OPRINT": (BOUNDARY, oprint_records, "\n"),
+    "XML": ("</log>\n", xml_records, ""),
 }

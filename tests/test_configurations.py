@@ -92,7 +92,7 @@ def test_it_passes_the_check(configuration: Configuration, tmp_path: Path, capsy
 
 def test_they_are_many_and_differ() -> None:
     assert len(CONFIGURATIONS) >= 60
-    assert len({_shape(plan(each.text)) for each in CONFIGURATIONS}) >= 20
+    assert len({_shape(plan(each.text)) for each in CONFIGURATIONS}) >= 25
 
 
 def _shape(needs: Plan) -> tuple[tuple[str, ...], ...]:

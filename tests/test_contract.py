@@ -52,6 +52,9 @@ _ADDED = {key.name for plugin in _PLUGINS.values() for key in plugin.adds}
 #: Outputs that are read at their `host` and `port`, rather than connecting there.
 _LISTENING = {"PROMETHEUS"}
 
+#: Seconds that a target may take on a busy machine.
+_PATIENCE = 60.0
+
 #: For options that have no default.
 _SAMPLES = {"int": "1", "float": "1", "string": "x", "bool": "1"}
 #: For those of these that not every text is good for.
@@ -168,7 +171,8 @@ def test_making_one_touches_nothing(plugin: Any, tmp_path: Path, monkeypatch: py
 def test_the_life_of_an_input(plugin: Any, netns: Netns, tmp_path: Path) -> None:
     file = tmp_path / "empty.pcap"
     file.write_bytes(pcap([], RAW))
-    source = made(plugin, group="23", network_namespace_path=netns.path, pollinterval="1000", file=str(file))
+    source = made(plugin, group="23", network_namespace_path=netns.path, pollinterval="1000", file=str(file),
+                  socket_path=str(tmp_path / "reports"))  # fmt: skip
     for _ in range(2):
         source.open()
         assert source.fileno() >= 0 or source.deadline is not None
@@ -275,6 +279,9 @@ def targets(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
                     good["linktype"] = "nflog"  # it holds every packet
                 if "mode" in known:
                     bad["nobody at the socket"] = {"mode": "unix", "file": str(tmp_path / "nobody")}
+            if "directory" in known:
+                good = {"directory": str(tmp_path)}
+                bad["nowhere"] = {"directory": str(tmp_path / "nowhere")}
             if "socket_path" in known:
                 good = {"socket_path": log.address}
                 bad["nobody at the socket"] = {"socket_path": str(tmp_path / "nobody")}
@@ -308,7 +315,7 @@ def test_an_output_takes_every_batch(plugin: Any, data: str, targets: Any) -> No
         instance = _bound(plugin, data, good)
         instance.open()
         instance.write(batch)
-        instance.close()
+        instance.close(_PATIENCE)
         assert instance.stats.records == len(batch), kind
         assert instance.stats.written == len(batch), kind
         check(instance.stats)
@@ -327,7 +334,7 @@ def test_the_life_of_an_output(plugin: Any, data: str, targets: Any) -> None:
             count += len(batch)
             instance.reopen()
         check(instance.stats)
-        instance.close()
+        instance.close(_PATIENCE)
         instance.close()
         assert instance.stats.records == instance.stats.written == count
         assert instance.deadline is None

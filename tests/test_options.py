@@ -14,6 +14,7 @@ from msgspec import Meta
 from nflowlevel.errors import ConfigError
 from nflowlevel.options import (
     CLAMPED,
+    MODE,
     ConfigErrors,
     OptionDoc,
     Options,
@@ -396,3 +397,12 @@ def test_where_nobody_is_warned_it_is_an_error() -> None:
         convert(Sizes, {"size": Value("160000", 7)}, plugin="NFLOG", instance="g")
     with pytest.raises(ConfigErrors):
         convert(Sizes, {"old": Value("1", 7)}, plugin="NFLOG", instance="g", historical={"old": "new"})
+
+
+class Moded(Options, frozen=True, kw_only=True):
+    perms: Annotated[int, Meta(ge=0, le=0o777, extra=MODE)] = 0o60
+
+
+def test_a_mode_is_shown_as_people_write_it():
+    (option,) = describe(Moded)
+    assert (option.default, option.allowed) == ("0060", "0 to 0777")

@@ -35,9 +35,9 @@ class Difference(enum.Enum):
 
     NOT_IP = "D-K04: it is none of IP, and left out"
     TAGGED = "a VLAN tag or an Ethernet header stands before the packet: it is left out"
-    LENGTH = "D-K05: the original length is that of the header also in the families bridge and netdev"
-    CUT = "D-K05: it is that of the header also where not all of the header was captured"
-    SHORT = "D-K06: the original length is never below the captured one"
+    LENGTH = "the original length is that of the header also in the families bridge and netdev"
+    CUT = "it is that of the header also where not all of the header was captured"
+    SHORT = "the original length is never below the captured one"
 
 
 class Stage:

@@ -21,6 +21,7 @@ FRAGMENTS = (
     "packet.h",
     "capture.h",
     "capturewrite.h",
+    "report.h",
     "counter.h",
     "render.h",
     "print.h",
@@ -28,7 +29,17 @@ FRAGMENTS = (
     "bpf.h",
     "../../bpf/prefilter.h",
 )
-SOURCES = ("descriptor.c", "packet.c", "capture.c", "capturewrite.c", "counter.c", "render.c", "print.c", "bpf.c")
+SOURCES = (
+    "descriptor.c",
+    "packet.c",
+    "capture.c",
+    "capturewrite.c",
+    "report.c",
+    "counter.c",
+    "render.c",
+    "print.c",
+    "bpf.c",
+)
 
 ffibuilder = FFI()
 for fragment in FRAGMENTS:
@@ -54,6 +65,7 @@ ffibuilder.set_source(
     #include "packet.h"
     #include "capture.h"
     #include "capturewrite.h"
+    #include "report.h"
     #include "counter.h"
     #include "render.h"
     #include "print.h"

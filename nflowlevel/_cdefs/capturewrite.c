@@ -24,7 +24,7 @@
 #define NETDEV_EGRESS 1		/* NF_NETDEV_EGRESS, absent from older headers */
 
 enum {
-	PCAP_HEAD = 16, PACKET = 6, PACKET_HEAD = 28, BLOCK_TAIL = 4,
+	PCAP_HEAD = 16, INTERFACE = 1, PACKET = 6, SECTION_HEADER = 0x0a0d0d0a, PACKET_HEAD = 28, BLOCK_TAIL = 4,
 	OPTION_END = 0, OPTION_COMMENT = 1, OPTION_FLAGS = 2,
 	INBOUND = 1, OUTBOUND = 2,
 	COMMENT_MAX = 1024,		/* the kernel's prefixes are shorter */
@@ -461,8 +461,9 @@ static char *put_record(char *p, const struct nfl_capture_writer *w, const struc
 			struct network *n, uint32_t id, uint32_t flags)
 {
 	char *head = p, *start = p + (w->blocks ? PACKET_HEAD : PCAP_HEAD);
+	/* A message may say more microseconds than a second has. */
+	uint64_t stamp = (uint64_t)r->oob_time_sec * 1000000 + r->oob_time_usec;
 	uint32_t told, captured;
-	uint64_t stamp;
 
 	p = put_link_layer(start, w, r, data, n, &told);
 	p = put(p, n->packet, n->length);
@@ -472,8 +473,8 @@ static char *put_record(char *p, const struct nfl_capture_writer *w, const struc
 	captured = least((uint32_t)(p - start), w->snaplen);
 	p = start + captured;
 	if (!w->blocks) {
-		head = put32(head, r->oob_time_sec);
-		head = put32(head, r->oob_time_usec);
+		head = put32(head, (uint32_t)(stamp / 1000000));
+		head = put32(head, (uint32_t)(stamp % 1000000));
 		put32(put32(head, captured), told);
 		return p;
 	}
@@ -485,7 +486,6 @@ static char *put_record(char *p, const struct nfl_capture_writer *w, const struc
 		p = put32(p, flags);
 	}
 	p = put32(p, OPTION_END);
-	stamp = (uint64_t)r->oob_time_sec * 1000000 + r->oob_time_usec;
 	put32(p, (uint32_t)(p - head) + BLOCK_TAIL);
 	p += BLOCK_TAIL;
 	put32(put32(head, PACKET), (uint32_t)(p - head));
@@ -557,7 +557,7 @@ static uint32_t size_of(uint8_t blocks, uint32_t snaplen, const uint8_t *p, uint
 		size = number(p + 4);
 		if (size < 12 || size & 3 || size > NFL_CAPTURE_BLOCK_MAX)
 			return NONE;
-		if (strictly && !(number(p) - 1 < 6) && number(p) != 0x0a0d0d0a)
+		if (strictly && !(number(p) - 1 < 6) && number(p) != SECTION_HEADER)
 			return NONE;
 		return size > left || number(p + size - 4) == size ? size : NONE;
 	}
@@ -575,9 +575,9 @@ static uint32_t size_of(uint8_t blocks, uint32_t snaplen, const uint8_t *p, uint
 }
 
 uint32_t nfl_capture_follow(uint8_t blocks, uint32_t snaplen, const uint8_t *data, uint32_t length, uint64_t *packets,
-			    uint8_t *broken)
+			    uint8_t *broken, uint32_t *places, uint32_t room, uint32_t *found)
 {
-	uint32_t at = 0, size;
+	uint32_t at = 0, size, type;
 
 	*broken = 0;
 	while (at < length) {
@@ -585,7 +585,13 @@ uint32_t nfl_capture_follow(uint8_t blocks, uint32_t snaplen, const uint8_t *dat
 		*broken = size == NONE;
 		if (!size || size > length - at)
 			break;
-		*packets += !blocks || number(data + at) == PACKET;
+		type = blocks ? number(data + at) : PACKET;
+		*packets += type == PACKET;
+		if (found && (type == INTERFACE || type == SECTION_HEADER)) {
+			if (*found < room)
+				places[*found] = at;
+			++*found;
+		}
 		at += size;
 	}
 	return at;

@@ -318,7 +318,7 @@ static bool fit_text(struct text *text, const struct nfl_column *c, const struct
 {
 	if (c->kind == NFL_PRINT) {
 		const struct nfl_record *packet = (const struct nfl_record *)r;
-		size_t most = nfl_print_most(packet);
+		size_t most = nfl_print_most(b, packet);
 		char *at;
 
 		if (room < fixed + (times + 1) * most)
@@ -389,6 +389,7 @@ static int64_t time_of(const struct nfl_plan *plan, const struct nfl_batch *b, c
 
 	switch (plan->clock) {
 	case NFL_CLOCK_USEC:
+	case NFL_CLOCK_MAYBE_USEC:
 		memcpy(&second, record + plan->time, sizeof(second));
 		memcpy(usec, record + plan->time_usec, sizeof(*usec));
 		return second;
@@ -426,7 +427,7 @@ static char *put_timestamp(char *p, struct nfl_lines *json, const struct nfl_bat
 	if (json->plan.second != second)
 		new_second(json, second);
 	p = put(p, json->plan.text, json->plan.text_length);
-	if (json->plan.clock == NFL_CLOCK_BATCH && usec > 999999)
+	if (json->plan.clock == NFL_CLOCK_BATCH ? usec > 999999 : json->plan.clock == NFL_CLOCK_MAYBE_USEC && usec == NFL_NO_FRACTION)
 		return put(p, json->zone, 5);
 	*p++ = '.';
 	return put(put_usec(p, usec % 1000000), json->zone, 5);
@@ -477,6 +478,13 @@ static char *put_when(char *p, struct nfl_lines *lines, const struct nfl_batch *
 	return put(p, lines->when, lines->when_length);
 }
 
+/* A number with 20 digits. */
+static char *put_20(char *p, uint64_t n)
+{
+	p = put2(put2(p, (uint32_t)(n / 1000000000000000000)), (uint32_t)(n / 10000000000000000 % 100));
+	return put_digits8(put_digits8(p, (uint32_t)(n / 100000000 % 100000000)), (uint32_t)(n % 100000000));
+}
+
 /* What only elements of XML are: numbers of a fixed width, bytes, the time; NULL when it does not fit. */
 static char *put_element(char *p, const char *end, struct nfl_lines *lines, const struct nfl_column *c,
 			 const struct nfl_batch *b, const struct nfl_any *r)
@@ -492,8 +500,7 @@ static char *put_element(char *p, const char *end, struct nfl_lines *lines, cons
 		return put(put(p, hex2 + (u16 >> 8) * 2, 2), hex2 + (u16 & 0xff) * 2, 2);
 	case NFL_U64_LONG:
 		memcpy(&u64, field, sizeof(u64));
-		p = put2(put2(p, (uint32_t)(u64 / 1000000000000000000)), (uint32_t)(u64 / 10000000000000000 % 100));
-		return put_digits8(put_digits8(p, (uint32_t)(u64 / 100000000 % 100000000)), (uint32_t)(u64 % 100000000));
+		return put_20(p, u64);
 	case NFL_WHEN:
 		return put_when(p, lines, b, r);
 	default:	/* NFL_BYTES_HEX, NFL_FIXED_HEX */
@@ -555,7 +562,10 @@ static inline __attribute__((always_inline)) char *put_line(char *p, const char 
 			continue;
 		if (c->kind <= NFL_U64 || (c->kind >= NFL_ROW_INT && c->kind <= NFL_ROW_FLOAT)) {
 			p = put_label(p, c->label, c->label_length);
-			p = put_number(p, c, r, row, form == NFL_JSON);
+			if (form == NFL_XML && c->kind == NFL_ROW_UINT && c->width)
+				p = put_20(p, ((const uint64_t *)c->values)[row]);
+			else
+				p = put_number(p, c, r, row, form == NFL_JSON);
 			p = put_after(p, lines, c, form);
 			continue;
 		}

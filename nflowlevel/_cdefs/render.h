@@ -44,7 +44,8 @@ struct nfl_column {
 	uint8_t kind, valid;	/* enum nfl_kind; bit number in nfl_any.valid */
 	uint8_t six;		/* addresses: number of the bit that says IPv6 */
 	uint16_t field, field2;
-	uint16_t width;		/* bytes of the field in the record; NFL_BYTES_HEX: those of field2, 2 or 4 */
+	uint16_t width;		/* bytes of the field in the record; NFL_BYTES_HEX: those of field2, 2 or 4; NFL_ROW_UINT in XML:
+				 * not 0 where it has 20 digits */
 	const void *values;	/* kinds NFL_ROW_*: one a row, by row number */
 	const uint8_t *present;	/* kinds NFL_ROW_*: 0 where the row has no value; NULL: all have one */
 	const char *blob;
@@ -56,7 +57,8 @@ struct nfl_column {
 enum nfl_clock {
 	NFL_CLOCK_BATCH,	/* it has none: that of nfl_batch */
 	NFL_CLOCK_USEC,		/* uint32_t seconds at `time`, uint32_t microseconds at time_usec */
-	NFL_CLOCK_NS		/* uint64_t nanoseconds since 1970 at `time` */
+	NFL_CLOCK_NS,		/* uint64_t nanoseconds since 1970 at `time` */
+	NFL_CLOCK_MAYBE_USEC	/* as NFL_CLOCK_USEC, but NFL_NO_FRACTION where only the second is known */
 };
 
 /* What is rendered of each row, and how a second was written last. */

@@ -30,6 +30,7 @@ _LINE = re.compile(
 )
 _MODES = {"packet": PACKET_QUOTA, "byte": BYTE_QUOTA}
 _MOST = 2**64 - 1
+_MOST_DIGITS = len(str(_MOST))
 #: What is wrong with more lines than this is not told one by one.
 _MOST_ERRORS = 20
 
@@ -50,20 +51,25 @@ def parse(data: bytes, file: str) -> list[Entry]:
     """Return the objects of a file, without empty lines and # comments; ConfigErrors with all lines that are wrong."""
     entries: dict[str, Entry] = {}
     errors: list[ConfigError] = []
+    more = 0
     for number, line in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
             entry = Entry(_counter(line), number)
             if entry.counter.name in entries:
-                raise ValueError(f"'{entry.counter.name}' is already in line {entries[entry.counter.name].line}")
+                raise ValueError(
+                    f"'{printable(entry.counter.name)}' is already in line {entries[entry.counter.name].line}"
+                )
             entries[entry.counter.name] = entry
         except ValueError as error:
-            errors.append(ConfigError(str(error), file=file, line=number))
+            if len(errors) < _MOST_ERRORS:
+                errors.append(ConfigError(str(error), file=file, line=number))
+            else:
+                more += 1
+    if more:
+        errors.append(ConfigError(f"{more} more lines are wrong", file=file))
     if errors:
-        more = len(errors) - _MOST_ERRORS
-        if more > 0:
-            errors[_MOST_ERRORS:] = [ConfigError(f"{more} more lines are wrong", file=file)]
         raise ConfigErrors(errors)
     return [*entries.values()]
 
@@ -74,10 +80,12 @@ def _counter(line: str) -> Counter:
         raise ValueError(f"'{printable(line)}' is not a line of `nfacct list`")
     name = match["name"]
     checked(name)
-    numbers = {what: int(match[what] or 0) for what in ("packets", "bytes", "quota")}
-    for what, number in numbers.items():
-        if number > _MOST:
-            raise ValueError(f"'{printable(name)}': {what} {number} has more than 64 bits")
+    numbers = {}
+    for what in ("packets", "bytes", "quota"):
+        digits = (match[what] or "0").lstrip("0") or "0"
+        if len(digits) > _MOST_DIGITS or int(digits) > _MOST:
+            raise ValueError(f"'{printable(name)}': {what} {printable(digits)} has more than 64 bits")
+        numbers[what] = int(digits)
     if match["mode"] is None:
         return Counter(name, numbers["packets"], numbers["bytes"])
     return Counter(name, numbers["packets"], numbers["bytes"], numbers["quota"], _MODES[match["mode"]])

@@ -16,6 +16,7 @@ import grp
 import os
 import pwd
 import stat
+import time
 from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ _NO_SURPRISE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 #: As many as the kernel follows (MAXSYMLINKS).
 _MOST_LINKS = 40
+
+#: So many documents of one second have a name.
+_MOST_DOCUMENTS = 10_000
 
 #: What the spool makes at once; a directory with these is one of ours.
 _OF_A_SPOOL = {"lock", "id", "numbers"}
@@ -202,6 +206,62 @@ class LogDoor:
                 return os.open(place.name, flags | os.O_WRONLY, dir_fd=place.directory)
             fd = os.open(place.name, flags | os.O_RDWR | os.O_CREAT, 0o666, dir_fd=place.directory)
             return _checked(fd, self.path, (0, self.uid))
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentDoor:
+    """A door (opener.py) to new documents of the user `uid`, in a directory that only root can change."""
+
+    directory: str
+    prefix: str
+    uid: int
+
+    #: The directory need not let root in.
+    capabilities: ClassVar[int] = 1 << lib.CAP_DAC_OVERRIDE
+
+    @property
+    def is_roots(self) -> bool:
+        """Whether root may open them: nobody else can have put anything there."""
+        try:
+            with place_of(os.path.join(self.directory, self.prefix)) as place:
+                return place.is_roots
+        except OSError:
+            return False
+
+    def open(self) -> int:
+        """Make a document and return a descriptor for appending; OSError."""
+        with place_of(os.path.join(self.directory, self.prefix)) as place:
+            if not place.is_roots:
+                raise PermissionError(errno.EACCES, "others can change what is in this directory", self.directory)
+            return _new_document(self.prefix, dir_fd=place.directory)[0]
+
+
+def _new_document(prefix: str, dir_fd: int | None = None) -> tuple[int, str]:
+    """Make a file whose name has the local time, and, where that is taken, a number."""
+    stem = prefix + time.strftime("%d%m%Y-%H%M%S")
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _NO_SURPRISE
+    for number in range(_MOST_DOCUMENTS):
+        name = f"{stem}-{number}.xml" if number else f"{stem}.xml"
+        with contextlib.suppress(FileExistsError):
+            return os.open(name, flags, 0o666, dir_fd=dir_fd), name
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), f"{stem}.xml")
+
+
+def open_document(directory: str, prefix: str) -> tuple[int, str]:
+    """Make a document for appending, as ourselves or, where only root can, by a `DocumentDoor`; OSError.
+
+    Return the descriptor and the path. Nothing that exists is opened, and no link followed.
+    """
+    try:
+        return _new_document(os.path.join(directory, prefix))
+    except PermissionError:
+        door = DocumentDoor(directory, prefix, os.geteuid())
+        if not agreed(door):
+            raise
+        with contextlib.suppress(PermissionError):
+            fd = opened(door)
+            return fd, os.readlink(f"/proc/self/fd/{fd}")
+        raise
 
 
 def open_to_append(path: str, flags: int) -> int:

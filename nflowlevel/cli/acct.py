@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -26,6 +27,8 @@ _HEADINGS = ("name", "packets", "bytes", "quota", "rules")
 _RATE_HEADINGS = ("packets/s", "bytes/s")
 #: Most items of a list that a message shows.
 _FEW = 10
+#: Of a file to restore: more than a hundred bytes for each of a hundred thousand objects.
+_LONGEST_FILE = 64 << 20
 #: Of packets, or bytes.
 _COUNT = whole(0, 2**64 - 1)
 
@@ -256,10 +259,11 @@ def _restore(accounting: Accounting, options: argparse.Namespace) -> None:
 
 
 def _read(file: str) -> bytes:
-    if file == "-":
-        return sys.stdin.buffer.read()
     try:
-        with open(file, "rb") as stream:
-            return stream.read()
+        with contextlib.nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb") as stream:
+            data = stream.read(_LONGEST_FILE + 1)
     except OSError as error:
         raise NflowError(f"read {file}: {error.strerror}") from None
+    if len(data) > _LONGEST_FILE:
+        raise NflowError(f"read {file}: more than {_LONGEST_FILE >> 20} MiB are no list of accounting objects")
+    return data

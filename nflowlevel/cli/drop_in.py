@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nflowlevel import daemon
+from nflowlevel.binding.rootpath import place_of
 from nflowlevel.daemon.main import DEFAULT_CONFIG
 from nflowlevel.errors import NflowError, printable
 
@@ -148,6 +149,8 @@ def _place_program() -> None:
                 f"{path} can be changed by others than root, and {PLACE} is run by root; "
                 "install nflowlevel in a directory of root's, such as /opt/nflowlevel"
             )
+    for path in (target, _BUILT):
+        _need_roots(path)
     try:
         # Renamed, as one that runs cannot be written to.
         new = target.with_name("ulogd.new")
@@ -161,6 +164,21 @@ def _place_program() -> None:
         target.unlink()
         said = done.stderr.strip().splitlines()
         raise NflowError(f"{target} does not run: {said[-1] if said else done.returncode}; nothing was changed")
+
+
+def _need_roots(path: Path) -> None:
+    """Refuse a path that others can lead elsewhere, also by a link in the middle of it, or on which they put files."""
+    try:
+        with place_of(str(path)) as place:
+            is_roots = place.is_roots
+        why = ""
+    except OSError as error:
+        is_roots, why = False, f" ({error.strerror})"
+    if not is_roots:
+        raise NflowError(
+            f"{path} can be changed by others than root{why}, and {PLACE} is run by root; "
+            "install nflowlevel in a directory of root's, such as /opt/nflowlevel"
+        )
 
 
 def _divert(action: str) -> None:

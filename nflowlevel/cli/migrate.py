@@ -71,6 +71,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=SNAPLEN,
         help=f"copy so many bytes of a packet ({SNAPLEN}, enough for the text); 0: all",
     )
+    parser.add_argument(
+        "--trim-prefix",
+        action="store_true",
+        help="leave out a blank at the end of a prefix: PRINTPKT writes one, the kernel does not",
+    )
     parser.add_argument("--file", default=FILE, help=f"file for the text of packets ({FILE})")
 
 
@@ -80,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         raise WrongArgument(f"--file '{printable(options.file)}': a configuration cannot hold a quote or a newline")
     if options.netns and options.files:
         raise WrongArgument("--netns is for the running firewall; the rules of a file are in no namespace")
-    documents = [_read(name, options.snaplen) for name in options.files]
+    documents = [_read(name, options) for name in options.files]
     taken: frozenset[int] = frozenset()
     is_whole = True
     if not options.files:
@@ -105,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _read(name: str, snaplen: int) -> Document:
+def _read(name: str, options: argparse.Namespace) -> Document:
     try:
         if name == "-":
             name = _STDIN
@@ -115,7 +120,11 @@ def _read(name: str, snaplen: int) -> Document:
                 content = file.read()
     except OSError as error:
         raise ConfigError(f"read: {error.strerror}", file=name) from None
-    return document(name, content.decode("utf-8", "surrogateescape"), snaplen)
+    return _document(name, content.decode("utf-8", "surrogateescape"), options)
+
+
+def _document(name: str, text: str, options: argparse.Namespace) -> Document:
+    return document(name, text, options.snaplen, options.trim_prefix)
 
 
 def _running(options: argparse.Namespace) -> tuple[list[Document], frozenset[int], bool]:
@@ -127,9 +136,7 @@ def _running(options: argparse.Namespace) -> tuple[list[Document], frozenset[int
     _refuse_input()
     for each in unseen:
         _say(f"not seen: {each.what}" + (f" — {each.remedy}" if each.remedy else ""))
-    documents = [
-        document(listing.program, listing.text, options.snaplen) for listing in listings if listing.text.strip()
-    ]
+    documents = [_document(listing.program, listing.text, options) for listing in listings if listing.text.strip()]
     taken = readers.union(*(each.found.taken for each in documents))
     return [each for each in documents if each.found.statements or each.found.left], taken, not unseen
 

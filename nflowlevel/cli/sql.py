@@ -19,7 +19,7 @@ from nflowlevel.binding.privileges import acting_as
 from nflowlevel.cli import status
 from nflowlevel.cli.arguments import add_config, user
 from nflowlevel.cli.status import NotAvailable, WrongArgument
-from nflowlevel.cli.terminal import width
+from nflowlevel.cli.terminal import shown, width
 from nflowlevel.daemon.main import DEFAULT_CONFIG
 from nflowlevel.errors import ConfigError, NflowError, NotSupported, choice, printable
 from nflowlevel.options import Value, convert
@@ -35,7 +35,11 @@ from nflowlevel.stacks.config import parse_all
 from nflowlevel.stacks.registry import find_plugin
 from nflowlevel.stacks.stack import build
 
-_STATUS = f"""Status 0: everything that is stored fits. Status {status.FAILED}: something does not, or rows
+_STATUS = f"""What does not fit is followed by the statements that make room: wider columns, and in ulogd2's schemas the
+views and functions before them. They change nothing until you run them, for example
+    nflowlevel sql check -c ulogd.conf --print > widen.sql; psql firewall < widen.sql
+
+Status 0: everything that is stored fits. Status {status.FAILED}: something does not, or rows
 may come twice because there is no ledger.
 
 {status.listed()}"""
@@ -71,6 +75,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--owner", metavar="USER", type=user, help="make a file of SQLite as this user, the one of the daemon's -u"
     )
     check = _add(commands, "check", _check, "compare tables with the stacks that fill them; creates nothing", _STATUS)
+    check.add_argument(
+        "-p", "--print", action="store_true", help="print only the statements that make fit what does not"
+    )
     check.add_argument("output", nargs="?", metavar="INSTANCE", help="only this output")
 
 
@@ -218,7 +225,23 @@ def _columns(database: Database) -> list[Column]:
 
 
 def _check(options: argparse.Namespace) -> int:
-    return max([_check_one(output) for output in _outputs(options.config, options.output)])
+    check = _print_widening if options.print else _check_one
+    return max([check(output) for output in _outputs(options.config, options.output)])
+
+
+def _print_widening(output: SQLOutput[Any]) -> int:
+    """Print the statements that make the stack's values fit, and as comments what they do not do; the exit status."""
+    database = output.database()
+    try:
+        database.connect()
+        wide = database.widening(database.columns(), output.members)
+    finally:
+        database.close()
+    for text in (f"For [{output.instance}], {database.shown}", *wide.remarks):
+        print(f"-- {printable(text, None)}")
+    for line in wide.statements:
+        print(shown(line))
+    return status.FAILED if wide.remarks else 0
 
 
 def _check_one(output: SQLOutput[Any]) -> int:
@@ -229,6 +252,7 @@ def _check_one(output: SQLOutput[Any]) -> int:
         columns, compared = _compare(output, database)
         if compared.stored:
             database.prepare(columns)
+        wide = database.widening(database.columns(), output.members)
         lacking = statements(database.columns(), output.members, output.options.table, database.dialect)
     except (NotSupported, Unavailable, Refused) as error:
         _say("unavailable", [str(error)])
@@ -242,12 +266,17 @@ def _check_one(output: SQLOutput[Any]) -> int:
     _say(_ADDED, lacking)
     _say("columns without a key", [_with_plugin(name) for name in compared.without_key], ", ")
     _say("note", compared.remarks)
-    _say("does not fit", compared.problems)
+    problems = [*dict.fromkeys((*compared.problems, *wide.problems))]
+    _say("does not fit", problems)
+    _say("not changed by these statements", wide.remarks)
+    if wide.statements:
+        print("  to make it fit, as the owner of the tables, then restart the daemon (--print prints this alone):")
+        print(*(f"    {line}" for text in wide.statements for line in shown(text).split("\n")), sep="\n")
     _say(
         "no ledger yet; the daemon creates it if it may; otherwise run `sql init` as a user who may",
         no_ledger,
     )
-    return status.FAILED if compared.problems or no_ledger or not compared.stored else 0
+    return status.FAILED if problems or no_ledger or not compared.stored else 0
 
 
 def _with_plugin(column: str) -> str:

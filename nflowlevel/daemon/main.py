@@ -28,7 +28,7 @@ from nflowlevel.binding.netlink import BUSES, NetlinkDoor
 from nflowlevel.binding.netns import NamespaceDoor
 from nflowlevel.binding.opener import Opener, use
 from nflowlevel.binding.privileges import AT_START, FOR_GOOD, acting_as, confine, drop_to, keep
-from nflowlevel.binding.rootpath import LogDoor, give_directory, open_to_append, whose
+from nflowlevel.binding.rootpath import DocumentDoor, LogDoor, give_directory, open_to_append, whose
 from nflowlevel.daemon.background import Started, go_to_background
 from nflowlevel.daemon.lastread import LastRead, path_for
 from nflowlevel.daemon.lines import wrapped
@@ -265,9 +265,11 @@ def _another_user(user: pwd.struct_passwd | None, stacks: Sequence[Stack], logfi
         return
     confine(user)
     namespaces = {stack.source.input.netns: None for stack in stacks}
-    files = {os.path.abspath(logfile): None} if logfile not in ("", "stderr", "stdout", "syslog") else {}
-    files |= dict.fromkeys(path for stack in stacks for path in stack.output.files())
-    doors: list[Door] = [door for path in files if (door := LogDoor(path, user.pw_uid)).is_roots]
+    files: dict[LogDoor | DocumentDoor, None] = {}
+    if logfile not in ("", "stderr", "stdout", "syslog"):
+        files[LogDoor(os.path.abspath(logfile), user.pw_uid)] = None
+    files |= dict.fromkeys(door for stack in stacks for door in stack.output.doors(user.pw_uid))
+    doors: list[Door] = [door for door in files if door.is_roots]
     for netns in filter(None, namespaces):
         doors += [NamespaceDoor(netns), *(NetlinkDoor(netns, bus) for bus in BUSES)]
     if not doors:

@@ -57,9 +57,17 @@ class PidFile:
         self._fd = fd
 
     def remove(self) -> None:
-        """Remove the file, where the directory allows it, and release the lock. May be called again."""
+        """Remove the file, and release the lock. May be called again.
+
+        In a directory of root's, such as /run, another user cannot: there it stays, empty. A number that some other
+        process may have the next day must not be killed by it.
+        """
         if self._fd >= 0:
-            with contextlib.suppress(OSError), place_of(self.path) as place:
-                os.unlink(place.name, dir_fd=place.directory)
+            try:
+                with place_of(self.path) as place:
+                    os.unlink(place.name, dir_fd=place.directory)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._fd, 0)
             os.close(self._fd)
             self._fd = -1

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from nflowlevel.binding.rootpath import whose
 from nflowlevel.delivery.backlog import Backlog, Chunk
 from nflowlevel.delivery.framing import LINES
-from nflowlevel.delivery.openfile import STDOUT, Beginning, OpenFile
+from nflowlevel.delivery.openfile import STDOUT, Beginning, OpenFile, SameFile
 from nflowlevel.delivery.syncer import Syncer
 from nflowlevel.delivery.target import MAX_PENDING_BYTES
 from nflowlevel.errors import OutputError
@@ -117,6 +117,11 @@ class AppendFile:
         times = [at for at in (self._retry_at, self._reopen_at) if at is not None]
         return min(times) if times else None
 
+    @property
+    def is_at_its_path(self) -> bool:
+        """Whether the path leads to the file that is open."""
+        return self._file is not None and self._file.is_at(self.path)
+
     def open(self) -> None:
         """Open the file, creating it if need be; a FIFO without a reader and a locked file are waited for."""
         try:
@@ -154,11 +159,12 @@ class AppendFile:
         if self._closed or self.path in STDOUT:
             return
         self._reopen_at = None
-        if not (self._form and self._file and self._file.regular and self._file.is_at_its_path):
-            try:
-                self._use(self._open())
-            except OSError as error:
-                self._open_later(error)
+        try:
+            self._use(self._open())
+        except SameFile:
+            pass
+        except OSError as error:
+            self._open_later(error)
         if self._file:
             self._flush(self._file)
 
@@ -195,7 +201,9 @@ class AppendFile:
         since = self._locked_since
         unlocked = since is not None and time.monotonic() - since >= _LOCK_PATIENCE_SECS
         try:
-            return OpenFile(self.path, begins=self._begins, form=self._form, unlocked=unlocked)
+            # To look through a capture again takes time, and the lock of its one writer would be in our own way.
+            current = self._file if self._form else None
+            return OpenFile(self.path, begins=self._begins, form=self._form, unlocked=unlocked, current=current)
         except BlockingIOError:
             self._locked_since = since or time.monotonic()
             raise
@@ -238,7 +246,7 @@ class AppendFile:
             trouble = str(error.strerror)
             self.stats.errors += 1
             instead = "the old file stays in use" if self._file else f"records waiting: {self.stats.pending}"
-            self._limited(logging.ERROR, "open", f"open {self._name}: {_reason(error, self.path)}; {instead}")
+            self._limited(logging.ERROR, "open", f"open {self.path}: {_reason(error, self.path)}; {instead}")
         if not self._file:
             self._trouble = trouble
 

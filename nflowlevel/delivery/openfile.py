@@ -52,6 +52,10 @@ _PIPE_BUF = 4096
 _PIPE_BYTES = 1 << 20
 
 
+class SameFile(Exception):
+    """The path leads to the file that is open already."""
+
+
 class OpenFile:
     """A descriptor for appending; raises OSError if it cannot be opened.
 
@@ -59,24 +63,38 @@ class OpenFile:
     opened anyway.
     """
 
-    def __init__(self, path: str, *, begins: Beginning = b"", form: Form | None = None, unlocked: bool = False) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        begins: Beginning = b"",
+        form: Form | None = None,
+        unlocked: bool = False,
+        current: OpenFile | None = None,
+        fd: int = -1,
+    ) -> None:
         """`begins` is how every record of ours begins; without it nothing counts as ours.
 
         One that ends in a newline is the first line of records that have several, all others being `name=value`.
         A `form` is for files of other records.
+        `fd` is a descriptor of the file that is open already.
+
+        SameFile where the path leads to the regular file `current`.
         """
         self.path = path
         self._begins, self._form = begins, form
         self._described, self._rest, self._rest_written, self._then_described = -1, b"", 0, -1
         #: Whether a torn line was found at the end.
         self.repaired = False
-        self.fd = _open_stdout() if path in STDOUT else _open(path)
+        self.fd = fd if fd >= 0 else _open_stdout() if path in STDOUT else _open(path)
         try:
             mode = os.fstat(self.fd).st_mode
             #: A regular file that is ours alone: it may be locked, cut and synced, and somebody may delete it.
             self.regular = stat.S_ISREG(mode) and path not in STDOUT
             self._blocking = not stat.S_ISREG(mode) and not fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_NONBLOCK
             if self.regular:
+                if current and self.is_same(current):
+                    raise SameFile
                 self._lock_and_repair(unlocked)
             elif stat.S_ISFIFO(mode):
                 self._enlarge()
@@ -143,11 +161,10 @@ class OpenFile:
         """Bytes in the file."""
         return os.fstat(self.fd).st_size
 
-    @property
-    def is_at_its_path(self) -> bool:
-        """Whether its path still leads to it."""
+    def is_at(self, path: str) -> bool:
+        """Tell whether a path leads to it."""
         try:
-            return os.path.samestat(os.stat(self.path), os.fstat(self.fd))
+            return os.path.samestat(os.stat(path), os.fstat(self.fd))
         except OSError:
             return False
 

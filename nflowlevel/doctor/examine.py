@@ -7,7 +7,7 @@ import errno
 import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nflowlevel.binding.netns import OWN
 from nflowlevel.doctor import counters, prefilters
@@ -16,7 +16,7 @@ from nflowlevel.doctor.facts import Facts, gather, other_namespaces
 from nflowlevel.errors import ConfigError, KernelError
 from nflowlevel.inputs.nflog import NFLOG
 from nflowlevel.options import ConfigErrors
-from nflowlevel.plugin.contract import Finding
+from nflowlevel.plugin.contract import Finding, Input, Output
 from nflowlevel.stacks.config import Config, parse_all
 from nflowlevel.stacks.stack import Stack, build
 
@@ -61,9 +61,12 @@ def examine(
     if group is not None and not groups:
         yield Finding("problem", f"{config}: no stack reads group {group}", f"set group={group} in a section of NFLOG")
     yield from counters.check((stack.source.input for stack in stacks), netns)
-    outputs = {stack.output.instance: stack.output for stack in stacks}
-    for instance, output in outputs.items():
-        yield from (finding._replace(text=f"[{instance}] {finding.text}") for finding in output.examine())
+    ends: list[Input[Any] | Output[Any]] = [
+        *(stack.source.input for stack in stacks),
+        *(stack.output for stack in stacks),
+    ]
+    for instance, plugin in {plugin.instance: plugin for plugin in ends}.items():
+        yield from (finding._replace(text=f"[{instance}] {finding.text}") for finding in plugin.examine())
     yield from prefilters.check(netns, pinned)
 
 

@@ -8,7 +8,9 @@ group a statement gets is decided when all lists are read, since a group that on
 
 from __future__ import annotations
 
+import bisect
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -137,6 +139,12 @@ def level_of(word: str) -> str | None:
     return word if word in LEVELS else None
 
 
+def trimmed(prefix: str) -> str:
+    """Return a prefix, in its quotes, without one blank at its end: PRINTPKT writes one. Some of it must stay."""
+    is_plain = len(prefix) > len('" "') and prefix.endswith(' "') and prefix[-3] != "\\"
+    return f'{prefix[:-2]}"' if is_plain else prefix
+
+
 def nft_statement(start: int, end: int, before: str, after: str, level: str, flags: Iterable[str]) -> Statement:
     """Return a statement of nft; its level and its flags are nft's words. Unfit: it has no place in a group."""
     if level == "audit":
@@ -162,6 +170,7 @@ def _pieces(text: str, statements: Iterable[Statement], groups: Groups) -> Itera
     yield text[at:]
 
 
-def line_of(text: str, at: int) -> int:
-    """Return the number of the line, from 1, in which a character stands. Only a newline ends a line here."""
-    return text.count("\n", 0, at) + 1
+def lines_of(text: str, places: Iterable[int]) -> list[int]:
+    """Return the numbers of the lines, from 1, in which these characters stand. Only a newline ends a line here."""
+    ends = [newline.start() for newline in re.finditer("\n", text)]
+    return [bisect.bisect_left(ends, at) + 1 for at in places]

@@ -13,7 +13,7 @@ from typing import Literal
 
 from nflowlevel.errors import ConfigError
 from nflowlevel.firewall import nftjson, nfttext, savetext
-from nflowlevel.firewall.logstatements import CARRIED, SNAPLEN, Found, Groups, converted, line_of
+from nflowlevel.firewall.logstatements import CARRIED, SNAPLEN, Found, Groups, converted, lines_of
 
 Form = Literal["save", "nft", "json"]
 
@@ -37,21 +37,24 @@ class Document:
 
     def lines(self, places: Sequence[int]) -> str:
         """Return in which lines these characters are, as `line 7` or `lines 7, 9 and 30 more`."""
-        numbers = list(dict.fromkeys(line_of(self.text, at) for at in places))
+        numbers = list(dict.fromkeys(lines_of(self.text, places)))
         shown = ", ".join(map(str, numbers[:_FEW]))
         more = f" and {len(numbers) - _FEW} more" if len(numbers) > _FEW else ""
         return f"line{'s' if len(numbers) > 1 else ''} {shown}{more}"
 
 
-def document(name: str, text: str, snaplen: int = SNAPLEN) -> Document:
-    """Return a list of rules, in whichever form it is; ConfigError: in none. `name` is how messages call it."""
+def document(name: str, text: str, snaplen: int = SNAPLEN, trim: bool = False) -> Document:
+    """Return a list of rules, in whichever form it is; ConfigError: in none. `name` is how messages call it.
+
+    `snaplen` bytes of a packet go to a group (0: all); with `trim`, a prefix loses one blank at its end.
+    """
     try:
         if nftjson.is_json(text):
-            return Document(name, "json", text, nftjson.find(text, snaplen))
+            return Document(name, "json", text, nftjson.find(text, snaplen, trim))
         if savetext.is_save(text):
-            return Document(name, "save", text, savetext.find(text, snaplen))
+            return Document(name, "save", text, savetext.find(text, snaplen, trim))
         if nfttext.is_nft(text):
-            return Document(name, "nft", text, nfttext.find(text, snaplen))
+            return Document(name, "nft", text, nfttext.find(text, snaplen, trim))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"nft has not printed this: {error}", file=name) from None
     raise ConfigError(
@@ -84,6 +87,8 @@ class Migration:
             yield f"levels {words}: a group has none, so all go to one; --by-level gives each a group and a file"
         if document.form != "save" and statements:
             yield "nft adds rules to those that are loaded: put `flush ruleset` before these"
+        if document.form == "nft" and nfttext.includes(document.text):
+            yield "files that it includes are not looked into: convert each, with --group for the first free group"
         if document.form == "nft" and nfttext.looks_like_iptables(document.text):
             yield (
                 "a table looks like iptables-nft's, whose rules nft may not show in full: prefer what iptables-save "

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from nflowlevel.firewall.logstatements import SNAPLEN, Found, Left, Statement, Unfit, nft_statement
+from nflowlevel.firewall.logstatements import SNAPLEN, Found, Left, Statement, Unfit, nft_statement, trimmed
 
 _MEMBER = re.compile(r'"log"[ \t\r\n]*:[ \t\r\n]*')
 _PREFIX = re.compile(r'"prefix"[ \t\r\n]*:[ \t\r\n]*')
@@ -27,8 +27,11 @@ def is_json(text: str) -> bool:
     return text.lstrip(" \t\r\n").startswith("{") and '"nftables"' in text
 
 
-def find(text: str, snaplen: int = SNAPLEN) -> Found:
-    """Return the `log` statements of such a text; ValueError: it is no JSON of nft."""
+def find(text: str, snaplen: int = SNAPLEN, trim: bool = False) -> Found:
+    """Return the `log` statements of such a text; `snaplen` bytes of a packet go to a group (0: all).
+
+    With `trim`, a prefix loses one blank at its end. ValueError: it is no JSON of nft.
+    """
     parsed = json.loads(text)
     if not isinstance(parsed, dict) or not isinstance(parsed.get("nftables"), list):
         raise ValueError("there is no list 'nftables' in it")
@@ -49,7 +52,7 @@ def find(text: str, snaplen: int = SNAPLEN) -> Found:
             taken.add(values["group"])
             continue
         try:
-            statements.append(_statement(text, member.end(), end, values, snaplen))
+            statements.append(_statement(text, member.end(), end, values, snaplen, trim))
         except Unfit as error:
             left.append(Left(member.start(), str(error)))
     return Found(statements, frozenset(taken), left)
@@ -92,14 +95,14 @@ def _is_log(xt: Any) -> bool:
     return xt is None or (isinstance(xt, dict) and xt.get("name") in ("LOG", "log"))
 
 
-def _statement(text: str, start: int, end: int, log: dict[str, Any], snaplen: int) -> Statement:
+def _statement(text: str, start: int, end: int, log: dict[str, Any], snaplen: int, trim: bool) -> Statement:
     prefix = ""
     if "prefix" in log:
         found = _PREFIX.search(text, start, end)
         raw = _STRING.match(text, found.end()) if found else None
         if raw is None or json.loads(raw[0]) != log["prefix"]:
             raise Unfit("its prefix is no string")
-        prefix = f'"prefix": {raw[0]}, '
+        prefix = f'"prefix": {trimmed(raw[0]) if trim else raw[0]}, '
     flags = log.get("flags", [])
     flags = [flags] if isinstance(flags, str) else flags
     size = f', "snaplen": {snaplen}' if snaplen else ""

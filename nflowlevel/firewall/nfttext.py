@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from nflowlevel.firewall.logstatements import SNAPLEN, Found, Left, Statement, Unfit, nft_statement
+from nflowlevel.firewall.logstatements import SNAPLEN, Found, Left, Statement, Unfit, nft_statement, trimmed
 
 _TOKEN = re.compile(
     r'(?P<string>"[^"]*"?)|(?P<comment>#[^\n]*)|(?P<blank>(?:[ \t\r]|\\\r?\n)+)|(?P<end>[\n;{}])'
@@ -27,7 +27,11 @@ _OF_IPTABLES = re.compile(
     r"(?:(?:\t.*)?\n)*?\tchain (?:INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING) \{$",
     re.MULTILINE,
 )
+_INCLUDE = re.compile(r"^[ \t]*include[ \t]", re.MULTILINE)
+_DEFINED = re.compile(r"^[ \t]*(?:re)?define[ \t]+(\w+)[ \t]*=[ \t]*(\d+)[ \t\r]*$", re.MULTILINE | re.ASCII)
 _ARGUMENTS = frozenset(("prefix", "group", "snaplen", "queue-threshold", "level"))
+#: How nft from 1.0.7 on prints what it cannot know of a rule of iptables-nft.
+_OPAQUE = (("target", '"LOG"'), ("watcher", '"log"'))
 _FLAGS = frozenset(("all", "ether", "skuid", "tcp", "ip"))
 
 
@@ -57,43 +61,56 @@ def looks_like_iptables(text: str) -> bool:
     return _OF_IPTABLES.search(text) is not None
 
 
-def find(text: str, snaplen: int = SNAPLEN) -> Found:
+def includes(text: str) -> bool:
+    """Tell whether a file has others included, which are not in the text."""
+    return _INCLUDE.search(text) is not None
+
+
+def find(text: str, snaplen: int = SNAPLEN, trim: bool = False) -> Found:
     """Return the `log` statements of such a text; `snaplen` bytes of a packet go to a group (0: all).
 
-    ValueError: nft could not load the text.
+    With `trim`, a prefix loses one blank at its end. ValueError: nft could not load the text.
     """
-    solid = [token for token in _tokens(text) if token.kind not in ("blank", "comment")]
+    solid = [*_tokens(text)]
     _check(solid)
     statements: list[Statement] = []
     taken: set[int] = set()
     left: list[Left] = []
+    defined: dict[str, list[str]] = {}
+    for name, value in _DEFINED.findall(text):
+        defined.setdefault(f"${name}", []).append(value)
     end = 0
     for at, token in enumerate(solid):
+        if token.text == "xt" and tuple(piece.text for piece in solid[at + 1 : at + 3]) in _OPAQUE:
+            left.append(Left(token.start, "it is iptables-nft's: convert what its -save program prints"))
         if token.start < end or token.text != "log" or _is_name(solid, at):
             continue
         log = _read(solid, at)
         end = log.end
         if "group" in log.arguments:
             number = log.arguments["group"].text
-            taken |= {int(number)} if number.isascii() and number.isdecimal() else set()
+            taken.update(int(n) for n in defined.get(number, [number]) if n.isascii() and n.isdecimal())
             continue
         try:
-            statements.append(_statement(text, token.start, log, snaplen))
+            statements.append(_statement(text, token.start, log, snaplen, trim))
         except Unfit as error:
             left.append(Left(token.start, str(error)))
     return Found(statements, frozenset(taken), left)
 
 
 def _tokens(text: str) -> Iterator[_Token]:
+    """Yield what is neither blank nor a comment."""
     for found in _TOKEN.finditer(text):
-        yield _Token(found.lastgroup or "", found[0], found.start(), found.end())
+        if found.lastgroup not in ("blank", "comment"):
+            yield _Token(found.lastgroup or "", found[0], found.start(), found.end())
 
 
 def _check(tokens: Sequence[_Token]) -> None:
     """Refuse a text that nft could not load: of one with a quote too many no word is what it seems."""
     depth = 0
     for token in tokens:
-        depth += {"{": 1, "}": -1}.get(token.text, 0)
+        if token.kind == "end":
+            depth += (token.text == "{") - (token.text == "}")
         if depth < 0 or (token.kind == "string" and (len(token.text) == 1 or not token.text.endswith('"'))):
             raise ValueError("its quotes or braces do not match, so nft could not load it")
     if depth:
@@ -139,10 +156,11 @@ def _read_flags(tokens: Sequence[_Token], at: int, flags: list[str]) -> int:
     return at
 
 
-def _statement(text: str, start: int, log: _Log, snaplen: int) -> Statement:
+def _statement(text: str, start: int, log: _Log, snaplen: int, trim: bool) -> Statement:
     prefix, level = log.arguments.get("prefix"), log.arguments.get("level")
     if prefix is not None and text[prefix.end : prefix.end + 1].strip(" \t\r\n;}") != "":
         raise Unfit("there is a double quote in its prefix, which nft's text cannot hold")
-    before = "log group " if prefix is None else f"log prefix {prefix.text} group "
+    written = trimmed(prefix.text) if prefix is not None and trim else prefix.text if prefix is not None else ""
+    before = f"log prefix {written} group " if written else "log group "
     size = f" snaplen {snaplen}" if snaplen else ""
     return nft_statement(start, log.end, before, size, level.text.strip('"') if level else "warn", log.flags)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Container, Iterator, Sequence
 from typing import NamedTuple
 
-from nflowlevel.firewall.logstatements import SNAPLEN, Found, Left, Statement, Unfit, level_of
+from nflowlevel.firewall.logstatements import SNAPLEN, Found, Left, Statement, Unfit, level_of, trimmed
 
 _LINE = re.compile(r"[^\n]+")
 _WORD = re.compile(r'(?:"(?:[^"\\]|\\.)*"?|[^ \t\r"])+', re.DOTALL)
@@ -71,8 +71,11 @@ def is_save(text: str) -> bool:
     return re.search(r"^\*\w+[ \t\r]*$", text, re.MULTILINE | re.ASCII) is not None
 
 
-def find(text: str, snaplen: int = SNAPLEN) -> Found:
-    """Return the rules of such a text that log; `snaplen` bytes of a packet go to a group (0: all)."""
+def find(text: str, snaplen: int = SNAPLEN, trim: bool = False) -> Found:
+    """Return the rules of such a text that log; `snaplen` bytes of a packet go to a group (0: all).
+
+    With `trim`, a prefix loses one blank at its end.
+    """
     statements: list[Statement] = []
     left: list[Left] = []
     taken: set[int] = set()
@@ -87,7 +90,7 @@ def find(text: str, snaplen: int = SNAPLEN) -> Found:
         words = [*_words(text, line.start(), line.end())]
         try:
             taken |= _groups(text, words)
-            statements += filter(None, [_statement(text, words, chains, snaplen)])
+            statements += filter(None, [_statement(text, words, chains, snaplen, trim)])
         except Unfit as error:
             left.append(Left(line.start(), str(error)))
     return Found(statements, frozenset(taken), left)
@@ -106,7 +109,7 @@ def _meaning(word: str) -> str:
     return _QUOTED.sub(lambda quoted: _ESCAPED.sub(r"\1", quoted[1]), word)
 
 
-def _statement(text: str, words: Sequence[_Word], chains: Container[str], snaplen: int) -> Statement | None:
+def _statement(text: str, words: Sequence[_Word], chains: Container[str], snaplen: int, trim: bool) -> Statement | None:
     """Return what a rule logs to the kernel's log, or None. A chain comes before a target of the same name."""
     for at, word in enumerate(words[:-1]):
         if not (word.is_option and word.text in ("-j", "--jump")):
@@ -115,12 +118,12 @@ def _statement(text: str, words: Sequence[_Word], chains: Container[str], snaple
         if target.text in chains:
             return None
         if target.text == "LOG":
-            return _of_log(text, target, [*_options(text, words[at + 2 :], _LOG)], snaplen)
+            return _of_log(text, target, [*_options(text, words[at + 2 :], _LOG)], snaplen, trim)
         if target.text == "ULOG":
-            return _of_ulog(text, target, [*_options(text, words[at + 2 :], _ULOG)])
+            return _of_ulog(text, target, [*_options(text, words[at + 2 :], _ULOG)], trim)
         if target.text == "AUDIT":
             raise Unfit("-j AUDIT writes to the audit subsystem, not to the kernel's log")
-    return _of_watcher(text, [*_options(text, words, _WATCHER)], snaplen)
+    return _of_watcher(text, [*_options(text, words, _WATCHER)], snaplen, trim)
 
 
 def _options(text: str, words: Sequence[_Word], known: dict[str, bool]) -> Iterator[_Option]:
@@ -145,28 +148,28 @@ def _options(text: str, words: Sequence[_Word], known: dict[str, bool]) -> Itera
         yield _Option(named[0], value, raw, word.start, end)
 
 
-def _of_log(text: str, target: _Word, options: Sequence[_Option], snaplen: int) -> Statement:
+def _of_log(text: str, target: _Word, options: Sequence[_Option], snaplen: int, trim: bool) -> Statement:
     level = _level(options, "warning")
     asks = frozenset(option.name.removeprefix("--log-") for option in options) - {"prefix", "level"}
     size = f" --nflog-size {snaplen}" if snaplen else ""
-    return _replaced(text, target, options, "--log-prefix", size, level=level, asks=asks)
+    return _replaced(text, target, options, _prefix(options, "--log-prefix", trim), size, level=level, asks=asks)
 
 
-def _of_ulog(text: str, target: _Word, options: Sequence[_Option]) -> Statement:
+def _of_ulog(text: str, target: _Word, options: Sequence[_Option], trim: bool) -> Statement:
     values = {option.name: option.value for option in options}
     group = _number(values, "--ulog-nlgroup", _DEFAULT_ULOG_GROUP)
     if not 1 <= group <= _MOST_ULOG_GROUP:
         raise Unfit(f"--ulog-nlgroup must be 1 to {_MOST_ULOG_GROUP}, not {group}")
     size, threshold = _number(values, "--ulog-cprange", 0), _number(values, "--ulog-qthreshold", 0)
     more = (f" --nflog-size {size}" if size else "") + (f" --nflog-threshold {threshold}" if threshold else "")
-    return _replaced(text, target, options, "--ulog-prefix", more, ulog=group)
+    return _replaced(text, target, options, _prefix(options, "--ulog-prefix", trim), more, ulog=group)
 
 
 def _replaced(
     text: str,
     target: _Word,
     options: Sequence[_Option],
-    prefix: str,
+    prefix: str | None,
     more: str,
     *,
     level: str = "warning",
@@ -174,28 +177,33 @@ def _replaced(
     asks: frozenset[str] = frozenset(),
 ) -> Statement:
     """Return a target with its options as one statement; what stands between them follows what takes their place."""
-    raw = next((option.raw for option in reversed(options) if option.name == prefix), None)
     kept, at = "", target.end
     for option in options:
         kept += text[at : option.start].rstrip(" \t")
         at = option.end
-    before = "NFLOG" + ("" if raw is None else f" --nflog-prefix {raw}") + " --nflog-group "
+    before = "NFLOG" + ("" if prefix is None else f" --nflog-prefix {prefix}") + " --nflog-group "
     return Statement(target.start, at, before, more + kept, level, ulog, asks)
 
 
-def _of_watcher(text: str, options: Sequence[_Option], snaplen: int) -> Statement | None:
+def _of_watcher(text: str, options: Sequence[_Option], snaplen: int, trim: bool) -> Statement | None:
     if not options:
         return None
     level = _level(options, "notice")
-    raw = next((option.raw for option in reversed(options) if option.name == "--log-prefix"), None)
+    prefix = _prefix(options, "--log-prefix", trim)
     asks = frozenset(option.name.removeprefix("--log-") for option in options) - {"prefix", "level", "--log"}
     kept, at = "", options[0].end
     for option in options[1:]:
         kept += text[at : option.start].rstrip(" \t")
         at = option.end
-    before = ("" if raw is None else f"--nflog-prefix {raw} ") + "--nflog-group "
+    before = ("" if prefix is None else f"--nflog-prefix {prefix} ") + "--nflog-group "
     size = f" --nflog-range {snaplen}" if snaplen else ""
     return Statement(options[0].start, at, before, size + kept, level, asks=asks)
+
+
+def _prefix(options: Sequence[_Option], name: str, trim: bool) -> str | None:
+    """Return the prefix as it is written, None where there is none."""
+    raw = next((option.raw for option in reversed(options) if option.name == name), None)
+    return trimmed(raw) if trim and raw is not None else raw
 
 
 def _level(options: Sequence[_Option], default: str) -> str:

@@ -7,11 +7,12 @@ down, such as a database or a broker (Kafka), derives from `SpooledOutput` (`plu
 
 NAMES = (
     "JSON",
-    "PCAP",
     "LOGEMU",
     "SYSLOG",
     "GPRINT",
     "OPRINT",
+    "XML",
+    "PCAP",
     "GRAPHITE",
     "PROMETHEUS",
     "PGSQL",

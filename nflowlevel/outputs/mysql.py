@@ -14,8 +14,8 @@ TLS certificates.
 All waiting rows go into one transaction, in statements of many rows. Many functions are called in one SELECT,
 procedures one by one. The session is strict: a value that does not fit its column is refused, never cut to fit, and the
 row goes to the dead-letter file with the reason. (In ulogd2's schema that includes IPv6 packets if the record has an
-`oob.protocol`: the column is a signed smallint, and 0x86dd exceeds it. `ALTER TABLE` to `smallint unsigned` fixes it;
-in the full schema change the parameters of its functions too.) A refused row does not affect the others. When the
+`oob.protocol`: the column is a signed smallint, and 0x86dd exceeds it. `nflowlevel sql check` prints the statements
+that make room, in the full schema with its functions.) A refused row does not affect the others. When the
 server is unavailable, hangs or is full, rows wait: first in memory, then in the spool.
 
 A table without transactions (MyISAM, Aria) is filled row by row; the log says so. The same applies to functions and

@@ -23,6 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
+from nflowlevel.binding.rootpath import DocumentDoor, LogDoor
 from nflowlevel.errors import NflowError, nearest
 from nflowlevel.options import Options
 from nflowlevel.records.keys import Key, published_by
@@ -134,13 +135,26 @@ class Input(Plugin[SomeOptions]):
     #: It reads what was recorded earlier. That can wait: it is read only while its stacks run and their outputs have
     #: delivered what they had. And its batches bring the names of their interfaces with them.
     recorded: ClassVar[bool] = False
-    #: Root sees more when it is opened: whether another process has the group, which one. A daemon that is to become
-    #: another user opens it before; and once more as that user, if its stack has to be started again.
-    for_root: ClassVar[bool] = False
 
     #: The namespace that it reads, set by `open` where `netns` names one. When the name leads to another one, or to
     #: none, the daemon takes what `leave` yields, closes the input, and opens it again once there is a namespace.
     place: Identity | None = None
+
+    @property
+    def for_root(self) -> bool:
+        """Whether root sees more when it is opened, such as which process has the group, or may do more.
+
+        A daemon that is to become another user opens it before; and once more as that user, if its stack has to be
+        started again.
+        """
+        return False
+
+    def examine(self) -> Iterator[Finding]:
+        """Look whether anything can arrive, before `open` and changing nothing, for `nflowlevel doctor`.
+
+        Groups and the rules that log to them are looked at in any case.
+        """
+        yield from ()
 
     @abstractmethod
     def fileno(self) -> int:
@@ -234,6 +248,9 @@ class Output(Plugin[SomeOptions]):
     #: the nearest. Else it is a member once, where it came first.
     repeats: ClassVar[bool] = False
 
+    #: Whether what it makes holds one kind of records: its section is then an output for each kind of input.
+    one_kind: ClassVar[bool] = False
+
     @abstractmethod
     def bind(self, members: tuple[Member, ...]) -> None:
         """Learn what records will carry: the keys of `consumes`, or all before it for ANY_KEYS.
@@ -278,6 +295,11 @@ class Output(Plugin[SomeOptions]):
         one of these paths, as in /var/log, root opens it all the same.
         """
         yield from ()
+
+    def doors(self, uid: int) -> Iterator[LogDoor | DocumentDoor]:
+        """Yield what root opens for the user `uid`, where only root can change what is there."""
+        for path in self.files():
+            yield LogDoor(path, uid)
 
     def directories(self) -> Iterator[str]:
         """Yield the directories that are the plugin's own.

@@ -86,6 +86,16 @@ def directory(path: str) -> Iterator[Finding]:
         yield _denied(f"{path} cannot be used: {there} is not writable", "name another directory, or change its owner")
 
 
+def existing_directory(path: str) -> Iterator[Finding]:
+    """Judge a directory that has to be there, and in which files are made."""
+    if not os.path.isdir(path):
+        yield Finding("problem", f"directory={path}: no such directory", f"mkdir -p {path}")
+    elif not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
+        yield _denied(f"directory={path} is not writable", "change its owner or mode, or the user")
+    else:
+        yield next(_space(path), Finding("ok", f"files can be made in directory={path}"))
+
+
 def package(module: str, remedy: str) -> Iterator[Finding]:
     """Judge whether a Python module can be imported; it is not."""
     if importlib.util.find_spec(module) is None:

@@ -84,6 +84,34 @@ class PacketCondition(Condition):
     ARP_ADDR = "ARP for Ethernet and IPv4"
 
 
+class ReportedCondition(Condition):
+    """When the further keys of a reported packet hold: `enum nfl_reported_valid` of _cdefs/report.h.
+
+    Their bits come after those of a packet.
+    """
+
+    NEVER = "never: no reporter can say it"
+    PREFIX = "the reporter says it"
+    PROTOCOL = "the packet is IPv4 or IPv6"
+    SECONDS = "the reporter says it"
+    IN = "the reporter says it"
+    OUT = "the reporter says it"
+    STATE = "the reporter says it"
+    USER_NAME = "the reporter says it"
+    USER_ID = "the reporter says it"
+    OS_NAME = "the reporter says it"
+    OS_REL = "the reporter says it"
+    OS_VERS = "the reporter says it"
+    APP_NAME = "the reporter says it"
+
+    def __new__(cls, text: str) -> ReportedCondition:
+        """Number them behind those of a packet."""
+        made = object.__new__(cls)
+        made._value_ = len(PacketCondition.__members__) + len(cls.__members__)
+        made.text = text
+        return made
+
+
 class SumCondition(Condition):
     """When the keys of an accounting sum hold: `enum nfl_counter_valid` of _cdefs/counter.h."""
 
@@ -95,6 +123,7 @@ class AddedCondition(Condition):
     """When the keys hold that a plugin adds to a batch: there is no record that says so."""
 
     GIVEN = "always"
+    FOUND = "the packet has such a command"
 
 
 class Key(NamedTuple):
@@ -398,6 +427,67 @@ PRINT = added_key(
 )._replace(plugin="PRINTPKT", since="ulogd2")
 
 
+def _unixsock() -> list[Key]:
+    def key(
+        name: str,
+        type_: str,
+        valid: Condition,
+        meaning: str,
+        ipfix: tuple[int, int] | None = None,
+        *,
+        kind: str = "",
+        length: str = "",
+        most: int | None = None,
+        longest: int | None = None,
+    ) -> Key:
+        return _key(
+            "UNIXSOCK",
+            name,
+            type_,
+            valid.name,
+            meaning,
+            kind=kind,
+            ipfix=ipfix,
+            length=length,
+            most=most,
+            longest=longest,
+            conditions=type(valid),
+        )
+
+    packet, said, never = PacketCondition, ReportedCondition, ReportedCondition.NEVER
+    # Those that never hold are there because plugins such as PRINTPKT ask for them.
+    return [
+        key("raw.mac", "raw", never, "Link-layer header.", longest=14),
+        key("raw.pkt", "raw", packet.ALWAYS, "The packet from its network header on.", (21373, 1), length="raw_pktlen", longest=0xFFFF),
+        key("raw.pktlen", "uint32", packet.ALWAYS, "Bytes of the packet that were reported.", (21373, 2), most=0xFFFF),
+        key("raw.pktcount", "uint32", packet.ALWAYS, "Packets this record stands for: 1.", (0, 2), most=1),
+        key("oob.prefix", "string", said.PREFIX, "Prefix that the reporter gives.", (21373, 3), longest=0xFFFF),
+        key("oob.time.sec", "uint32", said.SECONDS, "Seconds since 1970.", (0, 150)),
+        key("oob.time.usec", "uint32", never, "Microseconds of the time.", (0, 154), most=999_999),
+        key("oob.mark", "uint32", never, "Mark of the packet.", (21373, 4)),
+        key("oob.in", "string", said.IN, "Name of the input interface.", (0, 10), longest=0xFFFF),
+        key("oob.out", "string", said.OUT, "Name of the output interface.", (0, 14), longest=0xFFFF),
+        key("oob.hook", "uint8", never, "Netfilter hook.", (21373, 5), most=8),
+        key("raw.mac_len", "uint16", never, "Bytes in raw.mac."),
+        key("oob.seq.local", "uint32", never, "Sequence number.", (21373, 7)),
+        key("oob.seq.global", "uint32", never, "Sequence number.", (21373, 8)),
+        key("oob.family", "uint8", packet.ALWAYS, "Family of the packet: 2 IPv4, 10 IPv6, 0 if it is neither.", most=12),
+        key("oob.protocol", "uint16", said.PROTOCOL, "EtherType of the packet."),
+        key("oob.uid", "uint32", never, "ID of the user that owns the sending socket."),
+        key("oob.gid", "uint32", never, "ID of the group that owns the sending socket."),
+        key("raw.label", "uint8", said.STATE, "State of the connection: 0 dropped, 1 opened, 2 established, 3 closed, 4 unknown."),
+        key("raw.type", "uint16", never, "Link type."),
+        key("raw.mac.saddr", "raw", never, "Hardware address of the sender.", (0, 56), kind="fixed", length="raw_mac_addrlen", longest=8),
+        key("raw.mac.addrlen", "uint16", never, "Bytes in raw.mac.saddr.", most=8),
+        key("nufw.user.name", "string", said.USER_NAME, "Name of the user whose connection it is.", longest=0xFFFF),
+        key("nufw.user.id", "uint32", said.USER_ID, "ID of that user."),
+        key("nufw.os.name", "string", said.OS_NAME, "Operating system of that user's machine.", longest=0xFFFF),
+        key("nufw.os.rel", "string", said.OS_REL, "Its release.", longest=0xFFFF),
+        key("nufw.os.vers", "string", said.OS_VERS, "Its version.", longest=0xFFFF),
+        key("nufw.app.name", "string", said.APP_NAME, "Program that opened the connection.", longest=0xFFFF),
+    ]  # fmt: skip
+
+
 def _nfacct() -> list[Key]:
     def key(
         name: str,
@@ -447,8 +537,28 @@ def _nftcounter() -> list[Key]:
     ]
 
 
+def _pwsniff() -> list[Key]:
+    def key(name: str, meaning: str) -> Key:
+        made = added_key(name, "string", meaning, longest=255)
+        return made._replace(plugin="PWSNIFF", since="ulogd2", valid=AddedCondition.FOUND)
+
+    return [
+        key("pwsniff.user", "Argument of the command USER of FTP and POP3."),
+        key("pwsniff.pass", "Argument of the command PASS."),
+    ]
+
+
 #: Every key, by plugin in the order of a usual stack, within a plugin in the order of a record's members.
-CATALOGUE: tuple[Key, ...] = (*_nflog(), *_base(), *_filters(), PRINT, *_nfacct(), *_nftcounter())
+CATALOGUE: tuple[Key, ...] = (
+    *_nflog(),
+    *_base(),
+    *_filters(),
+    PRINT,
+    *_nfacct(),
+    *_nftcounter(),
+    *_unixsock(),
+    *_pwsniff(),
+)
 
 #: The key each name means where no stack says which plugin is nearest: the first that publishes it.
 BY_NAME: dict[str, Key] = {}

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from nflowlevel.binding._lib import CData, ffi, lib
 from nflowlevel.binding.interfaces import NameTable
@@ -36,6 +36,13 @@ _KINDS: dict[str, int] = {
     "addrnumber": lib.NFL_ADDR_NUMBER,
 }
 
+_ELEMENT_KINDS = {
+    "word": lib.NFL_WORD,
+    "set": lib.NFL_U32_SET,
+    "hex4": lib.NFL_HEX16,
+    "long": lib.NFL_U64_LONG,
+}
+
 #: As the same and as a number: a column may ask for either.
 _ADDRESS_KINDS = ("addr", "addr4")
 
@@ -53,8 +60,6 @@ _LEAST_TEXT_BYTES = 512
 #: longer than that makes a larger one.
 _FIRST_OUT_BYTES = 1 << 18
 _MOST_OUT_BYTES = 1 << 22
-
-_NO_FRACTION = 0xFFFFFFFF
 
 _BATCH = ffi.typeof("struct nfl_batch *")
 _uninitialised = ffi.new_allocator(should_clear_after_alloc=False)
@@ -91,7 +96,7 @@ class Records:
             return self._as_c
         stride = self.type.stride if self.type else 0
         second, usec = self.time
-        usec = _NO_FRACTION if usec is None else usec
+        usec = lib.NFL_NO_FRACTION if usec is None else usec
         names = self.names
         values = (self.records, stride, self.count, self.rows, self.data, names.array, len(names), usec, second)
         self._as_c = ffi.new(_BATCH, values)
@@ -194,7 +199,8 @@ def _head(columns: CData, fixed: int, type_: RecordType | None) -> dict[str, obj
     """Return the fields of `struct nfl_plan`."""
     plan: dict[str, object] = {"columns": columns, "count": len(columns), "fixed_size": fixed, "second": -1}
     if type_ and type_.time:
-        plan["clock"] = lib.NFL_CLOCK_USEC if len(type_.time) > 1 else lib.NFL_CLOCK_NS
+        usec = lib.NFL_CLOCK_MAYBE_USEC if type_.whole_seconds else lib.NFL_CLOCK_USEC
+        plan["clock"] = usec if len(type_.time) > 1 else lib.NFL_CLOCK_NS
         plan["time"], plan["time_usec"] = type_.offset_of(type_.time[0]), type_.offset_of(type_.time[-1])
     return plan
 
@@ -223,8 +229,8 @@ class _LinePlan(_Plan):
             lines |= {name: made, f"{name}_length": len(text)}
             fixed += len(text)
         made = []
-        for name, key in self._members:
-            column = {"kind": lib.NFL_ROW_NONE, **self._column(name, key, type_)}
+        for number, (name, key) in enumerate(self._members):
+            column = {"kind": lib.NFL_ROW_NONE, **self._column(number, name, key, type_)}
             label, after = column["label"], column.get("after", b"")
             texts += [text := ffi.new("char[]", label.ljust(lib.NFL_LABEL_BYTES)), behind := ffi.new("char[]", after)]
             made.append(
@@ -240,7 +246,7 @@ class _LinePlan(_Plan):
         """Return the fields of `struct nfl_lines` that a form sets; texts as bytes."""
 
     @abstractmethod
-    def _column(self, name: str, key: Key, type_: RecordType | None) -> dict[str, Any]:
+    def _column(self, number: int, name: str, key: Key, type_: RecordType | None) -> dict[str, Any]:
         """Return the fields of a member's `struct nfl_column`; texts as bytes."""
 
     def render(self, batch: Records, added: Mapping[str, AddedColumn]) -> Iterator[tuple[memoryview, int]]:
@@ -285,7 +291,7 @@ class JSONPlan(_LinePlan):
     def _lines(self) -> dict[str, Any]:
         return {"form": lib.NFL_JSON, "head": self._head, "tail": self._tail, "timestamp": self._timestamp}
 
-    def _column(self, name: str, key: Key, type_: RecordType | None) -> dict[str, Any]:
+    def _column(self, number: int, name: str, key: Key, type_: RecordType | None) -> dict[str, Any]:
         label = f", {json.dumps(name, ensure_ascii=False)}: ".encode()
         if not type_ or key not in type_:
             return {"label": label}
@@ -323,13 +329,56 @@ class ItemPlan(_LinePlan):
         filled = super()._filled(type_, needed=needed)
         return [column for column in filled if self._members[column[0]][0] not in self._words]
 
-    def _column(self, name: str, key: Key, type_: RecordType | None) -> dict[str, Any]:
+    def _column(self, number: int, name: str, key: Key, type_: RecordType | None) -> dict[str, Any]:
         label = f"{name}=".encode()
         if not type_ or key not in type_:
             return {"label": label}
         if name in self._words or key.type in _WITHOUT_FORM:
             return {"label": label + b"default", "kind": lib.NFL_WORD, "valid": key.valid.value}
         return {"label": label, **_column(key, type_, _KINDS[key.kind])}
+
+
+class Part(NamedTuple):
+    """A part of an element of XML: the value of a key between two texts, and both only where the record has the key."""
+
+    before: str
+    key: Key
+    after: str
+    form: str = ""
+    """Empty: as the key is. `word`: no value. `set`: a number, if it is not 0. `hex4`: a number as 4 hex digits. `hex`:
+    bytes as hex digits. `long`: a number with 20 digits. `when`: the local time of the record, an element for each part
+    of it."""
+
+
+class XMLPlan(_LinePlan):
+    """An element for each record, on a line of its own, with these parts in this order.
+
+    In texts, `&`, `<`, a `>` behind `]]`, newline and carriage return are written as references; what XML 1.0 cannot
+    hold, and what is not UTF-8, becomes U+FFFD.
+    """
+
+    _needed = False
+
+    def __init__(self, element: str, parts: Sequence[Part]) -> None:
+        super().__init__([(TIME if part.form == "when" else part.before, part.key) for part in parts])
+        self._element = element
+        self._parts = parts
+
+    def _lines(self) -> dict[str, Any]:
+        return {"form": lib.NFL_XML, "head": f"<{self._element}>".encode(), "foot": f"</{self._element}>\n".encode()}
+
+    def _column(self, number: int, name: str, key: Key, type_: RecordType | None) -> dict[str, Any]:
+        part = self._parts[number]
+        texts = {"label": part.before.encode(), "after": part.after.encode()}
+        if part.form == "when":
+            return {**texts, "kind": lib.NFL_WHEN}
+        if not type_ or key not in type_:
+            return {**texts, "width": part.form == "long"}
+        if part.form == "hex":
+            kind = lib.NFL_BYTES_HEX if key.kind == "bytes" else lib.NFL_FIXED_HEX
+        else:
+            kind = _ELEMENT_KINDS[part.form] if part.form else _KINDS[key.kind]
+        return {**texts, **_column(key, type_, kind)}
 
 
 class CopyPlan(_Plan):
@@ -442,6 +491,9 @@ def _fill(column: CData, added: AddedColumn) -> object:
         column.kind = lib.NFL_PRINT
         return None
     values = added.values
+    if isinstance(values, list) and values.count(None) == len(values):  # quick, where few packets have it
+        column.kind = lib.NFL_ROW_NONE
+        return None
     column.present = present = ffi.new("uint8_t[]", [value is not None for value in values])
     if any(isinstance(value, str) for value in values):
         texts = [_encoded("" if value is None else str(value)) for value in values]

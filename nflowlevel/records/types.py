@@ -25,11 +25,13 @@ _WORD_BYTES = 8
 class RecordType:
     """A kind of record.
 
-    `struct` is the C type, as cffi has it; `keys` are all keys that lie in it, `row` returns what makes one row
-    of a batch from the batch and a number; it is called when the first row is asked for. `six` is the condition that
+    `struct` is the C type, as cffi has it, and `begins` the struct that it begins with, if it does with one. `keys` are
+    all keys that lie in it, `row` returns what makes one row of a batch from the batch and a number; it is called when
+    the first row is asked for. `six` is the condition that
     says the addresses (kinds addr and addrbin) are IPv6. `time` names the fields with the record's time: seconds and
     microseconds of 32 bits each, or nanoseconds since 1970 of 64 bits; empty: records have the time of their batch.
-    `terms` are further names of keys, each an attribute of a row.
+    With `whole_seconds` the microseconds of some are NFL_NO_FRACTION: nobody knows them. `terms` are further names of
+    keys, each an attribute of a row.
 
     ValueError: a key whose field the struct does not have, or not in that size.
     """
@@ -39,20 +41,25 @@ class RecordType:
         name: str,
         *,
         struct: CData,
+        begins: CData | None = None,
         keys: Iterable[Key],
         row: Callable[[], Callable[[Any, int], Any]],
         six: Condition | None = None,
         time: tuple[()] | tuple[str] | tuple[str, str] = (),
+        whole_seconds: bool = False,
         terms: Mapping[str, str] | None = None,
     ) -> None:
         self.name: Final = name
         self._find_row: Final = row
         self.six: Final = six
         self.time: Final = time
+        self.whole_seconds: Final = whole_seconds
         self.terms: Final[Mapping[str, str]] = terms or {}
+        #: Whether records are packets, logged or reported.
+        self.of_packets: Final = ffi.typeof("struct nfl_record") in (struct, begins)
         #: Bytes from record to record.
         self.stride: Final = int(ffi.sizeof(struct))
-        self._fields: dict[str, CData] = dict(struct.fields)
+        self._fields: dict[str, CData] = dict(struct.fields) | dict(begins.fields if begins else ())
         self._keys: Final = frozenset(keys)
         #: The keys by name: of a name that several plugins publish, the first.
         self.by_name: Final[dict[str, Key]] = {}

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nflowlevel.binding.rootpath import name_of_user, whose
 from nflowlevel.delivery.openfile import end_of_last_line
 from nflowlevel.logs import log
 from nflowlevel.spool.sink import Unavailable
@@ -68,6 +69,10 @@ class DeadLetters:
         except OSError as problem:
             self.close()
             hint = "make room, or set dead_letter_file to another place; the rows wait"
+            if problem.errno in (errno.EACCES, errno.EPERM):
+                directory = str(self.path.parent)
+                whose_it_is = whose(directory) or "cannot be seen"
+                hint = f"{name_of_user(os.geteuid())} must be able to write {directory}, which {whose_it_is}; {hint}"
             raise Unavailable(f"write {self.path}: {problem.strerror} — {hint}") from problem
         self._last = max(self._last, rows.last)
 

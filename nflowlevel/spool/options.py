@@ -60,7 +60,11 @@ class SpoolOptions(Options, frozen=True, kw_only=True):
     ] = "/var/lib/nflowlevel/spool"
     spool_max_bytes: Annotated[int, Meta(ge=1, description="Most bytes that the spool may take on disk.")] = 4 << 30
     dead_letter_file: Annotated[
-        str, Meta(description="File for rows that the target refuses; empty: refused.jsonl in the spool's directory.")
+        str,
+        Meta(
+            description="File for rows that the target refuses, in a directory that the daemon's user can write; "
+            "empty: refused.jsonl in the spool's directory."
+        ),
     ] = ""
 
     @property

@@ -46,7 +46,7 @@ def compare(columns: Sequence[Column], members: Members) -> Comparison:
     problems, remarks = [], []
     for column in stored:
         key = keys[column.item.removesuffix(AS_NUMBER)]
-        problems += [f"{_described(column)}: {why}" for why in _problems(column, key)]
+        problems += misfits(column, key)
         remarks += [f"{_described(column)}: {why}" for why in _remarks(column, key)]
     filled = {column.name for column in stored}
     return Comparison(
@@ -56,6 +56,11 @@ def compare(columns: Sequence[Column], members: Members) -> Comparison:
         problems,
         remarks,
     )
+
+
+def misfits(column: Column, key: Key, where: str = "") -> list[str]:
+    """Return what a column, or an argument of a routine, cannot hold of a key, with its name and type."""
+    return [f"{where}{_described(column)}: {why}" for why in _problems(column, key)]
 
 
 def _own(columns: Sequence[Column]) -> Sequence[Column]:
@@ -98,6 +103,38 @@ def statements(columns: Sequence[Column], members: Members, table: str, dialect:
         for name, key in ((name.replace(".", "_"), key) for name, key in members)
         if isinstance(key.valid, AddedCondition) and not key.plugin and name.lower() not in present
     ]
+
+
+# -- what would hold it ------------------------------------------------------------------------------------------------
+
+#: Types of whole numbers from which a wider one is chosen: of the same sign, so that what a column has stays.
+_SIGNED = ("smallint", "integer", "bigint")
+_UNSIGNED = ("smallint unsigned", "int unsigned", "bigint unsigned")
+#: Types of texts with a limit: what a longer one is called.
+_TEXTS = {"varchar": "varchar", "character varying": "varchar", "char": "varchar", "character": "varchar"}
+_MOST_CHARACTERS = 16_383
+
+
+def wider(column: Column, key: Key) -> str:
+    """Return a type for the column that holds all values of a key and all that the column has.
+
+    Empty: it holds them already, or no wider type of its kind would: the key is of another kind than the column.
+    """
+    if not [*_problems(column, key)] or column.item == TIME or column.type in _BOOLEAN:
+        return ""
+    if column.type in INTEGER_BITS:
+        if key.type == "double":
+            return "double precision"
+        most = _most(column, key)
+        types = _UNSIGNED if column.type.endswith("unsigned") else _SIGNED
+        return "" if most is None else next((type_ for type_ in types if most <= _limit(type_)), types[-1])
+    most = _most(column, key)
+    length = len(str(most)) if most is not None else _length(column, key)[0]
+    if length is None or column.type in NUMBERS or length > _MOST_CHARACTERS:
+        return ""
+    if column.type == "varbinary":
+        return f"varbinary({length})"
+    return f"{_TEXTS[column.type]}({length})" if column.type in _TEXTS else ""
 
 
 # -- what does not fit ------------------------------------------------------------------------------------------------

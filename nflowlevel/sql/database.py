@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from nflowlevel.spool.rows import Rows
-    from nflowlevel.sql.columns import Column
+    from nflowlevel.sql.columns import Column, Members
+    from nflowlevel.sql.widen import Widening
 
 _SCHEMAS = Path(__file__).parent / "schema"
 
@@ -51,6 +52,15 @@ class Database(ABC):
     @abstractmethod
     def columns(self) -> list[Column]:
         """Return the columns of the option `table`, in order."""
+
+    def widening(self, columns: Sequence[Column], members: Members) -> Widening:
+        """Return the statements that make all fit which a stack with these members stores into these columns.
+
+        It changes nothing. In a database whose columns hold any value of their kind there is nothing to say.
+        """
+        from nflowlevel.sql.widen import Widening  # no daemon needs it
+
+        return Widening()
 
     @abstractmethod
     def prepare(self, columns: Sequence[Column]) -> None:

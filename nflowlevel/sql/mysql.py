@@ -18,7 +18,7 @@ from nflowlevel.logs import NOTICE, log
 from nflowlevel.records.keys import BY_NAME, TIME
 from nflowlevel.spool.sink import Moved, Refused, Unavailable
 from nflowlevel.sql import copytext
-from nflowlevel.sql.columns import Column
+from nflowlevel.sql.columns import Column, Members
 from nflowlevel.sql.database import Database, schema
 from nflowlevel.sql.ledger import Execute, Ledger
 from nflowlevel.sql.options import Access, Statement, statement
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pymysql.cursors import Cursor
 
     from nflowlevel.spool.rows import Rows
+    from nflowlevel.sql.widen import Widening
 
 #: Where servers have their Unix socket: Debian, Red Hat, MySQL's own packages.
 _SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")
@@ -229,17 +230,32 @@ class MySQLDatabase(Database):
     def columns(self) -> list[Column]:
         """Return the columns of the option `table`, in order."""
         table = self._options.table
-        with self._transaction("read the columns of", table) as cursor:
-            cursor.execute(_COLUMNS, _schema_and_name(table))
-            found = cursor.fetchall()
+        found = self._columns_of(_schema_and_name(table))
         if not found:
             raise Unavailable(
                 f"table {table} of {self.shown} does not exist, or this user may not see it — {_HINTS[_NO_TABLE]}"
             )
+        return found
+
+    def _columns_of(self, table: tuple[str | None, str]) -> list[Column]:
+        with self._transaction("read the columns of", table[1]) as cursor:
+            cursor.execute(_COLUMNS, table)
+            found = cursor.fetchall()
         return [
             Column(name, data_type.lower() + (" unsigned" if "unsigned" in full else ""), size, _is_automatic(extra))
             for name, data_type, full, size, extra in found
         ]
+
+    def widening(self, columns: Sequence[Column], members: Members) -> Widening:
+        """Return the statements that make all fit; see mywiden.py."""
+        from nflowlevel.sql.mywiden import widening
+
+        form, target = self._statement
+        table = _schema_and_name(target if form == "insert" else self._options.table)
+        called = _schema_and_name(target) if form in ("select", "call") else None
+        stored = self._columns_of(table) if form == "insert" else columns
+        with self._transaction("look for what does not fit in", table[1]) as cursor:
+            return widening(cursor, table, called, columns, stored, members)
 
     def prepare(self, columns: Sequence[Column]) -> None:
         """Make the statement for these columns: each either has an `item` of the layout or gets a null."""

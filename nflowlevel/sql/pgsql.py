@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nflowlevel.errors import NotSupported
 from nflowlevel.logs import NOTICE, log
 from nflowlevel.spool.sink import Refused, Unavailable
-from nflowlevel.sql.columns import Column
+from nflowlevel.sql.columns import Column, Members
 from nflowlevel.sql.database import Database, schema
 from nflowlevel.sql.ledger import LEDGER, Cursor, Execute, Ledger
 from nflowlevel.sql.options import Access, statement
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from nflowlevel.spool.rows import Rows
     from nflowlevel.sql.pgstore import Store
+    from nflowlevel.sql.widen import Widening
 
     Connection = psycopg.Connection[Any]
 
@@ -281,6 +282,14 @@ class PGDatabase(Database):
         """Return the columns of the table or view, as the catalogue has them."""
         with self._transaction("read the columns") as connection:
             return columns_of(connection, find_relation(connection, self._options.table, self._options.schema))
+
+    def widening(self, columns: Sequence[Column], members: Members) -> Widening:
+        """Return the statements that make all fit; see pgwiden.py."""
+        from nflowlevel.sql.pgwiden import widening
+
+        asked = statement(self._options.procedure, self._options.table)
+        with self._transaction("look for what does not fit") as connection:
+            return widening(connection, self._options.table, asked, self._options.schema, columns, members)
 
     def prepare(self, columns: Sequence[Column]) -> None:
         """Find the fastest way for these columns, and make the temporary table where one is needed."""

@@ -235,14 +235,15 @@ class _Made:
         #: To find a third party's plugin takes milliseconds.
         self.plugin = cache(find_plugin)
         self.sources: dict[str, Source] = {}
-        self.destinations: dict[tuple[str, type[AnyPlugin]], Destination] = {}
+        #: The kind of records counts only for outputs that hold one.
+        self.destinations: dict[tuple[str, type[AnyPlugin], str], Destination] = {}
 
-    def find(self, instance: str, plugin: type[AnyPlugin]) -> AnyPlugin | None:
-        """Return the plugin of that section, where an earlier stack has it and may share it."""
+    def find(self, instance: str, plugin: type[AnyPlugin], head: AnyPlugin | None) -> AnyPlugin | None:
+        """Return the plugin of that section, where an earlier stack has it and a stack with this head may share it."""
         source = self.sources.get(instance)
         if source and type(source.input) is plugin:
             return source.input
-        destination = self.destinations.get((instance, plugin))
+        destination = self.destinations.get((instance, plugin, _kind(plugin, head)))
         return destination.output if destination else None
 
 
@@ -264,7 +265,8 @@ def _build_stack(config: Config, line: StackLine, made: _Made) -> Stack:
     first, *filters, output = plugins
     assert isinstance(first, Input)
     assert isinstance(output, Output)
-    destination = made.destinations.setdefault((output.instance, type(output)), Destination(output))
+    key = output.instance, type(output), _kind(output, first)
+    destination = made.destinations.setdefault(key, Destination(output))
     share, objection = destination.join(members, first)
     if objection:
         raise _errors(config, line, [objection])
@@ -295,7 +297,7 @@ def _plugins(config: Config, line: StackLine, made: _Made) -> list[AnyPlugin]:
             if gone := instead(config, line, item):
                 raise NflowError(gone)
             plugin = made.plugin(item.plugin)
-            instance = _plugin(config, line, item, plugin, made)
+            instance = _plugin(config, line, item, plugin, made, plugins[0] if plugins else None)
             plugins.append(instance)
         except ConfigErrors as several:
             errors += several.errors
@@ -315,8 +317,20 @@ def _plugins(config: Config, line: StackLine, made: _Made) -> list[AnyPlugin]:
     return plugins
 
 
-def _plugin(config: Config, line: StackLine, item: StackItem, plugin: type[AnyPlugin], made: _Made) -> AnyPlugin:
-    if known := made.find(item.instance, plugin):
+def _kind(output: AnyPlugin | type[AnyPlugin], head: AnyPlugin | None) -> str:
+    """Return which of the outputs of a section is meant: that for records of this kind, or the only one."""
+    return head.provides if isinstance(head, Input) and getattr(output, "one_kind", False) else ""
+
+
+def _plugin(
+    config: Config,
+    line: StackLine,
+    item: StackItem,
+    plugin: type[AnyPlugin],
+    made: _Made,
+    head: AnyPlugin | None,
+) -> AnyPlugin:
+    if known := made.find(item.instance, plugin, head):
         return known
     options: Any = config.options(line, item, plugin.Options)
     return plugin(item.instance, options)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
 from xml.etree import ElementTree
 
 import pytest
@@ -13,6 +14,7 @@ from nflowlevel.accounting import nfacctfile as acctfile
 from nflowlevel.accounting.table import Counter
 from nflowlevel.binding.nfacct import BYTE_QUOTA, OVER_QUOTA, PACKET_QUOTA
 from nflowlevel.errors import ConfigError
+from nflowlevel.options import ConfigErrors
 
 numbers = st.integers(0, 2**64 - 1)
 names = (
@@ -110,6 +112,21 @@ def test_of_a_file_of_another_kind_not_every_line_is_named() -> None:
     said = complaints(bytes(range(1, 256)) + b"\nx" * 100)
     assert len(said) == 21
     assert said[-1] == "f: 82 more lines are wrong"
+
+
+def test_hostile_files_are_refused_at_once_and_in_our_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Mock(wraps=ConfigError)
+    monkeypatch.setattr(acctfile, "ConfigError", made)
+    with pytest.raises(ConfigErrors) as caught:
+        acctfile.parse(b"\x1b]0;title\x07\n" * 10_000, "f")
+    assert made.call_count == 21, "an error for each line takes time, and nobody reads it"
+    assert str(caught.value.errors[-1]) == "f: 9980 more lines are wrong"
+    assert "\x1b" not in str(caught.value)
+    for digits in ("9" * 21, "9" * 10_000, "0" * 10_000 + "9" * 30):
+        with pytest.raises(ConfigErrors, match=r"'a': packets 9+…? has more than 64 bits"):
+            acctfile.parse(f"{{ pkts = {digits}, bytes = 1 }} = a;".encode(), "f")
+    (entry,) = acctfile.parse(b"{ pkts = " + b"0" * 10_000 + b"7, bytes = 1 } = a;", "f")
+    assert entry.counter.packets == 7
 
 
 def test_a_name_with_a_newline_has_no_form() -> None:

@@ -15,7 +15,11 @@ import pytest
 
 from nflowlevel import cli
 from nflowlevel.cli import drop_in
+from nflowlevel.errors import NflowError
 from tests.fix_machine import Machine, why_not
+from tests.fix_nobody import open_to_all, users
+
+__all__ = ["open_to_all", "users"]
 
 _INIT = "/etc/init.d/ulogd2"
 _PID = "/run/ulog/ulogd.pid"
@@ -245,3 +249,25 @@ def test_the_link_of_another_installation_is_not_called_ulogd2s(
     assert cli.main(["drop-in", "remove"]) == 1
     assert capsys.readouterr().err == f"nflowlevel drop-in: {said}"
     assert drop_in.PLACE.is_symlink()
+
+
+@pytest.mark.parametrize("planted", ["link", "directory", "sticky"])
+def test_a_path_that_others_can_change_is_refused(
+    open_to_all: Path, users: Path, monkeypatch: pytest.MonkeyPatch, planted: str
+) -> None:
+    """The link in /usr/sbin would lead where a user wants, also where the directory at its end is root's."""
+    real = open_to_all / "real"
+    real.mkdir()
+    (real / "built").touch()
+    place = {"link": users / "link", "directory": users / "bin", "sticky": open_to_all / "sticky"}[planted]
+    if planted == "link":
+        place.symlink_to(real)
+    else:
+        place.mkdir()
+        place.chmod(0o1777 if planted == "sticky" else 0o755)
+    monkeypatch.setattr(drop_in, "_BUILT", real / "built")
+    monkeypatch.setattr(drop_in, "program", lambda: place / "ulogd")
+    with pytest.raises(NflowError, match="can be changed by others than root"):
+        drop_in._place_program()
+    assert not (place / "ulogd").exists()
+    assert not (place / "ulogd.new").exists()

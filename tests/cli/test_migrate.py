@@ -67,6 +67,22 @@ def test_the_configuration_alone(rules: Path) -> None:
     assert b'file="/x-warning.log"' in output
 
 
+def test_the_daemon_takes_the_configuration(rules: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other"
+    other.write_text("*filter\n-A a -j LOG --log-level 3\n-A a -j ULOG --ulog-nlgroup 7\nCOMMIT\n")
+    output, _ = run("--conf", "--by-level", "--file", tmp_path / "text.log", rules, other)
+    (tmp_path / "ulogd.conf").write_bytes(output)
+    assert cli.main(["check-config", str(tmp_path / "ulogd.conf")]) == 0
+    assert capfd.readouterr().out.endswith(": no errors; 3 stacks\n")
+
+
+def test_the_prefix_as_the_kernel_would_show_it(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text('*filter\n-A a -j LOG --log-prefix "DROP: "\nCOMMIT\n')
+    assert b'--nflog-prefix "DROP: " ' in run("--rules", path)[0]
+    assert b'--nflog-prefix "DROP:" ' in run("--rules", "--trim-prefix", path)[0]
+
+
 def test_both_together_can_be_loaded(rules: Path, netns: Netns) -> None:
     output, _ = run(rules)
     lines = _CONF.rstrip("\n").split("\n")

@@ -453,3 +453,55 @@ def test_a_user_who_may_not_use_the_ledger(command: Command, postgres_db: Postgr
         connection.execute("alter table nflowlevel_ledger owner to postgres")
     found = lines_of(command("check", status=1))
     assert "permission denied" in found[_NO_LEDGER][0]
+
+
+# -- statements that make it fit --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["flat", "full"])
+def test_the_statements_make_ulogd2s_tables_fit(command: Command, server_db: Any, which: str) -> None:
+    server_db.load_shipped(which)
+    more: dict[str, object] = {"procedure": "INSERT_PACKET_FULL"} if which == "full" else {}
+    stack = _PACKETS
+    if isinstance(server_db, MariaDBDatabase):
+        stack += "p:IP2BIN,"
+        # Only who has made its routines may see them.
+        more |= {"host": server_db.server.socket, "port": 0}
+    plugin, text = section(server_db, "ulog", **more)
+    command.configure(f"{stack}db:{plugin}", db=text)
+    command("init")
+    output = command("check", status=1)
+    assert (
+        "to make it fit, as the owner of the tables, then restart the daemon (--print prints this alone):\n" in output
+    )
+    script = command("check", "--print")
+    assert script.startswith("-- For [db], ")
+    # Both print the same statements, the check indented.
+    lines = script.rstrip("\n").split("\n")[1:]
+    assert "\n".join(f"    {line}" for line in lines) in output
+    server_db.load(script)
+    found = lines_of(command("check"))
+    assert set(found) == {"stored", "keys without a column"}
+    assert command("check", "--print").count("\n") == 1
+
+
+def test_what_no_statement_does_is_said(command: Command, postgres_db: PostgresDatabase) -> None:
+    postgres_db.execute("create table t (oob_mark smallint, oob_prefix integer)")
+    _, text = section(postgres_db, "t")
+    command.configure("db:PGSQL", db=text)
+    command("init")
+    said = "oob_prefix integer: oob.prefix is not a number: change the column by hand"
+    assert f"  not changed by these statements: {said}\n" in command("check", status=1)
+    assert f"\n-- {said}\n" in command("check", "--print", status=1)
+
+
+def test_a_file_of_sqlite_needs_no_statements(command: Command, path: Path) -> None:
+    """ulogd2's own table: SQLite holds any number and text in any column."""
+    execute(path, "CREATE TABLE ulog_pkt (oob_prefix VARCHAR(64), oob_mark INT UNSIGNED, oob_hook TINYINT UNSIGNED)")
+    command.configure("lite:SQLITE3", lite=f"db={path}\ntable=ulog_pkt")
+    assert command("check", "--print") == f"-- For [lite], SQLite {path}\n"
+
+
+def test_statements_of_a_server_that_is_away(command: Command, server_db: Any, configure: Callable[..., None]) -> None:
+    configure("packets", port=1)
+    assert PASSWORD not in command("check", "--print", status=69)

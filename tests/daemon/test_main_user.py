@@ -12,6 +12,7 @@ import pwd
 import shutil
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +105,29 @@ def test_it_ends_with_a_daemon_that_is_killed(netns: Netns, tmp_path: Path) -> N
         (opener,) = children(daemon.pid)
         daemon.send(signal.SIGKILL)
         daemon.process.wait()
+    wait_for(lambda: not os.path.exists(f"/proc/{opener}/exe"), "it is gone")
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
+def test_it_goes_on_without_the_process_that_opens(pair: Pair, tmp_path: Path, how: signal.Signals) -> None:
+    """Whatever holds that up, such as a file system that hangs: packets go on, the old files, and the end."""
+    out, log = tmp_path / "out.json", tmp_path / "log"
+    pair.fw.nft(log_rule(2))
+    with Daemon(tmp_path, to_file(out, f"logfile={log}"), "-u", "nobody", netns=pair.fw) as daemon:
+        (opener,) = children(daemon.pid)
+        os.kill(opener, how)
+        try:
+            for _ in range(3):
+                daemon.reload()
+                pair.send_udp(7)
+            records(out, 21)
+            daemon.says("ask the process that opens files for the daemon", log)
+            began = time.monotonic()
+            daemon.stop()
+            assert time.monotonic() - began < 10
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(opener, signal.SIGCONT)
     wait_for(lambda: not os.path.exists(f"/proc/{opener}/exe"), "it is gone")
 
 

@@ -19,7 +19,9 @@ from nflowlevel.binding import rootpath
 from nflowlevel.daemon import pidfile
 from nflowlevel.daemon.pidfile import PidFile
 from nflowlevel.errors import NflowError
-from tests.fix_nobody import NOBODY
+from tests.fix_nobody import NOBODY, open_to_all, run_as_nobody
+
+__all__ = ["open_to_all"]
 
 _HOLD = """
 import sys
@@ -170,4 +172,21 @@ def test_removal_is_tried_only(tmp_path: Path) -> None:
     file.create()
     directory.rename(tmp_path / "elsewhere")
     file.remove()
-    assert (tmp_path / "elsewhere/pid").exists()
+    assert (tmp_path / "elsewhere/pid").read_text() == "", "nobody is killed for its number"
+
+
+def test_what_a_user_cannot_remove_is_emptied(open_to_all: Path) -> None:
+    file = PidFile(str(open_to_all / "pid"))
+    file.create()
+    assert (open_to_all / "pid").read_text() == f"{os.getpid()}\n"
+
+    def end() -> int:
+        file.remove()
+        return 0
+
+    assert run_as_nobody(end) == (0, "")
+    assert (open_to_all / "pid").read_text() == ""
+    again = PidFile(str(open_to_all / "pid"))
+    file.remove()
+    again.create()
+    again.remove()

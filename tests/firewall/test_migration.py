@@ -3,20 +3,38 @@
 
 from __future__ import annotations
 
+import functools
+import ipaddress
 import json
+import os
 import re
+import select
 import socket
+import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
+from scapy.layers.inet6 import (
+    ICMPv6EchoRequest,
+    ICMPv6PacketTooBig,
+    IPv6,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    PadN,
+)
+from scapy.layers.l2 import Ether
 
 import nflowlevel as nfl
 from nflowlevel.errors import ConfigError
+from nflowlevel.firewall import nf_log
 from nflowlevel.firewall.logstatements import Groups
 from nflowlevel.firewall.migration import FILE, configuration, document, migration
 from nflowlevel.firewall.rules import LogRule, parse_nft, parse_save
-from tests.fix_netns import Bridge, Netns
+from tests.fix_daemon import Daemon
+from tests.fix_netns import Bridge, Netns, Pair
 
 _COUNT = 7
 #: What is kept by a limit that lets through three packets and no more for hours.
@@ -243,6 +261,101 @@ def test_the_rules_of_ulog_are_accepted(netns: Netns) -> None:
     assert [*found.remarks(found.documents[0])] == ["line 3: to group 3, which was group 3 of ULOG"]
 
 
+def _frames(pair: Pair) -> list[bytes]:
+    """Return packets that the kernel, and PRINTPKT, have different words for."""
+    four = functools.partial(IP, src=pair.PEER4, dst=pair.FW4)
+    six = functools.partial(IPv6, src=pair.PEER6, dst=pair.FW6)
+    options = [("MSS", 1460), ("NOP", None), ("WScale", 3)]
+    # Data of their own, which an error quotes.
+    quoted, quoted6 = IP(src=pair.FW4, dst=pair.PEER4) / UDP(), IPv6(src=pair.FW6, dst=pair.PEER6) / UDP()
+    packets = [
+        four(id=7, flags="DF", tos=0xB8)
+        / TCP(sport=1, dport=80, seq=123456, ack=7, flags="SPU", urgptr=5, options=options),
+        four(tos=0x08) / UDP(sport=5, dport=9) / b"x",
+        four() / ICMP(type=8, id=5, seq=6),
+        four() / ICMP(type=3, code=4, nexthopmtu=1400) / quoted,
+        four() / ICMP(type=5, code=1, gw="10.77.0.9") / quoted,
+        four(proto=50) / (b"\0\0\1\2" + bytes(20)),
+        four(proto=51) / (b"\x11\4\0\0\0\0\0\5" + bytes(20)),
+        four(proto=132) / (b"\0\3\0\4" + bytes(8)),
+        four(proto=136) / b"\0\5\0\6\0\x08\0\0",
+        four(proto=47) / bytes(20),
+        four(frag=10, flags="MF", proto=17) / bytes(40),
+        four(options=IPOption(b"\x07\x03\x04\0")) / UDP(sport=5, dport=9),
+        four(proto=6) / bytes(10),
+        six(tc=0xB8, fl=0xABCDE) / TCP(sport=1, dport=80, flags="S"),
+        six() / UDP(sport=5, dport=9) / b"x",
+        six() / ICMPv6EchoRequest(id=5, seq=6),
+        six() / ICMPv6PacketTooBig(mtu=1300) / quoted6,
+        six() / IPv6ExtHdrFragment(offset=3, m=1, id=0xABCD, nh=17) / bytes(40),
+        six() / IPv6ExtHdrHopByHop(options=[PadN(optdata=bytes(4))]) / UDP(sport=5, dport=9),
+    ]
+    return [bytes(Ether(src=pair.PEER_MAC, dst=pair.FW_MAC) / packet) for packet in packets]
+
+
+#: What docs/migrate.md says of the text: the kernel's words, and PRINTPKT's for the same.
+_DIFFERENCES = [
+    (r" \[SRC=.* \](?= |$)", ""),  # what an ICMP error quotes
+    (r"TYPE=2 CODE=0 MTU=1300 ", "TYPE=2 CODE=0 "),
+    (r" RES=0x\w\w", ""),
+    (r" OPT \( (FRAG:.*?) \)", r" \1"),
+    (r" OPT \([^)]*\)", ""),
+    (r"TOS=0x", "TOS="),
+    (r"FRAG:(\d+) INCOMPLETE ID:(\w+)", r"FRAG: \1 ID: \2"),
+    (r"(?<= FRAG:10 PROTO=UDP )$", "INCOMPLETE "),
+    (r"(?<= ID: 0000abcd PROTO=UDP )$", "INCOMPLETE "),
+    (r"INCOMPLETE \[\d+ bytes\]", "INCOMPLETE"),
+    (r"PROTO=132", "PROTO=SCTP SPT=3 DPT=4"),
+    (r"PROTO=UDPLITE SPT=5 DPT=6 LEN=8", "PROTO=136"),
+    (r"(?<==)fd77:[\w:]+", lambda found: str(ipaddress.ip_address(found[0]))),
+    (r"$", "MARK=0x0 "),
+]
+
+
+def _kernel_lines(log: int, prefix: str, count: int) -> list[str]:
+    """Return lines of the kernel's log from its descriptor's place on, as soon as there are so many."""
+    lines: list[str] = []
+    end = time.monotonic() + 10
+    while len(lines) < count and time.monotonic() < end:
+        if select.select([log], [], [], 1)[0]:
+            text = os.read(log, 8192).decode().partition(";")[2].partition("\n")[0]
+            lines += [text] if text.startswith(prefix) else []
+    return lines
+
+
+def test_the_text_is_the_kernels_but_for_what_is_documented(pair: Pair, tmp_path: Path) -> None:
+    before = nf_log.all_netns()
+    prefix = f"nfl{os.getpid()}: "
+    asks = "--log-tcp-sequence --log-tcp-options --log-ip-options --log-uid"
+    rule = f'*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -i va -j LOG --log-prefix "{prefix}" {asks}\nCOMMIT\n'
+    frames = _frames(pair)
+    log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        os.lseek(log, 0, os.SEEK_END)
+        nf_log.set_all_netns(True)
+        for command in ("iptables", "ip6tables"):
+            pair.fw.run(f"{command}-restore", input=rule)
+        pair.inject(frames)
+        theirs = _kernel_lines(log, prefix, len(frames))
+    finally:
+        nf_log.set_all_netns(bool(before))
+        os.close(log)
+
+    each = document("rules", rule, trim=True)
+    found = migration([each])
+    file = tmp_path / "text.log"
+    with Daemon(tmp_path, configuration(found.groups, str(file)), netns=pair.fw):
+        for command in ("iptables", "ip6tables"):
+            pair.fw.run(f"{command}-restore", input=found.text(each))
+        pair.inject(frames)
+    ours = [line[len("Nov 27 09:28:20 ") :].partition(" ")[2] for line in file.read_text().split("\n")[:-1]]
+    assert len(theirs) == len(ours) == len(frames)
+    for kernel, text in zip(theirs, ours, strict=True):
+        for words, other in _DIFFERENCES:
+            kernel = re.sub(words, other, kernel)
+        assert text == kernel
+
+
 def test_what_is_copied_is_enough_for_the_headers(netns: Netns) -> None:
     found = migration([document("rules", "*filter\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -j LOG\nCOMMIT\n")])
     netns.run("iptables-restore", input=found.text(found.documents[0]))
@@ -283,6 +396,11 @@ def test_remarks() -> None:
 def test_tables_of_iptables_in_nfts_text_are_remarked() -> None:
     each = document("x", "table ip filter {\n\tchain INPUT {\n\t\tlog\n\t}\n}\n")
     assert any("looks like iptables-nft's" in remark for remark in migration([each]).remarks(each))
+
+
+def test_files_that_are_included_are_remarked() -> None:
+    each = document("x", 'include "y.nft"\ntable ip t {\n\tchain c {\n\t\tlog\n\t}\n}\n')
+    assert any("files that it includes" in remark for remark in migration([each]).remarks(each))
 
 
 @pytest.mark.parametrize("text", ["", "x", "[global]\n", "{}", "\0\udcff"])

@@ -50,6 +50,11 @@ def test_the_size_of_what_is_copied() -> None:
     assert '"log": {"group": 5, "snaplen": 96}' in convert(ruleset({"log": None}), 96)
 
 
+def test_the_blank_at_the_end_of_a_prefix() -> None:
+    (statement,) = find(ruleset({"log": {"prefix": "a: "}}), trim=True).statements
+    assert statement.before == '{"prefix": "a:", "group": '
+
+
 def test_what_a_rule_asks_for() -> None:
     (statement,) = find(ruleset({"log": {"flags": ["tcp options", "skuid"], "level": "err"}})).statements
     assert (statement.level, statement.asks) == ("err", {"tcp-options", "uid"})

@@ -61,6 +61,13 @@ def test_commands() -> None:
     assert convert(text) == text.replace("level info", "group 5")
 
 
+def test_the_blank_at_the_end_of_a_prefix() -> None:
+    (statement,) = find('log prefix "DROP: " drop', trim=True).statements
+    assert statement.before == 'log prefix "DROP:" group '
+    (statement,) = find("log drop", trim=True).statements
+    assert statement.before == "log group "
+
+
 def test_what_a_rule_asks_for() -> None:
     found = find(
         'log level err flags tcp options flags skuid\nlog prefix "x" flags all\nlog flags ip options, flags ether'
@@ -71,6 +78,17 @@ def test_what_a_rule_asks_for() -> None:
         ["ip-options", "macdecode", "tcp-options", "tcp-sequence", "uid"],
         ["ip-options", "macdecode"],
     ]
+
+
+def test_groups_with_names_are_taken_too() -> None:
+    text = "define one = 5\nredefine two = 6 \nlog group $one\nlog group $two\nlog group $three\nlog"
+    assert find(text).taken == {5, 6}
+    assert convert(text).endswith("log group 7")
+
+
+def test_rules_of_iptables_that_newer_nft_prints() -> None:
+    text = 'table ip filter {\n\tchain INPUT {\n\t\tcounter packets 0 bytes 0 xt target "LOG"\n\t}\n}\n'
+    assert [left.why for left in find(text).left] == ["it is iptables-nft's: convert what its -save program prints"]
 
 
 def test_levels_have_groups_of_their_own() -> None:

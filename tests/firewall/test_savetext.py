@@ -37,10 +37,7 @@ def convert(text: str, snaplen: int = 0, by_level: bool = False) -> str:
             '-A INPUT -m comment --comment "-j LOG --log-level 3" -j ACCEPT',
             '-A INPUT -m comment --comment "-j LOG --log-level 3" -j ACCEPT',
         ),
-        (
-            "-A INPUT -m comment --comment --log-uid -j ACCEPT",
-            "-A INPUT -m comment --comment --log-uid -j ACCEPT",
-        ),
+        ("-A INPUT -m comment --comment --log -j ACCEPT", "-A INPUT -m comment --comment --log -j ACCEPT"),
         # As one writes by hand: matches behind the target, values after an equals sign, words with quotes inside.
         (
             '-I INPUT 2 -j LOG -p tcp --log-prefix="a b" -m limit --log-level=debug --limit 1/s',
@@ -88,6 +85,26 @@ def test_the_size_of_what_is_copied(size: int) -> None:
         if size
         else "-A a -j NFLOG --nflog-group 5\n-A b --nflog-group 5 -j DROP"
     )
+
+
+@pytest.mark.parametrize(
+    ("prefix", "trimmed"),
+    [
+        ('"DROP: "', '"DROP:"'),
+        ('"two  "', '"two "'),
+        ('"DROP:"', '"DROP:"'),
+        ("DROP:", "DROP:"),
+        ('" "', '" "'),
+        ('"a\\ "', '"a\\ "'),
+        ('"a b', '"a b'),
+    ],
+)
+def test_the_blank_at_the_end_of_a_prefix(prefix: str, trimmed: str) -> None:
+    rules = "-A a -j LOG --log-prefix {0}\n-A a -j ULOG --ulog-prefix {0}\n-A a --log-prefix {0} --log -j DROP"
+    for rule in rules.format(prefix).split("\n"):
+        (kept,), (cut,) = find(rule, 0).statements, find(rule, 0, trim=True).statements
+        assert f"--nflog-prefix {prefix} " in kept.before
+        assert f"--nflog-prefix {trimmed} " in cut.before
 
 
 def test_what_a_rule_asks_for() -> None:

@@ -3,6 +3,9 @@
  * byte, so that the sanitizers see each read and write beyond what is there; what they cannot see is checked here: that it goes
  * on, that records point into their piece and that each packet is counted once.
  *
+ * What was decoded is written again, as each format and link type, and decoded once more: as many packets, and of link type
+ * NFLOG the same bytes and prefixes. The end of what was written is found wherever it is cut.
+ *
  * capture_fuzz SEEDS COUNT SEED: the same arguments give the same files. When something is found the piece is printed. */
 #define PROGRAM "capture_fuzz"
 #define SUBJECT "piece of file"
@@ -10,7 +13,9 @@
 #define SEED_MIN 1
 #define SEED_MAX 32768
 #include "harness.h"
+#include "record.h"
 #include "capture.h"
+#include "capturewrite.h"
 
 /* -- mutation ------------------------------------------------------------------------------------------------------------ */
 
@@ -69,6 +74,100 @@ static void mutate(struct seed *f)
 			f->length += size;
 		}
 		break;
+	}
+}
+
+/* -- writing -------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t written_total;
+
+/* Decode what was written, and compare; `unfit` rows are not among it. */
+static void read_again(const struct nfl_capture_writer *w, uint8_t *out, uint32_t size, const struct nfl_record *records,
+		       uint32_t count, const uint8_t *data)
+{
+	struct nfl_interface interface = { .linktype = w->linktype, .units = 1000000, .index = 1 };
+	struct nfl_interface interfaces[] = { interface, interface, interface };
+	struct nfl_capture c = { .interfaces = interfaces, .interface_count = ARRAY(interfaces), .blocks = w->blocks };
+	struct nfl_record *again = exactly(count * sizeof(*again), NULL);
+	uint8_t *exact = exactly(size, out);
+	uint64_t position = 0;
+
+	check(nfl_capture_decode(&c, exact, &position, size, again, count) == count && position == size,
+	      "what was written cannot be read");
+	for (uint32_t i = 0; i < count && w->linktype == NFL_LINK_NFLOG; i++) {
+		const struct nfl_record *a = again + i, *r = records + i;
+
+		check(a->raw_pktlen == (r->raw_pktlen < 65531 ? r->raw_pktlen : 65531) &&
+		      !memcmp(exact + a->raw_pkt, data + r->raw_pkt, a->raw_pktlen), "another packet");
+		check(a->oob_prefix_len == r->oob_prefix_len &&
+		      !memcmp(exact + a->oob_prefix, data + r->oob_prefix, a->oob_prefix_len), "another prefix");
+		check(a->oob_mark == r->oob_mark && a->oob_uid == r->oob_uid && a->vlan_id == r->vlan_id, "another number");
+	}
+	free(exact);
+	free(again);
+}
+
+/* Find the end of what was written, cut somewhere. */
+static void find_end(const struct nfl_capture_writer *w, const uint8_t *out, uint32_t size)
+{
+	uint32_t length = below(size + 1), *ends = exactly((length + 1) * sizeof(*ends), NULL), end, found;
+	uint8_t *exact = exactly(length, out), broken;
+	uint32_t room = below(3), *places = exactly(room * sizeof(*places), NULL), met = 0;
+	uint64_t packets = 0;
+
+	end = nfl_capture_follow(w->blocks, w->snaplen, exact, length, &packets, &broken, NULL, 0, NULL);
+	check(end <= length && !broken, "what was written is broken");
+	found = nfl_capture_last(w->blocks, w->snaplen, exact, length, 1 + below(length), ends);
+	check(found == 0xffffffff || found == end, "another end");
+	for (uint32_t times = below(4); times && length; times--)
+		exact[below(length)] = (uint8_t)any();
+	end = nfl_capture_follow(w->blocks, w->snaplen, exact, length, &packets, &broken, places, room, &met);
+	check(end <= length, "an end behind the end");
+	for (uint32_t i = 0; i < met && i < room; i++)
+		check(places[i] < end, "a block behind the end");
+	found = nfl_capture_last(w->blocks, w->snaplen, exact, length, below(2 * length), ends);
+	check(found == 0xffffffff || found <= length, "an end behind the end");
+	free(exact);
+	free(ends);
+	free(places);
+}
+
+static void write_again(struct nfl_record *records, uint32_t count, const uint8_t *data)
+{
+	static const uint32_t kinds[] = { NFL_LINK_RAW, NFL_LINK_DLT_RAW, NFL_LINK_NFLOG, NFL_LINK_ETHERNET };
+	struct nfl_described interfaces[] = { { 0, 0 }, { 1, 1 }, { 7, 2 } };
+	struct nfl_capture_writer w = {
+		.linktype = kinds[below(ARRAY(kinds))], .snaplen = NFL_CAPTURE_PACKET_MAX, .group = (uint16_t)any(),
+		.blocks = (uint8_t)below(2), .interfaces = interfaces, .interface_count = ARRAY(interfaces),
+	};
+	struct nfl_batch batch = { .records = records, .stride = sizeof(*records), .count = count, .data = data };
+	uint32_t first = 0, done;
+
+	for (uint32_t i = 0; i < count; i++) {
+		records[i].oob_time_sec |= 1;	/* 0 is taken for what a power failure left */
+		if (w.blocks) {
+			records[i].oob_ifindex_in = interfaces[below(ARRAY(interfaces))].index;
+			records[i].oob_ifindex_out = one_in(8) ? 5 : interfaces[below(ARRAY(interfaces))].index;
+		}
+	}
+	for (uint32_t room = below(4096); first < count; room = first == done ? room : below(4096)) {
+		uint8_t *out = exactly(room, NULL);
+		uint32_t size = (uint32_t)nfl_capture_write(&w, &batch, first, (char *)out, room, &done);
+
+		check(size <= room && done >= first && done <= count, "it wrote too much");
+		check(w.written + w.unfit == done - first, "a row is not counted, or twice");
+		check(w.linktype != NFL_LINK_NFLOG || !w.unfit, "NFLOG holds every packet");
+		check(w.undescribed == 0xffffffff || (w.blocks && w.undescribed == 5), "it knows that interface");
+		if (!w.unfit)
+			read_again(&w, out, size, records + first, w.written, data);
+		find_end(&w, out, size);
+		written_total += w.written;
+		free(out);
+		if (w.undescribed != 0xffffffff)
+			records[done].oob_ifindex_out = 0;
+		if (done == first)
+			room = 2 * room + 1;
+		first = done;
 	}
 }
 
@@ -137,6 +236,7 @@ static void read_file(const struct seed *f)
 			check(!(records[i].valid & ~c.valid_any) && !(c.valid_all & ~records[i].valid), "valid_any or valid_all is wrong");
 		}
 		records_total += count;
+		write_again(records, count, data);
 		if (c.stop == NFL_CAPTURE_BLOCK && position + 12 <= tried_length) {
 			uint32_t size;
 
@@ -165,8 +265,8 @@ int main(int argc, char **argv)
 			mutate(&file);
 		read_file(&file);
 	}
-	printf("%llu mutated captures, %llu records, %.1f seconds\n", (unsigned long long)wanted, (unsigned long long)records_total,
-	       seconds());
+	printf("%llu mutated captures, %llu records, %llu written again, %.1f seconds\n", (unsigned long long)wanted,
+	       (unsigned long long)records_total, (unsigned long long)written_total, seconds());
 	free(seeds);
 	return 0;
 }

@@ -275,14 +275,87 @@ static void check_lines(const uint8_t *p, size_t size, uint32_t lines)
 	check(!text && !lines, "the last line is not whole");
 }
 
+/* Lines of items: no byte that ends a line or an item stands in a value, and each escape is one. */
+static void check_items(const uint8_t *p, size_t size, uint32_t lines, char separator)
+{
+	for (size_t i = 0; i < size; i++) {
+		if (p[i] == '\n' && separator == '\n')
+			continue;
+		if (p[i] == '\n') {
+			check(lines--, "there are too many lines");
+			continue;
+		}
+		check(p[i] >= 0x20 && p[i] != 0x7f, "a control character is not escaped");
+		if (p[i] != '\\')
+			continue;
+		check(i + 1 < size && p[i + 1] && strchr("\\nrtx", p[i + 1]), "an item has a bad escape");
+		if (p[++i] == 'x') {
+			check(i + 2 < size && strchr("01237", p[i + 1]) && strchr("0123456789abcdef", p[i + 2]), "bad digits");
+			i += 2;
+		}
+	}
+	check(separator == '\n' || !lines, "there are too few lines");
+	check(!size || p[size - 1] == '\n', "the last record is not whole");
+}
+
+/* The length of one of the words at p, or 0. */
+static size_t one_of(const uint8_t *p, size_t left, const char *const words[])
+{
+	for (; *words; words++)
+		if (left >= strlen(*words) && !memcmp(p, *words, strlen(*words)))
+			return strlen(*words);
+	return 0;
+}
+
+/* Elements <log>, each on a line of its own, in them elements <x> with text of XML 1.0. */
+static void check_elements(const uint8_t *p, size_t size, uint32_t lines)
+{
+	static const char *const references[] = { "&amp;", "&lt;", "&gt;", "&#10;", "&#13;", NULL };
+	static const char *const tags[] = { "<hour>", "</hour>", "<min>", "</min>", "<sec>", "</sec>", "<wday>", "</wday>",
+		"<day>", "</day>", "<month>", "</month>", "<year>", "</year>", NULL };
+	int depth = 0;
+	size_t step;
+
+	for (size_t i = 0; i < size; i += step) {
+		const uint8_t *s = p + i;
+		size_t left = size - i;
+
+		if (one_of(s, left, (const char *const[]){ "<log>", NULL })) {
+			check(!depth++ && (!i || s[-1] == '\n'), "an element begins where it must not");
+			step = 5;
+		} else if (one_of(s, left, (const char *const[]){ "</log>\n", NULL })) {
+			check(!--depth && lines--, "an element ends where it must not");
+			step = 7;
+		} else if (one_of(s, left, (const char *const[]){ "<x>", NULL })) {
+			check(depth++ == 1, "a value begins where it must not");
+			step = 3;
+		} else if (one_of(s, left, (const char *const[]){ "</x>", NULL })) {
+			check(depth-- == 2, "a value ends where it must not");
+			step = 4;
+		} else if (*s == '<') {
+			step = one_of(s, left, tags);
+			check(step && depth == 2, "a text has a '<'");
+		} else if (*s == '&') {
+			step = one_of(s, left, references);
+			check(step, "a text has a '&'");
+		} else {
+			step = character(s, left);
+			check(depth == 2 && step && (*s >= 0x20 || *s == '\t'), "a text is none of XML");
+			check(step != 3 || memcmp(s, "\xef\xbf", 2) || s[2] < 0xbe, "a text has no character of XML");
+			check(left < 3 || memcmp(s, "]]>", 3), "a text ends a CDATA section");
+		}
+	}
+	check(!depth && !lines, "the last element is not whole");
+}
+
 /* -- rendering ------------------------------------------------------------------------------------------------------------ */
 
-#define NUMBER(type, bit, name) { ", \"" #name "\": ", 0, NFL_##type, NFL_VALID_##bit, NFL_VALID_IP6, offsetof(struct nfl_record, name), 0, 0, 0, 0, 0 }
+#define NUMBER(type, bit, name) { ", \"" #name "\": ", 0, NFL_##type, NFL_VALID_##bit, NFL_VALID_IP6, offsetof(struct nfl_record, name), 0, 0, 0, 0, 0, 0, 0 }
 #define TEXT(kind, bit, name, length) \
-	{ ", \"" #name "\": ", 0, NFL_##kind, NFL_VALID_##bit, NFL_VALID_IP6, offsetof(struct nfl_record, name), length, 0, 0, 0, 0 }
+	{ ", \"" #name "\": ", 0, NFL_##kind, NFL_VALID_##bit, NFL_VALID_IP6, offsetof(struct nfl_record, name), length, 0, 0, 0, 0, 0, 0 }
 #define LENGTH(name) offsetof(struct nfl_record, name)
 #define WIDE(kind, bit, name, length, width) \
-	{ ", \"" #name "\": ", 0, NFL_##kind, NFL_VALID_##bit, NFL_VALID_IP6, offsetof(struct nfl_record, name), length, width, 0, 0, 0 }
+	{ ", \"" #name "\": ", 0, NFL_##kind, NFL_VALID_##bit, NFL_VALID_IP6, offsetof(struct nfl_record, name), length, width, 0, 0, 0, 0, 0 }
 
 static const struct nfl_column all_columns[] = {
 	NUMBER(U32, PAYLOAD, raw_pktlen), NUMBER(U32, ALWAYS, raw_pktcount), TEXT(BYTES_TEXT, PREFIX, oob_prefix, LENGTH(oob_prefix_len)),
@@ -330,13 +403,24 @@ static struct nfl_lines plan = {
 	.plan = { .columns = columns, .count = COLUMNS, .second = -1 },
 };
 
+/* What only elements have. */
+static const struct nfl_column element_columns[] = {
+	NUMBER(WHEN, ALWAYS, valid), NUMBER(U32_SET, ALWAYS, oob_mark), NUMBER(HEX16, PACKET_HDR, oob_protocol),
+	NUMBER(U64_LONG, ALWAYS, ip_saddr), NUMBER(WORD, PACKET_HDR, valid),
+	WIDE(BYTES_HEX, PAYLOAD, raw_pkt, LENGTH(raw_pktlen), 4), WIDE(BYTES_HEX, CT, ct, LENGTH(ct_len), 2),
+	WIDE(FIXED_HEX, HWADDR, raw_mac_saddr, LENGTH(raw_mac_addrlen), 8), WIDE(ROW_UINT, ALWAYS, valid, 0, 20),
+};
+
+#define ELEMENT_COLUMNS (ARRAY(element_columns) + COLUMNS)
+static struct nfl_column in_elements[ELEMENT_COLUMNS];
+
 /* What is rendered: the records of a datagram. */
 static struct nfl_batch batch = { .stride = sizeof(struct nfl_record) };
 
 /* Where a record says its time, in any of the ways there are; there is no other without records. */
 static void set_clock(struct nfl_plan *of)
 {
-	of->clock = batch.records ? (uint8_t)below(3) : NFL_CLOCK_BATCH;
+	of->clock = batch.records ? (uint8_t)below(4) : NFL_CLOCK_BATCH;
 	of->time = offsetof(struct nfl_record, oob_time_sec);
 	of->time_usec = offsetof(struct nfl_record, oob_time_usec);
 	of->second = -1;
@@ -422,14 +506,44 @@ static void remove_rows(void)
 
 static uint64_t rendered_bytes;
 
-static void render_lines(void)
+/* The columns as elements: the longest part of each is in fixed_size already. */
+static void use_elements(struct nfl_lines *whole)
+{
+	static char begin[NFL_LABEL_BYTES] = "<x>", end[] = "</x>";
+
+	memcpy(in_elements, element_columns, sizeof(element_columns));
+	memcpy(in_elements + ARRAY(element_columns), columns, sizeof(columns));
+	in_elements[ARRAY(element_columns) - 1].values = added[1].values;
+	in_elements[ARRAY(element_columns) - 1].present = added[1].present;
+	for (uint32_t i = 0; i < ELEMENT_COLUMNS; i++) {
+		in_elements[i].label = begin;
+		in_elements[i].label_length = 3;
+		in_elements[i].after = end;
+		in_elements[i].after_length = 4;
+	}
+	whole->plan.columns = in_elements;
+	whole->plan.count = ELEMENT_COLUMNS;
+	whole->plan.fixed_size += ELEMENT_COLUMNS * 7 + ARRAY(element_columns) * (6 * 32 + 2);
+	whole->head = "<log>";
+	whole->head_length = 5;
+	whole->foot = "</log>\n";
+	whole->foot_length = 7;
+}
+
+static void render_lines(enum nfl_form form)
 {
 	struct nfl_lines whole = plan;
 	size_t size = one_in(2) ? below(2 * plan.plan.fixed_size) : 4u * plan.plan.fixed_size, used;
 	uint32_t done;
 
+	whole.form = (uint8_t)form;
+	whole.separator = one_in(2) ? ',' : '\n';
+	if (form == NFL_ITEMS)
+		whole.head_length = one_in(2) ? 0 : 5;
+	if (form == NFL_XML)
+		use_elements(&whole);
 	if (!batch.records) {	/* a batch that consists of added columns */
-		whole.plan.columns = added;
+		whole.plan.columns += whole.plan.count - ADDED;
 		whole.plan.count = ADDED;
 	}
 	set_clock(&whole.plan);
@@ -439,7 +553,12 @@ static void render_lines(void)
 		used = nfl_lines_render(&whole, &batch, first, out, size, &done);
 		check(used <= size && done >= first && done <= batch.count && !used == (done == first),
 		      "lines and bytes do not agree");
-		check_lines((uint8_t *)out, used, done - first);
+		if (form == NFL_JSON)
+			check_lines((uint8_t *)out, used, done - first);
+		else if (form == NFL_ITEMS)
+			check_items((uint8_t *)out, used, done - first, whole.separator);
+		else
+			check_elements((uint8_t *)out, used, done - first);
 		rendered_bytes += used;
 		size = done < batch.count ? size * 2 + 1 : size;
 		free(out);
@@ -556,7 +675,7 @@ static void render(const struct nfl_record *records, const uint8_t *data, uint32
 	batch.rows = rows;
 	batch.count = count;
 	batch.records = one_in(8) ? NULL : records;
-	render_lines();
+	render_lines((enum nfl_form)below(NFL_XML + 1));
 	batch.records = records;
 	render_texts();
 	render_log();
@@ -620,7 +739,7 @@ int main(int argc, char **argv)
 		decode(exact, at);
 		free(exact);
 	}
-	printf("%llu mutated messages, %llu records, %llu bytes of JSON, %.1f seconds\n", (unsigned long long)messages,
+	printf("%llu mutated messages, %llu records, %llu bytes of lines, %.1f seconds\n", (unsigned long long)messages,
 	       (unsigned long long)records_total, (unsigned long long)rendered_bytes, seconds());
 	for (uint32_t i = 0; i < COLUMNS; i++)
 		free((void *)columns[i].label);

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 
 import nflowlevel as nfl
+from nflowlevel.binding.interfaces import NameTable
 from nflowlevel.errors import OutputError
 from nflowlevel.stacks.stack import Stack
 from tests.corpus import by_name
-from tests.fix_daemon import Daemon, config, log_rule, wait_for
+from tests.fix_daemon import Daemon, config, log_rule, run, wait_for
 from tests.fix_lines import check, small_disk
 from tests.fix_netns import Pair
 from tests.fix_pcap import blocks_of, capinfos, head_of, records_of, tcpdump, tshark
@@ -312,3 +314,200 @@ def _packets(path: Path) -> list[bytes]:
 def test_base_must_stand_before_it() -> None:
     with pytest.raises(nfl.ConfigError, match="p:PCAP takes packet but gets raw; put a BASE between"):
         stacks_of(config("g:NFLOG,p:PCAP", g="group=1", p="file=/x"))
+
+
+def come_and_go(stack: Stack) -> list[str]:
+    """Deliver packets of ever new interfaces, between those of one that stays; return the names."""
+    for number in range(0, 40, 2):
+        batch = batch_of(packet(number, indev=100 + number, hook=1), packet(number + 1, indev=7, hook=1))
+        batch.names = NameTable({7: "lan", 100 + number: f"veth{number}"})
+        stack.deliver(batch)
+    return [name for number in range(0, 40, 2) for name in (f"veth{number}", "lan")]
+
+
+def assert_names(path: Path, names: list[str]) -> None:
+    """Fail unless all readers see these names."""
+    assert [row["oob.in"] for row in read(path)] == names
+    assert [row[0] for row in tshark(path, "frame.interface_name")] == names
+    assert len(tcpdump(path)) == len(names)
+
+
+def test_interfaces_that_are_gone_are_not_described_in_a_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nflowlevel.delivery.captureform._MANY_INTERFACES", 5)
+    stack = opened(tmp_path / "out", "format=pcapng")
+    names = come_and_go(stack)
+    stack.output.reopen()
+    (tmp_path / "out").rename(tmp_path / "old")
+    stack.output.reopen()
+    stack.close()
+    assert_names(tmp_path / "old", names)
+    assert (tmp_path / "out").stat().st_size < 300, "it describes what nobody has any more"
+
+
+def test_a_new_file_begins_when_there_were_many_interfaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nflowlevel.delivery.captureform._MANY_INTERFACES", 5)
+    stack = opened(tmp_path / "x-%Y", "format=pcapng\nrotate_bytes=1000000")
+    names = come_and_go(stack)
+    stack.close()
+    files = sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert len(files) > 2
+    for path in files:
+        count = len(read(path))
+        assert_names(path, names[:count])
+        del names[:count]
+    assert not names
+
+
+def test_a_file_that_goes_on_has_the_right_names(tmp_path: Path) -> None:
+    """tshark 4.0 takes them from the first section, so there is only one."""
+    names: list[str] = []
+    for order in ((2, 3), (3, 2, 4), (4, 9)):
+        stack = opened(tmp_path / "out", "format=pcapng")
+        for index in order:
+            batch = batch_of(packet(len(names), indev=index, hook=1))
+            batch.names = NameTable({n: f"eth{n}" for n in range(10)})
+            stack.deliver(batch)
+            names.append(f"eth{index}")
+        stack.close()
+    assert_names(tmp_path / "out", names)
+    assert [kind for kind, _ in blocks_of(tmp_path / "out")].count(1) == 5, "an interface is described twice"
+
+
+def test_a_file_too_large_to_look_through_gets_another_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nflowlevel.delivery.captureform._SMALL_BLOCKS_BYTES", 0)
+    test = opened(tmp_path / "out", "format=pcapng")
+    test.deliver(batch_of(*map(packet, range(3))))
+    test.close()
+    again = opened(tmp_path / "out", "format=pcapng")
+    batch = batch_of(packet(3, indev=9, hook=1))
+    batch.names = NameTable({9: "eth9"})
+    again.deliver(batch)
+    again.close()
+    assert [row["oob.in"] for row in read(tmp_path / "out")] == ["", "", "", "eth9"]
+    assert len(tcpdump(tmp_path / "out")) == 4
+
+
+# -- rotation ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ("rotate_secs=60", "is always the same name; put the time into it, as in NAME-%Y%m%d-%H%M%S.pcap"),
+        ("rotate_bytes=60", "is always the same name"),
+        ("keep_files=3", "keep_files is for files that are closed: set rotate_bytes or rotate_secs as well"),
+        ("compress=gzip", "compress is for files that are closed: set rotate_bytes or rotate_secs as well"),
+        ("compress=bzip2", "compress"),
+        ("rotate_secs=-1", "rotate_secs"),
+        ("format=erf", "format"),
+        ("linktype=sll", "linktype"),
+    ],
+)
+def test_options_that_cannot_be(options: str, why: str) -> None:
+    with pytest.raises(nfl.ConfigError, match=why):
+        stacks_of(config("g:NFLOG,b:BASE,p:PCAP", g="group=1", p=f"file=/tmp/x.pcap\n{options}"))
+
+
+def test_zstd_without_its_module_is_an_error_of_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    text = config("g:NFLOG,b:BASE,p:PCAP", g="group=1", p="file=/tmp/x-%Y\nrotate_secs=9\ncompress=zstd")
+    with pytest.raises(
+        nfl.ConfigError, match=r"needs the Python module zstandard \(Debian package python3-zstandard\)"
+    ):
+        stacks_of(text)
+
+
+def test_a_percent_sign_means_itself_without_rotation(tmp_path: Path) -> None:
+    opened(tmp_path / "x-%Y").close()
+    assert [path.name for path in tmp_path.iterdir()] == ["x-%Y"]
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize(("format_", "compress"), [("pcap", "zstd"), ("pcapng", "gzip")])
+def test_files_by_size_hold_every_packet_once(pair: Pair, tmp_path: Path, format_: str, compress: str) -> None:
+    pair.fw.nft(log_rule(2))
+    out = tmp_path / "captures"
+    out.mkdir()
+    options = f"file={out}/x-%Y%m%d.cap\nformat={format_}\nlinktype=nflog\nrotate_bytes=9000\ncompress={compress}"
+    suffix = {"gzip": "gz", "zstd": "zst"}[compress]
+    text = config("g:NFLOG,b:BASE,p:PCAP", g="group=2\nnetlink_qthreshold=8\nseq_local=1", p=options)
+    with Daemon(tmp_path, text, netns=pair.fw):
+        for _ in range(20):
+            pair.send_udp(11)
+        wait_for(lambda: len(list(out.glob(f"*.{suffix}"))) >= 3, "three files are compressed")
+    files = sorted(out.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert [row["oob.seq.local"] for path in files for row in read(path)] == list(range(220))
+    for path in files:
+        assert len(tshark(path, "frame.number")) == len(read(path))
+        if path.suffix == ".cap":
+            assert path.stat().st_size <= 9000 + 200, "more than an interface that is described when it is met"
+
+
+@pytest.mark.kernel
+def test_a_kill_in_a_flood_costs_no_whole_packet(pair: Pair, tmp_path: Path) -> None:
+    """Whenever it comes: the file is repaired, what was written stays, and what comes later follows."""
+    pair.fw.nft(log_rule(2))
+    out = tmp_path / "out"
+    text = config("g:NFLOG,b:BASE,p:PCAP", g="group=2", p=f"file={out}\nformat=pcapng\nlinktype=nflog")
+    for least in (20_000, 40_000, 60_000):
+        with Daemon(tmp_path, text, netns=pair.fw) as daemon:
+            pair.send_udp(2000)
+            wait_for(lambda least=least: out.stat().st_size > least, "it writes")
+            daemon.process.kill()
+            daemon.process.wait()
+    with Daemon(tmp_path, text, netns=pair.fw):
+        pair.send_udp(5)
+    assert len(read(out)) == len(tcpdump(out)) == len(tshark(out, "frame.number")) > 20
+
+
+# -- another user -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.kernel
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("format_", ["pcap", "pcapng"])
+def test_roots_file_goes_on_as_another_user(pair: Pair, tmp_path: Path, format_: str) -> None:
+    """Root opens it, also after a rotation. The user may not even enter this directory, nor see what is in it."""
+    out = tmp_path / "out"
+    stack = opened(out, f"format={format_}\nlinktype=nflog")
+    stack.deliver(batch_of(packet(1), packet(2)))
+    stack.close()
+    os.truncate(out, out.stat().st_size - 5)
+    pair.fw.nft(log_rule(2))
+    text = config("g:NFLOG,b:BASE,p:PCAP", g="group=2", p=f"file={out}\nformat={format_}\nlinktype=nflog")
+    with Daemon(tmp_path, text, "-u", "nobody", netns=pair.fw) as daemon:
+        pair.send_udp(5)
+        wait_for(lambda: len(read(out)) == 6, "five follow the one that was whole", lambda: daemon.stderr)
+        daemon.reload()  # nothing has been moved
+        pair.send_udp(5)
+        wait_for(lambda: len(read(out)) == 11, "it stays in use", lambda: daemon.stderr)
+        out.rename(tmp_path / "old")
+        daemon.reload()
+        wait_for(out.exists, "it begins anew", lambda: daemon.stderr)
+        pair.send_udp(5)
+        wait_for(lambda: len(read(out)) == 5, "it goes on", lambda: daemon.stderr)
+        daemon.stop()
+        assert "error" not in daemon.stderr.lower().replace("0 errors", "")
+    assert len(read(tmp_path / "old")) == 11
+    assert {path.stat().st_uid for path in (out, tmp_path / "old")} == {0}
+
+
+@pytest.mark.kernel
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_rotation_needs_a_directory_of_the_users(pair: Pair, tmp_path: Path, users: Path, open_to_all: Path) -> None:
+    def text(directory: Path) -> str:
+        options = f"file={directory}/x-%Y%m%d.pcap\nrotate_bytes=2000\ncompress=gzip\nkeep_files=2"
+        return config("g:NFLOG,b:BASE,p:PCAP", g="group=2", p=options)
+
+    pair.fw.nft(log_rule(2))
+    with Daemon(tmp_path, text(users), "-u", "nobody", netns=pair.fw) as daemon:
+        pair.send_udp(300)
+        wait_for(lambda: len(list(users.glob("*.gz"))) == 2 and len(list(users.iterdir())) == 3, "two are kept")
+        daemon.stop()
+    (tmp_path / "conf").write_text(text(open_to_all))
+    done = run("-c", str(tmp_path / "conf"), "-u", "nobody", netns=pair.fw)
+    assert done.returncode == 1
+    told = f"open {open_to_all}/x-[0-9]+.pcap: Permission denied — give the daemon's user write permission for the file"
+    assert re.search(told, done.stderr)

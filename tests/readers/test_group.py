@@ -123,6 +123,8 @@ def test_every_key_of_a_tcp_packet(pair: Pair) -> None:
         "oob.in": "va",
         "oob.out": "",
         "ip.saddr.str": "10.77.0.2",
+        "ip.hsaddr": 0x0A4D0002,
+        "ip.hdaddr": 0x0A4D0001,
         "ip.saddr.bin": "0x00000000000000000000ffff0a4d0002",
         "ip.daddr.bin": "0x00000000000000000000ffff0a4d0001",
         "ip.daddr.str": "10.77.0.1",

@@ -16,6 +16,7 @@ from nflowlevel.records.keys import BY_NAME, CATALOGUE
 from nflowlevel.records.mask import holds
 from nflowlevel.records.packet import PACKET
 from nflowlevel.records.packetrow import Packet
+from nflowlevel.records.reported import REPORTED
 from nflowlevel.records.sums import SUM
 from nflowlevel.records.terms import TERMS
 from nflowlevel.records.types import RecordType
@@ -95,7 +96,11 @@ def test_every_key_is_a_field_or_bytes() -> None:
                 else:
                     assert field_of(name, type_).keys
     added = [key for key in CATALOGUE if key.name not in asked]
-    assert [key.name for key in added] == ["sum.limit"]
+    reported = [name for name in REPORTED.by_name if name.startswith("nufw.")]
+    assert [key.name for key in added] == ["sum.limit", *reported, "pwsniff.user", "pwsniff.pass"]
+    for key in REPORTED.by_name.values():
+        if key.type != "raw":
+            assert field_of(key.name, REPORTED).keys
     assert field_of("sum_limit", SUM, tuple(added)).keys == ("sum.limit",)
 
 

@@ -8,7 +8,15 @@ import re
 import pytest
 
 from nflowlevel.binding._lib import lib
-from nflowlevel.records.keys import BY_NAME, CATALOGUE, Key, PacketCondition, SumCondition, published_by
+from nflowlevel.records.keys import (
+    BY_NAME,
+    CATALOGUE,
+    Key,
+    PacketCondition,
+    ReportedCondition,
+    SumCondition,
+    published_by,
+)
 
 #: What ulogd2 publishes: key, type, CIM name, IPFIX vendor and element; in the order of a record's members. Databases,
 #: dashboards and collectors were made for these: a change here breaks somebody's.
@@ -37,6 +45,36 @@ ULOGD2 = {
         raw.mac.saddr      raw     -         0:56
         raw.mac.addrlen    uint16  -         -
         ct                 raw     -         -
+    """,
+    "UNIXSOCK": """
+        raw.mac            raw     -         -
+        raw.pkt            raw     -         21373:1
+        raw.pktlen         uint32  -         21373:2
+        raw.pktcount       uint32  -         0:2
+        oob.prefix         string  -         21373:3
+        oob.time.sec       uint32  -         0:150
+        oob.time.usec      uint32  -         0:154
+        oob.mark           uint32  -         21373:4
+        oob.in             string  -         0:10
+        oob.out            string  -         0:14
+        oob.hook           uint8   -         21373:5
+        raw.mac_len        uint16  -         -
+        oob.seq.local      uint32  -         21373:7
+        oob.seq.global     uint32  -         21373:8
+        oob.family         uint8   -         -
+        oob.protocol       uint16  -         -
+        oob.uid            uint32  -         -
+        oob.gid            uint32  -         -
+        raw.label          uint8   -         -
+        raw.type           uint16  -         -
+        raw.mac.saddr      raw     -         0:56
+        raw.mac.addrlen    uint16  -         -
+        nufw.user.name     string  -         -
+        nufw.user.id       uint32  -         -
+        nufw.os.name       string  -         -
+        nufw.os.rel        string  -         -
+        nufw.os.vers       string  -         -
+        nufw.app.name      string  -         -
     """,
     "BASE": """
         ip.saddr           ipaddr  -         0:8
@@ -118,6 +156,10 @@ ULOGD2 = {
         arp.hsaddr         ipaddr  -         -
         arp.hdaddr         ipaddr  -         -
     """,
+    "PWSNIFF": """
+        pwsniff.user       string  -         -
+        pwsniff.pass       string  -         -
+    """,
     "HWHDR": """
         raw.type           uint16  -         -
         oob.protocol       uint16  -         -
@@ -182,7 +224,8 @@ def test_every_key_is_complete() -> None:
         assert key.meaning.endswith("."), key
         assert key.since in ("ulogd2", "nflowlevel"), key
         assert key.valid.text, key
-        prefix = {PacketCondition: "NFL_VALID_", SumCondition: "NFL_COUNTER_"}.get(type(key.valid))
+        prefixes = {PacketCondition: "NFL_VALID_", ReportedCondition: "NFL_REPORTED_", SumCondition: "NFL_COUNTER_"}
+        prefix = prefixes.get(type(key.valid))
         assert hasattr(lib, f"{prefix}{key.valid}") if prefix else key.kind == "column", key
 
 

@@ -26,12 +26,14 @@ from nflowlevel.records.keys import (
     TIME_KEY,
     Key,
     PacketCondition,
+    ReportedCondition,
     SumCondition,
     added_key,
     published_by,
 )
 from nflowlevel.records.packet import PACKET
 from nflowlevel.records.render import CopyPlan, JSONPlan, TextColumn
+from nflowlevel.records.reported import REPORTED
 from nflowlevel.records.sums import SUM
 from tests import oracle
 from tests.corpus import by_name, frames, ipv6
@@ -468,9 +470,11 @@ def test_every_size_of_buffer_for_texts() -> None:
 def test_every_key_lies_in_the_record() -> None:
     sizes = {"u8": 1, "u16": 2, "u32": 4, "addr": 16, "addr4": 4, "bytes": 4, "text": 4, "macbytes": 4, "ifname": 4}
     for key in (key for key in CATALOGUE if key.kind != "column"):
-        (type_,) = [type_ for type_ in (PACKET, SUM) if key in type_]
-        assert type_.field_size(key.field) == sizes.get(key.kind, type_.field_size(key.field)), key
-        assert 0 <= type_.offset_of(key.field) < ffi.sizeof("struct nfl_record"), key
+        types = [type_ for type_ in (PACKET, REPORTED, SUM) if key in type_]
+        assert types, key
+        for type_ in types:
+            assert type_.field_size(key.field) == sizes.get(key.kind, type_.field_size(key.field)), key
+            assert 0 <= type_.offset_of(key.field) < type_.stride, key
         assert 0 <= key.valid.value < 64, key
 
 
@@ -481,7 +485,8 @@ def test_there_is_a_bit_for_every_condition() -> None:
 
 
 def test_conditions_are_the_bits_of_c() -> None:
-    for conditions, prefix in ((PacketCondition, "NFL_VALID_"), (SumCondition, "NFL_COUNTER_")):
+    for conditions, prefix in ((PacketCondition, "NFL_VALID_"), (SumCondition, "NFL_COUNTER_"),
+                               (ReportedCondition, "NFL_REPORTED_")):  # fmt: skip
         declared = {
             name.removeprefix(prefix): getattr(lib, name)
             for name in dir(lib)

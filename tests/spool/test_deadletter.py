@@ -16,6 +16,9 @@ from nflowlevel.spool.deadletter import DeadLetters
 from nflowlevel.spool.rows import Rows
 from nflowlevel.spool.sink import Refused, Unavailable
 from nflowlevel.sql.copytext import dicts
+from tests.fix_nobody import open_to_all, run_as_nobody
+
+__all__ = ["open_to_all"]
 
 _LAYOUT = ("oob.prefix", "oob.mark", "ip.saddr.str")
 _ERROR = Refused("value too long for type character varying(32)", "22001")
@@ -116,6 +119,18 @@ def test_a_directory_in_its_place(tmp_path: Path) -> None:
     os.mkdir(tmp_path / "refused.jsonl")
     with pytest.raises(Unavailable, match="Is a directory"):
         DeadLetters(tmp_path / "refused.jsonl", "me", dicts).write(row(7), _ERROR, "t")
+
+
+def test_a_directory_of_roots(open_to_all: Path) -> None:
+    def bury() -> int:
+        try:
+            DeadLetters(open_to_all / "refused.jsonl", "me", dicts).write(row(7), _ERROR, "t")
+        except Unavailable as error:
+            print(error)
+        return 0
+
+    said = f"nobody must be able to write {open_to_all}, which belongs to root:root, mode 0755; make room, or set"
+    assert said in run_as_nobody(bury).output
 
 
 @pytest.mark.parametrize("how", ["removed", "moved", "replaced"])

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""XML: documents with an element for each packet or accounting object, in a directory or on standard output.
+
+The file `ulogd-pkt-DDMMYYYY-hhmmss.xml` (`ulogd-sum-…` for accounting objects) is named after the local time of its
+opening; a name that is taken gets `-1`, `-2` and so on before its end. At SIGHUP the document is completed and the next
+one begun. Each record is one line, here broken in two:
+
+    <log><when><hour>9</hour>…</when><prefix>DROP </prefix><hook>1</hook><hw>…</hw><mark>7</mark><indev>2</indev>
+    <payload>4500…</payload></log>
+
+`wday` is 1 on Sundays; interfaces are numbers, `proto`, `src` and `payload` hex digits; `mark` stands there if it is
+not 0. The time is that of the record. Plugins between the input and XML change nothing of that. `<flow>` of an attached
+conntrack entry is not written yet: that comes with flows.
+
+Each document is well-formed, of any length. Characters that XML reserves are written as references. What it cannot hold
+(control characters, bytes that are not UTF-8, U+FFFE and U+FFFF) becomes U+FFFD. A document that a crash or a full disk
+left without its end gets it when XML is started with this directory the next time, after its last whole element.
+
+A batch is one write. On a full disk records wait in memory, up to `max_pending_bytes`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta
+
+from nflowlevel.binding.rootpath import DocumentDoor
+from nflowlevel.delivery.documents import Documents, finish
+from nflowlevel.delivery.target import MAX_PENDING_BYTES
+from nflowlevel.logs import Limited
+from nflowlevel.options import Options
+from nflowlevel.plugin.contract import Finding, Member
+from nflowlevel.plugin.lines import TargetOutput
+from nflowlevel.records.keys import TIME_KEY, Key, published_by
+from nflowlevel.records.render import Part, XMLPlan
+
+if TYPE_CHECKING:
+    from nflowlevel.records.batch import Batch
+
+
+class XMLOptions(Options, frozen=True, kw_only=True):
+    """Options of XML; names as in ulogd.conf."""
+
+    directory: Annotated[str, Meta(min_length=1, description="Directory of the documents.")] = "/var/log/"
+    sync: Annotated[
+        bool,
+        Meta(
+            description="Force each batch to the disk (fdatasync, in the background), not only to the system's cache."
+        ),
+    ] = False
+    stdout: Annotated[
+        bool, Meta(description="Write one document to standard output instead, which SIGHUP does not end.")
+    ] = False
+    max_pending_bytes: Annotated[
+        int, Meta(ge=0, description="Most bytes of records kept in memory while the disk is full.")
+    ] = MAX_PENDING_BYTES
+
+
+def _element(name: str, key: Key, form: str = "") -> Part:
+    return Part(f"<{name}>", key, f"</{name}>", form)
+
+
+#: Of packets the input's own keys: a later plugin may publish another `oob.protocol`.
+_PACKET = {key.name: key for key in published_by("NFLOG")}
+_SUM = {key.name: key for key in published_by("NFACCT")}
+
+_PACKET_PARTS = (
+    _element("when", TIME_KEY, "when"),
+    _element("prefix", _PACKET["oob.prefix"]),
+    _element("hook", _PACKET["oob.hook"]),
+    Part("<hw><proto>", _PACKET["oob.protocol"], "</proto>", "hex4"),
+    _element("src", _PACKET["raw.mac.saddr"], "hex"),
+    Part("</hw>", _PACKET["oob.protocol"], "", "word"),
+    _element("mark", _PACKET["oob.mark"], "set"),
+    _element("indev", _PACKET["oob.ifindex_in"]),
+    _element("outdev", _PACKET["oob.ifindex_out"]),
+    _element("physindev", _PACKET["oob.physindev"]),
+    _element("physoutdev", _PACKET["oob.physoutdev"]),
+    _element("payload", _PACKET["raw.pkt"], "hex"),
+)
+_SUM_PARTS = (
+    _element("name", _SUM["sum.name"]),
+    _element("pkts", _SUM["sum.pkts"], "long"),
+    _element("bytes", _SUM["sum.bytes"], "long"),
+    Part("", TIME_KEY, "", "when"),
+)
+
+#: By the infix of a document's name: its root, and the element of a record.
+_ROOTS = {"pkt": "packet", "sum": "sum"}
+_PLANS = {"pkt": ("log", _PACKET_PARTS), "sum": ("obj", _SUM_PARTS)}
+
+
+def _keys(parts: tuple[Part, ...]) -> Iterator[Key]:
+    return (part.key for part in parts if part.key is not TIME_KEY)
+
+
+class XML(TargetOutput[XMLOptions, Documents]):
+    """The XML plugin; see the module."""
+
+    name = "XML"
+    Options = XMLOptions
+    consumes = tuple(f"[{key.name}]" for key in dict.fromkeys((*_keys(_PACKET_PARTS), *_keys(_SUM_PARTS))))
+    accepts = frozenset(("raw", "packet", "sum"))
+    one_kind = True
+
+    def __init__(self, instance: str, options: XMLOptions) -> None:
+        self._kind = "pkt"
+        super().__init__(instance, options)
+        self._plan: XMLPlan | None = None
+
+    def bind(self, members: tuple[Member, ...]) -> None:
+        """Learn which kind of records come: of one section, XML is an output for each kind."""
+        kind = "sum" if any(name == "sum.name" for name, _ in members) else "pkt"
+        if self._plan is None or kind != self._kind:
+            self._kind, self._plan = kind, XMLPlan(*_PLANS[kind])
+
+    def write(self, batch: Batch) -> None:
+        """Write the batch's elements, or keep what cannot be written now."""
+        assert self._plan is not None, "XML is used before bind()"
+        if batch:
+            for lines, count in self._plan.render(batch.raw, batch.added):
+                self._target.write(lines, count)
+
+    def make_target(self) -> Documents:
+        """Return what makes the documents."""
+        options = self.options
+        return Documents(
+            "-" if options.stdout else options.directory,
+            self._prefix,
+            head=self._head,
+            foot=self._foot,
+            sync=options.sync,
+            max_pending_bytes=options.max_pending_bytes,
+            stats=self._stats,
+            limited=Limited(),
+        )
+
+    @property
+    def _prefix(self) -> str:
+        return f"ulogd-{self._kind}-"
+
+    @property
+    def _head(self) -> bytes:
+        return f'<?xml version="1.0" encoding="utf-8"?>\n<{_ROOTS[self._kind]}>\n'.encode()
+
+    @property
+    def _foot(self) -> bytes:
+        return f"</{_ROOTS[self._kind]}>\n".encode()
+
+    def load(self) -> None:
+        """Complete, while we are root, what an earlier process left in a directory that only root can change."""
+        if not self.options.stdout:
+            owners = (os.geteuid(),)
+            finish(self.options.directory, self._prefix, self._head, self._foot, owners=owners, only_roots=True)
+
+    def doors(self, uid: int) -> Iterator[DocumentDoor]:
+        """Yield the directory, where root has to make the documents."""
+        if not self.options.stdout:
+            yield DocumentDoor(self.options.directory, self._prefix, uid)
+
+    def needs(self) -> Iterator[Finding]:
+        """The directory."""
+        from nflowlevel.plugin import reach
+
+        if not self.options.stdout:
+            yield from reach.existing_directory(self.options.directory)
+
+    def examine(self) -> Iterator[Finding]:
+        """Look whether documents can be made."""
+        # Late: the daemon examines nothing.
+        from nflowlevel.plugin import reach
+
+        yield from reach.file("-") if self.options.stdout else reach.existing_directory(self.options.directory)
