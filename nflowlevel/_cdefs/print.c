@@ -12,11 +12,13 @@
 
 #include "record.h"
 #include "packet.h"
+#include "report.h"
 #include "render.h"
 #include "print.h"
 #include "put.h"
 
 #define HAS(r, bit) ((r)->valid >> NFL_VALID_##bit & 1)
+#define SAID(r, bit) ((r)->valid >> NFL_REPORTED_##bit & 1)
 /* A constant text. */
 #define SAY(p, text) put(p, text, sizeof(text) - 1)
 
@@ -337,7 +339,21 @@ static char *network(char *p, const struct nfl_record *r)
 
 size_t nfl_print_most(const struct nfl_record *r)
 {
-	return MOST_FIXED + ESCAPED * (size_t)r->oob_prefix_len + 3 * (size_t)r->raw_mac_len;
+	size_t most = MOST_FIXED + ESCAPED * (size_t)r->oob_prefix_len + 3 * (size_t)r->raw_mac_len;
+	const struct nfl_reported *reported = (const struct nfl_reported *)r;
+
+	return SAID(r, ALWAYS) ? most + ESCAPED * ((size_t)reported->oob_in_len + reported->oob_out_len) : most;
+}
+
+/* The names that a reporter gives, if it gives any. */
+static char *reported_names(char *p, const struct nfl_batch *b, const struct nfl_reported *r)
+{
+	if (!SAID(&r->packet, IN) && !SAID(&r->packet, OUT))
+		return p;
+	p = put_text(SAY(p, "IN="), (const char *)b->data + r->oob_in, r->oob_in_len);
+	p = put_text(SAY(p, " OUT="), (const char *)b->data + r->oob_out, r->oob_out_len);
+	*p++ = ' ';
+	return p;
 }
 
 char *nfl_print(char *p, const struct nfl_batch *batch, const struct nfl_record *r)
@@ -346,9 +362,14 @@ char *nfl_print(char *p, const struct nfl_batch *batch, const struct nfl_record 
 		p = put_text(p, (const char *)batch->data + r->oob_prefix, r->oob_prefix_len);
 		*p++ = ' ';
 	}
-	p = put_name(SAY(p, "IN="), batch, r->oob_ifindex_in);
-	p = put_name(SAY(p, " OUT="), batch, r->oob_ifindex_out);
-	p = put_mac(SAY(p, " MAC="), batch->data + r->raw_mac, r->raw_mac_len);
+	if (SAID(r, ALWAYS)) {
+		p = reported_names(p, batch, (const struct nfl_reported *)r);
+	} else {
+		p = put_name(SAY(p, "IN="), batch, r->oob_ifindex_in);
+		p = put_name(SAY(p, " OUT="), batch, r->oob_ifindex_out);
+		*p++ = ' ';
+	}
+	p = put_mac(SAY(p, "MAC="), batch->data + r->raw_mac, r->raw_mac_len);
 	*p++ = ' ';
 	p = network(p, r);
 	if (HAS(r, UID)) {
@@ -358,6 +379,10 @@ char *nfl_print(char *p, const struct nfl_batch *batch, const struct nfl_record 
 	if (HAS(r, GID)) {
 		p = put_u64(SAY(p, "GID="), r->oob_gid);
 		*p++ = ' ';
+	}
+	if (SAID(r, ALWAYS)) {	/* who knows no mark */
+		*p++ = '\n';
+		return p;
 	}
 	p = put_hex32(SAY(p, "MARK=0x"), r->oob_mark);
 	return SAY(p, " \n");

@@ -498,7 +498,7 @@ class Batch:
         It costs nothing until it is asked for. Records that are not packets have no such text.
         """
         _ = self.names
-        if self._lease is None or self.type is not PACKET:
+        if self._lease is None or not self.type.of_packets:
             self.add(PRINT, [None] * self._count)
             return
         self._added[PRINT.name] = Printed(self.raw)
