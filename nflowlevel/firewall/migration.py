@@ -13,7 +13,7 @@ from typing import Literal
 
 from nflowlevel.errors import ConfigError
 from nflowlevel.firewall import nftjson, nfttext, savetext
-from nflowlevel.firewall.logstatements import CARRIED, SNAPLEN, Found, Groups, converted, line_of
+from nflowlevel.firewall.logstatements import CARRIED, SNAPLEN, Found, Groups, converted, lines_of
 
 Form = Literal["save", "nft", "json"]
 
@@ -37,7 +37,7 @@ class Document:
 
     def lines(self, places: Sequence[int]) -> str:
         """Return in which lines these characters are, as `line 7` or `lines 7, 9 and 30 more`."""
-        numbers = list(dict.fromkeys(line_of(self.text, at) for at in places))
+        numbers = list(dict.fromkeys(lines_of(self.text, places)))
         shown = ", ".join(map(str, numbers[:_FEW]))
         more = f" and {len(numbers) - _FEW} more" if len(numbers) > _FEW else ""
         return f"line{'s' if len(numbers) > 1 else ''} {shown}{more}"

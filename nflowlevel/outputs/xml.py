@@ -3,7 +3,7 @@
 
 The file `ulogd-pkt-DDMMYYYY-hhmmss.xml` (`ulogd-sum-…` for accounting objects) is named after the local time of its
 opening; a name that is taken gets `-1`, `-2` and so on before its end. At SIGHUP the document is completed and the next
-one begun. Each record is one line.
+one begun. Each record is one line, here broken in two:
 
     <log><when><hour>9</hour>…</when><prefix>DROP </prefix><hook>1</hook><hw>…</hw><mark>7</mark><indev>2</indev>
     <payload>4500…</payload></log>

@@ -123,6 +123,7 @@ class AddedCondition(Condition):
     """When the keys hold that a plugin adds to a batch: there is no record that says so."""
 
     GIVEN = "always"
+    FOUND = "the packet has such a command"
 
 
 class Key(NamedTuple):
@@ -536,6 +537,17 @@ def _nftcounter() -> list[Key]:
     ]
 
 
+def _pwsniff() -> list[Key]:
+    def key(name: str, meaning: str) -> Key:
+        made = added_key(name, "string", meaning, longest=255)
+        return made._replace(plugin="PWSNIFF", since="ulogd2", valid=AddedCondition.FOUND)
+
+    return [
+        key("pwsniff.user", "Argument of the command USER of FTP and POP3."),
+        key("pwsniff.pass", "Argument of the command PASS."),
+    ]
+
+
 #: Every key, by plugin in the order of a usual stack, within a plugin in the order of a record's members.
 CATALOGUE: tuple[Key, ...] = (
     *_nflog(),
@@ -545,6 +557,7 @@ CATALOGUE: tuple[Key, ...] = (
     *_nfacct(),
     *_nftcounter(),
     *_unixsock(),
+    *_pwsniff(),
 )
 
 #: The key each name means where no stack says which plugin is nearest: the first that publishes it.

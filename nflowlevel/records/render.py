@@ -491,6 +491,9 @@ def _fill(column: CData, added: AddedColumn) -> object:
         column.kind = lib.NFL_PRINT
         return None
     values = added.values
+    if isinstance(values, list) and values.count(None) == len(values):  # quick, where few packets have it
+        column.kind = lib.NFL_ROW_NONE
+        return None
     column.present = present = ffi.new("uint8_t[]", [value is not None for value in values])
     if any(isinstance(value, str) for value in values):
         texts = [_encoded("" if value is None else str(value)) for value in values]

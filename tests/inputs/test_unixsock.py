@@ -236,7 +236,10 @@ def test_with_u_the_socket_is_of_him_who_can_change_its_directory(place: Path, o
 
 # -- beside ulogd2 ----------------------------------------------------------------------------------------------------
 
-_MODULES = {"UNIXSOCK": "inppkt", "BASE": "raw2packet", "IP2STR": "filter", "JSON": "output", "GPRINT": "output"}
+_MODULES = {
+    "UNIXSOCK": "inppkt", "BASE": "raw2packet", "IP2STR": "filter", "PWSNIFF": "filter", "JSON": "output",
+    "GPRINT": "output",
+}  # fmt: skip
 #: ulogd2 gives itself real-time priority, and some of this makes it run in a circle: it may have little of the machine.
 _CAGE = ("setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice", "prlimit", "--cpu=2", "--fsize=1000000")
 
@@ -244,12 +247,12 @@ _CAGE = ("setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice", "prlimit
 class Peer:
     """A daemon with a stack that begins with UNIXSOCK."""
 
-    def __init__(self, directory: Path, command: tuple[str, ...], output: str = "JSON") -> None:
+    def __init__(self, directory: Path, command: tuple[str, ...], output: str, filters: tuple[str, ...]) -> None:
         self.name = "ulogd2" if "ulogd" in command[-1] else "ours"
         self.path, self.out = directory / f"{self.name}.sock", directory / f"{self.name}.out"
         self.log = directory / f"{self.name}.log"
         self._command = (*command, "-c", str(directory / f"{self.name}.conf"))
-        plugins = ["UNIXSOCK", "BASE", "IP2STR", output]
+        plugins = ["UNIXSOCK", "BASE", *filters, "IP2STR", output]
         modules = Path(next(Path("/usr/lib").glob("*/ulogd"), "/usr/lib/ulogd"))
         loads = "".join(f'plugin="{modules}/ulogd_{_MODULES[name]}_{name}.so"\n' for name in plugins)
         stack = ",".join(f"{name.lower()}1:{name}" for name in plugins)
@@ -298,12 +301,12 @@ class Peer:
         return self.process.wait(20)
 
 
-def theirs(directory: Path, output: str = "JSON") -> Peer:
-    return Peer(directory, (*_CAGE, "/usr/sbin/ulogd"), output)
+def theirs(directory: Path, output: str = "JSON", filters: tuple[str, ...] = ()) -> Peer:
+    return Peer(directory, (*_CAGE, "/usr/sbin/ulogd"), output, filters)
 
 
-def ours(directory: Path, output: str = "JSON") -> Peer:
-    return Peer(directory, (sys.executable, "-m", "nflowlevel.daemon.main"), output)
+def ours(directory: Path, output: str = "JSON", filters: tuple[str, ...] = ()) -> Peer:
+    return Peer(directory, (sys.executable, "-m", "nflowlevel.daemon.main"), output, filters)
 
 
 #: What differs beside that which DIFFERENCES lists for the packets of rules.
