@@ -55,8 +55,6 @@ class RecordType:
         self.time: Final = time
         self.whole_seconds: Final = whole_seconds
         self.terms: Final[Mapping[str, str]] = terms or {}
-        #: Whether records are packets, logged or reported.
-        self.of_packets: Final = ffi.typeof("struct nfl_record") in (struct, begins)
         #: Bytes from record to record.
         self.stride: Final = int(ffi.sizeof(struct))
         #: Whether its records begin as packets do, or are packets.
