@@ -14,7 +14,8 @@ conntrack entry is not written yet: that comes with flows.
 
 Each document is well-formed, of any length. Characters that XML reserves are written as references. What it cannot hold
 (control characters, bytes that are not UTF-8, U+FFFE and U+FFFF) becomes U+FFFD. A document that a crash or a full disk
-left without its end gets it when XML is started with this directory the next time, after its last whole element.
+left without its end gets it when XML is started with this directory the next time, after its last whole element, if
+the file system has leases (fcntl(2)): they tell that no process writes it any more.
 
 A batch is one write. On a full disk records wait in memory, up to `max_pending_bytes`.
 """
