@@ -15,6 +15,7 @@ Invariants:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from struct import Struct
@@ -377,6 +378,18 @@ class Batch:
         """
         return key in self._added or (self._lease is not None and key in self.type.by_name)
 
+    def may_have(self, key: str, numbers: Iterable[int]) -> bool:
+        """Whether a packet may have one of these numbers as this key, which is one of the type's.
+
+        It is quick, so that who looks for few packets need not look at each: False is sure, True is not.
+        """
+        layout = self._layouts.layout_of(key)
+        if self._lease is None or not self._valid_any & layout.bit:
+            return False
+        packed = self._lease.cast(layout.format)[layout.start : layout.start + self._total * layout.step : layout.step]
+        data = packed.tobytes()
+        return any(number.to_bytes(packed.itemsize, sys.byteorder) in data for number in numbers)
+
     def _fields(self, field: str) -> np.ndarray[Any, Any]:
         """One field of all records as NumPy sees it."""
         column: np.ndarray[Any, Any] = (self._table if self._table is not None else self._make_table())[field]
@@ -485,7 +498,7 @@ class Batch:
         It costs nothing until it is asked for. Records that are not packets have no such text.
         """
         _ = self.names
-        if self._lease is None or self.type is not PACKET:
+        if self._lease is None or not self.type.of_packets:
             self.add(PRINT, [None] * self._count)
             return
         self._added[PRINT.name] = Printed(self.raw)

@@ -90,6 +90,7 @@ class ReportedCondition(Condition):
     Their bits come after those of a packet.
     """
 
+    ALWAYS = "always"
     NEVER = "never: no reporter can say it"
     PREFIX = "the reporter says it"
     PROTOCOL = "the packet is IPv4 or IPv6"
@@ -123,6 +124,7 @@ class AddedCondition(Condition):
     """When the keys hold that a plugin adds to a batch: there is no record that says so."""
 
     GIVEN = "always"
+    FOUND = "the packet has such a command"
 
 
 class Key(NamedTuple):
@@ -536,6 +538,17 @@ def _nftcounter() -> list[Key]:
     ]
 
 
+def _pwsniff() -> list[Key]:
+    def key(name: str, meaning: str) -> Key:
+        made = added_key(name, "string", meaning, longest=255)
+        return made._replace(plugin="PWSNIFF", since="ulogd2", valid=AddedCondition.FOUND)
+
+    return [
+        key("pwsniff.user", "Argument of the command USER of FTP and POP3."),
+        key("pwsniff.pass", "Argument of the command PASS."),
+    ]
+
+
 #: Every key, by plugin in the order of a usual stack, within a plugin in the order of a record's members.
 CATALOGUE: tuple[Key, ...] = (
     *_nflog(),
@@ -545,6 +558,7 @@ CATALOGUE: tuple[Key, ...] = (
     *_nfacct(),
     *_nftcounter(),
     *_unixsock(),
+    *_pwsniff(),
 )
 
 #: The key each name means where no stack says which plugin is nearest: the first that publishes it.

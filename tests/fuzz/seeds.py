@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Write what the fuzzers mutate: `messages` for decode_fuzz and receive_main, `captures` for capture_fuzz.
+"""Write what the fuzzers mutate: `messages` for decode_fuzz and receive_main, `captures` for capture_fuzz, `reports`
+for report_fuzz.
 
 `inputs DIRECTORY` makes a directory with a file for each input of receive_fuzz, as libFuzzer wants them; the others
 go to standard output.
 
-Of a message its length (32 bits, native), then its bytes. Of a capture four such numbers, then what follows its header:
-whether it is pcapng, whether it is of the other byte order, its link type, its length.
+Of a message or of reports their length (32 bits, native), then their bytes. Of a capture four such numbers, then what
+follows its header: whether it is pcapng, whether it is of the other byte order, its link type, its length.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests import captures, oracle
+from tests import captures, fix_reports, oracle
 from tests.corpus import Frame, frames
 from tests.messages import FULL, egress_message_of, message_of
 
@@ -48,6 +49,14 @@ def capture_seeds() -> Iterator[tuple[bool, bool, int, bytes]]:
             yield True, order == captures.OTHER, linktype, blocks
 
 
+def report_seeds() -> Iterator[bytes]:
+    """Yield reports of each corpus frame, with every option, with none, and several."""
+    for frame in frames():
+        yield fix_reports.full(frame.payload)
+        yield fix_reports.report(frame.payload)
+        yield fix_reports.report(frame.payload[:40]) + fix_reports.full(frame.payload[:21], prefix=b"no nul") * 2
+
+
 def write_inputs(directory: Path) -> None:
     """Make files of one to three messages each, with their lengths before them."""
     directory.mkdir()
@@ -63,8 +72,8 @@ def main(what: str, directory: str = "") -> None:
     if what == "inputs":
         write_inputs(Path(directory))
         return
-    if what == "messages":
-        for message in seeds():
+    if what in ("messages", "reports"):
+        for message in seeds() if what == "messages" else report_seeds():
             out.write(struct.pack("=I", len(message)) + message)
     else:
         for blocks, swapped, linktype, data in capture_seeds():

@@ -236,7 +236,11 @@ def test_with_u_the_socket_is_of_him_who_can_change_its_directory(place: Path, o
 
 # -- beside ulogd2 ----------------------------------------------------------------------------------------------------
 
-_MODULES = {"UNIXSOCK": "inppkt", "BASE": "raw2packet", "IP2STR": "filter", "JSON": "output", "GPRINT": "output"}
+_MODULES = {
+    "UNIXSOCK": "inppkt", "BASE": "raw2packet", "IP2STR": "filter", "PWSNIFF": "filter", "PRINTPKT": "filter",
+    "LOGEMU": "output", "JSON": "output",
+    "GPRINT": "output",
+}  # fmt: skip
 #: ulogd2 gives itself real-time priority, and some of this makes it run in a circle: it may have little of the machine.
 _CAGE = ("setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice", "prlimit", "--cpu=2", "--fsize=1000000")
 
@@ -244,12 +248,12 @@ _CAGE = ("setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice", "prlimit
 class Peer:
     """A daemon with a stack that begins with UNIXSOCK."""
 
-    def __init__(self, directory: Path, command: tuple[str, ...], output: str = "JSON") -> None:
+    def __init__(self, directory: Path, command: tuple[str, ...], output: str, filters: tuple[str, ...]) -> None:
         self.name = "ulogd2" if "ulogd" in command[-1] else "ours"
         self.path, self.out = directory / f"{self.name}.sock", directory / f"{self.name}.out"
         self.log = directory / f"{self.name}.log"
         self._command = (*command, "-c", str(directory / f"{self.name}.conf"))
-        plugins = ["UNIXSOCK", "BASE", "IP2STR", output]
+        plugins = ["UNIXSOCK", "BASE", "IP2STR", *filters, output]
         modules = Path(next(Path("/usr/lib").glob("*/ulogd"), "/usr/lib/ulogd"))
         loads = "".join(f'plugin="{modules}/ulogd_{_MODULES[name]}_{name}.so"\n' for name in plugins)
         stack = ",".join(f"{name.lower()}1:{name}" for name in plugins)
@@ -298,12 +302,12 @@ class Peer:
         return self.process.wait(20)
 
 
-def theirs(directory: Path, output: str = "JSON") -> Peer:
-    return Peer(directory, (*_CAGE, "/usr/sbin/ulogd"), output)
+def theirs(directory: Path, output: str = "JSON", filters: tuple[str, ...] = ()) -> Peer:
+    return Peer(directory, (*_CAGE, "/usr/sbin/ulogd"), output, filters)
 
 
-def ours(directory: Path, output: str = "JSON") -> Peer:
-    return Peer(directory, (sys.executable, "-m", "nflowlevel.daemon.main"), output)
+def ours(directory: Path, output: str = "JSON", filters: tuple[str, ...] = ()) -> Peer:
+    return Peer(directory, (sys.executable, "-m", "nflowlevel.daemon.main"), output, filters)
 
 
 #: What differs beside that which DIFFERENCES lists for the packets of rules.
@@ -350,6 +354,23 @@ def test_the_same_bytes_into_both(place: Path) -> None:
     assert compared == len(reports) > 200
     assert not wrong, "\n".join(wrong[:20])
     assert {name: pairs[0][0][name] for name in FULL} == {name: pairs[0][1][name] for name in FULL} == FULL
+
+
+@needs_ulogd2
+def test_the_same_lines_of_logemu(place: Path) -> None:
+    """Byte for byte: names of interfaces are the reporter's, and there is no mark."""
+    names = ("tcp4-syn", "tcp4-all", "udp4", "udp6", "tcp6-syn", "icmp-echo-request")
+    reports = [full(by_name(name).payload) for name in names]
+    reports.append(report(UDP, option(SECONDS, 1_700_000_000), option(PREFIX, "p")))
+    lines = []
+    for peer in (theirs(place, "LOGEMU", ("PRINTPKT",)), ours(place, "LOGEMU", ("PRINTPKT",))):
+        with peer, peer.connect() as reporter:
+            for number, data in enumerate(reports, 1):
+                reporter.sendall(data)
+                peer.wait(number)
+            lines.append(peer.out.read_text().splitlines())
+    assert lines[0] == lines[1]
+    assert "nufw:  IN=eth0 OUT=ppp7 MAC= SRC=10.77.0.2" in lines[1][0]
 
 
 @needs_ulogd2

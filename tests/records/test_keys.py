@@ -156,6 +156,10 @@ ULOGD2 = {
         arp.hsaddr         ipaddr  -         -
         arp.hdaddr         ipaddr  -         -
     """,
+    "PWSNIFF": """
+        pwsniff.user       string  -         -
+        pwsniff.pass       string  -         -
+    """,
     "HWHDR": """
         raw.type           uint16  -         -
         oob.protocol       uint16  -         -
