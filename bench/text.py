@@ -33,7 +33,13 @@ class Output:
     """Whether a flood is measured as well: none may be lost."""
 
 
-OUTPUTS = (Output("LOGEMU", 4.0, ("BASE", "IFINDEX", "IP2STR", "PRINTPKT"), floods=True),)
+_ALL_FILTERS = ("BASE", "IFINDEX", "IP2STR", "HWHDR")
+
+OUTPUTS = (
+    Output("LOGEMU", 4.0, ("BASE", "IFINDEX", "IP2STR", "PRINTPKT"), floods=True),
+    Output("GPRINT", 5.0, _ALL_FILTERS),
+    Output("OPRINT", 5.0, _ALL_FILTERS, b"===>PACKET BOUNDARY\n"),
+)
 
 
 class TextDaemon(JsonDaemon):

@@ -222,7 +222,7 @@ class OutputStats(Counters):
         "vanished: acknowledged by its kernel, within the last bytes that its receive buffer may have held (by the "
         "windows it offered), and not sent again.",
     )
-    torn = counter("events", "Incomplete lines cut off (or closed by a newline) at the end of a file.")
+    torn = counter("events", "Incomplete records cut off (lines: or closed by a newline) at the end of a file.")
     sync_errors = counter("events", "Failed fdatasync calls; a power failure may lose what was written before.")
 
     def __init__(self) -> None:

@@ -116,6 +116,13 @@ OF_OUTPUTS = (
         "ulogd2 escapes nothing: the newline at the end of PRINTPKT's text ends the value, and an empty line follows.",
     ),
     Difference(
+        "unixsock-protocol",
+        ("oob.protocol",),
+        "both",
+        lambda case: case.theirs["oob.protocol"] == 0 and case.ours.get("raw.label") == 1,
+        "ulogd2's BASE copies what its UNIXSOCK has never set; we write the EtherType where it is known.",
+    ),
+    Difference(
         "D-K03",
         ("thiszone",),
         "both",

@@ -12,6 +12,7 @@ the addresses where Debian has them. The same packets are sent whoever reads.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import re
@@ -20,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +41,7 @@ from tests.corpus import DADDR4, SADDR4, UDP, by_name, ipv4, udp
 from tests.fix_netns import Pair
 from tests.fix_nflog import bound_groups
 from tests.fix_receivers import Receivers
+from tests.fix_reports import IN, OUT, PREFIX, SECONDS, STATE, option, report
 from tests.fix_tables import Servers
 from tests.ulogd2 import _DAEMON, _plugin
 
@@ -134,6 +137,8 @@ class Plan:
     zeroes: bool
     packets: tuple[bytes, ...]
     """Frames that come in."""
+    sockets: tuple[str, ...] = ()
+    """Those of UNIXSOCK, where the packets are reported."""
 
 
 def plan(text: bytes) -> Plan:
@@ -141,6 +146,7 @@ def plan(text: bytes) -> Plan:
     config = _parse(text)
     groups: dict[int, None] = {}
     sinks: dict[str, Sink] = {}
+    sockets: dict[str, None] = {}
     interval, zeroes = 0.0, True
     for stack in config.stacks:
         for item in stack.items:
@@ -148,6 +154,8 @@ def plan(text: bytes) -> Plan:
             options: Any = config.options(stack, item, plugin.Options)
             if item.plugin == "NFLOG":
                 groups[options.group] = None
+            elif item.plugin == "UNIXSOCK":
+                sockets[options.socket_path] = None
             elif item.plugin == "NFACCT":
                 interval, zeroes = max(interval, options.pollinterval), zeroes and options.zerocounter
             elif issubclass(plugin, Output):
@@ -155,7 +163,7 @@ def plan(text: bytes) -> Plan:
                 sinks[item.instance] = Sink(item.instance, item.plugin, options, known.stacks + 1 if known else 1)
     unfit = tuple(word for sink in sinks.values() for word in _UNFIT.get(sink.plugin, ()))
     packets = tuple(by_name(name).wire() for name in FRAMES if not (unfit and name.startswith(unfit)))
-    return Plan(config, tuple(groups), tuple(sinks.values()), interval, zeroes, packets)
+    return Plan(config, tuple(groups), tuple(sinks.values()), interval, zeroes, packets, tuple(sockets))
 
 
 def _parse(text: bytes) -> Config:
@@ -274,6 +282,8 @@ class World:
             if needs.groups:
                 self._send(needs)
                 self._until(at, daemon, lambda: self._drained(needs.groups), "it has read all packets")
+            for path in needs.sockets:
+                self._report(at, needs, daemon, _outside(at, path))
             # What ulogd2 has in a ring is lost when it stops (D-Q07); what waits here is written at the next start.
             least = len(needs.packets) + 1 if needs.groups else len(COUNTERS)
             for rows in asked.values():
@@ -307,6 +317,21 @@ class World:
         # Nobody shall answer: the rule drops it, which the sender is told.
         with raw, contextlib.suppress(PermissionError):
             raw.sendto(packet, (Pair.PEER4, 0))
+
+    def _report(self, at: Path, needs: Plan, daemon: subprocess.Popen[Any], place: Path) -> None:
+        """Report the packets to a socket as NuFW does, and wait until they have been read."""
+        with socket.socket(socket.AF_UNIX) as reporter:
+            self._until(at, daemon, functools.partial(_is_connected, reporter, _short(place)), "it listens")
+            for packet in needs.packets:
+                options = (
+                    option(PREFIX, "reported: "),
+                    option(IN, "eth0"),
+                    option(OUT, ""),
+                    option(SECONDS, int(time.time())),
+                    option(STATE, 1),
+                )
+                reporter.sendall(report(packet[14:], *options))
+            self._until(at, daemon, lambda: not _unread(reporter), "it has read all reports")
 
     def _drained(self, groups: Sequence[int]) -> bool:
         """Tell whether neither the kernel nor a socket's buffer holds a packet for these groups."""
@@ -358,6 +383,21 @@ class World:
         if sink.plugin == "XML":
             return [data for path, data in files.items() if path.startswith(target) and path.endswith(".xml")]
         return [files[target]] if target in files else []
+
+
+def _is_connected(sender: socket.socket, address: str) -> bool:
+    """Connect; tell whether somebody listens there by now."""
+    try:
+        sender.connect(address)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    return True
+
+
+def _unread(sender: socket.socket) -> int:
+    """Return how many bytes the other side of a Unix socket has not read yet."""
+    answer = fcntl.ioctl(sender, termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def _are_there(rows: Callable[[], list[Any]], count: int) -> bool:

@@ -7,6 +7,7 @@ numbers are numbers, if they are written as such; all others are what stands the
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Callable
 from typing import Any
@@ -84,6 +85,20 @@ def _elements(line: str) -> list[tuple[str, str]]:
         items.append((found[1], found[2]))
         rest = rest[found.end() :]
     return items
+
+
+def when(text: str) -> datetime.datetime | None:
+    """Return the time that an element <when> has, or None where it is not written as ulogd2 does."""
+    parts = re.fullmatch(
+        r"<hour>(\d+)</hour><min>(\d\d)</min><sec>(\d\d)</sec><wday>([1-7])</wday><day>(\d+)</day>"
+        r"<month>(\d+)</month><year>(\d{4})</year>",
+        text,
+    )
+    if not parts or any(number.startswith("0") and number != "0" for number in (parts[1], parts[5], parts[6])):
+        return None
+    hour, minute, second, weekday, day, month, year = map(int, parts.groups())
+    made = datetime.datetime(year, month, day, hour, minute, second)
+    return made if made.isoweekday() % 7 + 1 == weekday else None
 
 
 #: By the output: how records are counted, what they are, and what separates values in them.

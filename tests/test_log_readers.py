@@ -37,6 +37,7 @@ _PACKAGES = (
 _CONFIG = b"""[global]
 logfile="/var/log/ulogd.log"
 stack=log1:NFLOG,base1:BASE,ifi1:IFINDEX,ip2str1:IP2STR,print1:PRINTPKT,emu1:LOGEMU
+stack=log1:NFLOG,base1:BASE,ifi1:IFINDEX,ip2str1:IP2STR,print1:PRINTPKT,sys1:SYSLOG
 [log1]
 group=1
 [emu1]
@@ -80,7 +81,7 @@ def logged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         theirs, ours = (_written(world, needs, program) for program in (ULOGD2, NFLOWLEVEL))
     finally:
         pair.close()
-    return {kind: Lines(ours[kind], theirs[kind]) for kind in ("LOGEMU",)}
+    return {kind: Lines(ours[kind], theirs[kind]) for kind in ("LOGEMU", "SYSLOG")}
 
 
 def _written(world: World, needs: Plan, program: Program) -> dict[str, str]:
@@ -89,9 +90,11 @@ def _written(world: World, needs: Plan, program: Program) -> dict[str, str]:
     for sink in needs.sinks:
         texts = [data.decode() for data in outcome.written[sink] if isinstance(data, bytes)]
         if sink.plugin == "SYSLOG":
-            # rsyslog's traditional format: the time, the host, then what the program sent.
-            stamped = (re.fullmatch(r"<\d+>(\w{3} .\d [\d:]{8}) (.*)", text.rstrip("\0\n")) for text in texts)
-            texts = [f"{one[1]} fw {one[2]}\n" for one in stamped if one and " OUT=" in one[2]]
+            # rsyslog's traditional format: the time, the host, then what the program sent; the process is another.
+            stamped = (
+                re.fullmatch(r"<\d+>(\w{3} .\d [\d:]{8}) (\w+)\[\d+\](.*)", text.rstrip("\0\n")) for text in texts
+            )
+            texts = [f"{one[1]} fw {one[2]}[1]{one[3]}\n" for one in stamped if one and " OUT=" in one[3]]
         found[sink.plugin] = "".join(texts)
         assert found[sink.plugin].count("\n") == len(needs.packets) + 1
     return found
@@ -159,7 +162,7 @@ _READERS: dict[str, tuple[Callable[[Machine], str], tuple[str, ...]]] = {
 
 @pytest.mark.kernel
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["LOGEMU"])
+@pytest.mark.parametrize("kind", ["LOGEMU", "SYSLOG"])
 @pytest.mark.parametrize("reader", _READERS)
 def test_it_finds_what_it_finds_in_ulogd2s(reader: str, kind: str, machine: Machine, logged: dict[str, Lines]) -> None:
     look, wanted = _READERS[reader]

@@ -29,6 +29,7 @@ from tests import oracle
 from tests.corpus import by_name, frames
 from tests.fix_netns import Bridge, Netns, Pair, mac_bytes
 from tests.fix_nflog import SEQ, NflogReader
+from tests.forms import when
 from tests.parity_differences import DIFFERENCES, Case, Difference, Record
 from tests.ulogd2 import Nflowlevel, Ulogd2
 
@@ -184,6 +185,9 @@ class Stage:
         """The kernel stamps and numbers each of the messages anew: ours a moment after theirs."""
         if self._output == "XML":
             # Neither side has numbers; ulogd2's time is that of writing.
+            ours, theirs = when(case.ours["when"]), when(case.theirs["when"])
+            if not ours or not theirs or abs((ours - theirs).total_seconds()) > 2:
+                self.unexplained.append(f"{case.name}: when: ours {case.ours['when']}, theirs {case.theirs['when']}")
             return
         if case.ours["oob.seq.global"] != case.theirs["oob.seq.global"] + 1:
             self.unexplained.append(f"{case.name}: oob.seq.global is not that of the message after theirs")

@@ -8,11 +8,13 @@ with Ulogd2(pair.fw, tmp_path, group=1) as ulogd2:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,6 +37,7 @@ _PLUGIN_FILES = {
     "PRINTPKT": "filter_PRINTPKT",
     "JSON": "output_JSON",
     "LOGEMU": "output_LOGEMU",
+    "SYSLOG": "output_SYSLOG",
     "GPRINT": "output_GPRINT",
     "OPRINT": "output_OPRINT",
     "PCAP": "output_PCAP",
@@ -106,27 +109,43 @@ class Ulogd2:
             pytest.skip(missing())
 
     def __enter__(self) -> Self:
-        environment = {**os.environ, "TZ": self._timezone}
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self._process = self._netns.popen(*self.command, "-c", str(self.config), env=environment, **quiet)
+        self._start()
         self._wait(lambda: self._group in bound_groups(self._netns), f"group {self._group} is bound")
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    @contextlib.contextmanager
+    def started(self) -> Iterator[None]:
+        """Run the daemon during the block, without waiting for a group: for a configuration that has none."""
+        self._start()
+        try:
+            yield
+        finally:
+            self.stop()
+
+    def _start(self) -> None:
+        environment = {**os.environ, "TZ": self._timezone}
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self._process = self._netns.popen(*self.command, "-c", str(self.config), env=environment, **quiet)
+
     def lines(self, count: int) -> list[str]:
         """Return the output's first `count` lines, once they are there."""
-        self._wait(lambda: self._text().count("\n") >= count, f"{count} lines are written")
-        return self._text().split("\n")[:count]
+        self._wait(lambda: self.text.count("\n") >= count, f"{count} lines are written")
+        return self.text.split("\n")[:count]
+
+    def until(self, mark: str, count: int) -> None:
+        """Wait until this has been written so often."""
+        self._wait(lambda: self.text.count(mark) >= count, f"{mark!r} is written {count} times")
 
     def records(self, count: int) -> list[Record]:
         """Return the first `count` records, once they are there; of outputs of forms.py, those it reads."""
         if self._output == "JSON":
             return [json.loads(line) for line in self.lines(count)]
         begins, read, _ = FORMS[self._output]
-        self._wait(lambda: self._text().count(begins) >= count, f"{count} records are written")
-        return [*read(self._text())][:count]
+        self.until(begins, count)
+        return [*read(self.text)][:count]
 
     def stop(self) -> list[str]:
         """End the daemon with SIGTERM and return all lines it has written. May be called twice."""
@@ -135,7 +154,7 @@ class Ulogd2:
             status = self._process.wait(20)
             self._process = None
             assert status == 0, f"{self.command[0]} ended with {status}: {self._messages()}"
-        return self._text().removesuffix("\n").split("\n")
+        return self.text.removesuffix("\n").split("\n")
 
     @property
     def output(self) -> Path:
@@ -143,7 +162,8 @@ class Ulogd2:
         documents = sorted(self._file.iterdir(), key=lambda path: path.stat().st_mtime) if self._file.is_dir() else []
         return documents[-1] if documents else self._file
 
-    def _text(self) -> str:
+    @property
+    def text(self) -> str:
         """Return all that is written; bytes that are not UTF-8 become surrogates, so that they are not overlooked."""
         output = self.output
         return output.read_bytes().decode("utf-8", "surrogateescape") if output.is_file() else ""

@@ -24,7 +24,7 @@
 #define NETDEV_EGRESS 1		/* NF_NETDEV_EGRESS, absent from older headers */
 
 enum {
-	PCAP_HEAD = 16, PACKET = 6, PACKET_HEAD = 28, BLOCK_TAIL = 4,
+	PCAP_HEAD = 16, INTERFACE = 1, PACKET = 6, SECTION_HEADER = 0x0a0d0d0a, PACKET_HEAD = 28, BLOCK_TAIL = 4,
 	OPTION_END = 0, OPTION_COMMENT = 1, OPTION_FLAGS = 2,
 	INBOUND = 1, OUTBOUND = 2,
 	COMMENT_MAX = 1024,		/* the kernel's prefixes are shorter */
@@ -557,7 +557,7 @@ static uint32_t size_of(uint8_t blocks, uint32_t snaplen, const uint8_t *p, uint
 		size = number(p + 4);
 		if (size < 12 || size & 3 || size > NFL_CAPTURE_BLOCK_MAX)
 			return NONE;
-		if (strictly && !(number(p) - 1 < 6) && number(p) != 0x0a0d0d0a)
+		if (strictly && !(number(p) - 1 < 6) && number(p) != SECTION_HEADER)
 			return NONE;
 		return size > left || number(p + size - 4) == size ? size : NONE;
 	}
@@ -575,9 +575,9 @@ static uint32_t size_of(uint8_t blocks, uint32_t snaplen, const uint8_t *p, uint
 }
 
 uint32_t nfl_capture_follow(uint8_t blocks, uint32_t snaplen, const uint8_t *data, uint32_t length, uint64_t *packets,
-			    uint8_t *broken)
+			    uint8_t *broken, uint32_t *places, uint32_t room, uint32_t *found)
 {
-	uint32_t at = 0, size;
+	uint32_t at = 0, size, type;
 
 	*broken = 0;
 	while (at < length) {
@@ -585,7 +585,13 @@ uint32_t nfl_capture_follow(uint8_t blocks, uint32_t snaplen, const uint8_t *dat
 		*broken = size == NONE;
 		if (!size || size > length - at)
 			break;
-		*packets += !blocks || number(data + at) == PACKET;
+		type = blocks ? number(data + at) : PACKET;
+		*packets += type == PACKET;
+		if (found && (type == INTERFACE || type == SECTION_HEADER)) {
+			if (*found < room)
+				places[*found] = at;
+			++*found;
+		}
 		at += size;
 	}
 	return at;

@@ -25,9 +25,11 @@ size_t nfl_capture_write(struct nfl_capture_writer *w, const struct nfl_batch *b
 			 uint32_t *done);
 
 /* Go through the records (blocks) of data[0, length), which begins with one; *packets is increased by the packets among them.
- * Returns where the last whole one ends; *broken: what follows has a length that cannot be, so it is not just cut. */
+ * Of section headers and interface descriptions (pcapng) the first `room` places are put into `places`; *found is increased by
+ * how many there are (NULL: nobody asks). Returns where the last whole record ends; *broken: what follows has a length that
+ * cannot be, so it is not just cut. */
 uint32_t nfl_capture_follow(uint8_t blocks, uint32_t snaplen, const uint8_t *data, uint32_t length, uint64_t *packets,
-			    uint8_t *broken);
+			    uint8_t *broken, uint32_t *places, uint32_t room, uint32_t *found);
 
 /* Find where the last whole record of a file ends by its last `length` bytes alone, which need not begin with one. Every place in
  * the first `window` bytes, of which one must be the beginning of a record, is tried; `ends` has room for `length` + 1 numbers.

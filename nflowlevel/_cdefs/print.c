@@ -18,7 +18,7 @@
 #include "put.h"
 
 #define HAS(r, bit) ((r)->valid >> NFL_VALID_##bit & 1)
-#define SAID(r, bit) ((r)->valid >> NFL_REPORTED_##bit & 1)
+#define SAID(r, bit) ((r)->packet.valid >> NFL_REPORTED_##bit & 1)
 /* A constant text. */
 #define SAY(p, text) put(p, text, sizeof(text) - 1)
 
@@ -337,38 +337,47 @@ static char *network(char *p, const struct nfl_record *r)
 	}
 }
 
-size_t nfl_print_most(const struct nfl_record *r)
+/* A packet as a program has reported it, NULL where the kernel logged it. */
+static const struct nfl_reported *reported(const struct nfl_record *r)
 {
-	size_t most = MOST_FIXED + ESCAPED * (size_t)r->oob_prefix_len + 3 * (size_t)r->raw_mac_len;
-	const struct nfl_reported *reported = (const struct nfl_reported *)r;
-
-	return SAID(r, ALWAYS) ? most + ESCAPED * ((size_t)reported->oob_in_len + reported->oob_out_len) : most;
+	return r->valid >> NFL_REPORTED_ALWAYS & 1 ? (const struct nfl_reported *)r : NULL;
 }
 
-/* The names that a reporter gives, if it gives any. */
-static char *reported_names(char *p, const struct nfl_batch *b, const struct nfl_reported *r)
+size_t nfl_print_most(const struct nfl_record *r)
 {
-	if (!SAID(&r->packet, IN) && !SAID(&r->packet, OUT))
+	const struct nfl_reported *said = reported(r);
+	size_t names = said ? (size_t)said->oob_in_len + said->oob_out_len : 0;
+
+	return MOST_FIXED + ESCAPED * (r->oob_prefix_len + names) + 3 * (size_t)r->raw_mac_len;
+}
+
+/* The interfaces, and a blank; of a reported packet only where both were told, as in ulogd. */
+static char *interfaces(char *p, const struct nfl_batch *batch, const struct nfl_record *r, const struct nfl_reported *said)
+{
+	const char *data = (const char *)batch->data;
+
+	if (!said) {
+		p = put_name(SAY(p, "IN="), batch, r->oob_ifindex_in);
+		p = put_name(SAY(p, " OUT="), batch, r->oob_ifindex_out);
+	} else if (SAID(said, IN) && SAID(said, OUT)) {
+		p = put_text(SAY(p, "IN="), data + said->oob_in, said->oob_in_len);
+		p = put_text(SAY(p, " OUT="), data + said->oob_out, said->oob_out_len);
+	} else {
 		return p;
-	p = put_text(SAY(p, "IN="), (const char *)b->data + r->oob_in, r->oob_in_len);
-	p = put_text(SAY(p, " OUT="), (const char *)b->data + r->oob_out, r->oob_out_len);
+	}
 	*p++ = ' ';
 	return p;
 }
 
 char *nfl_print(char *p, const struct nfl_batch *batch, const struct nfl_record *r)
 {
-	if (HAS(r, PREFIX)) {
+	const struct nfl_reported *said = reported(r);
+
+	if (said ? SAID(said, PREFIX) : HAS(r, PREFIX)) {
 		p = put_text(p, (const char *)batch->data + r->oob_prefix, r->oob_prefix_len);
 		*p++ = ' ';
 	}
-	if (SAID(r, ALWAYS)) {
-		p = reported_names(p, batch, (const struct nfl_reported *)r);
-	} else {
-		p = put_name(SAY(p, "IN="), batch, r->oob_ifindex_in);
-		p = put_name(SAY(p, " OUT="), batch, r->oob_ifindex_out);
-		*p++ = ' ';
-	}
+	p = interfaces(p, batch, r, said);
 	p = put_mac(SAY(p, "MAC="), batch->data + r->raw_mac, r->raw_mac_len);
 	*p++ = ' ';
 	p = network(p, r);
@@ -380,12 +389,12 @@ char *nfl_print(char *p, const struct nfl_batch *batch, const struct nfl_record 
 		p = put_u64(SAY(p, "GID="), r->oob_gid);
 		*p++ = ' ';
 	}
-	if (SAID(r, ALWAYS)) {	/* who knows no mark */
-		*p++ = '\n';
-		return p;
+	if (!said) {
+		p = put_hex32(SAY(p, "MARK=0x"), r->oob_mark);
+		*p++ = ' ';
 	}
-	p = put_hex32(SAY(p, "MARK=0x"), r->oob_mark);
-	return SAY(p, " \n");
+	*p++ = '\n';
+	return p;
 }
 
 static void new_second(struct nfl_log *log, int64_t second)

@@ -35,7 +35,11 @@ from nflowlevel.stacks.config import parse_all
 from nflowlevel.stacks.registry import find_plugin
 from nflowlevel.stacks.stack import build
 
-_STATUS = f"""Status 0: everything that is stored fits. Status {status.FAILED}: something does not, or rows
+_STATUS = f"""What does not fit is followed by the statements that make room: wider columns, and in ulogd2's schemas the
+views and functions before them. They change nothing until you run them, for example
+    nflowlevel sql check -c ulogd.conf --print > widen.sql; psql firewall < widen.sql
+
+Status 0: everything that is stored fits. Status {status.FAILED}: something does not, or rows
 may come twice because there is no ledger.
 
 {status.listed()}"""

@@ -24,7 +24,7 @@ MEANINGS: Mapping[int, str] = MappingProxyType(
         WRONG_ARGUMENTS: "wrong arguments",
         IN_USE: "`prefilter remove`: a rule still uses it",
         UNAVAILABLE: "`sql`: the database or the table is not there, or not for this user",
-        WRONG_FILE: "a configuration, or a file to restore, is wrong",
+        WRONG_FILE: "a configuration, or a file to restore or to convert, is wrong",
         INTERRUPTED: "interrupted by Ctrl-C (`tail` and `prefilter try` end with 0)",
     }
 )

@@ -117,6 +117,11 @@ class AppendFile:
         times = [at for at in (self._retry_at, self._reopen_at) if at is not None]
         return min(times) if times else None
 
+    @property
+    def is_at_its_path(self) -> bool:
+        """Whether the path leads to the file that is open."""
+        return self._file is not None and self._file.is_at(self.path)
+
     def open(self) -> None:
         """Open the file, creating it if need be; a FIFO without a reader and a locked file are waited for."""
         try:

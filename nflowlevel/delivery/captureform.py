@@ -2,7 +2,9 @@
 """CaptureForm: files of pcap and pcapng, as they are appended to: their heads, their interfaces, where they end.
 
 pcap has a head of 24 bytes, and it does not matter who writes the records behind it. pcapng has sections, with
-interfaces that are numbered within them: a section begins each time a file is opened, and has one writer.
+interfaces that are numbered within them, so it has one writer. tshark 4.0 takes the names of all packets from the first
+section. So a file that is opened again goes on with its section and its numbers, unless it is too large to look for
+them.
 """
 
 from __future__ import annotations
@@ -38,13 +40,19 @@ _LINK_TYPE_BITS = 0x03FFFFFF
 
 _SECTION, _SECTION_MAGIC, _INTERFACE = 0x0A0D0D0A, 0x1A2B3C4D, 1
 _BLOCK_HEAD = struct.Struct("=II")
+_INTERFACE_TYPE = struct.pack("=I", _INTERFACE)
 _APPLICATION, _NAME, _DESCRIPTION, _RESOLUTION = 4, 2, 3, 9
 _MICROSECONDS = 6
+#: With more interfaces the descriptions are thrown away: containers come and go, and each new file describes all.
+_MANY_INTERFACES = 1024
+#: `described` counts interfaces, and with this the times that they were thrown away.
+_GENERATION = 1 << 32
 #: So that a section of ours is known again.
 _WRITER = b"nflowlevel"
 
-#: Files up to this size are looked through from their beginning, of longer ones the end.
-_SMALL_BYTES = 8 << 20
+#: Files up to this size are looked through from their beginning, of longer ones the end: pcap, and pcapng, where this
+#: finds the interfaces.
+_SMALL_BYTES, _SMALL_BLOCKS_BYTES = 8 << 20, 256 << 20
 _END_BYTES = 2 << 20
 _PIECE_BYTES = 4 << 20
 _NOT_FOUND = 0xFFFFFFFF
@@ -67,16 +75,32 @@ class CaptureForm:
         #: Descriptions of the interfaces, by their number in a section.
         self._interfaces: list[bytes] = []
         self._numbers: dict[tuple[object, int, str], int] = {}
-        if self.blocks:
-            # A file without any description has no link type either, and cannot be opened.
-            self.number_of(None, 0, "")
+        #: How many interfaces the file describes that was looked at last; -1: not known, or others than we do.
+        self._told = -1
+        #: It changes when interfaces get other numbers.
+        self.generation = -1
+        self.forget()
 
     # -- what stands before the records --------------------------------------------------------------------------
 
     @property
     def described(self) -> int:
-        """How many interfaces there are to describe."""
-        return len(self._interfaces)
+        """How many interfaces there are to describe, and since when."""
+        return self.generation * _GENERATION + len(self._interfaces)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether to call `forget` when nothing waits for the file."""
+        return len(self._interfaces) > _MANY_INTERFACES
+
+    def forget(self) -> None:
+        """Number the interfaces anew, in a new section; what was rendered before must have been written."""
+        self.generation += 1
+        self._interfaces.clear()
+        self._numbers.clear()
+        if self.blocks:
+            # A file without any description has no link type either, and cannot be opened.
+            self.number_of(None, 0, "")
 
     def number_of(self, place: object, index: int, name: str) -> int:
         """Return the number of an interface in each section from now on.
@@ -85,15 +109,18 @@ class CaptureForm:
         """
         key = (place, index, name) if index else (None, 0, "")
         if key not in self._numbers:
-            self._numbers[key] = len(self._interfaces)
-            self._interfaces.append(self._interface(index, name))
+            block = self._interface(place, index, name)
+            if block not in self._interfaces:
+                self._interfaces.append(block)
+            self._numbers[key] = self._interfaces.index(block)
         return self._numbers[key]
 
-    def _interface(self, index: int, name: str) -> bytes:
+    def _interface(self, place: object, index: int, name: str) -> bytes:
         options = _option(_RESOLUTION, bytes((_MICROSECONDS,)))
         if name:
             options += _option(_NAME, name.encode("utf-8", "replace"))
-        what = f"interface {index} of the kernel" if index else "no interface is known"
+        where = f" in network namespace {place}" if place else ""
+        what = f"interface {index} of the kernel{where}" if index else "no interface is known"
         options += _option(_DESCRIPTION, what.encode()) + _option(0, b"")
         return _block(_INTERFACE, struct.pack("=HHI", self.link_type, 0, self.snaplen) + options)
 
@@ -101,8 +128,12 @@ class CaptureForm:
         """Return the head of a file, or a new section; then what was not described yet."""
         if not self.blocks:
             return self._head if is_empty else b""
-        section = self._section() if described < 0 else b""
-        return section + b"".join(self._interfaces[max(0, described) :])
+        if described < 0 and not is_empty and self._told >= 0:
+            return b"".join(self._interfaces[self._told :])
+        generation, known = divmod(described, _GENERATION)
+        if generation != self.generation:
+            return self._section() + b"".join(self._interfaces)
+        return b"".join(self._interfaces[known:])
 
     def _section(self) -> bytes:
         options = _option(_APPLICATION, _WRITER) + _option(0, b"")
@@ -112,10 +143,12 @@ class CaptureForm:
 
     def whole(self, reader: int, size: int) -> int:
         """Return where the last whole record ends; OSError for a file of another kind, or one that is damaged."""
+        self._told = -1
         start = self._start(reader, size)
         if not start:
             return 0
-        end = self._from_the_end(reader, size) if size > _SMALL_BYTES else _NOT_FOUND
+        is_small = size <= (_SMALL_BLOCKS_BYTES if self.blocks else _SMALL_BYTES)
+        end = _NOT_FOUND if is_small else self._from_the_end(reader, size)
         if end == _NOT_FOUND:
             end = self._from_the_start(reader, start, size)
         return end
@@ -150,7 +183,7 @@ class CaptureForm:
             raise _foreign(known)
         # The first interface tells for all.
         head = os.pread(reader, 10, len(section))
-        if len(head) == 10 and head[:4] == struct.pack("=I", _INTERFACE):
+        if len(head) == 10 and head[:4] == _INTERFACE_TYPE:
             self._check_link_type(struct.unpack("=H", head[8:])[0])
         return len(section)
 
@@ -164,7 +197,7 @@ class CaptureForm:
     def _from_the_end(self, reader: int, size: int) -> int:
         """Return where the last whole record ends by the last bytes alone; _NOT_FOUND where they can be read in two
         ways: packets may hold what looks like records."""
-        start = (size - _END_BYTES) & ~3  # blocks are at multiples of 4
+        start = max(0, size - _END_BYTES) & ~3  # blocks are at multiples of 4
         tail = os.pread(reader, size - start, start)
         ends = ffi.new("uint32_t[]", len(tail) + 1)
         window = lib.NFL_CAPTURE_BLOCK_MAX if self.blocks else self.snaplen + 16
@@ -174,16 +207,39 @@ class CaptureForm:
     def _from_the_start(self, reader: int, start: int, size: int) -> int:
         """Return where the last whole record ends; OSError where there is none in the middle of the file."""
         packets, broken = ffi.new("uint64_t *"), ffi.new("uint8_t *")
+        places = ffi.new("uint32_t[]", _MANY_INTERFACES) if self.blocks else ffi.NULL
+        room = len(places) if self.blocks else 0
+        count = ffi.new("uint32_t *")
+        interfaces: list[bytes] | None = []
         at = start
         while at < size:
             piece = os.pread(reader, min(_PIECE_BYTES, size - at), at)
-            used = lib.nfl_capture_follow(self.blocks, self.snaplen, piece, len(piece), packets, broken)
+            count[0] = 0
+            used = lib.nfl_capture_follow(
+                self.blocks, self.snaplen, piece, len(piece), packets, broken, places, room, count
+            )
+            if interfaces is not None:
+                found = [_block_at(piece, places[number]) for number in range(min(count[0], room))]
+                # Of several sections the numbers do not count through the file.
+                is_one = count[0] <= room and all(block[:4] == _INTERFACE_TYPE for block in found)
+                interfaces = [*interfaces, *found] if is_one else None
             at += used
             if broken[0] and not _is_blank(reader, at, size):
                 raise _foreign(f"it is damaged at byte {at}, after {packets[0]} packets")
             if broken[0] or not used:
                 break
+        self._adopt(interfaces)
         return at
+
+    def _adopt(self, interfaces: list[bytes] | None) -> None:
+        """Go on with the numbers that a file has, where they are none but ours."""
+        if not interfaces:
+            return
+        known, told = self._interfaces, len(interfaces)
+        if known == interfaces[: len(known)]:
+            known += interfaces[len(known) :]
+        if known[:told] == interfaces:
+            self._told = told
 
 
 class Records:
@@ -199,7 +255,9 @@ class Records:
         """Return how many packets, and how many bytes of them, end at or before `position`."""
         packets = ffi.new("uint64_t *")
         with ffi.from_buffer(data) as whole:
-            end = lib.nfl_capture_follow(self._form.blocks, self._form.snaplen, whole, position, packets, self._broken)
+            end = lib.nfl_capture_follow(
+                self._form.blocks, self._form.snaplen, whole, position, packets, self._broken, ffi.NULL, 0, ffi.NULL
+            )
         return int(packets[0]), int(end)
 
     def after(self, data: bytearray, position: int) -> int:
@@ -217,6 +275,10 @@ class Records:
 
 _ORDER: Literal["little", "big"] = "little" if struct.pack("=H", 1) == b"\1\0" else "big"
 _IS_LITTLE = _ORDER == "little"
+
+
+def _block_at(data: bytes, at: int) -> bytes:
+    return data[at : at + _BLOCK_HEAD.unpack_from(data, at)[1]]
 
 
 def _option(code: int, value: bytes) -> bytes:

@@ -27,7 +27,7 @@ class Form(Protocol):
     def prelude(self, described: int, *, is_empty: bool) -> bytes:
         """Return what must stand before the next record, in a file that has been told `described` of it.
 
-        A file that was just opened has been told -1. `is_empty`: nothing is in the file.
+        That is what `described` was then. A file that was just opened has been told -1. `is_empty`: nothing is in it.
         """
 
     def whole(self, reader: int, size: int) -> int:

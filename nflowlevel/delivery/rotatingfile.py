@@ -94,7 +94,7 @@ class RotatingFile(AppendFile):
     def write(self, data: Buffer, records: int) -> None:
         """Append records, in a new file where it is time for that, and in several where one would be too large."""
         if self._file and not self._closed and self._is_over:
-            self._rotate()
+            self.rotate()
         rest = memoryview(data)
         while (room := self._room) is not None and rest.nbytes > room:
             count, size = self._first(bytearray(rest), room)
@@ -103,7 +103,7 @@ class RotatingFile(AppendFile):
             if size:
                 super().write(rest[:size], count)
                 rest, records = rest[size:], records - count
-            self._rotate()
+            self.rotate()
         super().write(rest, records)
 
     def _first(self, data: bytearray, room: int) -> tuple[int, int]:
@@ -122,7 +122,7 @@ class RotatingFile(AppendFile):
     def retry(self) -> None:
         """Begin the next file, or try again what failed."""
         if self._is_over and self._file and not self._closed:
-            self._rotate()
+            self.rotate()
         super().retry()
 
     def close(self, timeout: float) -> None:
@@ -148,7 +148,8 @@ class RotatingFile(AppendFile):
     def _has_records(self) -> bool:
         return self._had_records or self.stats.written > self._written_before
 
-    def _rotate(self) -> None:
+    def rotate(self) -> None:
+        """Begin a new file now."""
         self.path = self._names.fresh(time.time())
         super().reopen()
 

@@ -8,7 +8,9 @@ group a statement gets is decided when all lists are read, since a group that on
 
 from __future__ import annotations
 
+import bisect
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -168,6 +170,7 @@ def _pieces(text: str, statements: Iterable[Statement], groups: Groups) -> Itera
     yield text[at:]
 
 
-def line_of(text: str, at: int) -> int:
-    """Return the number of the line, from 1, in which a character stands. Only a newline ends a line here."""
-    return text.count("\n", 0, at) + 1
+def lines_of(text: str, places: Iterable[int]) -> list[int]:
+    """Return the numbers of the lines, from 1, in which these characters stand. Only a newline ends a line here."""
+    ends = [newline.start() for newline in re.finditer("\n", text)]
+    return [bisect.bisect_left(ends, at) + 1 for at in places]

@@ -31,7 +31,7 @@ _INCLUDE = re.compile(r"^[ \t]*include[ \t]", re.MULTILINE)
 _DEFINED = re.compile(r"^[ \t]*(?:re)?define[ \t]+(\w+)[ \t]*=[ \t]*(\d+)[ \t\r]*$", re.MULTILINE | re.ASCII)
 _ARGUMENTS = frozenset(("prefix", "group", "snaplen", "queue-threshold", "level"))
 #: How nft from 1.0.7 on prints what it cannot know of a rule of iptables-nft.
-_OPAQUE = (["xt", "target", '"LOG"'], ["xt", "watcher", '"log"'])
+_OPAQUE = (("target", '"LOG"'), ("watcher", '"log"'))
 _FLAGS = frozenset(("all", "ether", "skuid", "tcp", "ip"))
 
 
@@ -71,7 +71,7 @@ def find(text: str, snaplen: int = SNAPLEN, trim: bool = False) -> Found:
 
     With `trim`, a prefix loses one blank at its end. ValueError: nft could not load the text.
     """
-    solid = [token for token in _tokens(text) if token.kind not in ("blank", "comment")]
+    solid = [*_tokens(text)]
     _check(solid)
     statements: list[Statement] = []
     taken: set[int] = set()
@@ -81,7 +81,7 @@ def find(text: str, snaplen: int = SNAPLEN, trim: bool = False) -> Found:
         defined.setdefault(f"${name}", []).append(value)
     end = 0
     for at, token in enumerate(solid):
-        if [piece.text for piece in solid[at : at + 3]] in _OPAQUE:
+        if token.text == "xt" and tuple(piece.text for piece in solid[at + 1 : at + 3]) in _OPAQUE:
             left.append(Left(token.start, "it is iptables-nft's: convert what its -save program prints"))
         if token.start < end or token.text != "log" or _is_name(solid, at):
             continue
@@ -99,15 +99,18 @@ def find(text: str, snaplen: int = SNAPLEN, trim: bool = False) -> Found:
 
 
 def _tokens(text: str) -> Iterator[_Token]:
+    """Yield what is neither blank nor a comment."""
     for found in _TOKEN.finditer(text):
-        yield _Token(found.lastgroup or "", found[0], found.start(), found.end())
+        if found.lastgroup not in ("blank", "comment"):
+            yield _Token(found.lastgroup or "", found[0], found.start(), found.end())
 
 
 def _check(tokens: Sequence[_Token]) -> None:
     """Refuse a text that nft could not load: of one with a quote too many no word is what it seems."""
     depth = 0
     for token in tokens:
-        depth += {"{": 1, "}": -1}.get(token.text, 0)
+        if token.kind == "end":
+            depth += (token.text == "{") - (token.text == "}")
         if depth < 0 or (token.kind == "string" and (len(token.text) == 1 or not token.text.endswith('"'))):
             raise ValueError("its quotes or braces do not match, so nft could not load it")
     if depth:

@@ -24,7 +24,8 @@ than what was captured.
 The file is appended to; a new or empty one gets its head. When it is opened, a packet that a crash or a full disk cut
 is removed from its end. A file of another kind is refused and stays as it is: another link type or format, other byte
 order, nanoseconds, damaged elsewhere than at its end. Several sections, and several programs, may append to one pcap
-file; a pcapng file has one writer.
+file; a pcapng file has one writer. A pcapng file of more than 256 MiB gets a new section when it is opened again;
+tshark 4.0 then shows names of the first one.
 
 A batch is one write. A full disk or a missing directory stops nothing else: the output keeps packets, up to
 `max_pending_bytes`, and writes them when it can; beyond that limit it drops and counts new ones. A FIFO gets the head
@@ -32,10 +33,11 @@ again for each reader.
 
 `rotate_secs` and `rotate_bytes` begin new files. Then `file` is a pattern of strftime for the time when a file begins,
 such as `/var/log/fw/%Y%m%d-%H%M%S.pcap`; where a name is taken, a number follows: `-1`, `-2`. After a restart, the last
-file goes on if its name is still that of the time. Files without a packet are removed. A thread compresses files that
-are closed, and removes the oldest beyond `keep_files`; it takes what an earlier run left, too. A compressed file gets
-its name when it is whole and on the disk. With `-u`, the directory must be the user's. Without rotation a `%` means
-itself, and a file that logrotate moves away is begun anew at SIGHUP.
+file goes on if its name is still that of the time. A pcapng file also ends when it has described 1,024 interfaces.
+Files without a packet are removed. A thread compresses files that are closed, and removes the oldest beyond
+`keep_files`; it takes what an earlier run left, too. A compressed file gets its name when it is whole and on the disk.
+With `-u`, the directory must be the user's. Without rotation a `%` means itself, and a file that logrotate moves away
+is begun anew at SIGHUP.
 """
 
 from __future__ import annotations
@@ -154,7 +156,7 @@ class PCAP(TargetOutput[PCAPOptions, AppendFile]):
         """Return the file."""
         options, rotation = self.options, self.options.rotation
         form = CaptureForm(options.format, options.linktype, has_one_writer=bool(rotation))
-        self._plan = CapturePlan(form)
+        self._form, self._plan = form, CapturePlan(form)
         make = partial(RotatingFile, rotation=rotation) if rotation else AppendFile
         return make(
             options.file,
@@ -170,12 +172,22 @@ class PCAP(TargetOutput[PCAPOptions, AppendFile]):
 
     def write(self, batch: Batch) -> None:
         """Write the batch's packets, or keep what cannot be written now."""
+        if self._form.is_crowded and isinstance(self._target, RotatingFile) and not self._stats.pending:
+            # Each new file describes all interfaces that there ever were: begin one with those that are left.
+            self._form.forget()
+            self._target.rotate()
         for records, count, unfit in self._plan.render(batch.raw, group=batch.group, place=self.netns):
             if unfit:
                 self._stats.records += unfit
                 self._stats.drop("not_ip", unfit)
             if count:
                 self._target.write(records, count)
+
+    def reopen(self) -> None:
+        """Go on with a new file, if the old one was moved away."""
+        if self._form.is_crowded and not self._stats.pending and not self._target.is_at_its_path:
+            self._form.forget()
+        super().reopen()
 
     def files(self) -> Iterator[str]:
         """Yield the file, unless it is standard output, or one of many."""

@@ -3,7 +3,7 @@
 
 The file `ulogd-pkt-DDMMYYYY-hhmmss.xml` (`ulogd-sum-…` for accounting objects) is named after the local time of its
 opening; a name that is taken gets `-1`, `-2` and so on before its end. At SIGHUP the document is completed and the next
-one begun. Each record is one line.
+one begun. Each record is one line, here broken in two:
 
     <log><when><hour>9</hour>…</when><prefix>DROP </prefix><hook>1</hook><hw>…</hw><mark>7</mark><indev>2</indev>
     <payload>4500…</payload></log>
@@ -14,7 +14,8 @@ conntrack entry is not written yet: that comes with flows.
 
 Each document is well-formed, of any length. Characters that XML reserves are written as references. What it cannot hold
 (control characters, bytes that are not UTF-8, U+FFFE and U+FFFF) becomes U+FFFD. A document that a crash or a full disk
-left without its end gets it when XML is started with this directory the next time, after its last whole element.
+left without its end gets it when XML is started with this directory the next time, after its last whole element, if
+the file system has leases (fcntl(2)): they tell that no process writes it any more.
 
 A batch is one write. On a full disk records wait in memory, up to `max_pending_bytes`.
 """

@@ -25,6 +25,7 @@ class Numbering(Protocol):
     link_type: int
     snaplen: int
     blocks: bool
+    generation: int
 
     def number_of(self, place: object, index: int, name: str) -> int:
         """Return the number of an interface in the file."""
@@ -49,6 +50,7 @@ class CapturePlan:
         )
         self._done = ffi.new("uint32_t *")
         self._places: dict[object, _Interfaces] = {}
+        self._generation = file.generation
         self._grow(_FIRST_OUT_BYTES)
 
     def _grow(self, size: int) -> None:
@@ -88,6 +90,9 @@ class CapturePlan:
 
     def _describe(self, place: object, names: NameTable) -> None:
         """Have the interfaces of this place looked up; what has another name now is another interface."""
+        if self._generation != self._file.generation:
+            self._generation = self._file.generation
+            self._places.clear()
         interfaces = self._places.setdefault(place, _Interfaces())
         if interfaces.names is not names:
             interfaces.names = names

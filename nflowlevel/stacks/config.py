@@ -347,8 +347,8 @@ class _Reader:
         for number, line in body:
             try:
                 key, value, behind = _assignment(line, "stack" if repeated else "")
-                # Many plugin= lines may have come into a section, by a header too early.
-                if key == "plugin" and key in values:
+                # Many plugin= and stack= lines may have come into a section, by a header too early.
+                if key in _REPEATABLE and key in values:
                     continue
                 if key in values:
                     raise _Unclear(f"'{printable(key)}' is set twice; it was first set in line {values[key].line}")

@@ -24,5 +24,6 @@ HISTORICAL: Mapping[str, str] = MappingProxyType(
         "nlgroup": "use group= in the section of NFLOG",
         "user": "use -u USER on the command line, or User= in the systemd unit",
         "plugin": "remove it: plugins are found by their names",
+        "stack": "move it into [global]: in another section it is not read",
     }
 )

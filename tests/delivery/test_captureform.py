@@ -94,6 +94,7 @@ def test_of_a_long_file_the_end_is_enough(tmp_path: Path, format_: Format, monke
     data = written(format_, 90_000, size=90)
     assert len(data) > 8 << 20
     form = CaptureForm(format_, "raw")
+    monkeypatch.setattr("nflowlevel.delivery.captureform._SMALL_BLOCKS_BYTES", 1 << 20)
     monkeypatch.setattr(form, "_from_the_start", None)
     (tmp_path / "f").write_bytes(data[:-7])
     last = kept(tmp_path / "f", form)

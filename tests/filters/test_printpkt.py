@@ -24,6 +24,7 @@ from tests.corpus import ah, by_name, esp, extension, fragment, frames, ipv6, tc
 from tests.fix_daemon import config
 from tests.fix_decoder import NAMES, NOW, chunks, decode, shown
 from tests.fix_plugins import stacks_of
+from tests.fix_reports import IN, OUT, PREFIX, option, received, report
 from tests.messages import FULL, egress_message_of, message_of
 from tests.oracle import build_message
 from tests.printed import printed
@@ -261,6 +262,25 @@ def test_a_packet_that_was_copied_out_keeps_it() -> None:
     kept = pickle.loads(pickle.dumps(batch[0]))
     assert kept.get("print") == batch[0].get("print") == wanted(message_of(by_name("udp4"))).decode()
     assert batch[0].to_dict()["print"] == kept.get("print")
+
+
+def test_reported_packets() -> None:
+    """Of UNIXSOCK: names are what the reporter says, and nobody has said a mark (Debian's stack for NuFW)."""
+    packet = by_name("udp4").payload
+    said = (
+        (option(PREFIX, "nufw: "), option(IN, "eth0"), option(OUT, "")),
+        (option(PREFIX, "nufw: "),),
+        (option(IN, "eth0"),),
+        (option(IN, "\n" * 9000), option(OUT, "\x7f" * 9000)),
+    )
+    text = f"MAC= {_ENDS4} LEN=35 TOS=00 PREC=0x00 TTL=64 ID=1 PROTO=UDP SPT=5000 DPT=53 LEN=15 \n"
+    batch = through(received(b"".join(report(packet, *options) for options in said)))
+    assert batch.values("print") == [
+        f"nufw:  IN=eth0 OUT= {text}",
+        f"nufw:  {text}",
+        f"IN=eth0 OUT= {text}",
+        "IN=" + "\\x0a" * 9000 + " OUT=" + "\\x7f" * 9000 + f" {text}",
+    ]
 
 
 def test_records_that_are_nothing_but_columns_have_no_text() -> None:

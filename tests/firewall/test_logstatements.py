@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from nflowlevel.firewall.logstatements import Groups, Statement, Unfit, converted, level_of, line_of, nft_statement
+from nflowlevel.firewall.logstatements import Groups, Statement, Unfit, converted, level_of, lines_of, nft_statement
 
 _WARNING = Statement(0, 1, "<", ">")
 _INFO = Statement(2, 3, "<", ">", "info")
@@ -65,7 +65,7 @@ def test_text_between_statements_stays() -> None:
 
 def test_only_a_newline_ends_a_line() -> None:
     text = "a\u2028b\x0c\x85\r\nc"
-    assert [line_of(text, at) for at in (0, text.index("c"))] == [1, 2]
+    assert lines_of(text, [0, text.index("\n"), text.index("c")]) == [1, 1, 2]
 
 
 def test_flags_of_nft() -> None:

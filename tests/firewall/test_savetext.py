@@ -37,10 +37,7 @@ def convert(text: str, snaplen: int = 0, by_level: bool = False) -> str:
             '-A INPUT -m comment --comment "-j LOG --log-level 3" -j ACCEPT',
             '-A INPUT -m comment --comment "-j LOG --log-level 3" -j ACCEPT',
         ),
-        (
-            "-A INPUT -m comment --comment --log-uid -j ACCEPT",
-            "-A INPUT -m comment --comment --log-uid -j ACCEPT",
-        ),
+        ("-A INPUT -m comment --comment --log -j ACCEPT", "-A INPUT -m comment --comment --log -j ACCEPT"),
         # As one writes by hand: matches behind the target, values after an equals sign, words with quotes inside.
         (
             '-I INPUT 2 -j LOG -p tcp --log-prefix="a b" -m limit --log-level=debug --limit 1/s',

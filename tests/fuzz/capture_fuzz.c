@@ -112,20 +112,24 @@ static void find_end(const struct nfl_capture_writer *w, const uint8_t *out, uin
 {
 	uint32_t length = below(size + 1), *ends = exactly((length + 1) * sizeof(*ends), NULL), end, found;
 	uint8_t *exact = exactly(length, out), broken;
+	uint32_t room = below(3), *places = exactly(room * sizeof(*places), NULL), met = 0;
 	uint64_t packets = 0;
 
-	end = nfl_capture_follow(w->blocks, w->snaplen, exact, length, &packets, &broken);
+	end = nfl_capture_follow(w->blocks, w->snaplen, exact, length, &packets, &broken, NULL, 0, NULL);
 	check(end <= length && !broken, "what was written is broken");
 	found = nfl_capture_last(w->blocks, w->snaplen, exact, length, 1 + below(length), ends);
 	check(found == 0xffffffff || found == end, "another end");
 	for (uint32_t times = below(4); times && length; times--)
 		exact[below(length)] = (uint8_t)any();
-	end = nfl_capture_follow(w->blocks, w->snaplen, exact, length, &packets, &broken);
+	end = nfl_capture_follow(w->blocks, w->snaplen, exact, length, &packets, &broken, places, room, &met);
 	check(end <= length, "an end behind the end");
+	for (uint32_t i = 0; i < met && i < room; i++)
+		check(places[i] < end, "a block behind the end");
 	found = nfl_capture_last(w->blocks, w->snaplen, exact, length, below(2 * length), ends);
 	check(found == 0xffffffff || found <= length, "an end behind the end");
 	free(exact);
 	free(ends);
+	free(places);
 }
 
 static void write_again(struct nfl_record *records, uint32_t count, const uint8_t *data)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import nflowlevel as nfl
+from nflowlevel.binding.interfaces import NameTable
 from nflowlevel.errors import OutputError
 from nflowlevel.stacks.stack import Stack
 from tests.corpus import by_name
@@ -313,6 +314,79 @@ def _packets(path: Path) -> list[bytes]:
 def test_base_must_stand_before_it() -> None:
     with pytest.raises(nfl.ConfigError, match="p:PCAP takes packet but gets raw; put a BASE between"):
         stacks_of(config("g:NFLOG,p:PCAP", g="group=1", p="file=/x"))
+
+
+def come_and_go(stack: Stack) -> list[str]:
+    """Deliver packets of ever new interfaces, between those of one that stays; return the names."""
+    for number in range(0, 40, 2):
+        batch = batch_of(packet(number, indev=100 + number, hook=1), packet(number + 1, indev=7, hook=1))
+        batch.names = NameTable({7: "lan", 100 + number: f"veth{number}"})
+        stack.deliver(batch)
+    return [name for number in range(0, 40, 2) for name in (f"veth{number}", "lan")]
+
+
+def assert_names(path: Path, names: list[str]) -> None:
+    """Fail unless all readers see these names."""
+    assert [row["oob.in"] for row in read(path)] == names
+    assert [row[0] for row in tshark(path, "frame.interface_name")] == names
+    assert len(tcpdump(path)) == len(names)
+
+
+def test_interfaces_that_are_gone_are_not_described_in_a_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nflowlevel.delivery.captureform._MANY_INTERFACES", 5)
+    stack = opened(tmp_path / "out", "format=pcapng")
+    names = come_and_go(stack)
+    stack.output.reopen()
+    (tmp_path / "out").rename(tmp_path / "old")
+    stack.output.reopen()
+    stack.close()
+    assert_names(tmp_path / "old", names)
+    assert (tmp_path / "out").stat().st_size < 300, "it describes what nobody has any more"
+
+
+def test_a_new_file_begins_when_there_were_many_interfaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nflowlevel.delivery.captureform._MANY_INTERFACES", 5)
+    stack = opened(tmp_path / "x-%Y", "format=pcapng\nrotate_bytes=1000000")
+    names = come_and_go(stack)
+    stack.close()
+    files = sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert len(files) > 2
+    for path in files:
+        count = len(read(path))
+        assert_names(path, names[:count])
+        del names[:count]
+    assert not names
+
+
+def test_a_file_that_goes_on_has_the_right_names(tmp_path: Path) -> None:
+    """tshark 4.0 takes them from the first section, so there is only one."""
+    names: list[str] = []
+    for order in ((2, 3), (3, 2, 4), (4, 9)):
+        stack = opened(tmp_path / "out", "format=pcapng")
+        for index in order:
+            batch = batch_of(packet(len(names), indev=index, hook=1))
+            batch.names = NameTable({n: f"eth{n}" for n in range(10)})
+            stack.deliver(batch)
+            names.append(f"eth{index}")
+        stack.close()
+    assert_names(tmp_path / "out", names)
+    assert [kind for kind, _ in blocks_of(tmp_path / "out")].count(1) == 5, "an interface is described twice"
+
+
+def test_a_file_too_large_to_look_through_gets_another_section(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nflowlevel.delivery.captureform._SMALL_BLOCKS_BYTES", 0)
+    test = opened(tmp_path / "out", "format=pcapng")
+    test.deliver(batch_of(*map(packet, range(3))))
+    test.close()
+    again = opened(tmp_path / "out", "format=pcapng")
+    batch = batch_of(packet(3, indev=9, hook=1))
+    batch.names = NameTable({9: "eth9"})
+    again.deliver(batch)
+    again.close()
+    assert [row["oob.in"] for row in read(tmp_path / "out")] == ["", "", "", "eth9"]
+    assert len(tcpdump(tmp_path / "out")) == 4
 
 
 # -- rotation ---------------------------------------------------------------------------------------------------------

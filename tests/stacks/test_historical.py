@@ -31,7 +31,7 @@ def told(name: str, where: str) -> list[str]:
 @pytest.mark.parametrize("name", HISTORICAL)
 def test_it_is_a_warning_that_says_what_to_write(name: str, where: str) -> None:
     own = {"g": find_plugin("NFLOG").Options, "j": find_plugin("JSON").Options}.get(where, NoOptions)
-    if name in own.__struct_fields__ or (where, name) == ("global", "plugin"):
+    if name in own.__struct_fields__ or (where, name) in (("global", "plugin"), ("global", "stack")):
         pytest.skip("an option there")
     called = {"global": "[global]", "g": "[g] NFLOG", "b": "[b] BASE", "j": "[j] JSON"}[where]
     assert told(name, where) == [f"{called}: '{name}' has no effect, as in ulogd2; {HISTORICAL[name]}"]
@@ -42,6 +42,15 @@ def test_the_options_that_it_names_exist() -> None:
     words = {word.removesuffix("=") for advice in HISTORICAL.values() for word in advice.split() if word[-1] == "="}
     assert words - {"User"} <= known
     assert "netlink_socket_buffer_size" in words
+
+
+def test_many_stacks_in_a_section() -> None:
+    """Where a configuration goes on with a second stack behind the sections of the first: ulogd2 does not read it."""
+    config = parse_text(
+        f"[global]\n{_STACK}\n[g]\ngroup=2\n[j]\nstack=a:NFLOG,b:JSON\nstack=c:NFLOG,d:JSON\n", "u.conf"
+    )
+    build(config)
+    assert [(remark.line, "move it into [global]" in remark.message) for remark in config.remarks] == [(6, True)]
 
 
 def test_many_plugin_lines_in_a_section() -> None:

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""SYSLOG: messages as ulogd2 sends them by syslog(3), and where they stay with the logs of Debian as readers."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import syslog as libc
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from nflowlevel.errors import ConfigError
+from nflowlevel.outputs.syslog import SYSLOG, Facility, Level, SYSLOGOptions
+from tests.corpus import by_name
+from tests.fix_daemon import Daemon, config, log_rule, wait_for
+from tests.fix_netns import Netns, Pair
+from tests.fix_plugins import batch_of, stacks_of
+from tests.fix_syslog import SystemLog
+from tests.messages import message_of
+from tests.ulogd2 import Nflowlevel, Ulogd2
+
+_FILTERS = "b:BASE,i:IFINDEX,s:IP2STR,p:PRINTPKT"
+_NAMES = ("BASE", "IFINDEX", "IP2STR", "PRINTPKT")
+_TEXT = re.compile(r"pfx:  IN=va OUT= MAC=\S+ SRC=10.77.0.2 DST=10.77.0.1 LEN=\d+ .* SPT=(\d+) DPT=9 LEN=\d+ (?:\S+ )*")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[socket.socket]:
+    """A socket as the system's log has it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "log"))
+        sock.settimeout(20)
+        yield sock
+
+
+def stack(path: Any, options: str = "", group: int = 2) -> str:
+    """Return a configuration of one stack that ends in SYSLOG."""
+    return config(f"g:NFLOG,{_FILTERS},l:SYSLOG", g=f"group={group}\nseq_local=1", l=f"socket_path={path}\n{options}")
+
+
+def sent(log: socket.socket, path: Path, **options: Any) -> bytes:
+    """Return the message that a packet becomes."""
+    output = SYSLOG("l", SYSLOGOptions(socket_path=str(path), **options))
+    output.bind(())
+    output.open()
+    output.write(batch_of(message_of(by_name("udp4"), prefix=b"pfx: ", time=(1_793_689_482, 0))))
+    message = log.recv(1 << 16)
+    output.close()
+    assert (output.stats.written, output.stats.pending) == (1, 0)
+    return message
+
+
+# -- the message ------------------------------------------------------------------------------------------------------
+
+
+def test_a_message(log: socket.socket, tmp_path: Path) -> None:
+    local = time.ctime(1_793_689_482)[4:19]
+    assert sent(log, tmp_path / "log").decode() == (
+        f"<29>{local} ulogd[{os.getpid()}]: pfx:  IN= OUT= MAC=02:77:00:00:00:01:02:77:00:00:00:02:08:00 SRC=10.77.0.2 "
+        "DST=10.77.0.1 LEN=35 TOS=00 PREC=0x00 TTL=64 ID=1 PROTO=UDP SPT=5000 DPT=53 LEN=15 MARK=0x0 \n"
+    )
+
+
+@pytest.mark.parametrize("facility", get_args(Facility))
+def test_facilities(log: socket.socket, tmp_path: Path, facility: str) -> None:
+    """D-Y01, D-Y02: ulogd2 knows nine of them; LOG_KERN it turns into LOG_DAEMON."""
+    numbers = {"LOG_FTP": 11 << 3, "LOG_KERN": libc.LOG_DAEMON, "LOG_AUTHPRIV": 10 << 3}
+    number = numbers.get(facility) or getattr(libc, facility)
+    assert sent(log, tmp_path / "log", facility=facility).startswith(b"<%d>" % (number | libc.LOG_NOTICE))
+
+
+@pytest.mark.parametrize("level", get_args(Level))
+def test_levels(log: socket.socket, tmp_path: Path, level: str) -> None:
+    message = sent(log, tmp_path / "log", facility="LOG_LOCAL7", level=level)
+    assert message.startswith(b"<%d>" % (libc.LOG_LOCAL7 | getattr(libc, level)))
+
+
+@pytest.mark.parametrize("options", ["facility=LOG_LOCAL8", "facility=local0", "level=LOG_NONE"])
+def test_others_are_refused_with_those_there_are(options: str) -> None:
+    with pytest.raises(ConfigError, match="LOG_"):
+        stacks_of(stack("/dev/log", options))
+
+
+def test_a_section_is_not_needed_and_printpkt_is() -> None:
+    (made,) = stacks_of(config(f"g:NFLOG,{_FILTERS},l:SYSLOG", g="group=1"))
+    assert made.output.options == SYSLOGOptions(socket_path="/dev/log", facility="LOG_KERN", level="LOG_NOTICE")
+    with pytest.raises(ConfigError, match="l:SYSLOG needs the key print"):
+        stacks_of(config("g:NFLOG,b:BASE,l:SYSLOG", g="group=1"))
+
+
+#: /dev/log is a fixed path: the daemon gets a /dev of its own, with that socket in it.
+_OWN_DEV = """
+mount -t tmpfs none /dev && mknod /dev/null c 1 3 && mknod /dev/urandom c 1 9 && ln -s "$0" /dev/log && exec "$@"
+"""
+
+
+class _Ulogd2(Ulogd2):
+    command = ("unshare", "-m", "sh", "-c", _OWN_DEV, "LOG", *Ulogd2.command)
+
+
+class _Nflowlevel(Nflowlevel):
+    command = ("unshare", "-m", "sh", "-c", _OWN_DEV, "LOG", *Nflowlevel.command)
+
+
+def test_it_is_what_ulogd2_sends(pair: Pair, tmp_path: Path, log: socket.socket) -> None:
+    """With the defaults of both, to /dev/log: but for pid and time, the same bytes."""
+    pair.fw.nft(log_rule(4))
+    found = []
+    for kind in (_Ulogd2, _Nflowlevel):
+        directory = tmp_path / kind.__name__
+        directory.mkdir()
+        daemon = kind(pair.fw, directory, group=4, filters=_NAMES, output="SYSLOG")
+        daemon.config.write_text(re.sub(r"(?m)^(file|sync)=.*\n", "", daemon.config.read_text()))
+        daemon.command = tuple(str(tmp_path / "log") if word == "LOG" else word for word in kind.command)
+        with daemon:
+            pair.send_udp(2, source_port=4000)
+            messages = [log.recv(1 << 16) for _ in range(2)]
+        found.append([re.sub(rb" ID=\d+ ", b" ", message) for message in messages])
+    shape = re.compile(rb"<29>([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) ulogd\[\d+\]: (.*)", re.DOTALL)
+    ours, theirs = ([shape.fullmatch(message) for message in messages] for messages in found)
+    assert all(ours)
+    assert [each and each[2] for each in ours] == [each and each[2] for each in theirs]
+
+
+# -- logs of Debian ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["rsyslog", "syslog-ng", "syslog-ng stream"])
+def system_log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SystemLog]:
+    """One of Debian's, running."""
+    name, _, stream = request.param.partition(" ")
+    with SystemLog(name, request.config, tmp_path, kind="unix-stream" if stream else "unix-dgram") as log:
+        yield log
+
+
+def ports(log: SystemLog, pid: int, priority: str = "daemon.notice") -> list[int]:
+    """Return the source ports of the packets that a log has stored, in its order; each line must be one of ours."""
+    shape = re.compile(rf"{re.escape(priority)} [A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d ulogd\[{pid}\]: {_TEXT.pattern}")
+    found = [shape.fullmatch(line) for line in log.lines()]
+    assert all(found), log.lines()[[bool(each) for each in found].index(False)]
+    return [int(each[1]) for each in found if each]
+
+
+def in_order(found: list[int]) -> list[int]:
+    """Return each number where it came first."""
+    return list(dict.fromkeys(found))
+
+
+def send(pair: Pair, first: int, count: int) -> list[int]:
+    """Send packets from as many ports; return those."""
+    numbers = list(range(first, first + count))
+    script = (
+        "from socket import *\n"
+        "for port in range({0}, {0} + {1}):\n"
+        " with socket(AF_INET, SOCK_DGRAM) as s:\n"
+        "  s.bind(('', port))\n"
+        "  s.sendto(b'x', ('10.77.0.1', 9))\n"
+    )
+    pair.peer.run("python3", "-c", script.format(first, count))
+    return numbers
+
+
+def has_all(log: SystemLog, daemon: Daemon, numbers: list[int]) -> None:
+    """Wait until a log has stored all packets; they must be in order, though some may have come twice."""
+
+    def missing() -> int:
+        return len({*numbers} - {*ports(log, daemon.pid)})
+
+    wait_for(lambda: not missing(), "all is stored", lambda: f"{missing()} are missing\n{daemon.stderr}")
+    assert in_order(ports(log, daemon.pid)) == numbers
+
+
+def test_every_packet_is_stored_in_order(pair: Pair, tmp_path: Path, system_log: SystemLog) -> None:
+    pair.fw.nft(log_rule(2))
+    with Daemon(tmp_path, stack(system_log.log, "facility=LOG_LOCAL3\nlevel=LOG_WARNING"), netns=pair.fw) as daemon:
+        numbers = send(pair, 2000, 1009)
+        wait_for(lambda: len(system_log.lines()) >= 1009, "all is stored", lambda: daemon.stderr)
+        assert ports(system_log, daemon.pid, "local3.warning") == numbers
+
+
+def test_a_log_that_is_killed_while_packets_flow(pair: Pair, tmp_path: Path, system_log: SystemLog) -> None:
+    """It stops reading, is killed with unread messages, is away for a while, and comes back: all are there, in order.
+
+    What it had read is stored at once (fix_syslog.py); a message may come twice.
+    """
+    pair.fw.nft(log_rule(2))
+    with Daemon(tmp_path, stack(system_log.log), netns=pair.fw) as daemon:
+        numbers = send(pair, 2000, 211)
+        has_all(system_log, daemon, numbers)
+        for round_, number in enumerate((signal.SIGKILL, signal.SIGTERM, signal.SIGKILL)):
+            system_log.send_signal(signal.SIGSTOP)
+            numbers += send(pair, 10_000 + 3000 * round_, 907)
+            if number == signal.SIGTERM:
+                system_log.send_signal(signal.SIGCONT)
+            system_log.end(number)
+            numbers += send(pair, 11_000 + 3000 * round_, 307)
+            system_log.start()
+            numbers += send(pair, 12_000 + 3000 * round_, 101)
+            has_all(system_log, daemon, numbers)
+        daemon.stop()
+    counts = re.search(r"records (\d+), written (\d+), pending 0.*dropped 0", daemon.stderr)
+    assert counts, daemon.stderr
+    assert counts[1] == counts[2] == str(len(numbers))
+
+
+def test_a_log_that_comes_later(pair: Pair, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    pair.fw.nft(log_rule(2))
+    log = SystemLog("rsyslog", request.config, tmp_path)
+    with Daemon(tmp_path, stack(log.log), netns=pair.fw) as daemon:
+        numbers = send(pair, 2000, 101)
+        daemon.says(f"connect to syslog {log.log}: No such file or directory; records waiting: ")
+        with log:
+            wait_for(lambda: ports(log, daemon.pid) == numbers, "all is stored", lambda: daemon.stderr)
+
+
+def test_a_log_that_reads_nothing_costs_no_other_stack_anything(pair: Pair, tmp_path: Path, log: socket.socket) -> None:
+    """Nothing waits for it; beyond the limit new messages are dropped, and counted."""
+    pair.fw.nft(log_rule(2))
+    safe = tmp_path / "safe"
+    text = config(
+        f"g:NFLOG,{_FILTERS},l:SYSLOG", f"g:NFLOG,{_FILTERS},e:LOGEMU", g="group=2",
+        l=f"socket_path={tmp_path / 'log'}\nmax_pending_bytes=20000", e=f"file={safe}",
+    )  # fmt: skip
+    with Daemon(tmp_path, text, netns=pair.fw) as daemon:
+        for _ in range(20):
+            pair.send_udp(211)
+        wait_for(lambda: safe.exists() and safe.read_bytes().count(b"\n") == 4220, "the other stack has all")
+        log.close()
+        Path(tmp_path / "log").unlink()
+        daemon.stop()
+    shape = r"l:SYSLOG of stack.* records 4220, written (\d+), pending 0.*dropped (\d+) \((.*)\)"
+    counts = re.search(shape, daemon.stderr)
+    assert counts, daemon.stderr
+    assert int(counts[1]) + int(counts[2]) == 4220
+    assert counts[3].startswith("full ")
+
+
+def test_as_another_user(pair: Pair, tmp_path: Path, netns: Netns, log: socket.socket) -> None:
+    """A daemon that has become another user goes on logging: the system's log is open to everybody."""
+    os.chmod(tmp_path / "log", 0o666)
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(0o755)
+    pair.fw.nft(log_rule(2))
+    with Daemon(tmp_path, stack(tmp_path / "log"), "-u", "nobody", netns=pair.fw):
+        pair.send_udp(3)
+        assert [log.recv(1 << 16)[:4] for _ in range(3)] == [b"<29>"] * 3
+
+
+def test_the_doctor(tmp_path: Path, log: socket.socket) -> None:
+    def found(path: Path) -> str:
+        (finding,) = SYSLOG("l", SYSLOGOptions(socket_path=str(path))).examine()
+        return f"{finding.status} {finding.remedy}"
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+        stream.bind(str(tmp_path / "stream"))
+        stream.listen()
+        assert found(tmp_path / "stream") == "ok "
+    assert found(tmp_path / "log") == "ok "
+    assert found(tmp_path / "none") == "problem start the system's log: rsyslog, syslog-ng or journald"
