@@ -351,7 +351,7 @@ size_t nfl_print_most(const struct nfl_record *r)
 	return MOST_FIXED + ESCAPED * (r->oob_prefix_len + names) + 3 * (size_t)r->raw_mac_len;
 }
 
-/* The interfaces, and a blank; of a reported packet only where one was told. (In ulogd: where both were.) */
+/* The interfaces, and a blank; of a reported packet only where both were told, as in ulogd. */
 static char *interfaces(char *p, const struct nfl_batch *batch, const struct nfl_record *r, const struct nfl_reported *said)
 {
 	const char *data = (const char *)batch->data;
@@ -359,7 +359,7 @@ static char *interfaces(char *p, const struct nfl_batch *batch, const struct nfl
 	if (!said) {
 		p = put_name(SAY(p, "IN="), batch, r->oob_ifindex_in);
 		p = put_name(SAY(p, " OUT="), batch, r->oob_ifindex_out);
-	} else if (SAID(said, IN) || SAID(said, OUT)) {
+	} else if (SAID(said, IN) && SAID(said, OUT)) {
 		p = put_text(SAY(p, "IN="), data + said->oob_in, said->oob_in_len);
 		p = put_text(SAY(p, " OUT="), data + said->oob_out, said->oob_out_len);
 	} else {
