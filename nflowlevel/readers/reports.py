@@ -31,6 +31,8 @@ from nflowlevel.stats import Counters, counter
 _PIECE_BYTES = 1 << 16
 #: So many reporters are asked for before others have their turn. What they may bring must find room.
 _TURN = 4
+#: Those who write a byte at a time, or come and go, fill no buffer: others than reporters have their turn after that.
+_MOST_TURNS = 64
 _TURN_BYTES = _TURN * (_PIECE_BYTES + lib.NFL_REPORT_MAX)
 _ROOM = ROOM_RECORDS * RECORD_BYTES // REPORTED.stride
 #: Connections that are accepted before reports are read.
@@ -139,7 +141,9 @@ class Reports:
         for reporter in waiting:
             self._decode(reporter, filling, 0)
         self.more = bool(self._waiting)
+        turns = 0
         while not self.more:
+            turns += 1
             events = self._epoll.poll(0, _TURN)
             for fd, _ in events:
                 if fd in self._reporters:
@@ -148,7 +152,8 @@ class Reports:
                     self._accept()
             if not events:
                 break
-            self.more = bool(self._waiting) or filling.used + _TURN_BYTES > DATA_BYTES
+            is_full = filling.used + _TURN_BYTES > DATA_BYTES
+            self.more = bool(self._waiting) or is_full or turns == _MOST_TURNS
 
     def _read(self, reporter: _Reporter, filling: _Filling) -> None:
         """Take in what one reporter has written."""
