@@ -150,10 +150,11 @@ class Reports:
                     self._read(self._reporters[fd], filling)
                 else:
                     self._accept()
+                    turns = _MOST_TURNS  # connections take more time than reports
             if not events:
                 break
             is_full = filling.used + _TURN_BYTES > DATA_BYTES
-            self.more = bool(self._waiting) or is_full or turns == _MOST_TURNS
+            self.more = bool(self._waiting) or is_full or turns >= _MOST_TURNS
 
     def _read(self, reporter: _Reporter, filling: _Filling) -> None:
         """Take in what one reporter has written."""
@@ -191,6 +192,10 @@ class Reports:
         filling.used = position[0]
         reporter.at += position[0] - start
         reporter.rest = bytes(filling.view[position[0] : end])
+        if state.unknown_id:
+            what = f"option {state.unknown_id} of a report is not known, and left out"
+            self._limited(logging.WARNING, "unknown", f"{self.name}: {reporter}: {what}")
+            state.unknown_id = 0
         if state.stop == lib.NFL_REPORT_FULL:
             self._waiting.append(reporter)
         elif state.stop == lib.NFL_REPORT_BROKEN:
@@ -199,10 +204,6 @@ class Reports:
             reporter.rest = b""
             self._limited(logging.ERROR, "broken", said)
             self._drop(reporter)
-        if state.unknown_id:
-            what = f"option {state.unknown_id} of a report is not known, and left out"
-            self._limited(logging.WARNING, "unknown", f"{self.name}: {reporter}: {what}")
-            state.unknown_id = 0
 
     # -- connections ---------------------------------------------------------------------------------------------
 
