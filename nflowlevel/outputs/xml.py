@@ -14,8 +14,8 @@ attached conntrack entry is not written yet: it comes with flows.
 
 A document of any length is well-formed. Characters that XML reserves are written as references. What XML cannot hold
 (control characters, bytes that are not UTF-8, U+FFFE and U+FFFF) becomes U+FFFD. A crash or a full disk can leave a
-document without its end. The next start with the same directory adds the end after the last complete element. It does so
-only if the file system has leases (fcntl(2)), because they tell whether another process still writes the document.
+document without its end. The next start with the same directory adds the end after the last complete element. It does
+so only if the file system has leases (fcntl(2)): they tell whether another process still writes the document.
 
 On a full disk records wait in memory, up to `max_pending_bytes`.
 """

@@ -256,8 +256,8 @@ def test_a_missing_key_is_named(third_party: dict[str, Any]) -> None:
         ),
         (
             "g:NFLOG,b:BASE,i:IFINDEX,p:PRINTPKT,s:IP2STR,e:LOGEMU",
-            "p:PRINTPKT needs the keys ip.saddr.str, ip.daddr.str, arp.saddr.str, arp.daddr.str, which no plugin before "
-            "it publishes; put IP2STR before it",
+            "p:PRINTPKT needs the keys ip.saddr.str, ip.daddr.str, arp.saddr.str, arp.daddr.str, which no plugin "
+            "before it publishes; put IP2STR before it",
         ),
     ],
 )
