@@ -16,6 +16,9 @@ from tests.fix_world import TIMEZONE
 
 _DIRECTORY = Path(__file__).parent / "configurations"
 _DEBIAN = Path("/etc/ulogd.conf")
+_EXAMPLES = Path(__file__).parent.parent / "examples"
+#: Those that have nothing ulogd2 does not know.
+_EXAMPLES_FOR_BOTH = ("ulogd.conf", "text-and-capture.conf", "syslog.conf")
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,26 @@ def test_the_daemon_takes_the_configuration(rules: Path, tmp_path: Path, capfd: 
     assert capfd.readouterr().out.endswith(": no errors; 3 stacks\n")
 
 
+def test_syslog_keeps_the_levels(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x"
+    rules = "-A a -j LOG --log-level err\n-A a -j LOG\n-A a -j ULOG --ulog-nlgroup 7\n"
+    path.write_text(f"*filter\n{rules}COMMIT\n")
+    output, _ = run("--conf", "--syslog", path)
+    assert [
+        line for line in output.decode().split("\n") if line.startswith(("stack=", "[sys", "facility", "level"))
+    ] == [
+        "stack=log1:NFLOG,base1:BASE,ifi1:IFINDEX,ip2str1:IP2STR,print1:PRINTPKT,sys1:SYSLOG",
+        "stack=log2:NFLOG,base1:BASE,ifi1:IFINDEX,ip2str1:IP2STR,print1:PRINTPKT,sys2:SYSLOG",
+        "stack=log7:NFLOG,base1:BASE,ifi1:IFINDEX,ip2str1:IP2STR,print1:PRINTPKT,sys7:SYSLOG",
+        *("[sys1]", "facility=LOG_KERN", "level=LOG_ERR"),
+        *("[sys2]", "facility=LOG_KERN", "level=LOG_WARNING"),
+        *("[sys7]", "facility=LOG_KERN", "level=LOG_NOTICE"),
+    ]
+    (tmp_path / "ulogd.conf").write_bytes(output)
+    assert cli.main(["check-config", str(tmp_path / "ulogd.conf")]) == 0
+    assert capfd.readouterr().out.endswith(": no errors; 3 stacks\n")
+
+
 def test_the_prefix_as_the_kernel_would_show_it(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_text('*filter\n-A a -j LOG --log-prefix "DROP: "\nCOMMIT\n')

@@ -278,7 +278,7 @@ def test_reported_packets() -> None:
     assert batch.values("print") == [
         f"nufw:  IN=eth0 OUT= {text}",
         f"nufw:  {text}",
-        text,
+        f"IN=eth0 OUT= {text}",
         "IN=" + "\\x0a" * 9000 + " OUT=" + "\\x7f" * 9000 + f" {text}",
     ]
 
