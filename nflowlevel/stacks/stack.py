@@ -377,19 +377,21 @@ def _unmet(item: StackItem, plugin: type[AnyPlugin], keys: dict[str, Key], names
         return
     missing: dict[str, list[str]] = {}
     for name in plugin.consumes:
-        if not name.startswith("[") and not _meant(name, keys, names):
-            missing.setdefault(_remedy(name, keys, names), []).append(name)
-    for remedy, wanted in missing.items():
-        key = "key" if len(wanted) == 1 else "keys"
-        yield f"{_called(item)} needs the {key} {', '.join(wanted)}, which no plugin before it publishes{remedy}"
+        if name.startswith("[") or _meant(name, keys, names):
+            continue
+        if filter_ := _publisher(name):
+            missing.setdefault(filter_, []).append(name)
+        else:
+            hint = nearest(name, [*keys, *(other for other in names if _meant(other, keys, names))])
+            yield f"{_called(item)} needs the key {name}, which no plugin before it publishes{hint}"
+    for filter_, wanted in missing.items():
+        those = f"key{'s' if len(wanted) > 1 else ''} {', '.join(wanted)}"
+        yield f"{_called(item)} needs the {those}, which no plugin before it publishes; put {filter_} before it"
 
 
-def _remedy(name: str, keys: dict[str, Key], names: Names) -> str:
-    """Return what publishes that key: a filter that comes with nflowlevel, or else the key that may be meant."""
-    for filter_ in filters.NAMES:
-        if any(key.name == name for key in published_by(filter_)):
-            return f"; put {filter_} before it"
-    return nearest(name, [*keys, *(other for other in names if _meant(other, keys, names))])
+def _publisher(name: str) -> str | None:
+    """Return the filter of nflowlevel that publishes a key, the first if there are several."""
+    return next((each for each in filters.NAMES if any(key.name == name for key in published_by(each))), None)
 
 
 def _all_published(plugin: AnyPlugin) -> tuple[Key, ...]:

@@ -183,9 +183,8 @@ def test_tables_of_iptables_are_loaded_behind_those_of_nft(tmp_path: Path) -> No
     nft, saved = tmp_path / "x.nft", tmp_path / "rules.v4"
     nft.write_text("table ip t {\n chain c {\n  log\n }\n}\n")
     saved.write_text("*filter\n-A INPUT -j LOG\nCOMMIT\n")
-    assert (
-        "that empties the tables of iptables-nft, too, so load their lists behind it" in run("--rules", nft, saved)[1]
-    )
+    said = run("--output", tmp_path / "new", nft, saved)[1]
+    assert "that empties the tables of iptables-nft, too, so load their lists behind it" in said
 
 
 def test_json_of_nft_has_no_comment(tmp_path: Path) -> None:
