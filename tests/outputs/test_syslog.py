@@ -81,10 +81,19 @@ def test_levels(log: socket.socket, tmp_path: Path, level: str) -> None:
     assert message.startswith(b"<%d>" % (libc.LOG_LOCAL7 | getattr(libc, level)))
 
 
-@pytest.mark.parametrize("options", ["facility=LOG_LOCAL8", "facility=local0", "level=LOG_NONE"])
-def test_others_are_refused_with_those_there_are(options: str) -> None:
-    with pytest.raises(ConfigError, match="LOG_"):
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("facility=LOG_LOCAL8", "unknown — did you mean 'LOG_LOCAL7'?"),
+        ("facility=local0", "unknown — did you mean 'LOG_LOCAL0'?"),
+        ("level=notice", "unknown — did you mean 'LOG_NOTICE'?"),
+        ("level=9", "must be LOG_ALERT, LOG_CRIT, LOG_DEBUG, LOG_EMERG, LOG_ERR, LOG_INFO, LOG_NOTICE or LOG_WARNING"),
+    ],
+)
+def test_others_are_refused_with_what_is_meant_or_all(options: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
         stacks_of(stack("/dev/log", options))
+    assert str(caught.value).endswith(said)
 
 
 def test_a_section_is_not_needed_and_printpkt_is() -> None:
