@@ -35,9 +35,10 @@ again for each reader.
 such as `/var/log/fw/%Y%m%d-%H%M%S.pcap`; where a name is taken, a number follows: `-1`, `-2`. After a restart, the last
 file goes on if its name is still that of the time. A pcapng file also ends when it has described 1,024 interfaces.
 Files without a packet are removed. A thread compresses files that are closed, and removes the oldest beyond
-`keep_files`; it takes what an earlier run left, too. A compressed file gets its name when it is whole and on the disk.
-With `-u`, the directory must be the user's. Without rotation a `%` means itself, and a file that logrotate moves away
-is begun anew at SIGHUP.
+`keep_files`; it takes what an earlier run left, too, but no files of users other than the daemon's and root. A
+compressed file gets its name when it is whole and on the disk. With `-u`,
+the directory must be the user's. Without rotation a `%` means itself, and a file that logrotate moves away is begun
+anew at SIGHUP.
 """
 
 from __future__ import annotations
