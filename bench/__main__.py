@@ -11,6 +11,7 @@ from bench import (
     pcap_cpu,
     prefilter,
     records,
+    reports,
     sql,
     sql_loss,
     start,
@@ -32,6 +33,7 @@ raise SystemExit(
             "accounting": accounting.ask,
             "prefilter": prefilter.ask,
             "records": records.ask,
+            "reports": reports.ask,
             "sql": sql.ask,
             "sql_loss": sql_loss.ask,
         }

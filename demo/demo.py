@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The main job on real packets: a firewall logs what it accepts and what it drops, the daemon writes JSON lines.
+"""The main job on real packets: a firewall logs what it accepts and drops, the daemon writes lines and a capture.
 
 Firewall, daemon and attacker live in two network namespaces of their own, which vanish with this program: nothing on
 the machine is touched. An ordinary user can run it too, where the kernel lets users make namespaces. The rules and the
-configuration are those of examples/. Exit status 0 only if every packet the rules counted is a line in the file.
+configuration are those of examples/. Exit status 0 only if every packet the rules counted is a line of JSON and one as
+the kernel's log has it, and every dropped one is in the capture.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import re
 import socket
 import subprocess
 import sys
@@ -21,10 +21,12 @@ from typing import Any
 
 from running import daemon, enter_namespaces, run, say, until
 
+import nflowlevel as nfl
+
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent / "examples"
 RULES = EXAMPLES / "nft" / "firewall.nft"
-CONFIG = EXAMPLES / "ulogd.conf"
+CONFIG = EXAMPLES / "text-and-capture.conf"
 TABLE = "table inet firewall"
 
 
@@ -33,23 +35,24 @@ def main() -> int:
     enter_namespaces(__file__)
     with tempfile.TemporaryDirectory(prefix="nflowlevel-demo-") as name, _attacker() as attacker:
         directory = Path(name)
-        output = directory / "ulogd.json"
+        output, text, capture = (directory / f"ulogd.{ending}" for ending in ("json", "log", "pcap"))
         say("a firewall and an attacker, joined by a cable, each in its own network namespace")
         _connect(attacker.pid)
         say(f"the rules of {_shown(RULES)}: accepted SSH and IPv6 pings to group 1, dropped packets to group 2")
         run("nft", "-f", str(RULES))
         config = directory / "ulogd.conf"
-        config.write_text(re.sub(r"(?m)^file=.*$", f'file="{output}"', CONFIG.read_text()))
+        config.write_text(CONFIG.read_text().replace('"/var/log/', f'"{directory}/'))
         with daemon(config, directory) as process, _listener():
             say(f"nflowlevel-daemon runs with {_shown(CONFIG)} (process {process.pid})")
             sent = _attack(attacker)
             total = sum(sent.values())
             until(lambda: sum(_counted().values()) >= total, "the packets have arrived")
-            until(lambda: _lines(output) >= total, "the lines are written")
+            until(lambda: _lines(output) >= total and _lines(text) >= total, "the lines are written")
             counted = _counted()
         records = [json.loads(line) for line in output.read_text().splitlines()]
         _show(output.read_text().splitlines(), records)
-        return _verdict(sent, counted, records)
+        captured = _show_others(text.read_text().splitlines(), capture)
+        return _verdict(sent, counted, records, _lines(text), captured)
 
 
 @contextlib.contextmanager
@@ -117,12 +120,25 @@ def _show(lines: list[str], records: list[dict[str, Any]]) -> None:
             print("  ", _short(record))
 
 
+def _show_others(lines: list[str], capture: Path) -> int:
+    """Show a line of LOGEMU and a packet of the capture; return how many packets that holds."""
+    print(f"\n{len(lines)} lines as the kernel's log has them; the first:\n\n{lines[0]}")
+    with nfl.read_pcap(str(capture)) as packets:
+        found = [packet for batch in packets.batches() for packet in batch]
+        first = found[0]
+        print(f"\n{len(found)} packets in the capture; the first:\n")
+        print(f"   {first.ip_saddr} > {first.ip_daddr}, {len(first.payload)} bytes: {bytes(first.payload[:20]).hex()}…")
+        return len(found)
+
+
 def _short(record: dict[str, Any]) -> str:
     members = ("action", "oob.prefix", "src_ip", "src_port", "dest_ip", "dest_port", "icmp.type", "icmpv6.type")
     return json.dumps({name: record[name] for name in members if name in record})
 
 
-def _verdict(sent: dict[str, int], counted: dict[str, int], records: list[dict[str, Any]]) -> int:
+def _verdict(
+    sent: dict[str, int], counted: dict[str, int], records: list[dict[str, Any]], texts: int, captured: int
+) -> int:
     """Print the counts; 0 if all agree."""
     lines = {
         "accepted": sum(record["action"] == "allowed" for record in records),
@@ -132,9 +148,10 @@ def _verdict(sent: dict[str, int], counted: dict[str, int], records: list[dict[s
     print(
         f"\nsent {sum(sent.values())}, counted by the rules {total}, logged {len(records)}, lost {total - len(records)}"
     )
-    if sent == counted == lines:
+    if sent == counted == lines and (texts, captured) == (total, counted["dropped"]):
         return 0
     print(f"these must be equal: sent {sent}, counted {counted}, logged {lines}", file=sys.stderr)
+    print(f"as many lines of text: {texts}; as many dropped packets in the capture: {captured}", file=sys.stderr)
     return 1
 
 

@@ -116,7 +116,7 @@ OF_OUTPUTS = (
         "ulogd2 escapes nothing: the newline at the end of PRINTPKT's text ends the value, and an empty line follows.",
     ),
     Difference(
-        "D-U09",
+        "unixsock-protocol",
         ("oob.protocol",),
         "both",
         lambda case: case.theirs["oob.protocol"] == 0 and case.ours.get("raw.label") == 1,

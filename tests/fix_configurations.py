@@ -16,6 +16,9 @@ from tests.fix_world import TIMEZONE
 
 _DIRECTORY = Path(__file__).parent / "configurations"
 _DEBIAN = Path("/etc/ulogd.conf")
+_EXAMPLES = Path(__file__).parent.parent / "examples"
+#: Those that have nothing ulogd2 does not know.
+_EXAMPLES_FOR_BOTH = ("ulogd.conf", "text-and-capture.conf", "syslog.conf")
 
 
 @dataclass(frozen=True)
@@ -162,5 +165,8 @@ def _debian() -> Iterator[Configuration]:
 
 CONFIGURATIONS = (*_files(), *_formed(), *_debian())
 
-#: Those of `make test`.
-QUICK = ("plain-json", "two-groups-one-file", "sqlite-own-table", "accounting-graphite", "form: byte order mark")
+#: Those of `make test`: each output and source once, but for the servers of databases.
+QUICK = (
+    *("plain-json", "two-groups-one-file", "everything-of-one-group", "oprint", "xml-packets", "nuauth-logemu"),
+    *("sqlite-own-table", "accounting-graphite", "form: byte order mark", "debian: as installed"),
+)

@@ -47,5 +47,10 @@ def test_demo_shows_the_main_job(wrapper: tuple[str, ...]) -> None:
     assert {record["oob.in"] for record in whole} == {"eth0"}
     assert len(short) == logged
     assert {record["src_ip"] for record in short} == {"192.0.2.66", "2001:db8::66"}
+    (text,) = (line for line in done.stdout.splitlines() if " IN=eth0 OUT= " in line)
+    assert re.match(r"\w{3} [ \d]\d [\d:]{8} \S+ .* MAC=\S+ SRC=\S+ DST=\S+ LEN=\d+ .* PROTO=\S+ ", text)
+    blocked = sum(record["action"] == "blocked" for record in short)
+    assert f"\n{logged} lines as the kernel's log has them" in done.stdout
+    assert f"\n{blocked} packets in the capture; the first:\n\n   192.0.2.66 > 192.0.2.1, " in done.stdout
     after = set(os.listdir("/run/netns")) if os.path.isdir("/run/netns") else set()
     assert {name for name in after - before if not name.startswith("nfltest-")} == set()

@@ -18,7 +18,7 @@ from tests.fix_netns import Pair
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "nflowlevel"
-_NOT_OURS = {".venv", ".git", "build", "node_modules"}
+_NOT_OURS = {".pytest_cache", ".venv", ".git", "build", "node_modules"}
 PAGES = sorted(page for page in ROOT.rglob("*.md") if not _NOT_OURS & set(page.relative_to(ROOT).parts))
 
 

@@ -90,9 +90,11 @@ def _written(world: World, needs: Plan, program: Program) -> dict[str, str]:
     for sink in needs.sinks:
         texts = [data.decode() for data in outcome.written[sink] if isinstance(data, bytes)]
         if sink.plugin == "SYSLOG":
-            # rsyslog's traditional format: the time, the host, then what the program sent.
-            stamped = (re.fullmatch(r"<\d+>(\w{3} .\d [\d:]{8}) (.*)", text.rstrip("\0\n")) for text in texts)
-            texts = [f"{one[1]} fw {one[2]}\n" for one in stamped if one and " OUT=" in one[2]]
+            # rsyslog's traditional format: the time, the host, then what the program sent; the process is another.
+            stamped = (
+                re.fullmatch(r"<\d+>(\w{3} .\d [\d:]{8}) (\w+)\[\d+\](.*)", text.rstrip("\0\n")) for text in texts
+            )
+            texts = [f"{one[1]} fw {one[2]}[1]{one[3]}\n" for one in stamped if one and " OUT=" in one[3]]
         found[sink.plugin] = "".join(texts)
         assert found[sink.plugin].count("\n") == len(needs.packets) + 1
     return found

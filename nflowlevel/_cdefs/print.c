@@ -337,15 +337,15 @@ static char *network(char *p, const struct nfl_record *r)
 	}
 }
 
-/* A packet as a program has reported it, NULL where the kernel logged it: the records of a batch are of one kind. */
-static const struct nfl_reported *reported(const struct nfl_batch *batch, const struct nfl_record *r)
+/* A packet as a program has reported it, NULL where the kernel logged it. */
+static const struct nfl_reported *reported(const struct nfl_record *r)
 {
-	return batch->stride == sizeof(struct nfl_reported) ? (const struct nfl_reported *)r : NULL;
+	return r->valid >> NFL_REPORTED_ALWAYS & 1 ? (const struct nfl_reported *)r : NULL;
 }
 
-size_t nfl_print_most(const struct nfl_batch *batch, const struct nfl_record *r)
+size_t nfl_print_most(const struct nfl_record *r)
 {
-	const struct nfl_reported *said = reported(batch, r);
+	const struct nfl_reported *said = reported(r);
 	size_t names = said ? (size_t)said->oob_in_len + said->oob_out_len : 0;
 
 	return MOST_FIXED + ESCAPED * (r->oob_prefix_len + names) + 3 * (size_t)r->raw_mac_len;
@@ -371,7 +371,7 @@ static char *interfaces(char *p, const struct nfl_batch *batch, const struct nfl
 
 char *nfl_print(char *p, const struct nfl_batch *batch, const struct nfl_record *r)
 {
-	const struct nfl_reported *said = reported(batch, r);
+	const struct nfl_reported *said = reported(r);
 
 	if (said ? SAID(said, PREFIX) : HAS(r, PREFIX)) {
 		p = put_text(p, (const char *)batch->data + r->oob_prefix, r->oob_prefix_len);
@@ -428,7 +428,7 @@ size_t nfl_log_render(struct nfl_log *log, const struct nfl_batch *batch, uint32
 		const struct nfl_record *r = (const struct nfl_record *)((const uint8_t *)batch->records +
 									  (size_t)row * batch->stride);
 
-		if ((size_t)(end - p) < head + nfl_print_most(batch, r))
+		if ((size_t)(end - p) < head + nfl_print_most(r))
 			break;
 		if (log->second != r->oob_time_sec)
 			new_second(log, r->oob_time_sec);

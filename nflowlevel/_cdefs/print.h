@@ -4,10 +4,9 @@
  * This file is read twice: by the C compiler and by cffi, which takes no preprocessor lines. */
 
 /* No text of this packet is longer, what is written beyond its end included. */
-size_t nfl_print_most(const struct nfl_batch *batch, const struct nfl_record *r);
+size_t nfl_print_most(const struct nfl_record *r);
 
-/* The text of a packet, logged or reported, at p, which has nfl_print_most() bytes, with a newline at its end and nowhere else;
- * the place behind it. */
+/* The text of a packet at p, which has nfl_print_most() bytes, with a newline at its end and nowhere else; the place behind it. */
 char *nfl_print(char *p, const struct nfl_batch *batch, const struct nfl_record *r);
 
 /* What stands before each text: "Mmm dd hh:mm:ss" of the packet's time, as local time, between two constant texts. */

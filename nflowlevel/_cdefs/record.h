@@ -10,9 +10,6 @@ struct nfl_any {
 	uint64_t valid;
 };
 
-/* Microseconds where only the second is known. */
-enum nfl_fraction { NFL_NO_FRACTION = 0xffffffff };
-
 struct nfl_ifname { uint32_t index; uint32_t length; char name[32]; };
 
 /* What is rendered: some records of one kind, and what they refer to. */

@@ -318,7 +318,7 @@ static bool fit_text(struct text *text, const struct nfl_column *c, const struct
 {
 	if (c->kind == NFL_PRINT) {
 		const struct nfl_record *packet = (const struct nfl_record *)r;
-		size_t most = nfl_print_most(b, packet);
+		size_t most = nfl_print_most(packet);
 		char *at;
 
 		if (room < fixed + (times + 1) * most)
@@ -389,7 +389,6 @@ static int64_t time_of(const struct nfl_plan *plan, const struct nfl_batch *b, c
 
 	switch (plan->clock) {
 	case NFL_CLOCK_USEC:
-	case NFL_CLOCK_MAYBE_USEC:
 		memcpy(&second, record + plan->time, sizeof(second));
 		memcpy(usec, record + plan->time_usec, sizeof(*usec));
 		return second;
@@ -427,7 +426,7 @@ static char *put_timestamp(char *p, struct nfl_lines *json, const struct nfl_bat
 	if (json->plan.second != second)
 		new_second(json, second);
 	p = put(p, json->plan.text, json->plan.text_length);
-	if (json->plan.clock == NFL_CLOCK_BATCH ? usec > 999999 : json->plan.clock == NFL_CLOCK_MAYBE_USEC && usec == NFL_NO_FRACTION)
+	if (json->plan.clock == NFL_CLOCK_BATCH ? usec > 999999 : json->plan.whole && (valid_of(r) >> json->plan.whole & 1))
 		return put(p, json->zone, 5);
 	*p++ = '.';
 	return put(put_usec(p, usec % 1000000), json->zone, 5);

@@ -57,8 +57,7 @@ struct nfl_column {
 enum nfl_clock {
 	NFL_CLOCK_BATCH,	/* it has none: that of nfl_batch */
 	NFL_CLOCK_USEC,		/* uint32_t seconds at `time`, uint32_t microseconds at time_usec */
-	NFL_CLOCK_NS,		/* uint64_t nanoseconds since 1970 at `time` */
-	NFL_CLOCK_MAYBE_USEC	/* as NFL_CLOCK_USEC, but NFL_NO_FRACTION where only the second is known */
+	NFL_CLOCK_NS		/* uint64_t nanoseconds since 1970 at `time` */
 };
 
 /* What is rendered of each row, and how a second was written last. */
@@ -67,6 +66,7 @@ struct nfl_plan {
 	uint32_t count;
 	uint32_t fixed_size;	/* no line or row is longer than this plus its texts */
 	uint8_t clock;		/* enum nfl_clock; NFL_CLOCK_BATCH where there are no records */
+	uint8_t whole;		/* number of the bit that says that only the second is known; 0: there is none */
 	uint16_t time, time_usec;
 	int64_t second;		/* the second that `text` was made for; start with -1 */
 	char text[32];

@@ -8,7 +8,6 @@
 #include <linux/if_ether.h>
 #include <linux/netfilter.h>
 
-#include "record.h"
 #include "packet.h"
 #include "report.h"
 
@@ -76,7 +75,7 @@ static bool take(struct nfl_reports *reports, struct nfl_reported *r, const uint
 	case NFL_REPORT_OPTION_SECONDS:
 		if (!number32(r, o, SAID(SECONDS), &r->packet.oob_time_sec))
 			return false;
-		r->packet.oob_time_usec = NFL_NO_FRACTION;
+		r->packet.oob_time_usec = 0;
 		break;
 	case NFL_REPORT_OPTION_USER_NAME:
 		text(r, data, o, SAID(USER_NAME), &r->nufw_user_name, &r->nufw_user_name_len);
@@ -154,7 +153,7 @@ static bool decode(struct nfl_reports *reports, struct nfl_reported *r, const ui
 	p += NFL_REPORT_MIN;
 	r->packet.raw_pkt = (uint32_t)(p - data);
 	r->packet.raw_pktlen = length;
-	r->packet.valid |= BIT(PAYLOAD);
+	r->packet.valid |= BIT(PAYLOAD) | SAID(ALWAYS);
 	network(&r->packet, p, length);
 	step = filled(length, left);
 	options(reports, r, data, p + step, left - step);

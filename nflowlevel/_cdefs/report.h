@@ -31,14 +31,14 @@ enum nfl_report_option {
 /* Bit numbers of nfl_reported.valid besides those of nfl_record: what the reporter said (ReportedCondition of
  * records/keys.py has the same in the same order). */
 enum nfl_reported_valid {
-	NFL_REPORTED_NEVER = NFL_VALID_ARP_ADDR + 1,	/* is not set */
+	NFL_REPORTED_ALWAYS = NFL_VALID_ARP_ADDR + 1,	/* it is an nfl_reported */
+	NFL_REPORTED_NEVER,				/* is not set */
 	NFL_REPORTED_PREFIX, NFL_REPORTED_PROTOCOL,	/* as those of a packet, but the reporter says it */
 	NFL_REPORTED_SECONDS, NFL_REPORTED_IN, NFL_REPORTED_OUT, NFL_REPORTED_STATE, NFL_REPORTED_USER_NAME,
 	NFL_REPORTED_USER_ID, NFL_REPORTED_OS_NAME, NFL_REPORTED_OS_REL, NFL_REPORTED_OS_VERS, NFL_REPORTED_APP_NAME
 };
 
-/* A reported packet, as a record (record.h). Where the reporter says the second only, packet.oob_time_usec is
- * NFL_NO_FRACTION; where it says nothing the time is that of reception. */
+/* A reported packet, as a record (record.h). Its time is that of reception where the reporter says none. */
 struct nfl_reported {
 	struct nfl_record packet;
 	uint32_t oob_in, oob_out, nufw_user_name, nufw_os_name, nufw_os_rel, nufw_os_vers, nufw_app_name;

@@ -65,6 +65,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--by-level", action="store_true", help="a group and a file for each level of the kernel's log")
     parser.add_argument(
+        "--syslog", action="store_true", help="a configuration for syslog instead of files, with the level of each rule"
+    )
+    parser.add_argument(
         "--snaplen",
         metavar="BYTES",
         type=whole(0, 0xFFFF),
@@ -90,10 +93,14 @@ def run(options: argparse.Namespace) -> int:
     is_whole = True
     if not options.files:
         documents, taken, is_whole = _running(options)
-    found = migration(documents, taken=taken, first=options.group, by_level=options.by_level)
+    # A stack has one level in syslog.
+    by_level = options.by_level or options.syslog
+    found = migration(documents, taken=taken, first=options.group, by_level=by_level)
     if not found.groups.given:
         _say("no rule logs to the kernel's log: nothing to convert")
-    conf = configuration(found.groups, options.file, options.netns) if found.groups.given else ""
+    conf = ""
+    if found.groups.given:
+        conf = configuration(found.groups, options.file, options.netns, syslog=options.syslog)
     if options.output is not None:
         _write(options.output, found, conf)
     elif options.json:

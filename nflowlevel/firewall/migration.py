@@ -13,7 +13,7 @@ from typing import Literal
 
 from nflowlevel.errors import ConfigError
 from nflowlevel.firewall import nftjson, nfttext, savetext
-from nflowlevel.firewall.logstatements import CARRIED, SNAPLEN, Found, Groups, converted, lines_of
+from nflowlevel.firewall.logstatements import CARRIED, LEVELS, SNAPLEN, Found, Groups, converted, lines_of
 
 Form = Literal["save", "nft", "json"]
 
@@ -85,8 +85,10 @@ class Migration:
         if len(levels) > 1 and not self.groups.by_level:
             words = ", ".join(sorted(levels))
             yield f"levels {words}: a group has none, so all go to one; --by-level gives each a group and a file"
-        if document.form != "save" and statements:
-            yield "nft adds rules to those that are loaded: put `flush ruleset` before these"
+        if document.form != "save" and statements and not nfttext.clears(document.text):
+            beside = any(other.form == "save" for other in self.documents)
+            last = "; that empties the tables of iptables-nft, too, so load their lists behind it" if beside else ""
+            yield f"nft adds rules to those that are loaded: put `flush ruleset` before these{last}"
         if document.form == "nft" and nfttext.includes(document.text):
             yield "files that it includes are not looked into: convert each, with --group for the first free group"
         if document.form == "nft" and nfttext.looks_like_iptables(document.text):
@@ -121,16 +123,25 @@ def _origin(name: str) -> str:
     return f", level {name}" if name else ""
 
 
-def configuration(groups: Groups, file: str = FILE, netns: str | None = None) -> str:
-    """Return a ulogd.conf that writes what the groups get as text: a stack for each group, each with its file."""
+def configuration(groups: Groups, file: str = FILE, netns: str | None = None, *, syslog: bool = False) -> str:
+    """Return a ulogd.conf that writes what the groups get as text: a stack for each group, each with its file.
+
+    With `syslog`, the text goes to syslog instead, with the level that the rules had.
+    """
     names = dict(sorted(groups.given.items(), key=lambda item: item[1]))
-    stacks = [f"stack=log{number}:NFLOG,{_STACK},emu{number}:LOGEMU" for number in names.values()]
+    plugin, output = ("SYSLOG", "sys") if syslog else ("LOGEMU", "emu")
+    stacks = [f"stack=log{number}:NFLOG,{_STACK},{output}{number}:{plugin}" for number in names.values()]
     place = f'network_namespace_path="{netns if "/" in netns else f"/run/netns/{netns}"}"\n' if netns else ""
-    sections = [
-        f'[log{number}]\ngroup={number}\n{place}\n[emu{number}]\nfile="{_file(file, name)}"\n'
-        for name, number in names.items()
-    ]
+    sections = []
+    for name, number in names.items():
+        written = f"facility=LOG_KERN\nlevel=LOG_{_level(name)}" if syslog else f'file="{_file(file, name)}"'
+        sections.append(f"[log{number}]\ngroup={number}\n{place}\n[{output}{number}]\n{written}\n")
     return "\n".join(["[global]", *stacks, "", *sections])
+
+
+def _level(name: str) -> str:
+    """Return a level as SYSLOG calls it; ULOG had none, and ulogd2 has sent its text as a notice."""
+    return name.upper() if name in LEVELS else "NOTICE"
 
 
 def _file(file: str, name: str) -> str:

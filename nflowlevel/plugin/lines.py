@@ -32,7 +32,6 @@ from nflowlevel.delivery.target import MAX_PENDING_BYTES, LineTarget
 from nflowlevel.logs import Limited
 from nflowlevel.options import Options, Port
 from nflowlevel.plugin.contract import Finding, Output, SomeOptions
-from nflowlevel.records.packet import PACKET
 from nflowlevel.records.render import Printed
 from nflowlevel.stats import OutputStats
 
@@ -77,7 +76,7 @@ class LineOptions(Options, frozen=True, kw_only=True):
 def log_lines(plan: LogPlan, batch: Batch) -> Iterable[tuple[Buffer, int]]:
     """Yield the batch's lines of a log, and how many they are; the memory is good until the next pair."""
     text = batch.added.get("print")
-    if isinstance(text, Printed) or (text is None and batch.raw.type is PACKET):
+    if isinstance(text, Printed) or (text is None and batch.raw.type and batch.raw.type.of_packets):
         return plan.render(batch.raw)
     # A filter of somebody else's made the text, as a column of Python's.
     made = plan.lines(batch.values("print"), batch.values("oob.time.sec"))

@@ -90,6 +90,7 @@ class ReportedCondition(Condition):
     Their bits come after those of a packet.
     """
 
+    ALWAYS = "always"
     NEVER = "never: no reporter can say it"
     PREFIX = "the reporter says it"
     PROTOCOL = "the packet is IPv4 or IPv6"

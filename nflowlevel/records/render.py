@@ -61,6 +61,8 @@ _LEAST_TEXT_BYTES = 512
 _FIRST_OUT_BYTES = 1 << 18
 _MOST_OUT_BYTES = 1 << 22
 
+_NO_FRACTION = 0xFFFFFFFF
+
 _BATCH = ffi.typeof("struct nfl_batch *")
 _uninitialised = ffi.new_allocator(should_clear_after_alloc=False)
 
@@ -96,7 +98,7 @@ class Records:
             return self._as_c
         stride = self.type.stride if self.type else 0
         second, usec = self.time
-        usec = lib.NFL_NO_FRACTION if usec is None else usec
+        usec = _NO_FRACTION if usec is None else usec
         names = self.names
         values = (self.records, stride, self.count, self.rows, self.data, names.array, len(names), usec, second)
         self._as_c = ffi.new(_BATCH, values)
@@ -199,8 +201,8 @@ def _head(columns: CData, fixed: int, type_: RecordType | None) -> dict[str, obj
     """Return the fields of `struct nfl_plan`."""
     plan: dict[str, object] = {"columns": columns, "count": len(columns), "fixed_size": fixed, "second": -1}
     if type_ and type_.time:
-        usec = lib.NFL_CLOCK_MAYBE_USEC if type_.whole_seconds else lib.NFL_CLOCK_USEC
-        plan["clock"] = usec if len(type_.time) > 1 else lib.NFL_CLOCK_NS
+        plan["clock"] = lib.NFL_CLOCK_USEC if len(type_.time) > 1 else lib.NFL_CLOCK_NS
+        plan["whole"] = type_.whole_seconds.value if type_.whole_seconds else 0
         plan["time"], plan["time_usec"] = type_.offset_of(type_.time[0]), type_.offset_of(type_.time[-1])
     return plan
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nflowlevel.binding._lib import ffi
-from nflowlevel.records.keys import CATALOGUE, PacketCondition, published_by
+from nflowlevel.records.keys import CATALOGUE, PacketCondition, ReportedCondition, published_by
 from nflowlevel.records.terms import TERMS
 from nflowlevel.records.types import RecordType
 
@@ -30,6 +30,6 @@ REPORTED = RecordType(
     row=_row,
     six=PacketCondition.IP6,
     time=("oob_time_sec", "oob_time_usec"),
-    whole_seconds=True,
+    whole_seconds=ReportedCondition.SECONDS,
     terms=TERMS,
 )

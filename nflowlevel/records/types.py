@@ -30,8 +30,8 @@ class RecordType:
     the first row is asked for. `six` is the condition that
     says the addresses (kinds addr and addrbin) are IPv6. `time` names the fields with the record's time: seconds and
     microseconds of 32 bits each, or nanoseconds since 1970 of 64 bits; empty: records have the time of their batch.
-    With `whole_seconds` the microseconds of some are NFL_NO_FRACTION: nobody knows them. `terms` are further names of
-    keys, each an attribute of a row.
+    `whole_seconds` is the condition that says that only the second is known. `terms` are further names of keys, each an
+    attribute of a row.
 
     ValueError: a key whose field the struct does not have, or not in that size.
     """
@@ -46,7 +46,7 @@ class RecordType:
         row: Callable[[], Callable[[Any, int], Any]],
         six: Condition | None = None,
         time: tuple[()] | tuple[str] | tuple[str, str] = (),
-        whole_seconds: bool = False,
+        whole_seconds: Condition | None = None,
         terms: Mapping[str, str] | None = None,
     ) -> None:
         self.name: Final = name
@@ -55,10 +55,10 @@ class RecordType:
         self.time: Final = time
         self.whole_seconds: Final = whole_seconds
         self.terms: Final[Mapping[str, str]] = terms or {}
-        #: Whether records are packets, logged or reported.
-        self.of_packets: Final = ffi.typeof("struct nfl_record") in (struct, begins)
         #: Bytes from record to record.
         self.stride: Final = int(ffi.sizeof(struct))
+        #: Whether its records begin as packets do, or are packets.
+        self.of_packets: Final[bool] = (begins or struct) is ffi.typeof("struct nfl_record")
         self._fields: dict[str, CData] = dict(struct.fields) | dict(begins.fields if begins else ())
         self._keys: Final = frozenset(keys)
         #: The keys by name: of a name that several plugins publish, the first.

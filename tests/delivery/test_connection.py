@@ -16,7 +16,7 @@ import pytest
 from nflowlevel.delivery import backlog as backlog_module
 from nflowlevel.delivery import connection as link
 from nflowlevel.delivery.backlog import Backlog
-from nflowlevel.delivery.connection import DatagramLink, StreamLink
+from nflowlevel.delivery.connection import DatagramLink, LocalLink, StreamLink
 from nflowlevel.stats import OutputStats
 from tests.fix_lines import PATIENCE, check, lines, no_descriptor_left, numbers, wait_for
 from tests.fix_netns import Netns
@@ -81,6 +81,12 @@ def stream(request: pytest.FixtureRequest, bench: Bench, tmp_path: Path) -> Stre
     else:
         ours = bench.connect(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))
     return StreamLink(ours, bench.backlog)
+
+
+@pytest.fixture
+def local(bench: Bench, tmp_path: Path) -> LocalLink:
+    path = str(tmp_path / "log")
+    return LocalLink(bench.connect(socket.AF_UNIX, socket.SOCK_DGRAM, path), bench.backlog, path)
 
 
 @pytest.fixture
@@ -359,6 +365,57 @@ def test_stalled_peer_has_not_read_what_it_acknowledged(bench: Bench, monkeypatc
 
 
 # Datagrams
+
+
+# Unix datagrams
+
+
+def test_a_datagram_of_a_unix_socket_is_a_line_and_written_when_read(local: LocalLink, bench: Bench) -> None:
+    bench.put(0, 3)
+    local.work(True)
+    local.work(True)
+    assert (local.ready, local.clean, bench.stats.written) == (True, False, 0)
+    assert [bench.other.recv(1 << 16) for _ in range(3)] == [lines(n, 1) for n in range(3)]
+    work_until(local, lambda: local.clean, bench)
+    assert bench.stats.written == 3
+    assert local.wants()[1] is None, "nothing to wait for"
+
+
+@pytest.mark.parametrize("read", [0, 1, 4])
+@pytest.mark.parametrize("how", ["closed", "replaced", "removed"])
+def test_what_a_dead_reader_had_not_read_comes_back(
+    local: LocalLink, bench: Bench, tmp_path: Path, read: int, how: str
+) -> None:
+    """The kernel throws away what it had not read: from then on it looks as if all was read."""
+    bench.put(0, 9)
+    local.work(True)
+    for _ in range(read):
+        bench.other.recv(1 << 16)
+    path = tmp_path / "log"
+    if how != "closed":
+        path.unlink()
+    if how == "replaced":
+        other = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        bench.sockets.append(other)
+        other.bind(str(path))
+    bench.other.close()
+    error = broken(local)
+    assert error.errno in (errno.ECONNREFUSED, errno.ENOENT)
+    assert bench.stats.written <= read
+    assert local.recover(error) == 9 - bench.stats.written
+    assert bench.left() == [*range(bench.stats.written, 9)]
+
+
+def test_a_line_too_long_for_a_unix_datagram(local: LocalLink, bench: Bench) -> None:
+    bench.put(0, 2)
+    bench.put(2, 1, pad=300_000)
+    bench.put(3, 1)
+    bench.put(4, 1, pad=300_000)
+    local.work(True)
+    assert (bench.stats.dropped["too_long"], bench.stats.pending) == (2, 3)
+    assert [bench.other.recv(1 << 16) for _ in range(3)] == [lines(n, 1) for n in (0, 1, 3)]
+    work_until(local, lambda: local.clean, bench)
+    assert bench.stats.written == 3
 
 
 def test_first_datagram_is_a_probe(datagram: DatagramLink, bench: Bench) -> None:

@@ -420,7 +420,7 @@ static struct nfl_batch batch = { .stride = sizeof(struct nfl_record) };
 /* Where a record says its time, in any of the ways there are; there is no other without records. */
 static void set_clock(struct nfl_plan *of)
 {
-	of->clock = batch.records ? (uint8_t)below(4) : NFL_CLOCK_BATCH;
+	of->clock = batch.records ? (uint8_t)below(3) : NFL_CLOCK_BATCH;
 	of->time = offsetof(struct nfl_record, oob_time_sec);
 	of->time_usec = offsetof(struct nfl_record, oob_time_usec);
 	of->second = -1;

@@ -11,6 +11,9 @@
 #define SEED_MAX 8192
 #include "harness.h"
 #include "report.h"
+#include "record.h"
+#include "render.h"
+#include "print.h"
 
 static const uint32_t numbers_of_interest[] = {
 	0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 199, 200, 206, 207, 0x7f, 0xff, 0x7fff, 0xffff, 0x10000, 0x7fffffff, 0x80000000,
@@ -62,6 +65,17 @@ static void mutate(struct seed *s)
 
 static uint64_t records_total;
 
+/* The text of a packet takes no more than is said, and is one line. */
+static void print(const struct nfl_reported *r, const uint8_t *data)
+{
+	struct nfl_batch batch = { .records = r, .stride = sizeof(*r), .count = 1, .data = data };
+	size_t most = nfl_print_most(&r->packet);
+	char *text = exactly(most, NULL), *end = nfl_print(text, &batch, &r->packet);
+
+	check(end > text && memchr(text, '\n', (size_t)(end - text)) == end - 1, "the text of a packet is not a line");
+	free(text);
+}
+
 static void check_reported(const struct nfl_reported *r)
 {
 	struct { uint32_t at, length; } texts[] = {
@@ -107,6 +121,7 @@ static void read_stream(const struct seed *s)
 		check(reports.stop != NFL_REPORT_MORE || tried_length - position < NFL_REPORT_MAX, "it wants what it has");
 		for (uint32_t i = 0; i < count; i++) {
 			check_reported(records + i);
+			print(records + i, data);
 			check(!(records[i].packet.valid & ~reports.valid_any) && !(reports.valid_all & ~records[i].packet.valid),
 			      "valid_any or valid_all is wrong");
 		}

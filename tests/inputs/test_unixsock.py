@@ -237,7 +237,8 @@ def test_with_u_the_socket_is_of_him_who_can_change_its_directory(place: Path, o
 # -- beside ulogd2 ----------------------------------------------------------------------------------------------------
 
 _MODULES = {
-    "UNIXSOCK": "inppkt", "BASE": "raw2packet", "IP2STR": "filter", "PWSNIFF": "filter", "JSON": "output",
+    "UNIXSOCK": "inppkt", "BASE": "raw2packet", "IP2STR": "filter", "PWSNIFF": "filter", "PRINTPKT": "filter",
+    "LOGEMU": "output", "JSON": "output",
     "GPRINT": "output",
 }  # fmt: skip
 #: ulogd2 gives itself real-time priority, and some of this makes it run in a circle: it may have little of the machine.
@@ -252,7 +253,7 @@ class Peer:
         self.path, self.out = directory / f"{self.name}.sock", directory / f"{self.name}.out"
         self.log = directory / f"{self.name}.log"
         self._command = (*command, "-c", str(directory / f"{self.name}.conf"))
-        plugins = ["UNIXSOCK", "BASE", *filters, "IP2STR", output]
+        plugins = ["UNIXSOCK", "BASE", "IP2STR", *filters, output]
         modules = Path(next(Path("/usr/lib").glob("*/ulogd"), "/usr/lib/ulogd"))
         loads = "".join(f'plugin="{modules}/ulogd_{_MODULES[name]}_{name}.so"\n' for name in plugins)
         stack = ",".join(f"{name.lower()}1:{name}" for name in plugins)
@@ -353,6 +354,23 @@ def test_the_same_bytes_into_both(place: Path) -> None:
     assert compared == len(reports) > 200
     assert not wrong, "\n".join(wrong[:20])
     assert {name: pairs[0][0][name] for name in FULL} == {name: pairs[0][1][name] for name in FULL} == FULL
+
+
+@needs_ulogd2
+def test_the_same_lines_of_logemu(place: Path) -> None:
+    """Byte for byte: names of interfaces are the reporter's, and there is no mark."""
+    names = ("tcp4-syn", "tcp4-all", "udp4", "udp6", "tcp6-syn", "icmp-echo-request")
+    reports = [full(by_name(name).payload) for name in names]
+    reports.append(report(UDP, option(SECONDS, 1_700_000_000), option(PREFIX, "p")))
+    lines = []
+    for peer in (theirs(place, "LOGEMU", ("PRINTPKT",)), ours(place, "LOGEMU", ("PRINTPKT",))):
+        with peer, peer.connect() as reporter:
+            for number, data in enumerate(reports, 1):
+                reporter.sendall(data)
+                peer.wait(number)
+            lines.append(peer.out.read_text().splitlines())
+    assert lines[0] == lines[1]
+    assert "nufw:  IN=eth0 OUT=ppp7 MAC= SRC=10.77.0.2" in lines[1][0]
 
 
 @needs_ulogd2

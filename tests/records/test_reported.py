@@ -15,7 +15,7 @@ from nflowlevel.records.packet import PACKET
 from nflowlevel.records.render import CopyPlan, JSONPlan
 from nflowlevel.records.reported import REPORTED
 from tests.corpus import by_name, frames
-from tests.fix_reports import FULL, SECONDS, full, meant, option, received, report
+from tests.fix_reports import FULL, IN, SECONDS, full, meant, option, received, report
 
 
 def test_it_begins_as_a_packet_does() -> None:
@@ -97,3 +97,26 @@ def test_what_never_holds_has_its_own_condition() -> None:
     batch = received(full(by_name("tcp4-syn").payload))
     assert {"oob.mark", "raw.mac", "oob.hook", "oob.uid", "raw.type"} < never
     assert all(batch.values(name) == [None] for name in never)
+
+
+def printed(data: bytes) -> list[str]:
+    """Return the texts that PRINTPKT gives."""
+    batch = received(data)
+    batch.add_print()
+    texts: list[str] = batch.values("print")
+    return texts
+
+
+def test_as_text_it_has_the_names_that_its_reporter_gives() -> None:
+    udp = by_name("udp4").payload
+    first, second, third = printed(full(udp) + report(udp) + report(udp, option(IN, "va")))
+    assert first.startswith("nufw:  IN=eth0 OUT=ppp7 MAC= SRC=10.77.0.2 DST=10.77.0.1 LEN=35 ")
+    assert second.startswith("MAC= SRC=10.77.0.2 ")
+    assert third.startswith("IN=va OUT= MAC= SRC=10.77.0.2 ")
+    assert all(text.endswith("LEN=15 \n") for text in (first, second, third)), "it knows no mark"
+
+
+def test_as_text_names_of_any_length_and_any_bytes_are_one_line() -> None:
+    (text,) = printed(full(by_name("udp4").payload, in_=b"\x01\n" * 10_000, out=b"\x7f" * 20_000, prefix=b"\r" * 5_000))
+    assert text.count("\n") == 1
+    assert text.startswith("\\x0d" * 5_000 + " IN=" + "\\x01\\x0a" * 10_000 + " OUT=" + "\\x7f" * 20_000 + " MAC=")
