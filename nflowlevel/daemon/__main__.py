@@ -3,6 +3,16 @@
 
 import sys
 
-from nflowlevel.daemon.start import main
+from nflowlevel.daemon.hold import hold
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the daemon; the result is the exit status."""
+    hold()
+    from nflowlevel.daemon.main import main  # late: signals are held back while it is imported
+
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

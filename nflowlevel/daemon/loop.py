@@ -22,9 +22,9 @@ from typing import Any
 
 from nflowlevel.binding.netns import leads_to
 from nflowlevel.daemon.follow import Follower
+from nflowlevel.daemon.hold import let_go
 from nflowlevel.daemon.lastread import BEAT_SECS, LastRead
 from nflowlevel.daemon.notify import Notifier
-from nflowlevel.daemon.start import let_go
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.plugin.contract import Plugin
 from nflowlevel.stacks.stack import Source, Stack, told
@@ -332,7 +332,8 @@ class Loop:
     # -- signals -------------------------------------------------------------------------------------------------
 
     def _on_signals(self) -> None:
-        for number in os.read(self._wake_read, 4096):
+        # Those of a kind that came together are one: acting on each would hold up packets, and the end.
+        for number in dict.fromkeys(os.read(self._wake_read, 4096)):
             if number in (signal.SIGTERM, signal.SIGINT):
                 log.log(NOTICE, "%s: stopping", signal.Signals(number).name)
                 self._stop = True

@@ -6,15 +6,16 @@ opened; 78 (EX_CONFIG of sysexits.h) the configuration is wrong. With `-d` the s
 fork.
 
 Signals: TERM and INT end in order, HUP opens files anew, reconnects and tries stacks again that could not start (the
-configuration is not read again), USR1 logs the statistics, USR2 makes polling inputs poll now.
+configuration is not read again), USR1 logs the statistics, USR2 makes polling inputs poll now. During the start these
+three wait.
 """
 
 from __future__ import annotations
 
-from nflowlevel.daemon import start
+from nflowlevel.daemon.hold import hold
 
 if __name__ == "__main__":
-    start.hold()
+    hold()
 
 # isort: split
 from nflowlevel.binding import standard  # before all others: what is closed of descriptors 0 to 2 is opened

@@ -39,7 +39,7 @@ static PyStatus start(PyConfig *config, int argc, char **argv)
 	return status;
 }
 
-/* As start.py does, but before the interpreter starts: the loop lets them come. */
+/* As hold.py does, but before the interpreter starts: the loop lets them come. */
 static void hold_signals(void)
 {
 	sigset_t held;

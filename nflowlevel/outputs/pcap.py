@@ -37,7 +37,8 @@ are dropped and counted. Each reader of a FIFO gets the file's header first.
 - After a restart, the last file is continued if its name is still the one for the time. A pcapng file also ends after
   1,024 interfaces. Files without a packet are removed.
 - A thread compresses closed files and removes the oldest beyond `keep_files`, including those of earlier runs. A
-  compressed file appears under its name only when it is complete and on the disk.
+  compressed file appears under its name only when it is complete and on the disk. Files of users other than the
+  daemon's and root stay as they are and do not count.
 - With `-u`, the user must own the directory.
 
 Without rotation, logrotate can move the file away; SIGHUP then begins a new one.

@@ -17,6 +17,7 @@ import pytest
 
 from nflowlevel.daemon import loop as loop_module
 from nflowlevel.daemon.loop import Loop
+from nflowlevel.daemon.notify import Notifier
 from nflowlevel.errors import StackError
 from nflowlevel.logs import log
 from nflowlevel.records.batch import Batch
@@ -511,3 +512,21 @@ def test_descriptors_are_given_back() -> None:
     run(stack_of(Source(feed), Memory()), manager=Manager(lambda name: end() if name == "READY" else None))
     assert set(os.listdir("/proc/self/fd")) == before
     assert select.select([], [], [], 0) == ([], [], [])
+
+
+def test_signals_of_a_kind_that_come_together_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand SIGHUPs must not hold up the packets, nor the SIGTERM behind them, for a thousand reopenings."""
+    loop, reopened = Loop([], notifier=Notifier(), status_secs=0), 0
+
+    def reopen() -> None:
+        nonlocal reopened
+        reopened += 1
+
+    monkeypatch.setattr(loop, "_reopen", reopen)
+    try:
+        os.write(loop._wake_write, bytes([signal.SIGHUP] * 1000 + [signal.SIGTERM]))
+        loop._on_signals()
+        assert reopened == 1
+        assert loop._stop
+    finally:
+        loop.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nflowlevel.daemon import start
+from nflowlevel.daemon import hold
 from tests.fix_daemon import Daemon, config
 from tests.fix_group import run_python
 from tests.fix_netns import Netns
@@ -55,7 +55,7 @@ def test_it_holds_them_back_before_it_imports_anything_of_the_daemon(number: int
 import os, sys, types
 late = sys.modules["nflowlevel.daemon.main"] = types.ModuleType("late")
 late.main = lambda: os.kill(os.getpid(), {int(number)}) or 5
-from nflowlevel.daemon.start import main
+from nflowlevel.daemon.__main__ import main
 print(main())
 """
     assert run_python(code).stdout == "5\n"
@@ -86,9 +86,9 @@ def test_who_starts_it_stops_it_at_once(tmp_path: Path) -> None:
 def test_they_are_let_go() -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
-        start.hold()
+        hold.hold()
         assert set(_HELD) <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        start.let_go()
+        hold.let_go()
         assert not set(_HELD) & signal.pthread_sigmask(signal.SIG_BLOCK, ())
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

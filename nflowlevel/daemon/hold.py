@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The first steps of the daemon's program: signals are held back until the receive loop can take them.
+"""Signals that come during the start of the daemon are held back until the receive loop can take them.
 
 Without a handler SIGHUP, SIGUSR1, SIGUSR2 and SIGALRM end a process, and whoever rotates logs does not know that it has
 just been started. Most of the time of a start goes into imports, so this comes before them: the module imports nothing
@@ -21,11 +21,3 @@ def hold() -> None:
 def let_go() -> None:
     """Let them come, with those that came meanwhile: the handlers are set."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
-
-
-def main() -> int:
-    """Run the daemon; the result is the exit status."""
-    hold()
-    from nflowlevel.daemon.main import main  # late: what comes before is held back
-
-    return main()
