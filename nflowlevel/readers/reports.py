@@ -150,7 +150,8 @@ class Reports:
                     self._read(self._reporters[fd], filling)
                 else:
                     self._accept()
-                    turns = _MOST_TURNS  # connections take more time than reports
+                    # Connections take more time than reports: one more turn, for what the new ones have written.
+                    turns = max(turns, _MOST_TURNS - 1)
             if not events:
                 break
             is_full = filling.used + _TURN_BYTES > DATA_BYTES
