@@ -450,6 +450,10 @@ def _ipv6_extension_frames() -> Iterator[Frame]:
     for name, number in headers.items():
         yield _6(f"ext6-{name}-none", ipv6(number, extension(NONE)))
         yield _6(f"ext6-{name}-none-data", ipv6(number, extension(NONE, bytes(8))))
+    for name, number in (("mobility", MOBILITY), ("hip", HIP), ("shim6", SHIM6)):
+        behind = extension(FRAGMENT, fragment(UDP, upper[UDP], more=True))
+        yield _6(f"ext6-{name}-fragment", ipv6(number, behind))
+        yield _6(f"ext6-{name}-fragment-cut", ipv6(number, behind[:12]))
     for top in (TCP, UDP, ICMPV6):
         yield _6(f"ext6-routing-{top}", ipv6(ROUTING, extension(top, upper[top], fill=routing)))
         yield _6(f"ext6-ah-{top}", ipv6(AH, ah(top, upper[top])))

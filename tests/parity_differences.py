@@ -242,8 +242,15 @@ DIFFERENCES = (
         "D-B11",
         ("ip.protocol",),
         "them",
-        lambda case: case.ip6 and case.theirs["ip.protocol"] == case.last_header in (135, 139, 140),
-        "ulogd2 stops at mobility, HIP and shim6 headers, so it does not notice when one of them is cut.",
+        lambda case: case.ip6 and case.theirs["ip.protocol"] == case.theirs.get("ip6.nexthdr") in (135, 139, 140),
+        "ulogd2 stops at mobility, HIP and shim6 headers, so it does not notice when one, or one behind it, is cut.",
+    ),
+    Difference(
+        "D-B11",
+        ("ip6.fragoff", "ip6.fragid"),
+        "us",
+        lambda case: case.ip6 and case.theirs.get("ip6.nexthdr") in (135, 139, 140),
+        "ulogd2 stops at mobility, HIP and shim6 headers, so it does not see a fragment header behind one.",
     ),
     Difference(
         "D-B12",
@@ -431,6 +438,16 @@ TEXT_DIFFERENCES = (
         ("transport",),
         lambda case: case.ip6 and re.search(r"PROTO=(135|139|140) $", case.their_transport) is not None,
         "ulogd2 stops at mobility, HIP and shim6 headers.",
+    ),
+    TextDifference(
+        "D-B11",
+        ("network",),
+        lambda case: (
+            case.ip6
+            and "ip6.fragid" in case.keys
+            and re.search(r"PROTO=(135|139|140) $", case.their_transport) is not None
+        ),
+        "ulogd2 stops at mobility, HIP and shim6 headers, so it does not see a fragment header behind one.",
     ),
     TextDifference(
         "D-B12",

@@ -218,6 +218,24 @@ def test_a_log_that_is_killed_while_packets_flow(pair: Pair, tmp_path: Path, sys
     assert counts[1] == counts[2] == str(len(numbers))
 
 
+def test_the_example_for_rsyslog(pair: Pair, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """What we send with that facility goes to the file of the example, and nothing else does."""
+    pair.fw.nft(log_rule(2))
+    example = Path(__file__).parents[2] / "examples/rsyslog/10-nflowlevel.conf"
+    own = tmp_path / "firewall.log"
+    rules = example.read_text().replace("/var/log/firewall.log", str(own))
+    assert str(own) in rules
+    with SystemLog("rsyslog", request.config, tmp_path, rules=rules) as log:
+        for facility, count in (("LOCAL4", 7), ("LOCAL5", 5)):
+            with Daemon(tmp_path, stack(log.log, f"facility=LOG_{facility}"), netns=pair.fw):
+                pair.send_udp(count)
+        wait_for(lambda: len(log.lines()) == 5, "what is not of the example's facility")
+        lines = own.read_text().splitlines()
+    assert len(lines) == 7
+    assert all(re.search(rf" ulogd\[\d+\]: {_TEXT.pattern}", f"{line.rstrip()} ") for line in lines), lines
+    assert {line.partition(" ")[0] for line in log.lines()} == {"local5.notice"}
+
+
 def test_a_log_that_comes_later(pair: Pair, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     pair.fw.nft(log_rule(2))
     log = SystemLog("rsyslog", request.config, tmp_path)
