@@ -22,7 +22,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args, get_
 import msgspec
 from msgspec import Meta, inspect
 
-from nflowlevel.errors import ConfigError, choice
+from nflowlevel.errors import ConfigError, choice, nearest
 from nflowlevel.errors import printable as printable
 
 _C_INTEGER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)")
@@ -233,6 +233,10 @@ def as_text(value: object) -> str:
     return str(value)
 
 
+#: So many words a message lists; of more, it names the nearest.
+_FEW_WORDS = 4
+
+
 class _Unfit(Exception):
     """The text of an option is not what its type allows; says why."""
 
@@ -279,6 +283,9 @@ class _Field(NamedTuple):
                 reasons.append(str(unfit))
             except msgspec.ValidationError:
                 reasons.append("")
+        words = self._words
+        if len(words) > _FEW_WORDS and (hint := nearest(text, words) or nearest(text.upper(), words)):
+            raise _Unfit(f"unknown{hint}")
         reason = reasons[0] if len(reasons) == 1 and reasons[0] != f"not {self.allowed}" else ""
         raise _Unfit(f"{reason}; must be {self.allowed}" if reason else f"must be {self.allowed}")
 
@@ -296,11 +303,15 @@ class _Field(NamedTuple):
                 return msgspec.convert(value, self.annotation)
         except msgspec.ValidationError:
             pass
-        words = [str(word) for kind in self.kinds if isinstance(kind, inspect.LiteralType) for word in kind.values]
-        if may_be and words:
+        if may_be and (words := self._words):
             raise ValueError(f"unknown {name} '{printable(str(value))}'{choice(str(value), words)}")
         error = ValueError if may_be else TypeError
         raise error(f"{name} must be {self.taken}, not {printable(repr(value))}")
+
+    @property
+    def _words(self) -> list[str]:
+        """The words of which the value must be one, if it is a choice."""
+        return [str(word) for kind in self.kinds if isinstance(kind, inspect.LiteralType) for word in kind.values]
 
     @property
     def taken(self) -> str:

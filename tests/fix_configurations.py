@@ -165,5 +165,8 @@ def _debian() -> Iterator[Configuration]:
 
 CONFIGURATIONS = (*_files(), *_formed(), *_debian())
 
-#: Those of `make test`.
-QUICK = ("plain-json", "two-groups-one-file", "sqlite-own-table", "accounting-graphite", "form: byte order mark")
+#: Those of `make test`: each output and source once, but for the servers of databases.
+QUICK = (
+    *("plain-json", "two-groups-one-file", "everything-of-one-group", "oprint", "xml-packets", "nuauth-logemu"),
+    *("sqlite-own-table", "accounting-graphite", "form: byte order mark", "debian: as installed"),
+)

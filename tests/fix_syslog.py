@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.fix_debian import unpacked
+from tests.fix_debian import archives
 from tests.fix_lines import PATIENCE
 
 #: The packages, with the libraries that no other program of a small system needs.
@@ -27,7 +27,8 @@ _RSYSLOG = """\
 global(workDirectory="{directory}")
 main_queue(queue.type="Direct")
 module(load="{modules}/imuxsock.so" SysSock.Use="off")
-input(type="imuxsock" Socket="{log}" CreatePath="off" RateLimit.Interval="0" UseSysTimeStamp="{reception}")
+input(type="imuxsock" Socket="{log}" CreatePath="off" RateLimit.Interval="0" UseSysTimeStamp="off")
+{rules}
 template(name="whole" type="string" string="%syslogfacility-text%.%syslogseverity-text% %timestamp:::date-rfc3164% \
 %syslogtag%%msg:::drop-last-lf%\\n")
 action(type="omfile" file="{out}" template="whole" asyncWriting="off" flushOnTXEnd="on")
@@ -42,10 +43,17 @@ log {{ source(s); destination(d); }};
 
 
 class SystemLog:
-    """One of the two, running. `log` is its socket, `out` the file with a line `facility.level time tag: text` each."""
+    """One of the two, running. `log` is its socket, `out` the file with a line `facility.level time tag: text` each.
 
-    def __init__(self, name: str, config: pytest.Config, directory: Path, *, kind: str = "unix-dgram") -> None:
-        tree = unpacked(config, *_PACKAGES[name])
+    `rules` come before that of `out`, in rsyslog's language.
+    """
+
+    def __init__(
+        self, name: str, config: pytest.Config, directory: Path, *, kind: str = "unix-dgram", rules: str = ""
+    ) -> None:
+        tree = directory / "tree"
+        for archive in archives(config, *_PACKAGES[name]):
+            subprocess.run(["dpkg-deb", "--extract", archive, tree], check=True)
         self.log, self.out = str(directory / "log"), directory / "messages"
         here = f"lib/{platform.machine()}-linux-*"
         libraries = [path for where in (f"usr/{here}", here, "usr/lib/syslog-ng") for path in tree.glob(where)]
@@ -53,7 +61,7 @@ class SystemLog:
         file, pid = directory / f"{name}.conf", directory / f"{name}.pid"
         if name == "rsyslog":
             (modules,) = tree.glob("usr/lib/*/rsyslog")
-            names = {"modules": modules, "log": self.log, "out": self.out, "directory": directory, "reception": "off"}
+            names = {"modules": modules, "log": self.log, "out": self.out, "directory": directory, "rules": rules}
             file.write_text(_RSYSLOG.format(**names))
             self._command = [str(tree / "usr/sbin/rsyslogd"), "-n", "-f", str(file), "-i", str(pid)]
             self._environment["RSYSLOG_MODDIR"] = str(modules)

@@ -63,7 +63,7 @@ class Listener:
             there = f"/proc/self/fd/{file}"
             os.chmod(there, mode)
             if uid >= 0 or gid >= 0:
-                os.chown(there, uid, gid)
+                _give(there, uid, gid, self.path)
         finally:
             os.close(file)
 
@@ -76,6 +76,15 @@ class Listener:
                     os.unlink(place.name, dir_fd=place.directory)
             self._inode = None
         self.socket.close()
+
+
+def _give(there: str, uid: int, gid: int, path: str) -> None:
+    try:
+        os.chown(there, uid, gid)
+    except PermissionError:
+        whom = f"user {uid} and group {gid}".removeprefix("user -1 and ").removesuffix(" and group -1")
+        remedy = "leave out owner and group, or use a directory that only root can change"
+        raise StackError(f"listen on {path}: only root can give the socket to {whom}; {remedy}") from None
 
 
 def _address(path: str, place: Place) -> str:

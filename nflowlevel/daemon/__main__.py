@@ -3,6 +3,6 @@
 
 import sys
 
-from nflowlevel.daemon.main import main
+from nflowlevel.daemon.start import main
 
 sys.exit(main())

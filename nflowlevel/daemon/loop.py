@@ -24,6 +24,7 @@ from nflowlevel.binding.netns import leads_to
 from nflowlevel.daemon.follow import Follower
 from nflowlevel.daemon.lastread import BEAT_SECS, LastRead
 from nflowlevel.daemon.notify import Notifier
+from nflowlevel.daemon.start import let_go
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.plugin.contract import Plugin
 from nflowlevel.stacks.stack import Source, Stack, told
@@ -236,6 +237,7 @@ class Loop:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         for number in _SIGNALS:
             signal.signal(number, _noted)
+        let_go()
 
     def run(self) -> None:
         """Receive and deliver until told to stop, then bring everything to an orderly end: nothing received is lost."""

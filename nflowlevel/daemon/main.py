@@ -11,6 +11,12 @@ configuration is not read again), USR1 logs the statistics, USR2 makes polling i
 
 from __future__ import annotations
 
+from nflowlevel.daemon import start
+
+if __name__ == "__main__":
+    start.hold()
+
+# isort: split
 from nflowlevel.binding import standard  # before all others: what is closed of descriptors 0 to 2 is opened
 
 # isort: split

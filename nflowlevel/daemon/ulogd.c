@@ -12,6 +12,7 @@
 #include <Python.h>
 #include <libgen.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -38,11 +39,25 @@ static PyStatus start(PyConfig *config, int argc, char **argv)
 	return status;
 }
 
+/* As start.py does, but before the interpreter starts: the loop lets them come. */
+static void hold_signals(void)
+{
+	sigset_t held;
+
+	sigemptyset(&held);
+	sigaddset(&held, SIGHUP);
+	sigaddset(&held, SIGUSR1);
+	sigaddset(&held, SIGUSR2);
+	sigaddset(&held, SIGALRM);
+	sigprocmask(SIG_BLOCK, &held, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	PyConfig config;
 	PyStatus status;
 
+	hold_signals();
 	PyConfig_InitPythonConfig(&config);
 	status = start(&config, argc, argv);
 	PyConfig_Clear(&config);

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Shelf: files that are closed. A thread compresses them and removes the oldest; the receive loop waits for nothing.
 
-What is on the shelf are the files that have a name of the pattern, in the pattern's directory. So what an earlier run
-left is found, too. A file that somebody has locked is in use, by us or by another daemon, and stays as it is.
+What is on the shelf are the files that have a name of the pattern, in the pattern's directory, and are ours or root's.
+So what an earlier run left is found, too, and nobody who may write there can make us remove ours by files that look
+newer. A file that somebody has locked is in use, by us or by another daemon, and stays as it is.
 
 A compressed file gets its name when it is whole and on the disk; the file that it was made of is removed after that. So
 a kill leaves the one, or the other, or both, and a part whose name ends in `.part`, which the next run removes.
@@ -136,7 +137,8 @@ class Shelf:
         for path in self._names.existing():
             with contextlib.suppress(FileNotFoundError):
                 status = os.lstat(path)
-                if stat.S_ISREG(status.st_mode) and path not in self._in_use:
+                is_ours = stat.S_ISREG(status.st_mode) and status.st_uid in (0, os.geteuid())
+                if is_ours and path not in self._in_use:
                     found.append((status.st_mtime_ns, path))
         return [path for _, path in sorted(found)]
 

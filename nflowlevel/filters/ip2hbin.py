@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """IP2HBIN: IPv4 addresses as numbers, for columns of 32 bits and more.
 
-10.77.0.2 becomes 172818434, the number that MySQL's INET_ATON gives, whatever the byte order of the machine. An IPv6
-address does not fit, so `ip.hsaddr` and `ip.hdaddr` of an IPv6 packet have no value: NULL in a table. (ulogd2 2.0.8
-stored a part of a memory address instead.) IP2BIN has a form for both; PostgreSQL has its own type for addresses, so
-use IP2STR there. As in ulogd2, JSON does not show these keys.
+10.77.0.2 becomes 172818434 on every machine; MySQL's INET_ATON gives the same number. An IPv6 address does not fit:
+`ip.hsaddr` and `ip.hdaddr` of an IPv6 packet have no value, which is NULL in a table. (ulogd2 2.0.8 stores a part of a
+memory address instead.) For IPv6, use IP2BIN; for PostgreSQL, which has a type for addresses, use IP2STR. As in
+ulogd2, JSON does not show these keys.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """PRINTPKT: the packet as one line of text, `IN=… OUT=… MAC=… SRC=… DST=… LEN=… PROTO=…`, for LOGEMU and SYSLOG.
 
-The form is that of the kernel's LOG target, as ulogd2 writes it; psad, fwlogwatch and similar programs read it. Control
-characters in a prefix or an interface name are written as `\\xNN` (a tab is kept), so a packet is always one line; all
-other bytes stay as they are. A protocol's name without its fields is followed by `INCOMPLETE`: the header was not
-captured, or the packet is a later fragment. Needs BASE, IFINDEX and IP2STR before it.
+The line has the form of the kernel's LOG target, as ulogd2 writes it. psad, fwlogwatch and similar programs read it.
+A packet is always one line: control characters in a prefix or an interface name are written as `\\xNN`. Tabs and all
+other bytes stay as they are. `INCOMPLETE` after a protocol's name means that its header is not there: it was not
+captured, or the packet is a later fragment.
+
+Put BASE, IFINDEX and IP2STR before it.
 """
 
 from __future__ import annotations

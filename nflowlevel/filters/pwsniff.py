@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """PWSNIFF: user names and passwords that FTP and POP3 send in the clear.
 
-It looks at TCP packets to ports 21 and 110. The argument of a command USER becomes `pwsniff.user`, that of PASS
-`pwsniff.pass`: to the end of the line, at most 255 bytes. A command must begin a line and be in one packet; what TCP
-has cut in two is not put together. All packets pass, whether they have such a command or not. (In ulogd2 none does.)
+It looks at TCP packets to ports 21 and 110. The argument of USER becomes `pwsniff.user`, that of PASS becomes
+`pwsniff.pass`; at most 255 bytes are kept. The command must begin a line and be complete in one packet: a command that
+TCP splits over two packets is not found. All packets pass, with or without a command. (In ulogd2, none does.)
 
-It works only where a stack names it. Whoever reads the output of such a stack reads the passwords, too.
+PWSNIFF is off unless a stack names it. Everyone who can read the output of that stack can read the passwords.
 """
 
 from __future__ import annotations

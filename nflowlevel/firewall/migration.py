@@ -85,8 +85,10 @@ class Migration:
         if len(levels) > 1 and not self.groups.by_level:
             words = ", ".join(sorted(levels))
             yield f"levels {words}: a group has none, so all go to one; --by-level gives each a group and a file"
-        if document.form != "save" and statements:
-            yield "nft adds rules to those that are loaded: put `flush ruleset` before these"
+        if document.form != "save" and statements and not nfttext.clears(document.text):
+            beside = any(other.form == "save" for other in self.documents)
+            last = "; that empties the tables of iptables-nft, too, so load their lists behind it" if beside else ""
+            yield f"nft adds rules to those that are loaded: put `flush ruleset` before these{last}"
         if document.form == "nft" and nfttext.includes(document.text):
             yield "files that it includes are not looked into: convert each, with --group for the first free group"
         if document.form == "nft" and nfttext.looks_like_iptables(document.text):

@@ -27,6 +27,7 @@ _OF_IPTABLES = re.compile(
     r"(?:(?:\t.*)?\n)*?\tchain (?:INPUT|FORWARD|OUTPUT|PREROUTING|POSTROUTING) \{$",
     re.MULTILINE,
 )
+_CLEARS = re.compile(r"^[ \t]*(?:flush[ \t]+(?:ruleset|table|chain)|(?:delete|destroy)[ \t]+table)\b", re.MULTILINE)
 _INCLUDE = re.compile(r"^[ \t]*include[ \t]", re.MULTILINE)
 _DEFINED = re.compile(r"^[ \t]*(?:re)?define[ \t]+(\w+)[ \t]*=[ \t]*(\d+)[ \t\r]*$", re.MULTILINE | re.ASCII)
 _ARGUMENTS = frozenset(("prefix", "group", "snaplen", "queue-threshold", "level"))
@@ -59,6 +60,11 @@ def is_nft(text: str) -> bool:
 def looks_like_iptables(text: str) -> bool:
     """Tell whether a table has the names that iptables-nft gives; nft says so of its own only on standard error."""
     return _OF_IPTABLES.search(text) is not None
+
+
+def clears(text: str) -> bool:
+    """Return whether the text itself removes rules that are loaded before it adds its own."""
+    return _CLEARS.search(text) is not None
 
 
 def includes(text: str) -> bool:

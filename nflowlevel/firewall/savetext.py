@@ -17,6 +17,10 @@ _LINE = re.compile(r"[^\n]+")
 _WORD = re.compile(r'(?:"(?:[^"\\]|\\.)*"?|[^ \t\r"])+', re.DOTALL)
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"?', re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+#: A word whose quotes are closed.
+_CLOSED = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^"])*', re.DOTALL)
+#: The target of a rule, as getopt_long(3) takes it: the name is the next word, or in the same one.
+_JUMP = re.compile(r"-j(.*)|--j(?:u|um|ump)?(?:=(.*))?", re.DOTALL)
 #: What can stand before the rule itself: its counters.
 _COUNTERS = re.compile(r"\s*(?:\[\d+:\d+\]\s*)?-", re.ASCII)
 
@@ -90,7 +94,11 @@ def find(text: str, snaplen: int = SNAPLEN, trim: bool = False) -> Found:
         words = [*_words(text, line.start(), line.end())]
         try:
             taken |= _groups(text, words)
-            statements += filter(None, [_statement(text, words, chains, snaplen, trim)])
+            statement = _statement(text, words, chains, snaplen, trim)
+            if statement and not _CLOSED.fullmatch(line[0]):
+                # What followed would belong to the text.
+                raise Unfit("a double quote is not closed, so iptables could not load it")
+            statements += [statement] if statement else []
         except Unfit as error:
             left.append(Left(line.start(), str(error)))
     return Found(statements, frozenset(taken), left)
@@ -111,17 +119,24 @@ def _meaning(word: str) -> str:
 
 def _statement(text: str, words: Sequence[_Word], chains: Container[str], snaplen: int, trim: bool) -> Statement | None:
     """Return what a rule logs to the kernel's log, or None. A chain comes before a target of the same name."""
-    for at, word in enumerate(words[:-1]):
-        if not (word.is_option and word.text in ("-j", "--jump")):
+    for at, word in enumerate(words):
+        jump = _JUMP.fullmatch(word.text) if word.is_option else None
+        if not jump:
             continue
-        target = words[at + 1]
-        if target.text in chains:
+        name, rest = jump[1] or jump[2], words[at + 1 :]
+        target = word
+        if not name:
+            if not rest:
+                raise Unfit(f"{word.text} has no value")
+            target, *rest = rest
+            name = target.text
+        if name in chains:
             return None
-        if target.text == "LOG":
-            return _of_log(text, target, [*_options(text, words[at + 2 :], _LOG)], snaplen, trim)
-        if target.text == "ULOG":
-            return _of_ulog(text, target, [*_options(text, words[at + 2 :], _ULOG)], trim)
-        if target.text == "AUDIT":
+        if name == "LOG":
+            return _of_log(text, target, [*_options(text, rest, _LOG)], snaplen, trim)
+        if name == "ULOG":
+            return _of_ulog(text, target, [*_options(text, rest, _ULOG)], trim)
+        if name == "AUDIT":
             raise Unfit("-j AUDIT writes to the audit subsystem, not to the kernel's log")
     return _of_watcher(text, [*_options(text, words, _WATCHER)], snaplen, trim)
 
@@ -181,7 +196,8 @@ def _replaced(
     for option in options:
         kept += text[at : option.start].rstrip(" \t")
         at = option.end
-    before = "NFLOG" + ("" if prefix is None else f" --nflog-prefix {prefix}") + " --nflog-group "
+    jump = "-j " if target.is_option else ""
+    before = f"{jump}NFLOG" + ("" if prefix is None else f" --nflog-prefix {prefix}") + " --nflog-group "
     return Statement(target.start, at, before, more + kept, level, ulog, asks)
 
 

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """UNIXSOCK: packets that other programs report over a unix stream socket, such as nuauth with the users' names.
 
-The daemon makes the socket at `socket_path` and removes it at the end. A socket that a crashed daemon has left there is
-replaced. A file that is no socket, or a socket on which another process listens, stays, and the stack waits for its
-removal. With `-u`, root makes the socket where only root can change the directory, otherwise the user does.
+The daemon creates the socket at `socket_path` and removes it at the end. It replaces a socket that a crashed daemon
+left there. It does not touch a file of another kind, or a socket on which another process listens; the stack starts
+when that is gone. With `-u`, root creates the socket if only root can change the directory; otherwise the user does.
 
-Any number of programs up to `max_clients` may be connected. Each report is checked on its own: one whose packet is
-longer than the report is left out and counted, and so is an option that does not fit. If something else than a report
-comes, this connection is closed and counted. A program is never waited for, and nothing is sent to it. If it writes
-faster than the daemon reads, the kernel lets it wait: nothing is lost.
+Up to `max_clients` programs can be connected. Each report is checked on its own. A report whose packet is longer than
+the report is left out and counted, and so is an option that does not fit. A connection that sends anything else is
+closed and counted. The daemon never waits for a program and sends it nothing. If a program writes faster than the
+daemon reads, the kernel makes it wait, and nothing is lost.
 
-A report tells the packet and, if the program wants, prefix, interfaces, time, user, operating system and program. Keys
-that it does not tell have no value; the names of interfaces are those that it gives. Without a time,
-`timestamp` of JSON and `oob_time` of a table are the time of reception. The wire format is that of ulogd2; numbers of
-options are in the byte order of the machine.
+A report has a packet and, optionally, prefix, interfaces, time, user, operating system and program. Keys that are not
+in the report have no value; interface names are those of the report. If it has no time, `timestamp` of JSON and
+`oob_time` of a table are the time of reception. The wire format is ulogd2's; the numbers of its options are in the byte
+order of the machine.
 """
 
 from __future__ import annotations

@@ -3,16 +3,16 @@
 
     timestamp=2026/11/27-08:32:59,raw.pktlen=35,raw.pktcount=1,oob.prefix=DROP ,…,ip.saddr=10.77.0.2,…,udp.dport=53,…
 
-The items are the keys of the stack, in its order, as far as the record has them; raw bytes are left out. A name that
-several plugins publish stands there several times, with one value. Addresses are text, IPv6 too. With `timestamp` the
-first item is the local time of writing.
+A line has the keys of the stack, in its order. Keys without a value in this record, and raw bytes, are left out. A name
+that several plugins publish appears once for each of them, always with the same value. Addresses are text, also those
+of IPv6. With `timestamp`, the first item is the local time of writing.
 
-To take a line apart, split it at each comma, an item at its first `=`, and undo the backslash escapes of the value: a
-backslash is `\\\\`, a newline `\\n`, a carriage return `\\r`, a tab `\\t`, a comma `\\x2c`, and any other control
-character `\\x` with two hex digits. All other bytes are written as they are, whether they are UTF-8 or not. So whatever
-a prefix holds, it begins no item and no line.
+To parse a line, split it at each comma, and each item at its first `=`. Then undo the escapes in the value: `\\\\` is a
+backslash, `\\n` a newline, `\\r` a carriage return, `\\t` a tab, `\\x2c` a comma; any other control character is `\\x`
+and two hex digits. All other bytes are as they were, even if they are not UTF-8. So no prefix can add an item or a
+line.
 
-A batch is one write. What cannot be written waits, as JSON's lines do, and goes the same ways.
+Lines that cannot be written wait in memory and are sent later, as with JSON.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """LOGEMU: a line per packet as syslog writes the kernel's log: `Mmm dd hh:mm:ss host` and PRINTPKT's text.
 
-The time is the packet's own, as local time. The host's name is that at the start, up to its first dot. What reads the
-kernel's log reads these lines: psad, fwlogwatch, fail2ban, logwatch.
+The time is that of the packet, as local time. The host name is read at the start and cut at its first dot. Programs
+that read the kernel's log also read these lines: psad, fwlogwatch, fail2ban, logwatch.
 
-A batch is one write, to a file, a FIFO, standard output or a socket. As with JSON, a full disk or an absent reader
-stops nothing else, no line is left torn, and what is dropped beyond `max_pending_bytes` is counted.
+The target is a file, a FIFO, standard output or a socket. As with JSON, a full disk or an absent reader stops nothing
+else, and no line is left torn. Lines that cannot be written wait in memory, up to `max_pending_bytes`; further ones are
+dropped and counted.
 """
 
 from __future__ import annotations

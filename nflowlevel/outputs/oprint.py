@@ -5,17 +5,17 @@
     raw.pktlen=35
     ip.saddr=10.77.0.2
 
-Before each record stands the line `===>PACKET BOUNDARY`. The values are the keys of the stack, in its order, as far as
-the record has them. Of raw bytes, and of the numbers of IP2BIN, only the name is told: the value is the word `default`,
-as in ulogd2. A name that several plugins publish stands there several times, with one value. Addresses are text, IPv6
-too.
+The line `===>PACKET BOUNDARY` begins each record. Its values are the keys of the stack, in its order; keys without a
+value are left out. Raw bytes and the numbers of IP2BIN are shown as the word `default`, as in ulogd2. A name that
+several plugins publish appears once for each of them, always with the same value. Addresses are text, also those of
+IPv6.
 
-The first `=` of a line ends the name. In the value a backslash is written `\\\\`, a newline `\\n`, a carriage return
-`\\r`, a tab `\\t`, and any other control character `\\x` with two hex digits; all other bytes are as they are. So
-whatever a prefix holds, it begins no line, and no record.
+To parse a line, split it at its first `=`. Then undo the escapes in the value: `\\\\` is a backslash, `\\n` a newline,
+`\\r` a carriage return, `\\t` a tab; any other control character is `\\x` and two hex digits. All other bytes are as
+they were. So no prefix can add a line or a record.
 
-A batch is one write, no record is left torn at the end of a file, and over UDP each record is a datagram. What cannot
-be written waits, as JSON's lines do, and goes the same ways.
+No record is left torn at the end of a file; over UDP, each record is a datagram. Records that cannot be written wait in
+memory and are sent later, as with JSON.
 """
 
 from __future__ import annotations

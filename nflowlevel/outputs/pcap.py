@@ -1,43 +1,46 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """PCAP: packets in a capture file that tcpdump, tshark, Wireshark and `nfl.read_pcap` read.
 
-By default the file is that of ulogd2: format pcap, link type RAW, which holds IP packets and nothing else. What is no
-IP packet, such as ARP, is dropped and counted (`not_ip`). The other link types hold everything:
+By default, the file is the same as ulogd2's: format pcap, link type RAW. It can hold only IP packets; others, such as
+ARP, are dropped and counted (`not_ip`). The other link types hold everything:
 
-- `linktype=nflog`: what the kernel said of a packet stands before it, as `tcpdump -i nflog` writes it: prefix, mark,
-  hook, interface numbers, user and group, hardware header, sequence numbers. tshark shows all of it, and filters by it
+- `linktype=nflog`: the packet and what the kernel said about it, as `tcpdump -i nflog` writes it: prefix, mark, hook,
+  interface numbers, user and group, hardware header, sequence numbers. tshark shows all of it and can filter by it
   (`nflog.prefix`); tcpdump shows the family and the group.
-- `linktype=ethernet`: the frame, for programs that know nothing else. The header is the one that the kernel gave; a
-  VLAN tag that it had taken off is put back. A packet without such a header, sent by this machine or by way of a device
-  without Ethernet, gets a header that is made up: destination 00:00:00:00:00:00, the sender's address where it is known
-  and zeros elsewhere, and the EtherType. A packet of which nothing tells the EtherType is dropped (`not_ip`).
+- `linktype=ethernet`: the frame, for programs that read nothing else. The header is the one that the kernel gave, with
+  the VLAN tag that it had taken off. Packets that this machine sends, and those of devices without Ethernet, have no
+  such header. They get one with the packet's EtherType, the destination 00:00:00:00:00:00 and the sender's address, or
+  zeros if that is unknown. A packet whose EtherType is unknown is dropped (`not_ip`).
 
-`format=pcapng` adds the interface of each packet with its name (put IFINDEX into the stack), its direction, and, with
-the link types that have no place for them, the prefix as comment, hook and mark as a second one. All packets of a file
-have one link type, as tcpdump refuses others. Interface 0 stands for packets without one; it is described in each file,
-so that also a file without packets can be read. With `linktype=raw` the file says 12, not 101: libpcap 1.10 refuses
-files with several interfaces of type 101.
+`format=pcapng` also stores the name of each packet's interface (put IFINDEX into the stack) and the direction. If the
+link type has no place for the prefix, the hook and the mark, they are comments of the packet: the prefix the first,
+hook and mark the second. All packets of a file have one link type, because tcpdump refuses others. Interface 0 stands
+for packets without an interface; each file describes it, so that a file without packets can be read too. With
+`linktype=raw` the file says 12, not 101: libpcap 1.10 refuses files with several interfaces of type 101.
 
-Times are the kernel's, in microseconds; it has no more. The original length is what the IP header tells, and never less
-than what was captured.
+Times are in microseconds, because the kernel gives no more. The original length is the one in the IP header, and never
+less than what was captured.
 
-The file is appended to; a new or empty one gets its head. When it is opened, a packet that a crash or a full disk cut
-is removed from its end. A file of another kind is refused and stays as it is: another link type or format, other byte
-order, nanoseconds, damaged elsewhere than at its end. Several sections, and several programs, may append to one pcap
-file; a pcapng file has one writer. A pcapng file of more than 256 MiB gets a new section when it is opened again;
-tshark 4.0 then shows names of the first one.
+PCAP appends to a file that exists. If a crash or a full disk cut the last packet, that packet is removed when the file
+is opened. A file of another kind is refused and stays as it is: another link type, format or byte order, time stamps
+in nanoseconds, or damage before its end. Several sections and several programs may append to one pcap file; a pcapng
+file has one writer. A pcapng file of more than 256 MiB gets a new section when it is opened again; tshark 4.0 then
+shows names of the first section.
 
-A batch is one write. A full disk or a missing directory stops nothing else: the output keeps packets, up to
-`max_pending_bytes`, and writes them when it can; beyond that limit it drops and counts new ones. A FIFO gets the head
-again for each reader.
+A full disk or a missing directory stops nothing else. Packets wait in memory, up to `max_pending_bytes`; further ones
+are dropped and counted. Each reader of a FIFO gets the file's header first.
 
-`rotate_secs` and `rotate_bytes` begin new files. Then `file` is a pattern of strftime for the time when a file begins,
-such as `/var/log/fw/%Y%m%d-%H%M%S.pcap`; where a name is taken, a number follows: `-1`, `-2`. After a restart, the last
-file goes on if its name is still that of the time. A pcapng file also ends when it has described 1,024 interfaces.
-Files without a packet are removed. A thread compresses files that are closed, and removes the oldest beyond
-`keep_files`; it takes what an earlier run left, too. A compressed file gets its name when it is whole and on the disk.
-With `-u`, the directory must be the user's. Without rotation a `%` means itself, and a file that logrotate moves away
-is begun anew at SIGHUP.
+`rotate_secs` and `rotate_bytes` begin new files:
+
+- `file` is then a pattern of strftime, such as `/var/log/fw/%Y%m%d-%H%M%S.pcap`, for the time when a file begins. If
+  the name is taken, `-1`, `-2` and so on is added before the ending. Without rotation, `%` has no meaning.
+- After a restart, the last file is continued if its name is still the one for the time. A pcapng file also ends after
+  1,024 interfaces. Files without a packet are removed.
+- A thread compresses closed files and removes the oldest beyond `keep_files`, including those of earlier runs. A
+  compressed file appears under its name only when it is complete and on the disk.
+- With `-u`, the user must own the directory.
+
+Without rotation, logrotate can move the file away; SIGHUP then begins a new one.
 """
 
 from __future__ import annotations

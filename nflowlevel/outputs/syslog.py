@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """SYSLOG: PRINTPKT's text to the system's log (rsyslog, syslog-ng, journald), as syslog(3) sends it to `/dev/log`.
 
-A message is `<priority>Mmm dd hh:mm:ss ulogd[pid]: ` and the text, with the packet's own time; most programs put the
-time of reception in its place. The facility `LOG_KERN` becomes `LOG_DAEMON`, as with ulogd2: only the kernel may log as
-itself.
+A message is `<priority>Mmm dd hh:mm:ss ulogd[pid]: ` and the text. The time is that of the packet, but most log
+programs replace it with the time of reception. Only the kernel may use the facility `LOG_KERN`; it becomes
+`LOG_DAEMON`, as with ulogd2.
 
-Nothing waits for the log. Messages that it does not take are kept, up to `max_pending_bytes`; beyond that new ones are
-dropped and counted. When the log's program restarts, or starts only later, what is kept follows. What it had not read
-when it ended is sent again; a few messages may then come twice. What it had read and not stored is its own business.
+The daemon never waits for the log. Messages that the log does not take wait in memory, up to `max_pending_bytes`;
+further ones are dropped and counted. They are sent when the log program starts again. If it ended before it had read a
+message, the message is sent again, so a few may arrive twice. A message that it read but did not store is lost.
 """
 
 from __future__ import annotations

@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """XML: documents with an element for each packet or accounting object, in a directory or on standard output.
 
-The file `ulogd-pkt-DDMMYYYY-hhmmss.xml` (`ulogd-sum-…` for accounting objects) is named after the local time of its
-opening; a name that is taken gets `-1`, `-2` and so on before its end. At SIGHUP the document is completed and the next
-one begun. Each record is one line, here broken in two:
+The file is `ulogd-pkt-DDMMYYYY-hhmmss.xml`, or `ulogd-sum-…` for accounting objects, after the local time when it was
+opened. If the name is taken, `-1`, `-2` and so on is added before `.xml`. SIGHUP completes the document and begins the
+next one. Each record is one line, here broken in two:
 
     <log><when><hour>9</hour>…</when><prefix>DROP </prefix><hook>1</hook><hw>…</hw><mark>7</mark><indev>2</indev>
     <payload>4500…</payload></log>
 
-`wday` is 1 on Sundays; interfaces are numbers, `proto`, `src` and `payload` hex digits; `mark` stands there if it is
-not 0. The time is that of the record. Plugins between the input and XML change nothing of that. `<flow>` of an attached
-conntrack entry is not written yet: that comes with flows.
+The time is that of the record; `wday` is 1 on Sundays. Interfaces are numbers; `proto`, `src` and `payload` are hex
+digits; `mark` is left out if it is 0. Filters of the stack do not change the elements. `<flow>` of an
+attached conntrack entry is not written yet: it comes with flows.
 
-Each document is well-formed, of any length. Characters that XML reserves are written as references. What it cannot hold
-(control characters, bytes that are not UTF-8, U+FFFE and U+FFFF) becomes U+FFFD. A document that a crash or a full disk
-left without its end gets it when XML is started with this directory the next time, after its last whole element, if
-the file system has leases (fcntl(2)): they tell that no process writes it any more.
+A document of any length is well-formed. Characters that XML reserves are written as references. What XML cannot hold
+(control characters, bytes that are not UTF-8, U+FFFE and U+FFFF) becomes U+FFFD. A crash or a full disk can leave a
+document without its end. The next start with the same directory adds the end after the last complete element. It does
+so only if the file system has leases (fcntl(2)): they tell whether another process still writes the document.
 
-A batch is one write. On a full disk records wait in memory, up to `max_pending_bytes`.
+On a full disk records wait in memory, up to `max_pending_bytes`.
 """
 
 from __future__ import annotations

@@ -31,6 +31,8 @@ from nflowlevel.stats import Counters, counter
 _PIECE_BYTES = 1 << 16
 #: So many reporters are asked for before others have their turn. What they may bring must find room.
 _TURN = 4
+#: Those who write a byte at a time, or come and go, fill no buffer: others than reporters have their turn after that.
+_MOST_TURNS = 64
 _TURN_BYTES = _TURN * (_PIECE_BYTES + lib.NFL_REPORT_MAX)
 _ROOM = ROOM_RECORDS * RECORD_BYTES // REPORTED.stride
 #: Connections that are accepted before reports are read.
@@ -139,16 +141,20 @@ class Reports:
         for reporter in waiting:
             self._decode(reporter, filling, 0)
         self.more = bool(self._waiting)
+        turns = 0
         while not self.more:
+            turns += 1
             events = self._epoll.poll(0, _TURN)
             for fd, _ in events:
                 if fd in self._reporters:
                     self._read(self._reporters[fd], filling)
                 else:
                     self._accept()
+                    turns = _MOST_TURNS  # connections take more time than reports
             if not events:
                 break
-            self.more = bool(self._waiting) or filling.used + _TURN_BYTES > DATA_BYTES
+            is_full = filling.used + _TURN_BYTES > DATA_BYTES
+            self.more = bool(self._waiting) or is_full or turns >= _MOST_TURNS
 
     def _read(self, reporter: _Reporter, filling: _Filling) -> None:
         """Take in what one reporter has written."""
@@ -186,6 +192,10 @@ class Reports:
         filling.used = position[0]
         reporter.at += position[0] - start
         reporter.rest = bytes(filling.view[position[0] : end])
+        if state.unknown_id:
+            what = f"option {state.unknown_id} of a report is not known, and left out"
+            self._limited(logging.WARNING, "unknown", f"{self.name}: {reporter}: {what}")
+            state.unknown_id = 0
         if state.stop == lib.NFL_REPORT_FULL:
             self._waiting.append(reporter)
         elif state.stop == lib.NFL_REPORT_BROKEN:
@@ -194,10 +204,6 @@ class Reports:
             reporter.rest = b""
             self._limited(logging.ERROR, "broken", said)
             self._drop(reporter)
-        if state.unknown_id:
-            what = f"option {state.unknown_id} of a report is not known, and left out"
-            self._limited(logging.WARNING, "unknown", f"{self.name}: {reporter}: {what}")
-            state.unknown_id = 0
 
     # -- connections ---------------------------------------------------------------------------------------------
 

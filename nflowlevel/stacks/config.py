@@ -42,6 +42,9 @@ _PREFILTER = re.compile("prefilter[A-Za-z0-9_-]*")
 _SPARE_STACK = re.compile(r"#[#\s]*stack\s*=(.*)")
 _INSTANCE = re.compile(r"([^\s,:\"]+)\s*:")
 
+#: A section header without its first bracket; a line of an option has a `=` or a blank.
+_LOST_BRACKET = re.compile(r"[ \t]*([^\s\[\]=#\"]+)\][ \t]*(?:#.*)?\r?")
+
 #: Text in UTF-16 without a mark: what people write begins with characters of one byte.
 _NULS = re.compile(rb"(?:[\t-~]\0){4}|(?:\0[\t-~]){4}")
 #: A carriage return that ends a line, as nothing else does in the file.
@@ -317,6 +320,9 @@ class _Reader:
                     self.warn(f"second section [{printable(name)}]: ignored, the one in line {first} is read", number)
                 elif name is not None:
                     found[name], bodies[name] = Section(name, number, {}), body
+            elif lost := _LOST_BRACKET.fullmatch(line):
+                self.headers.append(self.error(f"bad section header: write it as [{printable(lost[1])}]", number))
+                body = []
             elif body is None:
                 self.warn("stands before the first [section]: ignored", number)
                 body = []

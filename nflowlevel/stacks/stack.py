@@ -15,11 +15,12 @@ from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from nflowlevel import filters
 from nflowlevel.errors import ConfigError, NflowError, nearest, printable
 from nflowlevel.logs import Limited, log
 from nflowlevel.options import ConfigErrors
 from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin, Filter, Input, Member, Output
-from nflowlevel.records.keys import Key
+from nflowlevel.records.keys import Key, published_by
 from nflowlevel.records.names import Names
 from nflowlevel.records.packet import PACKET
 from nflowlevel.stacks.destination import Destination, Share
@@ -371,13 +372,26 @@ def _called(item: StackItem) -> str:
 
 
 def _unmet(item: StackItem, plugin: type[AnyPlugin], keys: dict[str, Key], names: Names) -> Iterator[str]:
-    """Yield which keys a plugin needs that none before it publishes."""
+    """Yield which keys a plugin needs that none before it publishes, and which filter would."""
     if plugin.consumes == ANY_KEYS:
         return
+    missing: dict[str, list[str]] = {}
     for name in plugin.consumes:
-        if not name.startswith("[") and not _meant(name, keys, names):
+        if name.startswith("[") or _meant(name, keys, names):
+            continue
+        if filter_ := _publisher(name):
+            missing.setdefault(filter_, []).append(name)
+        else:
             hint = nearest(name, [*keys, *(other for other in names if _meant(other, keys, names))])
             yield f"{_called(item)} needs the key {name}, which no plugin before it publishes{hint}"
+    for filter_, wanted in missing.items():
+        those = f"key{'s' if len(wanted) > 1 else ''} {', '.join(wanted)}"
+        yield f"{_called(item)} needs the {those}, which no plugin before it publishes; put {filter_} before it"
+
+
+def _publisher(name: str) -> str | None:
+    """Return the filter of nflowlevel that publishes a key, the first if there are several."""
+    return next((each for each in filters.NAMES if any(key.name == name for key in published_by(each))), None)
 
 
 def _all_published(plugin: AnyPlugin) -> tuple[Key, ...]:

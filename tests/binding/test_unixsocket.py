@@ -235,12 +235,25 @@ def test_root_removes_no_socket_of_a_user_in_a_directory_of_theirs(theirs: Path)
     assert (theirs / "s").is_socket()
 
 
+def _make_socket(path: Path) -> None:
+    stale(path)
+
+
+def _make_socket_of_theirs(path: Path) -> None:
+    stale(path)
+    os.chown(path, NOBODY, NOBODY)
+
+
 @needs_root
-def test_root_gives_away_only_its_own(theirs: Path, open_to_all: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Just after the socket was made, the user puts another of root's files in its place."""
+@pytest.mark.parametrize("make", [_make_file, _make_socket, _make_socket_of_theirs])
+def test_root_gives_away_only_its_own(
+    theirs: Path, open_to_all: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
+) -> None:
+    """Just after the socket was made, the user puts something else in its place: another of root's files, a socket."""
     secret = open_to_all / "secret"
-    secret.write_text("root's")
+    make(secret)
     os.chmod(secret, 0o600)
+    before = secret.stat()
     bind = unixsocket._address
 
     def swapped(path: str, place: unixsocket.Place) -> str:
@@ -252,13 +265,14 @@ def test_root_gives_away_only_its_own(theirs: Path, open_to_all: Path, monkeypat
     def swap(path: object, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         if path == "s":
             (theirs / "s").unlink()
-            os.link(secret, theirs / "s")
+            (os.link if make is _make_socket else os.rename)(secret, theirs / "s")
         return real(path, flags, mode, dir_fd=dir_fd)  # type: ignore[call-overload,no-any-return]
 
     monkeypatch.setattr(unixsocket, "_address", swapped)
     with pytest.raises(StackError, match="somebody else has put something else there"):
         Listener(str(theirs / "s"), mode=0o666, uid=NOBODY)
-    assert (stat.S_IMODE(secret.stat().st_mode), secret.stat().st_uid) == (0o600, 0)
+    after = (theirs / "s").stat()
+    assert (after.st_ino, after.st_mode, after.st_uid) == (before.st_ino, before.st_mode, before.st_uid)
 
 
 @needs_root
@@ -280,6 +294,20 @@ def test_an_ordinary_user_is_told_whose_the_directory_is(open_to_all: Path) -> N
         f"listen on {place}/s: Permission denied — the directory belongs to root:root, mode 0755; let the daemon's user"
     )
     assert done.output.startswith(said), done.output
+
+
+@needs_root
+def test_an_ordinary_user_cannot_give_the_socket_away(theirs: Path) -> None:
+    def attempt() -> int:
+        try:
+            Listener(str(theirs / "s"), uid=0, gid=0)
+        except StackError as error:
+            print(error)
+        return len(os.listdir(theirs))
+
+    done = run_as_nobody(attempt)
+    assert "only root can give the socket to user 0 and group 0; leave out owner and group, or use a" in done.output
+    assert done.status == 0, "nothing is left"
 
 
 # -- who is there -----------------------------------------------------------------------------------------------------

@@ -169,7 +169,22 @@ def test_what_cannot_be_carried_over_is_said_and_left(tmp_path: Path) -> None:
     output, said = run("--rules", path, status=1)
     assert output == b"table ip t {\n chain c {\n  log level audit\n  log group 1 snaplen 256\n }\n}\n"
     assert f"{path}: line 3: left as it is: level audit writes to the audit subsystem" in said
-    assert "put `flush ruleset` before these" in said
+    assert "put `flush ruleset` before these\n" in said
+
+
+@pytest.mark.parametrize("first", ["flush ruleset", "\tflush table t", "delete table ip t"])
+def test_a_file_that_clears_what_is_loaded_needs_no_advice(tmp_path: Path, first: str) -> None:
+    path = tmp_path / "nftables.conf"
+    path.write_text(f"#!/usr/sbin/nft -f\n{first}\ntable ip t {{\n chain c {{\n  log\n }}\n}}\n")
+    assert run("--rules", path)[1] == f"nflowlevel migrate: {path}: line 5: to group 1\n"
+
+
+def test_tables_of_iptables_are_loaded_behind_those_of_nft(tmp_path: Path) -> None:
+    nft, saved = tmp_path / "x.nft", tmp_path / "rules.v4"
+    nft.write_text("table ip t {\n chain c {\n  log\n }\n}\n")
+    saved.write_text("*filter\n-A INPUT -j LOG\nCOMMIT\n")
+    said = run("--output", tmp_path / "new", nft, saved)[1]
+    assert "that empties the tables of iptables-nft, too, so load their lists behind it" in said
 
 
 def test_json_of_nft_has_no_comment(tmp_path: Path) -> None:

@@ -103,11 +103,12 @@ def test_of_a_long_file_the_end_is_enough(tmp_path: Path, format_: Format, monke
 
 
 def test_packets_that_look_like_records_do_not_mislead(tmp_path: Path) -> None:
-    """A sender has filled packets with what looks like whole records, over megabytes."""
-    false = RECORD.pack(1_795_000_000, 1, 48, 48)
-    payload = false * 1000
-    true = RECORD.pack(1_795_000_000, 1, len(payload) + 8, len(payload) + 8) + bytes(8) + payload
-    data = CaptureForm("pcap", "raw").prelude(-1, is_empty=True) + true * 600
+    """A sender has filled packets with what looks like records, over megabytes, the last one up to the next packet."""
+    false = RECORD.pack(1_795_000_000, 1, 48, 48) + bytes(48)
+    last = RECORD.pack(1_795_000_000, 1, 48 + 16 + 8, 72) + bytes(48)
+    payload = bytes(8) + false * 999 + last
+    true = RECORD.pack(1_795_000_000, 1, len(payload), len(payload)) + payload
+    data = CaptureForm("pcap", "raw").prelude(-1, is_empty=True) + true * 150
     assert len(data) > 9 << 20
     (tmp_path / "f").write_bytes(data + true[:5000])
     assert kept(tmp_path / "f", CaptureForm("pcap", "raw")) == len(data)

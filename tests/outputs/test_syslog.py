@@ -81,10 +81,19 @@ def test_levels(log: socket.socket, tmp_path: Path, level: str) -> None:
     assert message.startswith(b"<%d>" % (libc.LOG_LOCAL7 | getattr(libc, level)))
 
 
-@pytest.mark.parametrize("options", ["facility=LOG_LOCAL8", "facility=local0", "level=LOG_NONE"])
-def test_others_are_refused_with_those_there_are(options: str) -> None:
-    with pytest.raises(ConfigError, match="LOG_"):
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("facility=LOG_LOCAL8", "unknown — did you mean 'LOG_LOCAL7'?"),
+        ("facility=local0", "unknown — did you mean 'LOG_LOCAL0'?"),
+        ("level=notice", "unknown — did you mean 'LOG_NOTICE'?"),
+        ("level=9", "must be LOG_ALERT, LOG_CRIT, LOG_DEBUG, LOG_EMERG, LOG_ERR, LOG_INFO, LOG_NOTICE or LOG_WARNING"),
+    ],
+)
+def test_others_are_refused_with_what_is_meant_or_all(options: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
         stacks_of(stack("/dev/log", options))
+    assert str(caught.value).endswith(said)
 
 
 def test_a_section_is_not_needed_and_printpkt_is() -> None:
@@ -207,6 +216,24 @@ def test_a_log_that_is_killed_while_packets_flow(pair: Pair, tmp_path: Path, sys
     counts = re.search(r"records (\d+), written (\d+), pending 0.*dropped 0", daemon.stderr)
     assert counts, daemon.stderr
     assert counts[1] == counts[2] == str(len(numbers))
+
+
+def test_the_example_for_rsyslog(pair: Pair, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """What we send with that facility goes to the file of the example, and nothing else does."""
+    pair.fw.nft(log_rule(2))
+    example = Path(__file__).parents[2] / "examples/rsyslog/10-nflowlevel.conf"
+    own = tmp_path / "firewall.log"
+    rules = example.read_text().replace("/var/log/firewall.log", str(own))
+    assert str(own) in rules
+    with SystemLog("rsyslog", request.config, tmp_path, rules=rules) as log:
+        for facility, count in (("LOCAL4", 7), ("LOCAL5", 5)):
+            with Daemon(tmp_path, stack(log.log, f"facility=LOG_{facility}"), netns=pair.fw):
+                pair.send_udp(count)
+        wait_for(lambda: len(log.lines()) == 5, "what is not of the example's facility")
+        lines = own.read_text().splitlines()
+    assert len(lines) == 7
+    assert all(re.search(rf" ulogd\[\d+\]: {_TEXT.pattern}", f"{line.rstrip()} ") for line in lines), lines
+    assert {line.partition(" ")[0] for line in log.lines()} == {"local5.notice"}
 
 
 def test_a_log_that_comes_later(pair: Pair, tmp_path: Path, request: pytest.FixtureRequest) -> None:

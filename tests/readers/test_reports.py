@@ -130,6 +130,35 @@ def test_a_report_is_a_packet_and_what_is_said_of_it(stage: Stage) -> None:
     assert stage.stats == {"received": 1, "clients": 1, "connections": 1, "bytes": len(full(UDP))}
 
 
+def test_those_who_come_and_go_hold_nobody_up(staged: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch) -> None:
+    """They fill no buffer, so `receive` would go on for as long as they do, and the daemon would do nothing else."""
+    stage = staged(max_clients=1)
+    stage.connect()
+    accept, calls = stage.reports._accept, 0
+
+    def again() -> None:
+        nonlocal calls
+        calls += 1
+        assert calls < 10_000, "it never ends"
+        accept()
+        stage.connect()
+
+    monkeypatch.setattr(stage.reports, "_accept", again)
+    stage.connect()
+    assert not stage.reports.receive()
+    assert stage.reports.more
+    assert calls == 1
+
+
+def test_an_unknown_option_before_something_else_than_a_report(stage: Stage, said: pytest.LogCaptureFixture) -> None:
+    """Both are said of the same reporter; reports of others in the same batch stay."""
+    stage.connect_and_write(numbered(1, 3))
+    stage.connect_and_write(report(UDP, option(999, b"x")) + b"something else than a report")
+    assert len(stage.read()) == 4
+    assert (stage.stats["unknown"], stage.stats["broken"], stage.stats["received"]) == (1, 1, 4)
+    assert ["is not known" in text or "no report begins" in text for text in said.messages] == [True, True]
+
+
 def test_several_reports_in_one_write(stage: Stage) -> None:
     stage.connect_and_write(numbered(1, 23))
     assert ids(stage.read()) == list(range(1, 24))

@@ -333,6 +333,12 @@ def test_a_header_that_is_none_is_an_error(header: str, why: str):
     assert errors(f"{GLOBAL}{header}\nkey=1\n") == [f"u.conf:3: bad section header: {why}; write it as [name]"]
 
 
+@pytest.mark.parametrize("header", ["emu1]", " emu1]  # text\r"])
+def test_a_header_without_its_first_bracket(header: str) -> None:
+    message = "bad section header: write it as [emu1]"
+    assert errors(f"{GLOBAL}[log1]\n{header}\nkey=1\n") == [f"u.conf:4: {message}"]
+
+
 def test_names_of_sections_are_case_sensitive():
     config = parse_text(f"{GLOBAL}[log1]\nk=1\n[LOG1]\nk=2\n")
     assert [config.sections[name].values["k"].text for name in ("log1", "LOG1")] == ["1", "2"]

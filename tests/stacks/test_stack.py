@@ -247,6 +247,24 @@ def test_a_missing_key_is_named(third_party: dict[str, Any]) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("stack", "said"),
+    [
+        (
+            "g:NFLOG,b:BASE,i:IFINDEX,s:IP2STR,e:LOGEMU",
+            "e:LOGEMU needs the key print, which no plugin before it publishes; put PRINTPKT before it",
+        ),
+        (
+            "g:NFLOG,b:BASE,i:IFINDEX,p:PRINTPKT,s:IP2STR,e:LOGEMU",
+            "p:PRINTPKT needs the keys ip.saddr.str, ip.daddr.str, arp.saddr.str, arp.daddr.str, which no plugin "
+            "before it publishes; put IP2STR before it",
+        ),
+    ],
+)
+def test_the_filter_that_publishes_a_missing_key_is_named(stack: str, said: str) -> None:
+    assert refused(f"[global]\nstack={stack}\n[g]\n[e]\n") == [f"/etc/my.conf:2: stack={stack}: {said}"]
+
+
 def test_errors_of_every_kind_come_together(tmp_path: Path) -> None:
     """Of the grammar, of [global], of names, of options, of the order, of types of data, and of keys."""
     file = tmp_path / "my.conf"
