@@ -113,6 +113,11 @@ def _beyond_stated_length(case: Case) -> bool:
     return (case.ip4 or case.ip6) and 0 < case.stated < len(case.packet) and "src_port" not in case.ours
 
 
+def _extension_beyond_stated_length(case: Case) -> bool:
+    """An IPv6 extension header does not fit into the length that the IP header states, though the bytes are there."""
+    return case.ip6 and 0 < case.stated < len(case.packet) and "ip.protocol" not in case.ours
+
+
 def _impossible_length(case: Case) -> bool:
     """The length that the IPv4 header states is shorter than that header."""
     return case.ip4 and 0 < case.stated < case.header
@@ -261,7 +266,7 @@ DIFFERENCES = (
     ),
     Difference(
         "later-fragment-walked",
-        ("ip6.fragoff", "ip6.nexthdr"),
+        ("ip6.fragoff", "ip6.fragid", "ip6.nexthdr"),
         "both",
         lambda case: case.ip6 and bool(case.ours.get("ip6.fragoff")) and case.last_header == 44,
         "ulogd2 reads the data of a later IPv6 fragment as one more fragment header.",
@@ -300,6 +305,20 @@ DIFFERENCES = (
         "them",
         lambda case: _beyond_stated_length(case) or _impossible_length(case),
         "ulogd2 reads a transport header out of what follows the packet, such as the padding of a short frame.",
+    ),
+    Difference(
+        "padding",
+        ("ip6.nexthdr",),
+        "both",
+        _extension_beyond_stated_length,
+        "ulogd2 walks through extension headers in what follows the packet, such as the padding of a short frame.",
+    ),
+    Difference(
+        "padding",
+        ("ip.protocol",),
+        "them",
+        _extension_beyond_stated_length,
+        "ulogd2 walks through extension headers in what follows the packet, such as the padding of a short frame.",
     ),
 )
 

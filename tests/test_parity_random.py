@@ -94,10 +94,10 @@ def test_every_record(output: str, tmp_path: Path, bridge: Bridge, pair: Pair) -
 
 
 @pytest.mark.kernel
-@pytest.mark.parametrize("output", ["JSON", "LOGEMU"])
-def test_some_records(output: str, tmp_path: Path, bridge: Bridge, pair: Pair) -> None:
-    stage = _stage(output, tmp_path)
-    print(_play(output, stage, bridge, pair, 11, 200))
+def test_some_records(tmp_path: Path, bridge: Bridge, pair: Pair) -> None:
+    """The text: ours is also compared with tests/printed.py's, so the list cannot hide a mistake."""
+    stage = _stage("LOGEMU", tmp_path)
+    print(_play("LOGEMU", stage, bridge, pair, 11, 200))
     stage.assert_explained()
 
 
