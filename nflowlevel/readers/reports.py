@@ -32,6 +32,7 @@ _PIECE_BYTES = 1 << 16
 #: So many reporters are asked for before others have their turn. What they may bring must find room.
 _TURN = 4
 #: Those who write a byte at a time, or come and go, fill no buffer: others than reporters have their turn after that.
+_TURNS_AFTER_ACCEPTING = 4
 _MOST_TURNS = 64
 _TURN_BYTES = _TURN * (_PIECE_BYTES + lib.NFL_REPORT_MAX)
 _ROOM = ROOM_RECORDS * RECORD_BYTES // REPORTED.stride
@@ -150,8 +151,8 @@ class Reports:
                     self._read(self._reporters[fd], filling)
                 else:
                     self._accept()
-                    # Connections take more time than reports: one more turn, for what the new ones have written.
-                    turns = max(turns, _MOST_TURNS - 1)
+                    # Connections take more time than reports: a few more turns, for what the new ones have written.
+                    turns = max(turns, _MOST_TURNS - _TURNS_AFTER_ACCEPTING)
             if not events:
                 break
             is_full = filling.used + _TURN_BYTES > DATA_BYTES
