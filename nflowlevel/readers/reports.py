@@ -32,8 +32,9 @@ _PIECE_BYTES = 1 << 16
 #: So many reporters are asked for before others have their turn. What they may bring must find room.
 _TURN = 4
 #: Those who write a byte at a time, or come and go, fill no buffer: others than reporters have their turn after that.
-_TURNS_AFTER_ACCEPTING = 4
 _MOST_TURNS = 64
+#: Connections take more time than reports; but what the new ones have written is still read.
+_TURNS_AFTER_ACCEPTING = 8
 _TURN_BYTES = _TURN * (_PIECE_BYTES + lib.NFL_REPORT_MAX)
 _ROOM = ROOM_RECORDS * RECORD_BYTES // REPORTED.stride
 #: Connections that are accepted before reports are read.
@@ -151,7 +152,6 @@ class Reports:
                     self._read(self._reporters[fd], filling)
                 else:
                     self._accept()
-                    # Connections take more time than reports: a few more turns, for what the new ones have written.
                     turns = max(turns, _MOST_TURNS - _TURNS_AFTER_ACCEPTING)
             if not events:
                 break
