@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Debian packages that are looked into, not installed: they would start services or take the place of others.
 
-tree = unpacked(request.config, "rsyslog")              # a tree as of /: tree / "usr/sbin/rsyslogd"
+archives(request.config, "rsyslog", "libestr0")         # the archives, for dpkg-deb
 unpack(request.config, machine, "psad", "fail2ban")     # their files are on the machine, and nothing was started
 """
 
@@ -18,7 +18,7 @@ from tests.fix_machine import Machine
 _PATIENCE = 120
 
 
-def _archives(config: pytest.Config, packages: tuple[str, ...]) -> list[Path]:
+def archives(config: pytest.Config, packages: tuple[str, ...]) -> list[Path]:
     """Return the archives of these packages; they stay in pytest's cache. Skip where they cannot be had."""
     assert config.cache
     directory = Path(config.cache.mkdir("debian-archives"))
@@ -31,22 +31,10 @@ def _archives(config: pytest.Config, packages: tuple[str, ...]) -> list[Path]:
     return [archive for package in packages for archive in directory.glob(f"{package}_*.deb")]
 
 
-def unpacked(config: pytest.Config, *packages: str) -> Path:
-    """Return a directory with the files of these packages, and of others that were asked for; it stays in the cache."""
-    assert config.cache
-    tree = Path(config.cache.mkdir("debian"))
-    for archive in _archives(config, packages):
-        mark = archive.with_suffix(".unpacked")
-        if not mark.exists():
-            subprocess.run(["dpkg-deb", "--extract", archive, tree], check=True)
-            mark.touch()
-    return tree
-
-
 def unpack(config: pytest.Config, machine: Machine, *packages: str) -> None:
     """Unpack packages on a machine, without what they do when they are installed."""
     machine.run("mkdir", "/tmp/packages")
-    for archive in _archives(config, packages):
+    for archive in archives(config, packages):
         shutil.copy(archive, machine.path("/tmp/packages"))
     one = "dpkg-deb --fsys-tarfile $archive | tar -x -C / --keep-directory-symlink"
     machine.run("sh", "-ec", f"for archive in /tmp/packages/*.deb; do {one}; done")
