@@ -116,21 +116,23 @@ def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         unneeded = "(whoisCmd|mailCmd|sendmailCmd|ifconfigCmd|netstatCmd|killallCmd)"
         machine.run("sed", "-i", "-E", rf"s#^{unneeded} +.*;#\1 /bin/true;#", "/etc/psad/psad.conf")
         machine.run("mkdir", "-p", "/etc/logwatch/conf/logfiles", "/etc/logwatch/conf/services")
-        machine.write("/etc/logwatch/conf/logfiles/ulogd.conf", "LogFile = ulog/syslogemu.log\nArchive =\n")
-        machine.write("/etc/logwatch/conf/services/iptables.conf", "LogFile =\nLogFile = ulogd\n")
+        for name in ("logfiles/ulogd.conf", "services/iptables.conf"):
+            shutil.copy(_EXAMPLES / "logwatch" / name, machine.path(f"/etc/logwatch/conf/{name}"))
+        shutil.copy(_EXAMPLES / "psad" / "override.conf", machine.path("/etc/psad"))
+        shutil.copy(_EXAMPLES / "fwlogwatch" / "nflowlevel.config", machine.path("/etc/fwlogwatch"))
         yield machine
 
 
 def _psad(machine: Machine) -> str:
     machine.run("rm", "-rf", "/var/log/psad/ipt_analysis")
-    told = machine.run("psad", "--Analyze-msgs", "--messages-file", _LOG)
+    told = machine.run("psad", "--Analyze-msgs", "-O", "/etc/psad/override.conf")
     # Of ports that were hit equally often it shows some, in an order of the day.
     top, _, rest = told.partition("[+] Top 20 scanned ports:")
     return "\n".join(sorted(f"{top}{rest[rest.index('Total protocol packet counters') :]}".splitlines()))
 
 
 def _fwlogwatch(machine: Machine) -> str:
-    told = machine.run("fwlogwatch", "-d", "-p", "-t", _LOG)
+    told = machine.run("fwlogwatch", "-c", "/etc/fwlogwatch/nflowlevel.config")
     told = re.sub(r"Generated .*|First packet log entry: .*|\w{3} \d\d \d\d:\d\d:\d\d", "", told)
     return "\n".join(sorted(told.splitlines()))
 
