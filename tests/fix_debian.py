@@ -18,7 +18,7 @@ from tests.fix_machine import Machine
 _PATIENCE = 120
 
 
-def archives(config: pytest.Config, packages: tuple[str, ...]) -> list[Path]:
+def archives(config: pytest.Config, *packages: str) -> list[Path]:
     """Return the archives of these packages; they stay in pytest's cache. Skip where they cannot be had."""
     assert config.cache
     directory = Path(config.cache.mkdir("debian-archives"))
@@ -34,7 +34,7 @@ def archives(config: pytest.Config, packages: tuple[str, ...]) -> list[Path]:
 def unpack(config: pytest.Config, machine: Machine, *packages: str) -> None:
     """Unpack packages on a machine, without what they do when they are installed."""
     machine.run("mkdir", "/tmp/packages")
-    for archive in archives(config, packages):
+    for archive in archives(config, *packages):
         shutil.copy(archive, machine.path("/tmp/packages"))
     one = "dpkg-deb --fsys-tarfile $archive | tar -x -C / --keep-directory-symlink"
     machine.run("sh", "-ec", f"for archive in /tmp/packages/*.deb; do {one}; done")

@@ -148,7 +148,7 @@ def named(group: nfl.Group, capture: nfl.Capture, accounting: nfl.Accounting, pr
     print(group_stats, capture_stats, table, events, counters, count, then)
 
 
-def of_a_batch(batch: nfl.Batch) -> tuple[dict[str, Column], NameTable, RecordType]:
+def of_a_batch(batch: nfl.Batch) -> tuple[dict[str, Column | Printed], NameTable, RecordType]:
     return batch.added, batch.names, batch.type
 
 

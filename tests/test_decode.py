@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.buffers import RECORD_BYTES, ROOM_RECORDS, Slot
 from nflowlevel.records.keys import BY_NAME, published_by
+from nflowlevel.records.packet import PACKET
 from tests import oracle
 from tests.corpus import by_name, frames
 from tests.fix_decoder import LABEL, NOW, assert_same, chunks, decode
@@ -174,7 +175,7 @@ def test_a_key_that_does_not_hold_is_zero() -> None:
     messages += [message_of(frame, hwheader=None, hwaddr=None, **FULL) for frame in frames()]
     messages += [build_message(None), build_message(b"", hwtype=1, hwheader=b"")]
     batch = decode(messages).batch
-    for name, key in BY_NAME.items():
+    for name, key in PACKET.by_name.items():
         if key.kind in ("u8", "u16", "u32", "fixed") or key.type == "ipaddr":
             column, valid = batch.column(name), batch.valid(name)
             assert not np.any(column[~valid]), name

@@ -97,7 +97,7 @@ def test_every_key_is_a_field_or_bytes() -> None:
                     assert field_of(name, type_).keys
     added = [key for key in CATALOGUE if key.name not in asked]
     reported = [name for name in REPORTED.by_name if name.startswith("nufw.")]
-    assert [key.name for key in added] == ["sum.limit", *reported, "pwsniff.user", "pwsniff.pass"]
+    assert [key.name for key in added] == ["print", "sum.limit", *reported, "pwsniff.user", "pwsniff.pass"]
     for key in REPORTED.by_name.values():
         if key.type != "raw":
             assert field_of(key.name, REPORTED).keys
