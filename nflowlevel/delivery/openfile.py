@@ -3,9 +3,8 @@
 
 A regular file is looked at when it is opened: if it does not end in a newline and what follows the last one begins as a
 record of ours does, a writer was killed in the middle of a line, and the torn line is removed; of a record of several
-lines, all of them. Anything else belongs to
-somebody else: it is kept, and closed by a newline. To see whether it may do that, an opener asks for flock's exclusive
-lock; whoever writes holds the shared one.
+lines, all of them. Anything else belongs to somebody else: it is kept, and closed by a newline. To see whether it may
+do that, an opener asks for flock's exclusive lock; whoever writes holds the shared one.
 
 Records that are not lines have a `Form`. It says where the last whole record ends, refuses files of another kind, and
 what stands before the records. That is written by `introduce`, under the exclusive lock while the file is empty.
@@ -75,11 +74,9 @@ class OpenFile:
     ) -> None:
         """`begins` is how every record of ours begins; without it nothing counts as ours.
 
-        One that ends in a newline is the first line of records that have several, all others being `name=value`.
-        A `form` is for files of other records.
-        `fd` is a descriptor of the file that is open already.
-
-        SameFile where the path leads to the regular file `current`.
+        One that ends in a newline is the first line of records that have several, all others being `name=value`. A
+        `form` is for files of other records. `fd` is a descriptor of the file that is open already. SameFile where the
+        path leads to the regular file `current`.
         """
         self.path = path
         self._begins, self._form = begins, form

@@ -63,7 +63,7 @@ from nflowlevel.delivery.target import MAX_PENDING_BYTES
 from nflowlevel.logs import Limited
 from nflowlevel.options import MOST_SECS, Options
 from nflowlevel.plugin.contract import DataType, Finding, Member
-from nflowlevel.plugin.lines import TargetOutput
+from nflowlevel.plugin.lines import Sync, TargetOutput
 from nflowlevel.records.capturing import CapturePlan
 from nflowlevel.stats import OutputStats
 
@@ -81,12 +81,7 @@ class PCAPOptions(Options, frozen=True, kw_only=True):
             description="File or FIFO to append to; `-` is standard output. With rotation: a pattern of strftime.",
         ),
     ] = "/var/log/ulogd.pcap"
-    sync: Annotated[
-        bool,
-        Meta(
-            description="Force each batch to the disk (fdatasync, in the background), not only to the system's cache."
-        ),
-    ] = False
+    sync: Sync = False
     format: Annotated[Literal["pcap", "pcapng"], Meta(description="Format of the file.")] = "pcap"
     linktype: Annotated[
         Literal["raw", "nflog", "ethernet"],

@@ -34,7 +34,7 @@ from nflowlevel.delivery.target import MAX_PENDING_BYTES
 from nflowlevel.logs import Limited
 from nflowlevel.options import Options
 from nflowlevel.plugin.contract import Finding, Member
-from nflowlevel.plugin.lines import TargetOutput
+from nflowlevel.plugin.lines import Sync, TargetOutput
 from nflowlevel.records.keys import TIME_KEY, Key, published_by
 from nflowlevel.records.render import Part, XMLPlan
 
@@ -46,12 +46,7 @@ class XMLOptions(Options, frozen=True, kw_only=True):
     """Options of XML; names as in ulogd.conf."""
 
     directory: Annotated[str, Meta(min_length=1, description="Directory of the documents.")] = "/var/log/"
-    sync: Annotated[
-        bool,
-        Meta(
-            description="Force each batch to the disk (fdatasync, in the background), not only to the system's cache."
-        ),
-    ] = False
+    sync: Sync = False
     stdout: Annotated[
         bool, Meta(description="Write one document to standard output instead, which SIGHUP does not end.")
     ] = False

@@ -52,6 +52,12 @@ File = Annotated[
     ),
 ]
 
+#: The option `sync`, for plugins whose target is a file.
+Sync = Annotated[
+    bool,
+    Meta(description="Force each batch to the disk (fdatasync, in the background), not only to the system's cache."),
+]
+
 
 class LineOptions(Options, frozen=True, kw_only=True):
     """Where lines go; names as in ulogd.conf. A plugin's own options derive from it, and give `file` a default."""
@@ -62,12 +68,7 @@ class LineOptions(Options, frozen=True, kw_only=True):
         "127.0.0.1"
     )
     port: Annotated[Port, Meta(description="Port of the peer.")] = "12345"
-    sync: Annotated[
-        bool,
-        Meta(
-            description="Force each batch to the disk (fdatasync, in the background), not only to the system's cache."
-        ),
-    ] = False
+    sync: Sync = False
     max_pending_bytes: Annotated[
         int, Meta(ge=0, description="Most bytes of records kept in memory while the target is unavailable.")
     ] = MAX_PENDING_BYTES

@@ -14,6 +14,7 @@ after its own.
 from __future__ import annotations
 
 from enum import Enum
+from functools import partial
 from typing import NamedTuple
 
 
@@ -189,18 +190,17 @@ def _key(
     plugin: str,
     name: str,
     type_: str,
-    valid: str,
+    valid: str | Condition,
     meaning: str,
+    ipfix: tuple[int, int] | None = None,
     *,
     kind: str = "",
     field: str = "",
     cim: str = "",
-    ipfix: tuple[int, int] | None = None,
     new: bool = False,
     length: str = "",
     most: int | None = None,
     longest: int | None = None,
-    conditions: type[Condition] = PacketCondition,
 ) -> Key:
     field = field or name.replace(".", "_")
     kind = kind or _KIND[type_]
@@ -212,7 +212,7 @@ def _key(
         type_,
         kind,
         field,
-        conditions[valid],
+        PacketCondition[valid] if isinstance(valid, str) else valid,
         meaning,
         cim,
         ipfix,
@@ -249,26 +249,8 @@ _MOST_IFINDEX = 0x7FFF_FFFF
 
 
 def _nflog() -> list[Key]:
-    def key(
-        name: str,
-        type_: str,
-        valid: str,
-        meaning: str,
-        ipfix: tuple[int, int] | None = None,
-        *,
-        kind: str = "",
-        length: str = "",
-        most: int | None = None,
-        longest: int | None = None,
-    ) -> Key:
-        return _key(
-            "NFLOG", name, type_, valid, meaning, kind=kind, ipfix=ipfix, length=length, most=most, longest=longest
-        )
-
-    def new(
-        name: str, type_: str, valid: str, meaning: str, *, most: int | None = None, longest: int | None = None
-    ) -> Key:
-        return _key("NFLOG", name, type_, valid, meaning, new=True, most=most, longest=longest)
+    key = partial(_key, "NFLOG")
+    new = partial(_key, "NFLOG", new=True)
 
     return [
         key("raw.mac", "raw", "HWHEADER", "Link-layer header; only if the kernel has one (input side).", longest=14),
@@ -305,19 +287,7 @@ def _nflog() -> list[Key]:
 
 
 def _base() -> list[Key]:
-    def key(
-        name: str,
-        type_: str,
-        valid: str,
-        meaning: str,
-        ipfix: tuple[int, int] | None = None,
-        *,
-        kind: str = "",
-        cim: str = "",
-        most: int | None = None,
-        longest: int | None = None,
-    ) -> Key:
-        return _key("BASE", name, type_, valid, meaning, kind=kind, cim=cim, ipfix=ipfix, most=most, longest=longest)
+    key = partial(_key, "BASE")
 
     return [
         key("ip.saddr", "ipaddr", "IP", "Source address, IPv4 or IPv6.", (0, 8)),
@@ -429,32 +399,7 @@ PRINT = added_key(
 
 
 def _unixsock() -> list[Key]:
-    def key(
-        name: str,
-        type_: str,
-        valid: Condition,
-        meaning: str,
-        ipfix: tuple[int, int] | None = None,
-        *,
-        kind: str = "",
-        length: str = "",
-        most: int | None = None,
-        longest: int | None = None,
-    ) -> Key:
-        return _key(
-            "UNIXSOCK",
-            name,
-            type_,
-            valid.name,
-            meaning,
-            kind=kind,
-            ipfix=ipfix,
-            length=length,
-            most=most,
-            longest=longest,
-            conditions=type(valid),
-        )
-
+    key = partial(_key, "UNIXSOCK")
     packet, said, never = PacketCondition, ReportedCondition, ReportedCondition.NEVER
     # Those that never hold are there because plugins such as PRINTPKT ask for them.
     return [
@@ -505,13 +450,12 @@ def _nfacct() -> list[Key]:
             "NFACCT",
             name,
             type_,
-            valid,
+            SumCondition[valid],
             meaning,
             kind=kind,
             field=field,
             most=most,
             longest=longest,
-            conditions=SumCondition,
         )
 
     return [
