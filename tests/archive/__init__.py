@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tests of nflowlevel/spool/."""
+"""Tests of nflowlevel/archive/."""
