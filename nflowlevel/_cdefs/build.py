@@ -23,6 +23,7 @@ FRAGMENTS = (
     "capturewrite.h",
     "report.h",
     "counter.h",
+    "flow.h",
     "render.h",
     "print.h",
     "linux_bpf.h",
@@ -36,6 +37,7 @@ SOURCES = (
     "capturewrite.c",
     "report.c",
     "counter.c",
+    "flow.c",
     "render.c",
     "print.c",
     "bpf.c",
@@ -67,6 +69,7 @@ ffibuilder.set_source(
     #include "capturewrite.h"
     #include "report.h"
     #include "counter.h"
+    #include "flow.h"
     #include "render.h"
     #include "print.h"
     #include "bpf.h"
