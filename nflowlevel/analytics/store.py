@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nflowlevel.archive.schema import RELATIONS, Relation, json_kind
-from nflowlevel.errors import NotSupported
+from nflowlevel.errors import NotSupported, printable
 from nflowlevel.sql.literals import identifier
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 #: Damaged lines that are kept to be shown; all are counted.
 MOST_SHOWN = 1000
 _MOST_SHOWN_CHARACTERS = 500
+_MOST_LISTED = 20
 #: File names with other characters could mean more than one file to DuckDB.
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./=+@ ,:-]+")
 _NO_RECORD, _NO_TIME = "not a JSON object", "without a time"
@@ -46,6 +47,28 @@ class DamagedLine(NamedTuple):
     reason: str
     text: str
     """How it begins."""
+
+
+class Damaged:
+    """What is no record: `count` of all, and the first of them as rows."""
+
+    def __init__(self, count: int, lines: Sequence[DamagedLine]) -> None:
+        self.count = count
+        self._lines = tuple(lines)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[DamagedLine]:
+        return iter(self._lines)
+
+    def __repr__(self) -> str:
+        shown = [f"{self.count:,} damaged lines or files"]
+        for line in self._lines[:_MOST_LISTED]:
+            text = f": {printable(line.text)}" if line.text else ""
+            place = f"{printable(line.source)}:{line.line}" if line.line else printable(line.source)
+            shown.append(f"{place}: {line.reason}{text}")
+        return "\n".join([*shown, *(["…"] if self.count > _MOST_LISTED else [])])
 
 
 def duckdb_module() -> Any:
@@ -88,7 +111,8 @@ class Store:
         self.damaged_lines: list[DamagedLine] = []
         #: Records that were read, without those of archives.
         self.records = 0
-        self._archives: dict[str, list[str]] = {name: [] for name in RELATIONS}
+        #: The Parquet files of each relation.
+        self.archives: dict[str, list[str]] = {name: [] for name in RELATIONS}
         self._lock = threading.Lock()
         for found in RELATIONS.values():
             columns = ", ".join(f"{column.name} {column.type}" for column in found)
@@ -162,10 +186,10 @@ class Store:
         for path in paths:
             name = str(path.absolute())
             if not _PLAIN_PATH.fullmatch(name):
-                link = self.directory / f"{len(self._archives[relation])}-{relation}.parquet"
+                link = self.directory / f"{len(self.archives[relation])}-{relation}.parquet"
                 os.symlink(name, link)
                 name = str(link)
-            self._archives[relation].append(name)
+            self.archives[relation].append(name)
 
     def make_views(self) -> None:
         """Make the relations of what was read and of the archives."""
@@ -175,9 +199,9 @@ class Store:
     def _view(self, relation: Relation) -> str:
         names = ", ".join(column.name for column in relation)
         read = f"SELECT {names} FROM read_{relation.name}"
-        if not self._archives[relation.name]:
+        if not self.archives[relation.name]:
             return read
-        source = parquet(self._archives[relation.name])
+        source = parquet(self.archives[relation.name])
         found = {name for name, *_ in self._connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
         archived = f"SELECT {', '.join(_archived(relation, found))} FROM {source}"
         (count,) = self._connection.execute(f"SELECT COUNT(*) FROM read_{relation.name}").fetchall()[0]
