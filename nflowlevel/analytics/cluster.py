@@ -23,17 +23,24 @@ class Spark:
 
     name = "spark"
 
-    def __init__(self, spark: Any, archives: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, spark: Any, archives: Mapping[str, Sequence[str]], remote: Sequence[str] = ()) -> None:
         # Views belong to a session; two logs may be asked at the same time.
         self._session = spark.newSession()
         self._session.conf.set("spark.sql.session.timeZone", "UTC")
         for found in RELATIONS.values():
-            self._view(found, archives.get(found.name, ()))
+            paths = [_SPECIAL.sub(r"\\\1", path) for path in archives.get(found.name, ())]
+            urls = [f"{url.rstrip('/')}/kind={found.name}" for url in remote]
+            self._view(found, [*paths, *(url for url in urls if self._is_there(url))])
+
+    def _is_there(self, url: str) -> bool:
+        """Tell whether there is such a directory in an object store."""
+        java = self._session.sparkContext._jvm.org.apache.hadoop.fs.Path(url)
+        found = java.getFileSystem(self._session.sparkContext._jsc.hadoopConfiguration()).exists(java)
+        return bool(found)
 
     def _view(self, relation: Relation, paths: Sequence[str]) -> None:
         if paths:
-            escaped = [_SPECIAL.sub(r"\\\1", path) for path in paths]
-            frame = self._session.read.option("mergeSchema", "true").parquet(*escaped)
+            frame = self._session.read.option("mergeSchema", "true").parquet(*paths)
             frame = frame.selectExpr(*_columns(relation, set(frame.columns)))
         else:
             frame = self._session.sql(f"SELECT {', '.join(_columns(relation, set()))} WHERE 1 = 0")

@@ -189,9 +189,9 @@ class Log:
             raise NotSupported(
                 "asking a log by Spark",
                 found="more than archives in it",
-                needed="nflowlevel compact, then only the archive",
+                needed="only archives: nflowlevel compact",
             )
-        return Log(Spark(session(spark), self._store.archives), self._name, self._narrowed)
+        return Log(Spark(session(spark), self._store.archives, self._store.remote), self._name, self._narrowed)
 
     @property
     def _store(self) -> Store | None:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from nflowlevel.analytics.wholelines import WholeLines
+from nflowlevel.archive.reader import is_archive
 from nflowlevel.errors import printable
 
-Kind: TypeAlias = Literal["parquet", "json", "text", "capture", "sqlite", "database", "remote"]
+Kind: TypeAlias = Literal["archive", "parquet", "json", "text", "capture", "sqlite", "database", "remote"]
 
 _DATABASES = ("sqlite:", "postgresql:", "postgres:")
 #: What only a cluster can read.
@@ -66,6 +67,9 @@ def find(given: str | os.PathLike[str]) -> Iterator[Source]:
 
 
 def _of_directory(directory: Path) -> Iterator[Source]:
+    if is_archive(directory):
+        yield Source("archive", str(directory))
+        return
     found = False
     for parent, directories, files in os.walk(directory):
         directories[:] = sorted(name for name in directories if not name.startswith("."))
