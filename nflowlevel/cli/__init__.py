@@ -32,6 +32,7 @@ COMMANDS = {
     "sql": "create and check the tables of SQL outputs",
     "prefilter": "load, change, watch and remove BPF programs that choose what is logged",
     "drop-in": "run the daemon in the place of Debian's ulogd, and undo that",
+    "compact": "archive closed JSON files as Parquet, and remove what is too old",
     "describe": "describe a plugin: its options and keys",
 }
 
