@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from nflowlevel.accounting.events import QuotaEvents
     from nflowlevel.accounting.objects import Accounting
     from nflowlevel.accounting.table import Counter, CounterTable
-    from nflowlevel.binding.acceptance import Accept
     from nflowlevel.analytics.answer import Answer
     from nflowlevel.analytics.log import Log
     from nflowlevel.analytics.reading import read
+    from nflowlevel.binding.acceptance import Accept
     from nflowlevel.prefilter.attach import Attachment
     from nflowlevel.prefilter.counters import Count, PrefilterCounters, Top
     from nflowlevel.prefilter.prefilter import LayoutError, Prefilter, mount_bpffs
