@@ -145,8 +145,8 @@ def _formed() -> list[Configuration]:
     return [replace(each, timezone="UTC") if each.name == "form: UTC" else each for each in made]
 
 
-#: Plugins of Debian's stacks that come later or never, and one whose socket is in /tmp there.
-_NOT_HERE = re.compile(":(NFCT|ULOG|NACCT|PRINTFLOW|UNIXSOCK)\\b")
+#: Plugins of Debian's stacks that come later or never.
+_NOT_HERE = re.compile(":(NFCT|ULOG|NACCT|PRINTFLOW)\\b")
 
 
 def _debian() -> Iterator[Configuration]:

@@ -24,6 +24,7 @@ FRAGMENTS = (
     "report.h",
     "counter.h",
     "flow.h",
+    "flowtable.h",
     "render.h",
     "print.h",
     "linux_bpf.h",
@@ -38,6 +39,7 @@ SOURCES = (
     "report.c",
     "counter.c",
     "flow.c",
+    "flowtable.c",
     "render.c",
     "print.c",
     "bpf.c",
@@ -51,6 +53,7 @@ ffibuilder.set_source(
     "nflowlevel._clib",
     """
     #include <stdint.h>
+    #include <sys/mman.h>
     #include <sys/mount.h>
     #include <sys/prctl.h>
     #include <sys/socket.h>
@@ -70,6 +73,7 @@ ffibuilder.set_source(
     #include "report.h"
     #include "counter.h"
     #include "flow.h"
+    #include "flowtable.h"
     #include "render.h"
     #include "print.h"
     #include "bpf.h"

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nflowlevel.errors import NotSupported
+from nflowlevel.errors import NotSupported, printable
 
 if TYPE_CHECKING:
     from nflowlevel.analytics.store import Store
@@ -45,7 +45,12 @@ class DuckDB:
         self.store = store
 
     def relation(self, text: str) -> Any:
-        """Return DuckDB's relation."""
+        """Return DuckDB's relation; NotSupported where a part of the log is not on this machine."""
+        if self.store.remote:
+            needed = "a copy of the archive here, or log.on(spark)"
+            raise NotSupported(
+                f"asking {printable(self.store.remote[0])}", found="DuckDB, which reads files", needed=needed
+            )
         return self.store.cursor().sql(text)
 
     def columns(self, relation: Any) -> tuple[str, ...]:

@@ -8,9 +8,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nflowlevel.analytics.answer import Answer, written
+from nflowlevel.analytics.cluster import Spark, session
 from nflowlevel.analytics.conditions import Duration, Given, Moment, conditions, during, excluding, moment, seconds
 from nflowlevel.analytics.engine import DuckDB, Engine
+from nflowlevel.analytics.store import Damaged, Store
 from nflowlevel.archive.schema import RELATIONS, Relation
+from nflowlevel.errors import NotSupported
 
 _SYN = "tcp_syn = 1 AND tcp_ack = 0 AND tcp_rst = 0"
 _WITH = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*WITH(\s+RECURSIVE)?\b", re.IGNORECASE | re.DOTALL)
@@ -98,23 +101,29 @@ class Log:
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
-    def count(self, *names: str, top: int | None = None) -> Answer:
-        """Count the records by columns, the most frequent values first; without a column, all of them."""
-        columns = [self._relation.find(name).name for name in names]
-        if not columns:
+    def count(self, *names: str, every: Duration | None = None, top: int | None = None) -> Answer:
+        """Count the records by columns, the most frequent values first; without a column, all of them.
+
+        every: count for each such span of time, too, such as `"1h"`; the column `time` is its begin, in the order of
+            time. top: only so many rows.
+        """
+        columns = list(dict.fromkeys(self._relation.find(name).name for name in names))
+        order = ["n DESC", *columns]
+        grouped, shown = list(columns), list(columns)
+        if every is not None:
+            bucket = _bucket(every)
+            grouped, shown, order = [bucket, *grouped], [f"{bucket} AS time", *shown], ["time", *order]
+        if not grouped:
             return self._ask(f"SELECT COUNT(*) AS n FROM {self._name}{self._where}")
-        listed = ", ".join(dict.fromkeys(columns))
-        limit = f" LIMIT {int(top)}" if top is not None else ""
         return self._ask(
-            f"SELECT {listed}, COUNT(*) AS n FROM {self._name}{self._where} "
-            f"GROUP BY {listed} ORDER BY n DESC, {listed}{limit}"
+            f"SELECT {', '.join(shown)}, COUNT(*) AS n FROM {self._name}{self._where} "
+            f"GROUP BY {', '.join(grouped)} ORDER BY {', '.join(order)}{_limit(top)}"
         )
 
     def records(self, *names: str, limit: int | None = None) -> Answer:
         """Return the records in the order of time: these columns of them, or all."""
         listed = ", ".join(self._relation.find(name).name for name in names) or "*"
-        text = f"SELECT {listed} FROM {self._name}{self._where} ORDER BY us"
-        return self._ask(text if limit is None else f"{text} LIMIT {int(limit)}")
+        return self._ask(f"SELECT {listed} FROM {self._name}{self._where} ORDER BY us{_limit(limit)}")
 
     def sql(self, text: str) -> Answer:
         """Ask in SQL: the relations `packets`, `flows` and `sums` have the records of this log."""
@@ -150,13 +159,61 @@ class Log:
         return tuple(column.name for column in self._relation)
 
     @property
-    def damaged(self) -> Any:
-        """What is no record: lines that are none, and files that cannot be read."""
-        if not isinstance(self._engine, DuckDB):
-            return []
-        return self._engine.store.damaged_lines
+    def damaged(self) -> Damaged:
+        """What is no record: how many lines and files (`count`), and the first 1,000 of them."""
+        return Damaged(*((self._store.damaged, self._store.damaged_lines) if self._store else (0, ())))
+
+    def close(self) -> None:
+        """Forget the records that were read, and remove what was kept of them. It may be called twice."""
+        if self._store:
+            self._store.close()
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- a cluster ---------------------------------------------------------------------------------------------------
+
+    def on(self, spark: Any) -> Log:
+        """Return the same log, asked by Spark. The same questions have the same answers there.
+
+        spark: a SparkSession, or the URL of a master such as `spark://host:7077` or `local[4]`. All machines must find
+        the archive under the same path.
+        NotSupported: the log has more than archives in it, or pyspark is not installed.
+        """
+        if self._store is None:
+            raise NotSupported("asking another Spark", found="a log on Spark", needed="the log that nfl.read returned")
+        if self._store.records:
+            raise NotSupported(
+                "asking a log by Spark",
+                found="more than archives in it",
+                needed="only archives: nflowlevel compact",
+            )
+        return Log(Spark(session(spark), self._store.archives, self._store.remote), self._name, self._narrowed)
+
+    @property
+    def _store(self) -> Store | None:
+        return self._engine.store if isinstance(self._engine, DuckDB) else None
 
     def __repr__(self) -> str:
         newest = self.newest
         until = f", the newest of {written(newest)} UTC" if newest is not None else ""
         return f"<Log: {self.count().value():,} {self._name}{until}>"
+
+
+def _bucket(every: Duration) -> str:
+    """Return the expression for the begin of the span that a record is in."""
+    length = seconds(every)
+    if length < 1 or length != int(length):
+        raise ValueError(f"every must be whole seconds, at least 1, not {every!r}")
+    return f"sec - sec % {int(length)}"
+
+
+def _limit(rows: int | None) -> str:
+    if rows is None:
+        return ""
+    if rows < 0:
+        raise ValueError(f"a number of rows must be at least 0, not {rows}")
+    return f" LIMIT {int(rows)}"

@@ -8,22 +8,21 @@ same records. Everything arrives here as lines of JSON: DuckDB makes rows of the
 
 from __future__ import annotations
 
-import functools
-import json
 import os
-import re
 import shutil
 import sys
 import tempfile
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nflowlevel.archive.schema import RELATIONS, Relation, json_kind
-from nflowlevel.errors import NotSupported
+from nflowlevel.archive import engine
+from nflowlevel.archive.reader import escape_pattern
+from nflowlevel.archive.rows import Rows
+from nflowlevel.archive.schema import RELATIONS, Relation
+from nflowlevel.errors import printable
 from nflowlevel.sql.literals import identifier
 
 if TYPE_CHECKING:
@@ -32,9 +31,14 @@ if TYPE_CHECKING:
 #: Damaged lines that are kept to be shown; all are counted.
 MOST_SHOWN = 1000
 _MOST_SHOWN_CHARACTERS = 500
-#: File names with other characters could mean more than one file to DuckDB.
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./=+@ ,:-]+")
-_NO_RECORD, _NO_TIME = "not a JSON object", "without a time"
+_MOST_LISTED = 20
+#: Columns that only one relation has.
+_OWNERS = {
+    name: {column.name for column in found}
+    - {column.name for other in RELATIONS.values() if other is not found for column in other}
+    for name, found in RELATIONS.items()
+    if name != "packets"
+}
 
 
 class DamagedLine(NamedTuple):
@@ -48,21 +52,51 @@ class DamagedLine(NamedTuple):
     """How it begins."""
 
 
-def duckdb_module() -> Any:
-    """Return the module duckdb; NotSupported where it is not installed."""
-    try:
-        import duckdb
-    except ImportError:
-        needed = "pip install 'nflowlevel[analytics]'"
-        raise NotSupported("asking a log", found="no Python module duckdb", needed=needed) from None
-    return duckdb
+class _Place:
+    """Where lines are from: the number of each is looked for only where one is damaged."""
+
+    def __init__(self, lines: bytes, source: str, first: int) -> None:
+        self.source = source
+        self._lines, self._first = lines, first
+        self._numbers: dict[bytes, list[int]] | None = None
+
+    def number_of(self, line: bytes) -> int:
+        """Return the number of a line; of equal ones, the first that was not asked for."""
+        if self._numbers is None:
+            self._numbers = {}
+            for number, each in enumerate(self._lines.split(b"\n"), self._first):
+                self._numbers.setdefault(each, []).append(number)
+        found = self._numbers.get(line.removesuffix(b"\n"), [])
+        return found.pop(0) if found else 0
+
+
+class Damaged:
+    """What is no record: `count` of all, and the first of them as rows."""
+
+    def __init__(self, count: int, lines: Sequence[DamagedLine]) -> None:
+        self.count = count
+        self._lines = tuple(lines)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[DamagedLine]:
+        return iter(self._lines)
+
+    def __repr__(self) -> str:
+        shown = [f"{self.count:,} damaged lines or files"]
+        for line in self._lines[:_MOST_LISTED]:
+            text = f": {printable(line.text)}" if line.text else ""
+            place = f"{printable(line.source)}:{line.line}" if line.line else printable(line.source)
+            shown.append(f"{place}: {line.reason}{text}")
+        return "\n".join([*shown, *(["…"] if self.count > _MOST_LISTED else [])])
 
 
 class Store:
     """Records in DuckDB. Any thread may ask; one at a time adds."""
 
     def __init__(self, memory_limit: str | None = None) -> None:
-        module = duckdb_module()
+        module = engine.duckdb()
         self.directory = Path(tempfile.mkdtemp(prefix="nflowlevel-"))
         self._end = weakref.finalize(self, shutil.rmtree, self.directory, True)
         settings = {
@@ -86,14 +120,23 @@ class Store:
         self.damaged = 0
         #: The first of them.
         self.damaged_lines: list[DamagedLine] = []
-        #: Records that were read, without those of archives.
-        self.records = 0
-        self._archives: dict[str, list[str]] = {name: [] for name in RELATIONS}
+        #: The Parquet files of each relation.
+        self.archives: dict[str, list[str]] = {name: [] for name in RELATIONS}
+        #: URLs of archives that only a cluster can read.
+        self.remote: list[str] = []
         self._lock = threading.Lock()
-        for found in RELATIONS.values():
-            columns = ", ".join(f"{column.name} {column.type}" for column in found)
-            self._connection.execute(f"CREATE TABLE read_{found.name} ({columns})")
+        # What was read lies beside the relations, under the same names.
+        self._connection.execute("CREATE SCHEMA read")
+        self._place = _Place(b"", "", 1)
+        self._rows = Rows(self._reader(), dvc="", host="", damaged=self._keep_damaged)
         self.make_views()
+
+    def _reader(self) -> duckdb.DuckDBPyConnection:
+        reader = self._connection.cursor()
+        reader.execute("USE read")
+        # A file of records of each block is written anyway.
+        reader.execute("SET checkpoint_threshold = '256MB'")
+        return reader
 
     def close(self) -> None:
         """Close it, and remove what it kept. Answers that were not fetched cannot be fetched any more."""
@@ -108,40 +151,24 @@ class Store:
 
     # -- adding ------------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def adding(self) -> Iterator[None]:
-        """Add lines within this: all of them are there afterwards, or none if it fails."""
-        with self._lock:
-            self._connection.execute("BEGIN")
-            try:
-                yield
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
-
-    def add_lines(self, lines: bytes, source: str, first: int = 1, dvc: str | None = None) -> int:
+    def add_lines(self, lines: bytes, source: str, first: int = 1) -> int:
         """Add lines of JSON, which end in a newline; return how many of them are records.
 
-        `source` and `first`, the number of the first line, are for those that are damaged. `dvc` is the firewall's name
-        where the lines do not say it.
+        `source` and `first`, the number of the first line, are for those that are damaged.
         """
-        lines = _readable(lines)
-        wanted = sum(1 for line in lines.split(b"\n") if line.strip())
-        if not wanted:
-            return 0
-        with _in_memory(lines) as path:
-            added = 0
-            for found in RELATIONS.values():
-                text = _insert(found.name).format(path=path)
-                (count,) = self._connection.execute(text, [dvc]).fetchall()[0]
-                added += count
-                if added == wanted:
-                    break
-            if added < wanted:
-                self._keep_damaged(wanted - added, path, source, first)
-        self.records += added
-        return added
+        with self._lock:
+            before, self._place = self._rows.rows, _Place(lines, source, first)
+            self._rows.add(lines)
+            return self._rows.rows - before
+
+    @property
+    def records(self) -> int:
+        """How many records were read, without those of archives."""
+        return self._rows.rows
+
+    def _keep_damaged(self, line: bytes) -> None:
+        text = line[: 4 * _MOST_SHOWN_CHARACTERS].decode("utf-8", "replace").rstrip("\n")
+        self.add_damage(self._place.source, self._place.number_of(line), "no record of JSON, or without a time", text)
 
     def add_damage(self, source: str, line: int, reason: str, text: str = "") -> None:
         """Count something that is no record."""
@@ -149,23 +176,19 @@ class Store:
         if len(self.damaged_lines) < MOST_SHOWN:
             self.damaged_lines.append(DamagedLine(source, line, reason, text[:_MOST_SHOWN_CHARACTERS]))
 
-    def _keep_damaged(self, count: int, path: str, source: str, first: int) -> None:
-        self.damaged += count
-        room = MOST_SHOWN - len(self.damaged_lines)
-        if room > 0:
-            text = _damaged().format(path=path)
-            for number, reason, line in self._connection.execute(text, [_MOST_SHOWN_CHARACTERS, room]).fetchall():
-                self.damaged_lines.append(DamagedLine(source, first + number - 1, reason, line))
-
-    def add_archives(self, relation: str, paths: Iterable[Path]) -> None:
+    def add_archives(self, relation: str, paths: Iterable[str]) -> None:
         """Add Parquet files of a relation; `make_views` shows them."""
+        self.archives[relation] += map(os.path.abspath, paths)
+
+    def relations_of(self, paths: Sequence[str]) -> dict[str, list[str]]:
+        """Return which relation Parquet files are of, by their columns."""
+        found: dict[str, list[str]] = {name: [] for name in RELATIONS}
         for path in paths:
-            name = str(path.absolute())
-            if not _PLAIN_PATH.fullmatch(name):
-                link = self.directory / f"{len(self._archives[relation])}-{relation}.parquet"
-                os.symlink(name, link)
-                name = str(link)
-            self._archives[relation].append(name)
+            described = self._connection.execute(f"DESCRIBE SELECT * FROM {parquet([path])}").fetchall()
+            columns = {name for name, *_ in described}
+            owner = next((each for each in _OWNERS if _OWNERS[each] & columns), "packets")
+            found[owner].append(path)
+        return found
 
     def make_views(self) -> None:
         """Make the relations of what was read and of the archives."""
@@ -174,13 +197,13 @@ class Store:
 
     def _view(self, relation: Relation) -> str:
         names = ", ".join(column.name for column in relation)
-        read = f"SELECT {names} FROM read_{relation.name}"
-        if not self._archives[relation.name]:
+        read = f"SELECT {names} FROM read.{relation.name}"
+        if not self.archives[relation.name]:
             return read
-        source = parquet(self._archives[relation.name])
+        source = parquet(self.archives[relation.name])
         found = {name for name, *_ in self._connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
         archived = f"SELECT {', '.join(_archived(relation, found))} FROM {source}"
-        (count,) = self._connection.execute(f"SELECT COUNT(*) FROM read_{relation.name}").fetchall()[0]
+        (count,) = self._connection.execute(f"SELECT COUNT(*) FROM read.{relation.name}").fetchall()[0]
         return f"{archived} UNION ALL {read}" if count else archived
 
     def remember(self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> None:
@@ -195,7 +218,7 @@ class Store:
 
 def parquet(paths: Iterable[str]) -> str:
     """Return DuckDB's call that reads these files as one."""
-    names = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    names = ", ".join(engine.literal(escape_pattern(path)) for path in paths)
     return f"read_parquet([{names}], union_by_name = true, hive_partitioning = false)"
 
 
@@ -209,86 +232,6 @@ def _archived(relation: Relation, found: set[str]) -> Iterator[str]:
             yield f"{clock[column.name]} AS {column.name}"
         else:
             yield f"NULL::{column.type} AS {column.name}"
-
-
-# -- lines of JSON -----------------------------------------------------------------------------------------------------
-
-
-def _objects(members: Mapping[str, str]) -> str:
-    """Return the query for the members of the JSON objects in the file `{path}`, which has one in each line.
-
-    What is no object has no members. Quotes and backslashes in a line mean nothing to the reader of CSV: a line is one
-    value.
-    """
-    structure = _braced(json.dumps(members).replace("'", "''"))
-    lines = (
-        "read_csv('{path}', delim = '\x01', quote = '', escape = '', header = false, auto_detect = false, "
-        "columns = {{'line': 'VARCHAR'}}, max_line_size = 4194304, buffer_size = 8388608)"
-    )
-    return (
-        f"(SELECT line, number, unnest(TRY(from_json(line, '{structure}'))) "
-        f"FROM (SELECT line, row_number() OVER () AS number FROM {lines}) WHERE trim(line) <> '')"
-    )
-
-
-def _braced(text: str) -> str:
-    """Return a text that comes out of `format` as it is."""
-    return text.replace("{", "{{").replace("}", "}}")
-
-
-@functools.cache
-def _insert(name: str) -> str:
-    """Return the statement that adds the rows of a relation; `$1` is the firewall's name where a line has none."""
-    found = RELATIONS[name]
-    members = dict(found.json_types)
-    for other in RELATIONS.values():
-        members |= {mark: other.json_types[mark] for mark in other.marks[:1] if mark not in members}
-    columns = _braced(f"{found.select()}, {json_kind()} AS kind")
-    names = ", ".join("coalesce(dvc, $1)" if column.name == "dvc" else column.name for column in found)
-    rows = f"(SELECT {columns} FROM {_objects(members)})"
-    return f"INSERT INTO read_{name} SELECT {names} FROM {rows} WHERE kind = '{name}' AND us IS NOT NULL"
-
-
-@functools.cache
-def _damaged() -> str:
-    """Return the query for the lines that make no row: number, reason and beginning."""
-    members: dict[str, str] = {}
-    for found in RELATIONS.values():
-        members |= {name: type_ for name, type_ in found.json_types.items() if name not in members}
-    times = " ".join(f"WHEN '{found.name}' THEN {found.time()}" for found in RELATIONS.values())
-    reason = f"CASE WHEN TRY(json_type(line)) = 'OBJECT' THEN '{_NO_TIME}' ELSE '{_NO_RECORD}' END"
-    missing = _braced(f"CASE {json_kind()} {times} END IS NULL")
-    select = f"SELECT number, {reason}, substr(line, 1, $1) FROM {_objects(members)}"
-    return f"{select} WHERE {missing} ORDER BY number LIMIT $2"
-
-
-def _readable(lines: bytes) -> bytes:
-    """Return lines as the reader of CSV takes them: UTF-8, and no ends of lines but newlines."""
-    try:
-        lines.decode()
-    except UnicodeDecodeError:
-        lines = lines.decode("utf-8", "replace").encode()
-    if b"\r" in lines:
-        lines = lines.replace(b"\r\n", b"\n")
-    # No JSON has any of these as they are; another one in their place is as wrong.
-    return lines.translate(_CONTROLS) if any(control in lines for control in _MEANT) else lines
-
-
-_MEANT = (b"\r", b"\0", b"\x01")
-_CONTROLS = bytes(2 if bytes((byte,)) in _MEANT else byte for byte in range(256))
-
-
-@contextmanager
-def _in_memory(data: bytes) -> Iterator[str]:
-    """Give data as a file that is only in memory; its path is for this process."""
-    fd = os.memfd_create("nflowlevel", os.MFD_CLOEXEC)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        yield f"/proc/self/fd/{fd}"
-    finally:
-        os.close(fd)
 
 
 def _memory() -> int:

@@ -29,6 +29,8 @@ class WholeLines:
         self.path = path
         self._file = path.open("rb", buffering=0)
         status = os.fstat(self._file.fileno())
+        #: When it was last written to, in seconds since 1970.
+        self.changed = status.st_mtime
         #: Bytes of the file, as they lie there; None: nobody knows, as of a pipe.
         self.size: int | None = status.st_size if stat.S_ISREG(status.st_mode) else None
         #: Bytes of it that were read.
@@ -88,14 +90,17 @@ class WholeLines:
                 break
         return got[:most]
 
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the whole lines, in pieces that each end in a newline.
+    def chunks(self, behind: int = 0) -> Iterator[bytes]:
+        """Yield the whole lines, in pieces that each end in a newline; not those of the first `behind` bytes.
 
         A line that is too long comes as its first bytes and a newline: it is no JSON then, and counts as one line.
         """
         held: list[bytes] = []
         size = 0
         for piece in self._pieces():
+            if behind:
+                skipped = min(behind, len(piece))
+                piece, behind = piece[skipped:], behind - skipped
             held.append(piece)
             size += len(piece)
             if size < CHUNK_BYTES:

@@ -23,6 +23,7 @@ from nflowlevel.options import ConfigErrors
 #: Subcommand and what it is for; the module has the same name with `_` for `-`.
 COMMANDS = {
     "tail": "show the packets of a group as they arrive",
+    "flows": "list, follow and rank the flows that conntrack knows",
     "acct": "show, create and restore the kernel's accounting objects",
     "doctor": "find out why no packets arrive",
     "nf-log": "show or choose the back end for packets that the kernel itself logs",
@@ -34,6 +35,7 @@ COMMANDS = {
     "sql": "create and check the tables of SQL outputs",
     "prefilter": "load, change, watch and remove BPF programs that choose what is logged",
     "drop-in": "run the daemon in the place of Debian's ulogd, and undo that",
+    "compact": "archive closed JSON files as Parquet, and remove what is too old",
     "describe": "describe a plugin: its options and keys",
 }
 

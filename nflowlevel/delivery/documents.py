@@ -17,7 +17,7 @@ import signal
 import stat
 from collections.abc import Collection
 
-from nflowlevel.binding.rootpath import open_document, place_of
+from nflowlevel.binding.rootpath import open_document, place_of, unlink_open
 from nflowlevel.delivery.appendfile import AppendFile
 from nflowlevel.delivery.openfile import STDOUT, OpenFile, end_of_last_line
 from nflowlevel.delivery.target import MAX_PENDING_BYTES
@@ -70,9 +70,9 @@ class Documents(AppendFile):
         super().close(timeout)
         begun, self._begun = self._begun, None
         if begun:
-            begun.close()
             with contextlib.suppress(OSError):  # the directory may be root's
-                os.unlink(begun.path)
+                unlink_open(begun.path, begun.fd)
+            begun.close()
 
     def _open(self) -> OpenFile:
         """Open a new document and write its beginning."""

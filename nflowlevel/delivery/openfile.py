@@ -235,7 +235,7 @@ class OpenFile:
         size = self.size
         if not size:
             return 0
-        reader = _reader(self.path, self.fd)
+        reader = _reader(self.fd)
         try:
             return form.whole(reader, size)
         finally:
@@ -254,7 +254,7 @@ class OpenFile:
     def _repair(self) -> None:
         """Cut off what follows the last newline, or close it by a newline if it is not ours."""
         size = os.fstat(self.fd).st_size
-        keep = _end_of_last_line(self.path, self.fd, size, self._begins)
+        keep = _end_of_last_line(self.fd, size, self._begins)
         if keep == size or os.fstat(self.fd).st_size != size:
             return  # whole, or just growing: a writer that knows no lock
         if keep is not None:
@@ -292,29 +292,29 @@ def _open_stdout() -> int:
     return fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
-def _end_of_last_line(path: str, fd: int, size: int, begins: Beginning) -> int | None:
+def _end_of_last_line(fd: int, size: int, begins: Beginning) -> int | None:
     """Return the position after the last newline of a file of `size` bytes.
 
     None if what follows is not a torn line of ours: it begins otherwise, or is too long. Zeros count less: after a
     power failure a file system may show them where data had not arrived. A file that cannot be read counts as whole.
     """
     try:
-        reader = _reader(path, fd)
+        reader = _reader(fd)
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
             raise  # that passes: the file is opened later, and is not written to with a torn line at its end
         return size
     try:
-        return end_of_last_line(reader, size, begins) if _same(reader, fd) else size
+        return end_of_last_line(reader, size, begins)
     finally:
         os.close(reader)
 
 
-def _reader(path: str, fd: int) -> int:
-    """Return a descriptor to read a file that is open for appending; OSError."""
+def _reader(fd: int) -> int:
+    """Return a descriptor to read a file that is open for appending, whatever its path leads to by now; OSError."""
     # One that root opened for us can be read itself.
     is_readable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
-    return os.dup(fd) if is_readable else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    return os.dup(fd) if is_readable else os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def end_of_last_line(reader: int, size: int, begins: Beginning) -> int | None:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -500,3 +502,34 @@ def test_d_u08_an_error_of_one_connection(place: Path) -> None:
     told = daemon.told()
     assert "unfinished 1" in told
     assert "broken 1" in told
+
+
+@contextlib.contextmanager
+def failing_read(pid: int) -> Iterator[None]:
+    """Let the next call of a process that reads from a socket fail with a reset."""
+    calls = "read,recvfrom,recvmsg"
+    command = ["strace", "-p", str(pid), "-e", f"trace={calls}", "-e", f"inject={calls}:error=ECONNRESET:when=1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+        assert tracer.stderr
+        assert "attached" in tracer.stderr.readline()
+        try:
+            yield
+        finally:
+            tracer.terminate()
+
+
+@needs_ulogd2
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed; type: make setup")
+def test_d_u08_a_read_error(place: Path) -> None:
+    """A reporter cannot cause one in ulogd2, which writes nothing to it: the kernel is made to say so."""
+    with theirs(place) as peer, failing_read(peer.process.pid), peer.connect() as reporter:
+        reporter.sendall(full(UDP))
+        assert peer.ended() == 255
+    with ours(place) as peer:
+        with failing_read(peer.process.pid), peer.connect() as reporter:
+            reporter.sendall(full(UDP))
+            wait_for(lambda: is_disconnected(reporter), "it is disconnected", peer.told)
+        with peer.connect() as reporter:
+            reporter.sendall(full(UDP))
+            peer.wait(1)
+            assert peer.process.poll() is None
