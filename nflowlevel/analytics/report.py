@@ -72,7 +72,7 @@ def make(log: Log, sources: str = "", progress: Callable[[str], None] = lambda _
         "SUM(CASE WHEN raw_label = 0 THEN 1 ELSE 0 END) AS blocked FROM packets"
     ).rows()[0]
     step = step_of(first, last)
-    made = Report(sources, count, first, last, addresses, int(blocked or 0), step, len(log.damaged))
+    made = Report(sources, count, first, last, addresses, int(blocked or 0), step, log.damaged.count)
     if not count:
         return made
     made.traffic = [
