@@ -19,7 +19,9 @@ def _line(**members: object) -> bytes:
 def test_the_busiest() -> None:
     live = Live(10)
     live.add([_line(src_ip="192.0.2.1", dest_port=22) for _ in range(3)], 100.0)
-    live.add([_line(src_ip="192.0.2.2", dest_port=22, **{"raw.label": 0}), _line(src_ip="192.0.2.2", action="blocked")], 101)
+    live.add(
+        [_line(src_ip="192.0.2.2", dest_port=22, **{"raw.label": 0}), _line(src_ip="192.0.2.2", action="blocked")], 101
+    )
     assert live.top("sources", 5, 101.0) == [("192.0.2.1", 3), ("192.0.2.2", 2)]
     assert live.top("ports", 5, 101.0) == [(22, 4)]
     assert live.top("sources", 1, 101.0) == [("192.0.2.1", 3)]

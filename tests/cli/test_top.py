@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -72,25 +72,39 @@ def test_what_takes_its_place_is_read_from_its_beginning(tmp_path: Path) -> None
 
 
 def test_a_group(pair: Pair) -> None:
-    pair.receiver.nft("table inet t { chain c { type filter hook input priority 0; udp dport 53 log group 7; }; }")
+    pair.fw.nft("table inet t { chain c { type filter hook input priority 0; udp dport 9 log group 7; }; }")
 
     def act() -> None:
-        pair.send_udp(20, port=53)
+        pair.send_udp(20)
 
-    output = _top("--group", "7", "--netns", pair.receiver.path, act=act)
+    output = _top("--group", "7", "--netns", pair.fw.path, act=act)
     assert "20 in all; 0 packets lost before they were read" in output
 
 
-def test_on_a_terminal(tmp_path: Path) -> None:
-    log = tmp_path / "ulogd.json"
-    log.write_bytes(b"")
-    command = [sys.executable, "-m", "nflowlevel", "top", str(log), "--watch", "0.5", "--count", "2"]
-    with Screen(command, rows=40, columns=100) as screen:
-        with log.open("ab") as file:
-            file.write(json.dumps(record(src_ip="203.0.113.7")).encode() + b"\n")
-        text = screen.wait(0)
+def test_on_a_terminal(pair: Pair) -> None:
+    pair.fw.nft("table inet t { chain c { type filter hook input priority 0; udp dport 9 log group 7; }; }")
+    screen = Screen(pair.fw, 100, "top", "--group", "7", "--watch", "1.5", "--count", "2")
+    time.sleep(1.0)
+    pair.send_udp(20)
+    text = screen.shown()
     assert "sources" in text
-    assert "203.0.113.7" in text
+    assert "10.77.0.2" in text
+    assert "findings" in text
+
+
+def test_flows(netns: Netns) -> None:
+    for name in ("acct", "timestamp", "events"):
+        netns.sysctl(f"net.netfilter.nf_conntrack_{name}", 1)
+    netns.nft("table inet t { chain c { type filter hook output priority 0; ct state new; }; }")
+
+    def act() -> None:
+        with netns.enter(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"x", ("127.0.0.1", 9))
+        netns.run("conntrack", "-F")
+
+    output = _top("--flows", "--netns", netns.path, act=act)
+    assert "1 in all; 0 events lost before they were read" in output
+    assert "127.0.0.1  1" in output
 
 
 @pytest.mark.parametrize(
