@@ -234,6 +234,9 @@ def test_with_u_the_socket_is_of_him_who_can_change_its_directory(place: Path, o
             reporter.sendall(full(UDP))
             records(out / "x", 1)
         daemon.stop()
+    assert path.exists() == (owner == 0), "only root could remove it"
+    with Daemon(place, config(STACK, u=f"socket_path={path}", j=f"file={out}/x"), "-u", "nobody"):
+        connected(path).close()
 
 
 # -- beside ulogd2 ----------------------------------------------------------------------------------------------------
