@@ -26,6 +26,7 @@ FRAGMENTS = (
     "flow.h",
     "render.h",
     "print.h",
+    "ipfix.h",
     "linux_bpf.h",
     "bpf.h",
     "../../bpf/prefilter.h",
@@ -40,6 +41,7 @@ SOURCES = (
     "flow.c",
     "render.c",
     "print.c",
+    "ipfix.c",
     "bpf.c",
 )
 
@@ -72,6 +74,7 @@ ffibuilder.set_source(
     #include "flow.h"
     #include "render.h"
     #include "print.h"
+    #include "ipfix.h"
     #include "bpf.h"
     #include "bpf/prefilter.h"
 
