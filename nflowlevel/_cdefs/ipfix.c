@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
+/* Records become rows, and rows messages of IPFIX; ipfix.h says how both look. Nothing is allocated. */
 #define _GNU_SOURCE
 #include <endian.h>
 #include <errno.h>

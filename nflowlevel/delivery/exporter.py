@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Literal
 from nflowlevel.binding._lib import CData, ffi, lib
 from nflowlevel.delivery.connection import Unread, offered_window, unacknowledged
 from nflowlevel.delivery.framing import LINES
-from nflowlevel.records.ipfix import FIRST_TEMPLATE, form_name, templates
+from nflowlevel.records.ipfix import form_name, templates
 
 if TYPE_CHECKING:
     import ssl
@@ -382,6 +382,3 @@ def _refused(sock: socket.socket) -> None:
 
 def _joined(host: str, port: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-__all__ = ["FIRST_TEMPLATE", "Announce", "BadRowsError", "Exporter", "Transport"]

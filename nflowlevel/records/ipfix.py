@@ -32,8 +32,6 @@ VARIABLE = 65535
 #: What a text of variable length takes besides: more than 254 bytes are never written.
 _LENGTH_BYTES = 1
 
-#: The number of the first template of each form; class 0 has it. ulogd2's only template is 256.
-FIRST_TEMPLATE = 256
 _CLASSES = int(lib.NFL_IPFIX_CLASSES)
 _RECORD_MAX = int(lib.NFL_IPFIX_RECORD_MAX)
 _ROW_MAX = int(lib.NFL_IPFIX_ROW_MAX)
@@ -384,23 +382,3 @@ def row_of(class_: int, record: bytes) -> bytes:
     """Return a data record as a row."""
     row = ffi.new("uint8_t[]", bytes((0, class_)) + record + b"\0")
     return bytes(ffi.buffer(row, lib.nfl_ipfix_row(row, len(record))))
-
-
-__all__ = [
-    "FIRST_TEMPLATE",
-    "OWN_ELEMENTS",
-    "REVERSE",
-    "VARIABLE",
-    "Element",
-    "Form",
-    "Template",
-    "encode_named",
-    "flow_form",
-    "form_name",
-    "named_layout",
-    "packet_form",
-    "row_of",
-    "sum_form",
-    "templates",
-    "ulogd2_form",
-]
