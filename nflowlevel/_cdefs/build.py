@@ -27,6 +27,7 @@ FRAGMENTS = (
     "flowtable.h",
     "render.h",
     "print.h",
+    "ipfix.h",
     "linux_bpf.h",
     "bpf.h",
     "../../bpf/prefilter.h",
@@ -42,6 +43,7 @@ SOURCES = (
     "flowtable.c",
     "render.c",
     "print.c",
+    "ipfix.c",
     "bpf.c",
 )
 
@@ -76,6 +78,7 @@ ffibuilder.set_source(
     #include "flowtable.h"
     #include "render.h"
     #include "print.h"
+    #include "ipfix.h"
     #include "bpf.h"
     #include "bpf/prefilter.h"
 

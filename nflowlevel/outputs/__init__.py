@@ -14,6 +14,7 @@ NAMES = (
     "XML",
     "PCAP",
     "GRAPHITE",
+    "IPFIX",
     "PROMETHEUS",
     "PGSQL",
     "MYSQL",
