@@ -25,6 +25,7 @@ FRAGMENTS = (
     "counter.h",
     "flow.h",
     "render.h",
+    "flowtext.h",
     "print.h",
     "linux_bpf.h",
     "bpf.h",
@@ -39,6 +40,7 @@ SOURCES = (
     "counter.c",
     "flow.c",
     "render.c",
+    "flowtext.c",
     "print.c",
     "bpf.c",
 )
@@ -71,6 +73,7 @@ ffibuilder.set_source(
     #include "counter.h"
     #include "flow.h"
     #include "render.h"
+    #include "flowtext.h"
     #include "print.h"
     #include "bpf.h"
     #include "bpf/prefilter.h"

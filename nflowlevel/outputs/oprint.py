@@ -36,7 +36,11 @@ _BOUNDARY = b"===>PACKET BOUNDARY"
 
 #: ulogd2 has one key more in all records of these inputs, behind this one: an object of its own, which OPRINT takes for
 #: a value of raw bytes. Nothing else can be said of it, so it is no key of ours.
-_OBJECTS = {("NFLOG", "raw.mac.addrlen"): "raw", ("NFACCT", "sum.bytes"): "sum"}
+_OBJECTS = {
+    ("NFLOG", "raw.mac.addrlen"): "raw",
+    ("NFCT", "oob.protocol"): "ct",
+    ("NFACCT", "sum.bytes"): "sum",
+}
 
 
 class OPRINTOptions(LineOptions, frozen=True, kw_only=True):

@@ -77,7 +77,9 @@ class LineOptions(Options, frozen=True, kw_only=True):
 def log_lines(plan: LogPlan, batch: Batch) -> Iterable[tuple[Buffer, int]]:
     """Yield the batch's lines of a log, and how many they are; the memory is good until the next pair."""
     text = batch.added.get("print")
-    if isinstance(text, Printed) or (text is None and batch.raw.type and batch.raw.type.of_packets):
+    if isinstance(text, Printed):
+        return plan.render(batch.raw, text)
+    if text is None and batch.raw.type and batch.raw.type.of_packets:
         return plan.render(batch.raw)
     # A filter of somebody else's made the text, as a column of Python's.
     made = plan.lines(batch.values("print"), batch.values("oob.time.sec"))
