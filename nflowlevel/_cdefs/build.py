@@ -24,6 +24,7 @@ FRAGMENTS = (
     "report.h",
     "counter.h",
     "flow.h",
+    "flowtable.h",
     "render.h",
     "flowtext.h",
     "print.h",
@@ -39,6 +40,7 @@ SOURCES = (
     "report.c",
     "counter.c",
     "flow.c",
+    "flowtable.c",
     "render.c",
     "flowtext.c",
     "print.c",
@@ -53,6 +55,7 @@ ffibuilder.set_source(
     "nflowlevel._clib",
     """
     #include <stdint.h>
+    #include <sys/mman.h>
     #include <sys/mount.h>
     #include <sys/prctl.h>
     #include <sys/socket.h>
@@ -72,6 +75,7 @@ ffibuilder.set_source(
     #include "report.h"
     #include "counter.h"
     #include "flow.h"
+    #include "flowtable.h"
     #include "render.h"
     #include "flowtext.h"
     #include "print.h"

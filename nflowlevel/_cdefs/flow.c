@@ -267,7 +267,7 @@ static void set_end(struct nfl_flow *f, uint64_t ns)
 }
 
 /* A TCP flow that was closed has finished; all others fell silent. The kernel does not say who deleted one. */
-static uint8_t end_reason(const struct nfl_flow *f)
+uint8_t nfl_flow_end_reason(const struct nfl_flow *f)
 {
 	if (f->valid & BIT(TCP))
 		switch (f->tcp_state) {
@@ -290,7 +290,7 @@ static void happened(struct nfl_flow *f, uint32_t event, uint64_t now_ns)
 		set_start(f, now_ns);
 	if (event == NFL_FLOW_DESTROY) {
 		set_end(f, f->stop_ns ? f->stop_ns : now_ns);
-		f->flow_end_reason = end_reason(f);
+		f->flow_end_reason = nfl_flow_end_reason(f);
 		f->flow_last = 1;
 		f->valid |= BIT(REASON);
 	}

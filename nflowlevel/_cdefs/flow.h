@@ -77,3 +77,6 @@ uint32_t nfl_flows_decode(struct nfl_flows *flows, const uint8_t *data, uint32_t
  * records, or -errno. A datagram is read into scratch. */
 int nfl_flows_receive(struct nfl_flows *flows, int fd, uint8_t *scratch, uint32_t size, struct nfl_flow *records,
 		      uint32_t room, uint32_t least);
+
+/* Why a flow has ended, as far as its state tells: enum nfl_flow_end. */
+uint8_t nfl_flow_end_reason(const struct nfl_flow *flow);

@@ -32,6 +32,7 @@ from nflowlevel.records.expressions import (
     bounds_of_sign,
     fields_of,
 )
+from nflowlevel.records.flow import FLOW
 from nflowlevel.records.keys import BY_NAME, Key
 from nflowlevel.records.keys import MOST as MOST_OF_TYPE
 from nflowlevel.records.networks import Network, networks
@@ -60,7 +61,7 @@ class FilterError(NflowError, ValueError):
 
 
 #: All kinds of records.
-TYPES: tuple[RecordType, ...] = (PACKET, SUM)
+TYPES: tuple[RecordType, ...] = (PACKET, FLOW, SUM)
 
 #: Numbers of 64 bits are taken to have so many in computations, so that these fit into 64 bits with a sign.
 _EXACT = 2**53 - 1

@@ -173,16 +173,16 @@ class FlowAttributes(Row, frozen=True, gc=False, eq=False):
             return self._batch.values("oob.family")[self._row]
 
     @property
-    def src_ip(self) -> str | None:
-        """Whichever of `ip.saddr.str` and `orig.ip.saddr.str` the flow has; None if it has none of them."""
+    def src_ip(self) -> str:
+        """Source address of the flow's original direction as text. Key: `orig.ip.saddr.str`."""
         try:
             return self._batch._cache["src_ip"][self._row]
         except KeyError:
             return self._batch.values("src_ip")[self._row]
 
     @property
-    def dest_ip(self) -> str | None:
-        """Whichever of `ip.daddr.str` and `orig.ip.daddr.str` the flow has; None if it has none of them."""
+    def dest_ip(self) -> str:
+        """Destination address of the original direction as text. Key: `orig.ip.daddr.str`."""
         try:
             return self._batch._cache["dest_ip"][self._row]
         except KeyError:

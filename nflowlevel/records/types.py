@@ -129,7 +129,7 @@ class RecordType:
     @cached_property
     def names(self) -> Names:
         """All names that batches of the type understand: its own keys come before those of other types."""
-        return Names({**BY_NAME, **self.by_name}, self.terms)
+        return Names({**BY_NAME, **self.by_name}, self.terms, self.cim)
 
     def __repr__(self) -> str:
         return f"<RecordType {self.name}>"
