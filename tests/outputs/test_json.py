@@ -19,7 +19,6 @@ import pytest
 from nflowlevel.filters.ip2str import IP2STR
 from nflowlevel.outputs.json import JSON, JSONOptions
 from nflowlevel.plugin.contract import NoOptions
-from nflowlevel.records.keys import BY_NAME
 from tests.corpus import by_name
 from tests.fix_daemon import FILTERS, Daemon, config, lines_of, log_by_iptables, log_rule, records, wait_for
 from tests.fix_lines import small_disk
@@ -497,17 +496,9 @@ def of_flows(path: Path, *flows: FlowOf, **options: Any) -> list[str]:
     return path.read_text().splitlines()
 
 
-def of_ulogd2(line: str) -> str:
-    """Return a line without the members that ulogd2 does not know."""
-    members = json.loads(line)
-    own = {name for name in members if name in BY_NAME and BY_NAME[name].since != "ulogd2"}
-    own |= {name for name in members if name.startswith(("icmp.id", "icmpv6."))}
-    return json.dumps({name: value for name, value in members.items() if name not in own})
-
-
 def test_flows_are_what_ulogd2_wrote_of_them(tmp_path: Path, zone: object) -> None:
     """The bytes of ulogd2 2.0.8 but for the zone, of a flow with NAT and of a ping: names, order, numbers, time."""
-    tcp, ping = map(of_ulogd2, of_flows(tmp_path / "json", SNAT, ICMP))
+    tcp, ping = of_flows(tmp_path / "json", SNAT, ICMP)
     start, end = NOW - 10, NOW - 3
     assert tcp == (
         '{"timestamp": "2026-11-23T18:54:44+0000", "dvc": "Netfilter", "orig.ip.protocol": 6, "orig.l4.sport": 51234, '
@@ -519,6 +510,14 @@ def test_flows_are_what_ulogd2_wrote_of_them(tmp_path: Path, zone: object) -> No
         '"reply.ip.daddr.str": "198.51.100.7"}'
     )
     assert '"reply.raw.pktcount": 2, "icmp.code": 0, "icmp.type": 8, "ct.mark": 0, ' in ping
+
+
+def test_all_keys_of_flows_are_there_for_who_asks(tmp_path: Path) -> None:
+    (few,), (all_,) = (of_flows(tmp_path / keys, ICMPV6, flow_keys=keys) for keys in ("ulogd2", "all"))
+    more = json.loads(all_).keys() - json.loads(few).keys()
+    assert more == {"ct.status", "ct.zone", "ct.zone.reply", "flow.number", "flow.last", "flow.end.reason", "icmpv6.id"}
+    # What ulogd2 2.0.8 lacks, but 2.0.9 has.
+    assert '"icmpv6.code": 0, "icmpv6.type": 128, ' in few
 
 
 def test_the_cim_names_of_flows_stand_behind_all_others(tmp_path: Path) -> None:
