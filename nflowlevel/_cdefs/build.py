@@ -26,6 +26,7 @@ FRAGMENTS = (
     "flow.h",
     "flowtable.h",
     "render.h",
+    "flowtext.h",
     "print.h",
     "ipfix.h",
     "linux_bpf.h",
@@ -42,6 +43,7 @@ SOURCES = (
     "flow.c",
     "flowtable.c",
     "render.c",
+    "flowtext.c",
     "print.c",
     "ipfix.c",
     "bpf.c",
@@ -77,6 +79,7 @@ ffibuilder.set_source(
     #include "flow.h"
     #include "flowtable.h"
     #include "render.h"
+    #include "flowtext.h"
     #include "print.h"
     #include "ipfix.h"
     #include "bpf.h"

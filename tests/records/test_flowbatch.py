@@ -6,7 +6,7 @@ from __future__ import annotations
 from nflowlevel.records.flow import FLOW
 from nflowlevel.records.flowbatch import FlowBatch
 from nflowlevel.records.flowrow import Flow
-from tests.fix_flows import DESTROY, decode_flows, message, tcp_flow
+from tests.fix_flow_messages import DESTROY, decode_flows, message, tcp_flow
 
 
 def test_parts_are_batches_of_flows() -> None:
