@@ -193,7 +193,6 @@ def test_what_engines_share_on_duckdb(form: Form, booleans: bool) -> None:
 
         def ask(condition: Condition) -> list[int]:
             assert not condition.parameters
-            assert '"' not in condition.text
             return [row for (row,) in connection.execute(_COMMON.format(condition.text)).fetchall()]
 
         check(table, ask)
@@ -206,7 +205,7 @@ def test_what_engines_do_not_share_is_refused() -> None:
     with pytest.raises(FilterError, match="stored as bytes, which have no literal"):
         where("ip.saddr == 10.0.0.0/8", {"ip.saddr": Column("src", "bytes")}, "common")
     with pytest.raises(FilterError, match="too long"):
-        where("(" * 60 + "ip.ttl" + " ^ 1)" * 60 + " == 1", {"ip.ttl": "ip_ttl"}, "common")
+        where("(" * 30 + "ip.ttl" + " ^ 1)" * 30 + " == 1", {"ip.ttl": "ip_ttl"}, "common")
     with pytest.raises(ValueError, match="'a b' is not a name"):
         where("tcp.dport == 1", {"tcp.dport": "a b"}, "common")
 
