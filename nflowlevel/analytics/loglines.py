@@ -16,17 +16,17 @@ no time.
 What a line does not say. The lowest bit of the type of service (of an ECN mark, too) is in no line: `ip_tos` has 0 for
 it. The family of the rule, interface numbers, checksums and the label are unknown. `tcp_offset` and `ip_ihl` are known
 only where options are written. `tcp_res1`, `tcp_res2` and `tcp_reserved` are known only from the kernel's own lines. In
-LOGEMU's lines a control character of a prefix stands as `\\xNN`, and stays so. Where ulogd2 writes AH over IPv6, it may
-mean ESP: the protocol is then unknown.
+LOGEMU's lines a control character of a prefix stands as `\\xNN`, and stays so. Where ulogd2 writes AH over IPv6, it
+may mean ESP: the protocol is then unknown.
 
-Where the host ends. Behind the time stands the host, then the tag (`kernel:`, `ulogd[1]:`); all that is between them and
-the last `IN=… OUT=` is the prefix. Without a tag, the first word behind the time is the host.
+Where the host ends. Behind the time stands the host, then the tag (`kernel:`, `ulogd[1]:`); all that is between these
+and the last `IN=… OUT=` is the prefix. Without a tag, the first word behind the time is the host.
 
 What can be forged. Nothing that a remote sender puts into a packet is text in these lines, only numbers and addresses;
 an embedded packet (of an ICMP error) is the sender's own invention, and is not read. Whoever may write to the log can
 write lines that look like these: with logger(1), or by UDP to a syslog server, also `kernel:` and any time. A log
-program that does not escape newlines lets one message become two lines. A prefix is the administrator's: it may
-hold `SRC=`, or a whole `IN=… OUT=`; the last `IN=… OUT=` of a line counts. It may also look like a tag or an uptime, where
+program that does not escape newlines lets one message become two lines. A prefix is the administrator's: it may hold
+`SRC=`, or a whole `IN=… OUT=`; the last `IN=… OUT=` of a line counts. It may also look like a tag or an uptime, where
 the line has none.
 """
 
@@ -39,6 +39,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Final
+
+import msgspec
 
 from nflowlevel.archive.schema import PACKETS
 from nflowlevel.records.keys import added_key
@@ -74,7 +76,8 @@ _TIME = re.compile(
     r"(?:kernel: (?=[A-Z][a-z]{2} ))?"
     r"(?:(?P<iso>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:[.,](?P<isofraction>\d{1,9}))?(?P<zone>Z|[+-]\d\d:?\d\d)?"
     r"|(?P<dmesg>\[)?(?P<weekday>(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?(?P<month>[A-Z][a-z]{2}) (?P<day>[ \d]?\d)"
-    r" (?:(?P<before>\d{4}) )?(?P<clock>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d{1,9}))?(?(weekday) (?P<after>\d{4}))(?(dmesg)\]))"
+    r" (?:(?P<before>\d{4}) )?(?P<clock>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d{1,9}))?"
+    r"(?(weekday) (?P<after>\d{4}))(?(dmesg)\]))"
     r"(?:[ :]|$) *",
     re.ASCII,
 )
@@ -197,6 +200,24 @@ class LogLines:
             row = self.parse(line)
             if row is not None:
                 yield row
+
+    def json(self, lines: bytes, damaged: Callable[[bytes], object] = lambda line: None) -> bytes:
+        """Return lines of JSON, with the members that our output JSON gives them, for what reads those.
+
+        `damaged` is called with each line that is about a packet and has no row. Bytes that are no UTF-8 become U+FFFD.
+        """
+        found = []
+        counts = self.counts
+        for line in lines.split(b"\n"):
+            if not line:
+                continue
+            other = counts.other
+            row = self.parse(line.decode("utf-8", "replace"))
+            if row is not None:
+                found.append(_members(row))
+            elif counts.other == other:
+                damaged(line + b"\n")
+        return _ENCODER.encode_lines(found)
 
     def parse(self, line: str) -> Row | None:
         """Return the row of a line, with or without its newline; None where it has none, which is counted."""
@@ -597,6 +618,18 @@ def _tail(row: Row, line: str, at: int) -> bool:
     if mark is not None:
         row["oob_mark"] = int(mark, 16)
     return mark == "0"
+
+
+_ENCODER = msgspec.json.Encoder()
+#: The member of JSON for each column; the time has two.
+_MEMBERS = {column.name: column.members[0] for column in LINES} | {"us": "oob.time.usec"}
+
+
+def _members(row: Row) -> Row:
+    """Return a row as the members of a JSON object."""
+    made = {_MEMBERS[name]: value for name, value in row.items()}
+    made["oob.time.usec"] = row["us"] - row["sec"] * 1_000_000
+    return made
 
 
 # -- values -----------------------------------------------------------------------------------------------------------
