@@ -25,6 +25,9 @@ def _encoded(value: Any) -> bytes:
         # From 29 bytes on, the length is 29 and what the next byte says.
         size = (2 << 5 | len(data),) if len(data) < 29 else (2 << 5 | 29, len(data) - 29)
         return bytes(size) + data
+    if isinstance(value, tuple):  # a number of another size than 32 bits
+        bits, number = value
+        return (bytes((5 << 5 | 2,)) if bits == 16 else bytes((8, 2))) + number.to_bytes(bits // 8, "big")
     if isinstance(value, int):
         return bytes((6 << 5 | 4,)) + struct.pack(">I", value)
     if isinstance(value, list):
@@ -58,10 +61,16 @@ def database(path: Path, networks: dict[str, dict[str, Any]]) -> Path:
         return number.to_bytes(3, "big")
 
     about = {
-        "node_count": len(nodes), "record_size": 24, "ip_version": 4, "database_type": "test", "languages": ["en"],
-        "binary_format_major_version": 2, "binary_format_minor_version": 0, "build_epoch": 1,
+        "node_count": len(nodes),
+        "record_size": (16, 24),
+        "ip_version": (16, 4),
+        "database_type": "test",
+        "languages": ["en"],
+        "binary_format_major_version": (16, 2),
+        "binary_format_minor_version": (16, 0),
+        "build_epoch": (64, 1),
         "description": {"en": "test"},
-    }  # fmt: skip
+    }
     tree = b"".join(pointer(entry) for node in nodes for entry in node)
     path.write_bytes(tree + bytes(16) + data + b"\xab\xcd\xefMaxMind.com" + _encoded(about))
     return path

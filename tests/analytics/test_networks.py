@@ -25,7 +25,8 @@ def named(tmp_path: Path, text: str) -> NamedNetworks:
 def test_a_file(tmp_path: Path) -> None:
     found = named(
         tmp_path,
-        'network,name\n# ours\n10.0.0.0/8,office\n\n10.1.2.0/24,"guests, second floor"\n10.1.2.7 , printer\n2001:db8::/32,six\n'
+        'network,name\n# ours\n10.0.0.0/8,office\n\n10.1.2.0/24,"guests, second floor"\n10.1.2.7 , printer\n'
+        "2001:db8::/32,six\n"
         "0.0.0.0/0,world\n",
     )
     addresses = ("10.9.9.9", "10.1.2.8", "10.1.2.7", "2001:db8::1", "2001:db9::1", "8.8.8.8")

@@ -108,7 +108,7 @@ def test_a_packet_and_its_row_are_the_same_syn() -> None:
     assert syn is not None
     assert syn.options == bytes.fromhex(_LINUX)
     row = {
-        "ip_ttl": syn.ttl, "tcp_window": syn.window, "tcp_syn": 1, "tcp_ack": 0, "tcp_options": _LINUX, 
+        "ip_ttl": syn.ttl, "tcp_window": syn.window, "tcp_syn": 1, "tcp_ack": 0, "tcp_options": _LINUX,
         "tcp_offset": 10,
         "ip_id": syn.ident, "ip_fragoff": 0x4000 if syn.df else 0, "tcp_seq": syn.sequence, "dest_ip": syn.dest_ip,
         "dest_port": syn.dest_port,
