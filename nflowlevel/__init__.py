@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from nflowlevel.accounting.events import QuotaEvents
     from nflowlevel.accounting.objects import Accounting
     from nflowlevel.accounting.table import Counter, CounterTable
+    from nflowlevel.analytics.answer import Answer
+    from nflowlevel.analytics.log import Log
+    from nflowlevel.analytics.reading import read
     from nflowlevel.prefilter.attach import Attachment
     from nflowlevel.prefilter.counters import Count, PrefilterCounters, Top
     from nflowlevel.prefilter.prefilter import LayoutError, Prefilter, mount_bpffs
@@ -25,6 +28,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Accounting",
+    "Answer",
     "Attachment",
     "Batch",
     "Capture",
@@ -39,6 +43,7 @@ __all__ = [
     "GroupStats",
     "KernelError",
     "LayoutError",
+    "Log",
     "NflowError",
     "NotSupported",
     "OutputError",
@@ -52,6 +57,7 @@ __all__ = [
     "Top",
     "mount_bpffs",
     "open_group",
+    "read",
     "read_pcap",
 ]
 
@@ -59,6 +65,7 @@ __all__ = [
 #: Where the names are. Each is imported when it is asked for: the daemon starts without what its stacks do not need.
 _LATE = {
     "Accounting": "accounting.objects",
+    "Answer": "analytics.answer",
     "Attachment": "prefilter.attach",
     "Batch": "records.batch",
     "Capture": "readers.files",
@@ -70,6 +77,7 @@ _LATE = {
     "Group": "readers.group",
     "GroupStats": "stats",
     "LayoutError": "prefilter.prefilter",
+    "Log": "analytics.log",
     "Packet": "records.packetrow",
     "Prefilter": "prefilter.prefilter",
     "PrefilterCounters": "prefilter.counters",
@@ -79,6 +87,7 @@ _LATE = {
     "Top": "prefilter.counters",
     "mount_bpffs": "prefilter.prefilter",
     "open_group": "readers.group",
+    "read": "analytics.reading",
     "read_pcap": "readers.files",
 }
 

@@ -149,10 +149,12 @@ class Rows:
                 least, most = _LIMITS[self._types[name]]
                 if not least <= value <= most:
                     return False
-            elif isinstance(value, str | dict | list) and name in self._types:
+            elif name in self._types and (
+                isinstance(value, dict | list) or (isinstance(value, str) and not _is_number(value))
+            ):
                 return False
         second = found.get("oob.time.sec") or found.get("flow.end.sec")
-        return bool(second) or isinstance(found.get("timestamp", found.get("@timestamp")), str)
+        return bool(second) or isinstance(found.get("timestamp") or found.get("@timestamp"), str)
 
     def slices(self) -> list[Slice]:
         """Return what files the rows make."""
@@ -207,6 +209,14 @@ def _lines(data: bytes) -> list[bytes]:
     lines = data.split(b"\n")
     whole = [line + b"\n" for line in lines[:-1]]
     return [*whole, lines[-1]] if lines[-1] else whole
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

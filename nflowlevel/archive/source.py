@@ -135,15 +135,14 @@ class LogSource:
                 read += len(piece)
                 if not piece:
                     break
-                end = piece.rfind(b"\n") + 1
+                rest += piece
+                end = rest.rfind(b"\n") + 1
                 if end:
-                    yield rest + piece[:end]
-                    rest = piece[end:]
-                elif rest:
+                    yield rest[:end]
+                    rest = rest[end:]
+                elif len(rest) >= block_bytes:
                     yield rest
-                    rest = piece
-                else:
-                    rest = piece
+                    rest = b""
         if rest:
             yield rest
 
