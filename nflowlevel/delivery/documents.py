@@ -116,8 +116,8 @@ def finish(
 ) -> None:
     """Give documents the end that they lack, after the last whole line, where nobody writes them any more.
 
-    They begin with `head`, or a part of it (which may be none), and belong to one of `owners`. With `only_roots` nothing is done where others than root can
-    change the directory.
+    They begin with `head`, or a part of it (which may be none), and belong to one of `owners`. With `only_roots`
+    nothing is done where others than root can change the directory.
     """
     with contextlib.suppress(OSError), place_of(os.path.join(directory, prefix)) as place:
         if only_roots and not place.is_roots:
