@@ -107,6 +107,13 @@ class IPFIXOptions(SpoolOptions, frozen=True, kw_only=True):
             "are not sent.",
         ),
     ] = 0
+    nat_event: Annotated[
+        bool,
+        Meta(
+            description="Say natEvent (RFC 8158) of translated flows; pmacct's nfacctd does not count the bytes of "
+            "records that have it."
+        ),
+    ] = True
     tls: Annotated[bool, Meta(description="TLS over TCP; the certificate of the collector must be for `host`.")] = False
     ca: Annotated[
         str, Meta(description="TLS: file of the certificates that the collector's is checked by; empty: the system's.")
@@ -146,11 +153,17 @@ class IPFIX(SpooledOutput[IPFIXOptions]):
     def __init__(self, instance: str, options: IPFIXOptions) -> None:
         super().__init__(instance, options)
         self._stats: IPFIXStats = IPFIXStats()
-        self._flows = ulogd2_form() if options.format == "ulogd2" else flow_form(options.enterprise)
+        full = options.format == "full"
+        self._flows = flow_form(options.enterprise, nat_event=options.nat_event) if full else ulogd2_form()
         self._packets: dict[RecordType, Form] = {}
         self._sums: dict[bool, Form] = {}
         self._context: ssl.SSLContext | None = None
         self._layouts: set[Layout] = set()
+
+    @property
+    def stats(self) -> IPFIXStats:
+        """Records in, taken, waiting, dropped, and of which nobody knows."""
+        return self._stats
 
     def sink(self) -> Sink:
         """Return the collector as a sink, not connected yet."""

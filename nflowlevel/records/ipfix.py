@@ -232,7 +232,7 @@ OWN_ELEMENTS: tuple[tuple[str, int, int], ...] = (
 )
 
 
-def flow_form(enterprise: int = 0) -> Form:
+def flow_form(enterprise: int = 0, *, nat_event: bool = True) -> Form:
     """Return what is said of flows; with an enterprise number also OWN_ELEMENTS."""
     c = FlowCondition
     form = Form("flow", FLOW, (c.IP6, c.PORTS, c.ICMP, c.ICMPV6, c.COUNTED, c.REASON, _TRANSLATED, _BEGINS_OR_ENDS))
@@ -272,8 +272,9 @@ def flow_form(enterprise: int = 0) -> Form:
     form.add((0, 282), 16, "reply.ip.saddr", kind=lib.NFL_IPFIX_BYTES, where=translated6)
     form.add((0, 227), 2, "reply.l4.dport", where=form.where(_TRANSLATED, c.PORTS))
     form.add((0, 228), 2, "reply.l4.sport", where=form.where(_TRANSLATED, c.PORTS))
-    event = form.where(_TRANSLATED, _BEGINS_OR_ENDS, lacks=(c.IP6,))
-    form.add((0, 230), 1, "ct.event", kind=lib.NFL_IPFIX_NAT_EVENT, where=event)
+    if nat_event:
+        event = form.where(_TRANSLATED, _BEGINS_OR_ENDS, lacks=(c.IP6,))
+        form.add((0, 230), 1, "ct.event", kind=lib.NFL_IPFIX_NAT_EVENT, where=event)
     for name, number, width in OWN_ELEMENTS if enterprise else ():
         kinds = {"fixed": lib.NFL_IPFIX_BYTES, "chars": lib.NFL_IPFIX_CHARS}
         kind = kinds.get(FLOW.by_name[name].kind, lib.NFL_IPFIX_UNSIGNED)

@@ -117,7 +117,7 @@ def test_templates_are_sent_again_over_udp(datagrams: socket.socket) -> None:
 
 def test_templates_are_sent_again_after_some_time(datagrams: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     one = exporter("udp", datagrams.getsockname()[1], again_secs=60)
     one.connect(5)
     session = Session()

@@ -96,7 +96,7 @@ def test_a_flow_of_ipv6() -> None:
 def test_counters_have_64_bits() -> None:
     """D-IX6: ulogd2 cuts them to 32 bits."""
     most = (1 << 64) - 1
-    counters = {"orig_raw_pktlen": most, "reply_raw_pktlen": 1 << 40, "orig_raw_pktcount": 1 << 33}
+    counters: dict[str, Any] = {"orig_raw_pktlen": most, "reply_raw_pktlen": 1 << 40, "orig_raw_pktcount": 1 << 33}
     record = only(FORMS["flow"], flow(**counters))
     assert (record[0, 1], record[REVERSE, 1], record[0, 2]) == (most, 1 << 40, 1 << 33)
 
@@ -263,7 +263,11 @@ def test_accounting_objects(deltas: bool) -> None:
 
 
 def test_accounting_objects_that_are_columns() -> None:
-    columns = {"sum.name": ["inet.t.http", "é" * 200], "sum.pkts": [3, None], "sum.bytes": [9, 1 << 63]}
+    columns: dict[str, list[int | float | str | None]] = {
+        "sum.name": ["inet.t.http", "é" * 200],
+        "sum.pkts": [3, None],
+        "sum.bytes": [9, 1 << 63],
+    }
     batch = Batch.of_columns(columns, time=(1_790_000_100, 7_000))
     rows, count = ipfix.encode_named(batch)
     assert count == 2
