@@ -146,7 +146,7 @@ def _formed() -> list[Configuration]:
 
 
 #: Plugins of Debian's stacks that come later or never, and one whose socket is in /tmp there.
-_NOT_HERE = re.compile(":(NFCT|ULOG|NACCT|PRINTFLOW|UNIXSOCK)\\b")
+_NOT_HERE = re.compile(":(ULOG|UNIXSOCK)\\b")
 
 
 def _debian() -> Iterator[Configuration]:
@@ -168,5 +168,11 @@ CONFIGURATIONS = (*_files(), *_formed(), *_debian())
 #: Those of `make test`: each output and source once, but for the servers of databases.
 QUICK = (
     *("plain-json", "two-groups-one-file", "everything-of-one-group", "oprint", "xml-packets", "nuauth-logemu"),
-    *("sqlite-own-table", "accounting-graphite", "form: byte order mark", "debian: as installed"),
+    *(
+        "sqlite-own-table",
+        "accounting-graphite",
+        "flows-of-one-source",
+        "form: byte order mark",
+        "debian: as installed",
+    ),
 )
