@@ -25,6 +25,8 @@ FRAGMENTS = (
     "counter.h",
     "render.h",
     "print.h",
+    "arrowstream.h",
+    "jsonscan.h",
     "linux_bpf.h",
     "bpf.h",
     "../../bpf/prefilter.h",
@@ -38,6 +40,8 @@ SOURCES = (
     "counter.c",
     "render.c",
     "print.c",
+    "arrowstream.c",
+    "jsonscan.c",
     "bpf.c",
 )
 
@@ -69,6 +73,8 @@ ffibuilder.set_source(
     #include "counter.h"
     #include "render.h"
     #include "print.h"
+    #include "arrowstream.h"
+    #include "jsonscan.h"
     #include "bpf.h"
     #include "bpf/prefilter.h"
 
