@@ -29,6 +29,8 @@ FRAGMENTS = (
     "flowtext.h",
     "print.h",
     "ipfix.h",
+    "arrowstream.h",
+    "jsonscan.h",
     "linux_bpf.h",
     "bpf.h",
     "../../bpf/prefilter.h",
@@ -46,6 +48,8 @@ SOURCES = (
     "flowtext.c",
     "print.c",
     "ipfix.c",
+    "arrowstream.c",
+    "jsonscan.c",
     "bpf.c",
 )
 
@@ -82,6 +86,8 @@ ffibuilder.set_source(
     #include "flowtext.h"
     #include "print.h"
     #include "ipfix.h"
+    #include "arrowstream.h"
+    #include "jsonscan.h"
     #include "bpf.h"
     #include "bpf/prefilter.h"
 
