@@ -11,6 +11,8 @@ from nflowlevel.analytics.answer import Answer, written
 from nflowlevel.analytics.cluster import Spark, session
 from nflowlevel.analytics.conditions import Duration, Given, Moment, conditions, during, excluding, moment, seconds
 from nflowlevel.analytics.engine import DuckDB, Engine
+from nflowlevel.analytics.findings import Findings
+from nflowlevel.analytics.registry import find_detector
 from nflowlevel.analytics.store import Damaged, Store
 from nflowlevel.archive.schema import RELATIONS, Relation
 from nflowlevel.errors import NotSupported
@@ -128,6 +130,15 @@ class Log:
     def sql(self, text: str) -> Answer:
         """Ask in SQL: the relations `packets`, `flows` and `sums` have the records of this log."""
         return self._ask(self._within(text.strip().rstrip(";")))
+
+    def find(self, detector: str, /, **parameters: object) -> Findings:
+        """Search by a detector (docs/detectors.md): `log.find("scan_then_brute", within="1h")`.
+
+        Only the records of this log are looked at. ValueError, with the nearest name, for an unknown detector;
+        TypeError or ValueError for a parameter that it does not take.
+        """
+        found = find_detector(detector)
+        return Findings(self._engine, self._within(found.sql(**parameters)), found, parameters, self._within)
 
     def _ask(self, text: str) -> Answer:
         return Answer(self._engine, text)

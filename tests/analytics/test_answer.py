@@ -54,7 +54,7 @@ def test_rows() -> None:
 
 def test_a_table() -> None:
     found = answer(("name", "n"), ("x", 1), ("yyyyy", 1000), (None, None))
-    assert repr(found).splitlines() == ["name      n", "x         1", "yyyyy  1000", ""]
+    assert repr(found).splitlines() == ["name      n", "x         1", "yyyyy  1000"]
     assert repr(answer(("name", "n"))) == "name  n\n(no rows)"
     long = answer(("n",), *((number,) for number in range(100)))
     assert repr(long).splitlines()[-1] == "… the first 40 rows"
