@@ -45,8 +45,6 @@ import msgspec
 from nflowlevel.archive.schema import PACKETS
 from nflowlevel.records.keys import added_key
 
-__all__ = ["LINES", "OPTIONS", "Counts", "LogLines"]
-
 #: The options of a TCP header: the kernel writes them with `--log-tcp-options`. No other output has them as text.
 OPTIONS: Final = added_key("tcp.options", "string", "Options of the TCP header as hex digits.", longest=80)
 #: The relation of these rows: that of packets, and the options of TCP.
