@@ -49,6 +49,7 @@ def read(
 
     Parquet files stay where they are. All else is read now, into a private temporary directory that goes with the log.
     Only whole lines count: one without a newline may be half of one. What is no record is counted, see `damaged`.
+
     year: the year of lines whose time has none; unless given, the latest in which the file can have been written.
     mmdb: databases in MaxMind's format that are asked for countries and networks, before the registries' own tables.
     networks: a CSV file `network,name` with names of one's own.
