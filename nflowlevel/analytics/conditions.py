@@ -18,10 +18,12 @@ from typing import TypeAlias
 from nflowlevel.archive.schema import Column, Relation
 from nflowlevel.errors import printable
 from nflowlevel.records.filters import FilterError, field_of
+from nflowlevel.records.networks import networks
 from nflowlevel.records.packet import PACKET
 from nflowlevel.records.sums import SUM
 from nflowlevel.records.types import RecordType
 from nflowlevel.sql import where as sql_where
+from nflowlevel.sql.addresstext import text_of
 from nflowlevel.sql.literals import literal
 
 One: TypeAlias = "int | float | str | range | None"
@@ -70,10 +72,11 @@ def _fields(relation: Relation, type_: RecordType) -> Mapping[str, sql_where.Col
     return found
 
 
-def _is_address(relation: Relation, column: Column) -> bool:
-    type_ = _TYPES.get(relation.name, PACKET)
+def is_address(relation: Relation, name: str) -> bool:
+    """Tell whether a column has addresses."""
+    column, type_ = relation.by_name.get(name), _TYPES.get(relation.name, PACKET)
     try:
-        return any(field_of(key, type_).type == "address" for key in column.keys)
+        return column is not None and any(field_of(key, type_).type == "address" for key in column.keys)
     except (KeyError, TypeError):
         return False
 
@@ -105,12 +108,23 @@ def _test(relation: Relation, column: Column, value: One) -> str | None:
         return f"{name} IS NULL"
     if isinstance(value, range):
         return _in_range(column, value)
-    if isinstance(value, str) and "/" in value and _is_address(relation, column):
+    if isinstance(value, str) and is_address(relation, column.name):
+        if "/" not in value:
+            return f"{name} = {literal(_address(name, value))}"
         try:
             return of_filter(relation, f"{name} == {value}")
         except FilterError as error:
             raise ValueError(f"{name}: {error.reason}") from None
     return None
+
+
+def _address(name: str, text: str) -> str:
+    """Return an address as records have it."""
+    try:
+        (network,) = networks(text)
+    except ValueError:
+        raise ValueError(f"{name} is an address; '{printable(text)}' is none") from None
+    return text_of(network)
 
 
 def _in_range(column: Column, value: range) -> str:

@@ -88,11 +88,18 @@ def sqlite_lines(path: str, wanted: str | None = None) -> Iterator[bytes]:
 def _postgresql_lines(url: str, wanted: str | None) -> Iterator[bytes]:
     try:
         import psycopg
+        import psycopg.conninfo
         from psycopg import sql
     except ImportError:
         needed = "pip install 'nflowlevel[pgsql]'"
         raise NotSupported("reading from PostgreSQL", found="no Python module psycopg", needed=needed) from None
     shown = _without_password(url)
+    try:
+        psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        # Its message may have the password in it.
+        told = "it is no URL that PostgreSQL takes; write special characters as %XX"
+        raise ValueError(f"read {printable(shown)}: {told}") from None
     with psycopg.connect(url) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         found = connection.execute(

@@ -13,6 +13,7 @@ source.
 from __future__ import annotations
 
 import calendar
+import hashlib
 import re
 import time
 from pathlib import PurePosixPath
@@ -29,6 +30,8 @@ DAY_SECS: Final = 86_400
 #: A directory of this name is what Hive, Spark and DuckDB read as no value.
 _NO_NAME = "__HIVE_DEFAULT_PARTITION__"
 _LONGEST_NAME = 200
+#: A character of several bytes that is cut off, or one byte of it.
+_WHOLE = re.compile(r"(?:%[89A-F][0-9A-F])*(?:%[0-9A-F]?)?$")
 
 _PATH = re.compile(
     r"(?:.*/)?kind=(?P<kind>\w+)/dvc=(?P<dvc>[^/]+)/day=(?P<day>\d{4}-\d\d-\d\d)/"
@@ -81,11 +84,17 @@ def _second(text: str) -> int:
 
 
 def escaped(dvc: str) -> str:
-    """Return a firewall's name as a part of a path: what a name of a file cannot hold is written as %XX."""
-    text = quote(dvc.encode("utf-8", "replace"), safe="") or _NO_NAME
+    """Return a firewall's name as a part of a path: what a name of a file cannot hold is written as %XX.
+
+    Of a name that is too long, the beginning is followed by a hash of all of it.
+    """
+    raw = dvc.encode("utf-8", "replace")
+    text = quote(raw, safe="") or _NO_NAME
     if text.startswith("."):
         text = "%2E" + text[1:]
-    return text[:_LONGEST_NAME].rstrip("%") if len(text) > _LONGEST_NAME else text
+    if len(text) > _LONGEST_NAME:
+        text = _WHOLE.sub("", text[: _LONGEST_NAME - 20]) + "~" + hashlib.sha256(raw).hexdigest()[:16]
+    return text
 
 
 def unescaped(text: str) -> str:

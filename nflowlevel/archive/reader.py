@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 
 from nflowlevel.archive.journal import read_records
-from nflowlevel.archive.layout import DAY_SECS, Stored, stored, unescaped
+from nflowlevel.archive.layout import DAY_SECS, Stored, escaped, stored
 from nflowlevel.archive.schema import relation
 from nflowlevel.archive.source import HEAD_BYTES, identity
 
@@ -92,7 +92,7 @@ def _walk(archive: str, kind: str, since: int | None, until: int | None, dvc: st
     top = os.path.join(archive, f"kind={kind}")
     for firewall in _directories(top, "dvc="):
         name = os.path.basename(firewall).removeprefix("dvc=")
-        if dvc is not None and unescaped(name) != dvc:
+        if dvc is not None and name != escaped(dvc):
             continue
         for day in _directories(firewall, "day="):
             if not _touches(os.path.basename(day).removeprefix("day="), since, until):

@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
                 result = compact(journal, path, settings, is_ours=is_ours)
             except (NflowError, OSError) as error:
                 progress.end()
-                _say(f"{printable(path, None)}: {_text_of(error)}")
+                _say(f"{printable(path, None)}: {_text_of(error, path)}")
                 is_done = False
                 continue
             progress.end()
@@ -139,9 +139,11 @@ def _told(result: Result) -> str:
     return text + ("; removed" if result.removed else "")
 
 
-def _text_of(error: Exception) -> str:
+def _text_of(error: Exception, path: str) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"archive: {error.strerror}" + (f": {printable(str(error.filename), None)}" if error.filename else "")
+        name = error.filename
+        is_other = isinstance(name, str) and os.path.basename(name) != os.path.basename(path)
+        return error.strerror + (f" ({printable(name, None)})" if is_other else "")
     return printable(str(error), None)
 
 

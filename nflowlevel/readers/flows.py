@@ -169,6 +169,7 @@ class Flows:
             if self._active_secs:
                 self._due["active"] = now + self._active_secs / 2
         self._events.listen(reliable=self._reliable)
+        self._listening_ns = time.time_ns()
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -372,7 +373,7 @@ class Flows:
                 self._due["resync"] = time.monotonic() + self._resync_secs
             raise
         self._stats.listed += count
-        made = self._table.list(self._events.records, count, old="known" in self._purposes)
+        made = self._table.list(self._events.records, count, listening_ns=self._listening_ns)
         if tables.done:
             self._phase = _Phase.SETTLING
             self._settle = self.socket_buffer // _EVENT_BYTES

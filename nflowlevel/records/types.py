@@ -59,6 +59,8 @@ class RecordType:
         self.stride: Final = int(ffi.sizeof(struct))
         #: Whether its records begin as packets do, or are packets.
         self.of_packets: Final[bool] = (begins or struct) is ffi.typeof("struct nfl_record")
+        #: Whether its records are flows.
+        self.of_flows: Final[bool] = struct is ffi.typeof("struct nfl_flow")
         self._fields: dict[str, CData] = dict(struct.fields) | dict(begins.fields if begins else ())
         self._keys: Final = frozenset(keys)
         #: The keys by name: of a name that several plugins publish, the first.

@@ -169,8 +169,20 @@ def _exclusive_or(left: str, right: str) -> str:
     return f"(({left} | {right}) - ({left} & {right}))"
 
 
-#: Numbers up to this are exact as doubles.
-_EXACT = 2**53
+def _power(number: str) -> str:
+    return f"CAST(power(2, {number}) AS BIGINT)"
+
+
+def _quotient(left: str, rest: str, right: str) -> str:
+    """Where a slash divides doubles: without the rest the quotient is whole, and what it lacks is less than a half."""
+    return f"CAST(round(({left} - {rest}) / {right}) AS BIGINT)"
+
+
+#: Quotients up to this are right where doubles are divided.
+_MOST_QUOTIENT = 2**50
+_MOST_SHIFT = 62
+#: A longer text is nothing that a person asked for.
+_MOST_CHARACTERS = 100_000
 
 _SYNTAX: dict[str, _Syntax] = {
     "duckdb": _Syntax(
@@ -217,10 +229,12 @@ _SYNTAX: dict[str, _Syntax] = {
         {
             **_COMMON,
             "^": _exclusive_or,
-            # A slash gives fractions, and there is no shift: both go through doubles, which hold 53 bits.
-            "/": lambda left, right: f"CAST(({left} - {left} % {right}) / {right} AS BIGINT)",
-            "<<": lambda left, right: f"({left} * CAST(power(2, {right}) AS BIGINT))",
-            ">>": lambda left, right: f"CAST(floor({left} / power(2, {right})) AS BIGINT)",
+            # A slash gives fractions, and not all have shifts.
+            "/": lambda left, right: _quotient(left, f"{left} % {right}", right),
+            "<<": lambda left, right: f"({left} * {_power(right)})",
+            ">>": lambda left, right: _quotient(
+                left, f"({left} % {_power(right)} + {_power(right)}) % {_power(right)}", _power(right)
+            ),
         },
         "{} = {}",
         "{} LIKE {} ESCAPE '!'",
@@ -332,13 +346,19 @@ class _Writer:
                     # What stands for an operator has its sides more than once, in any order.
                     left, right = Fragment(_with_literals(left)), Fragment(_with_literals(right))
                 text = self._syntax.operators[node.operator](left.text, right.text)
+                if len(text) > _MOST_CHARACTERS:
+                    raise FilterError("as SQL this would be too long", self._text, node.operator_at)
                 twice = self._syntax.name == "sqlite" and node.operator == "^"
                 return Fragment(text, (left.parameters + right.parameters) * (2 if twice else 1))
         return self._as_number(node)
 
     def _refuse_inexact(self, node: Operation) -> None:
-        if node.operator in ("/", ">>") and max(-node.left.low, node.left.high, -node.right.low) > _EXACT:
-            reason = f"{node.operator!r} of numbers above 2**53 is not the same in all engines"
+        """Refuse what not all engines would compute alike."""
+        most = max(-node.low, node.high)
+        if (node.operator in ("/", ">>") and most > _MOST_QUOTIENT) or (
+            node.operator in ("<<", ">>") and node.right.high > _MOST_SHIFT
+        ):
+            reason = f"the result of {node.operator!r} may be too large for all engines to agree on it"
             raise FilterError(reason, self._text, node.operator_at)
 
     def _as_number(self, node: Computed) -> Fragment:
@@ -411,6 +431,8 @@ class _Writer:
         return found.within("NOT {}") if node.negated else found
 
     def _address(self, node: Member) -> Fragment:
+        if self._syntax.name == "common" and self._column(node.field, node)[1] == "bytes":
+            raise self._error(f"{node.field.name!r} is stored as bytes, which have no literal in all engines", node)
         tests = (self._within(node, item) for item in node.items if isinstance(item, Network))
         found = joined(" OR ", tests).bracketed()
         return joined(" AND ", [self._of_version(node), found.within("NOT {}")]).bracketed() if node.negated else found

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ RECORDS = [*ODD, *USUAL, *ANSWERS, *RESETS, *UDP]
 
 
 @pytest.fixture(params=["lines", "archive", "both"])
-def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Log:
     """The same log as lines, as an archive, and half of it as each."""
     half = len(RECORDS) // 2
     match request.param:
@@ -34,7 +33,7 @@ def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Log]:
                 parquet_file(tmp_path / "a.parquet", RECORDS[:half]),
                 log_file(tmp_path / "b.json", RECORDS[half:]),
             ]
-    yield read(*sources)
+    return read(*sources)
 
 
 def test_the_histogram_of_windows(log: Log) -> None:
