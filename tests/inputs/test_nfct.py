@@ -22,7 +22,7 @@ from nflowlevel.options import Value, convert
 from nflowlevel.records.batch import Batch
 from tests import ulogd2
 from tests.fix_daemon import Daemon, config, lines_of, records, wait_for
-from tests.fix_flows import SMALL_BUFFER, Sum, Watched, summed
+from tests.fix_watched import SMALL_BUFFER, Sum, Watched, summed
 
 STACK = "ct1:NFCT,ip2str1:IP2STR,json1:JSON"
 PORTS = range(20000, 20200)
