@@ -169,7 +169,8 @@ def _function(function: Any, table: Callable[..., str]) -> list[str]:
     if options:
         signature = inspect.signature(function)
         called = inspect.unwrap(_OPENED.get(function, function))
-        types, allowed = get_type_hints(called), arguments(called)
+        types = get_type_hints(called)
+        allowed = arguments(called) if any(types[name] in (int, float) for name in options if name in types) else {}
         rows = [
             (
                 f"`{name}`",
