@@ -84,7 +84,7 @@ def _shown(name: str, value: Any) -> Any:
 
     if name.endswith("addr"):
         return str(ipaddress.ip_address(value))
-    return value.decode("utf-8", "replace") if name == "ct.helper" else value
+    return value.decode("utf-8", "surrogateescape") if name == "ct.helper" else value
 
 
 def same(datagram: bytes) -> None:

@@ -44,8 +44,8 @@ def test_mutated_messages() -> None:
     )
     assert line, done.stdout
     numbers = map(int, line.groups())
-    messages, records, size, files, packets, written, reports, reported, batches, flows, sent, *numbers = numbers
-    events, known, ended, inputs, spools, rows = numbers
+    messages, records, size, files, packets, written, reports, reported, batches, flows, sent, *rest = numbers
+    events, known, ended, inputs, spools, rows = rest
     assert COUNT <= messages < COUNT + 3, "a datagram has up to three messages"
     assert records > COUNT // 3, "most mutations are refused at once: they test nothing"
     assert size > 100 * records
