@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 import subprocess
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from nflowlevel.binding._lib import ffi
+from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.buffers import RecordArray
+from nflowlevel.delivery import exporter
 from nflowlevel.errors import ConfigError
 from nflowlevel.options import Value, convert
 from nflowlevel.outputs.ipfix import IPFIX, IPFIXOptions
@@ -359,6 +361,34 @@ def test_a_udp_collector_that_is_away_and_says_so(tmp_path: Path) -> None:
     output.close(5)
     assert marks(records) == list(range(1, 1001))
     assert session.lost == 0
+
+
+def test_what_went_out_is_not_sent_again(
+    datagrams: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D-IX8: after a failure in the middle ulogd2 sends the messages before it once more."""
+    calls = []
+
+    class Failing:
+        """As the network fails now and then."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(lib, name)
+
+        def nfl_ipfix_send(self, fd: int, data: Any, size: int, most: int) -> int:
+            calls.append(size)
+            return -errno.ENETUNREACH if len(calls) in (2, 3, 5) else lib.nfl_ipfix_send(fd, data, size, most)
+
+    monkeypatch.setattr(exporter, "lib", Failing())
+    output = made(tmp_path, datagrams.getsockname()[1], proto="udp", reconnect=1)
+    output.write(some_flows(1009))
+    wait_for(lambda: output.stats.written == 1009)
+    output.close(5)
+    assert output.stats.errors == 3
+    session = Session()
+    assert marks(r for message in received(datagrams) for r in session.read(message)) == list(range(1, 1010))
+    assert session.lost == 0
+    assert output.stats.unconfirmed == 1009
 
 
 # -- TLS --------------------------------------------------------------------------------------------------------------
