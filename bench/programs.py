@@ -13,7 +13,7 @@ from bench.netns import FW, PORT, Field
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "bench"
-_LIBRARIES = {"flood": (), "inject": (), "floor": ("-lmnl", "-lnetfilter_log")}
+_LIBRARIES = {"flood": (), "inject": (), "floor": ("-lmnl", "-lnetfilter_log"), "floor_flows": ()}
 
 
 @functools.cache
