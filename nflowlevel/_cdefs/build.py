@@ -26,8 +26,11 @@ FRAGMENTS = (
     "flow.h",
     "flowtable.h",
     "render.h",
+    "flowtext.h",
     "print.h",
     "ipfix.h",
+    "arrowstream.h",
+    "jsonscan.h",
     "linux_bpf.h",
     "bpf.h",
     "../../bpf/prefilter.h",
@@ -42,8 +45,11 @@ SOURCES = (
     "flow.c",
     "flowtable.c",
     "render.c",
+    "flowtext.c",
     "print.c",
     "ipfix.c",
+    "arrowstream.c",
+    "jsonscan.c",
     "bpf.c",
 )
 
@@ -77,8 +83,11 @@ ffibuilder.set_source(
     #include "flow.h"
     #include "flowtable.h"
     #include "render.h"
+    #include "flowtext.h"
     #include "print.h"
     #include "ipfix.h"
+    #include "arrowstream.h"
+    #include "jsonscan.h"
     #include "bpf.h"
     #include "bpf/prefilter.h"
 

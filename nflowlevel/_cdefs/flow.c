@@ -296,13 +296,23 @@ static void happened(struct nfl_flow *f, uint32_t event, uint64_t now_ns)
 	}
 }
 
+/* What the answers come to is what the packets seem to come from, and the other way round: where they differ, NAT has been there. */
+static void set_translated(struct nfl_flow *f, uint32_t length)
+{
+	bool ports = f->valid & BIT(PORTS);
+
+	if (memcmp(f->orig_ip_saddr, f->reply_ip_daddr, length) || f->orig_l4_sport != f->reply_l4_dport)
+		f->valid |= BIT(NAT) | BIT(SNAT) | (ports ? BIT(SNAT_PORTS) : 0);
+	if (memcmp(f->orig_ip_daddr, f->reply_ip_saddr, length) || f->orig_l4_dport != f->reply_l4_sport)
+		f->valid |= BIT(NAT) | BIT(DNAT) | (ports ? BIT(DNAT_PORTS) : 0);
+}
+
 static void set_tuples(struct nfl_flow *f, const struct tuple *orig, const struct tuple *reply)
 {
 	uint32_t length = orig->six ? 16 : 4;
 
 	f->oob_family = orig->six ? AF_INET6 : AF_INET;
-	if (orig->six)
-		f->valid |= BIT(IP6);
+	f->valid |= orig->six ? BIT(IP6) : BIT(IP4);
 	memcpy(f->orig_ip_saddr, orig->saddr, length);
 	memcpy(f->orig_ip_daddr, orig->daddr, length);
 	memcpy(f->reply_ip_saddr, reply->saddr, length);
@@ -314,7 +324,7 @@ static void set_tuples(struct nfl_flow *f, const struct tuple *orig, const struc
 	f->reply_l4_sport = reply->sport;
 	f->reply_l4_dport = reply->dport;
 	if (orig->ports && reply->ports)
-		f->valid |= BIT(PORTS);
+		f->valid |= orig->protocol == IPPROTO_GRE ? BIT(GRE) : BIT(PORTS);
 	if (orig->icmp) {
 		f->icmp_type = orig->icmp_type;
 		f->icmp_code = orig->icmp_code;
@@ -328,6 +338,7 @@ static void set_tuples(struct nfl_flow *f, const struct tuple *orig, const struc
 	}
 	f->ct_zone = orig->zone;
 	f->ct_zone_reply = reply->zone;
+	set_translated(f, length);
 }
 
 /* One message of `length` bytes (nlmsghdr and nfgenmsg included); false when it is malformed. `event` 0: it is of a dump. */

@@ -11,6 +11,7 @@ NAMES = (
     "SYSLOG",
     "GPRINT",
     "OPRINT",
+    "NACCT",
     "XML",
     "PCAP",
     "GRAPHITE",

@@ -226,7 +226,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def src_ip(self) -> str | None:
-        """Whichever of `ip.saddr.str` and `orig.ip.saddr.str` the packet has; None if it has none of them."""
+        """Source address as text. Key: `ip.saddr.str`; None if the packet lacks it."""
         try:
             return self._batch._cache["src_ip"][self._row]
         except KeyError:
@@ -234,7 +234,7 @@ class PacketAttributes(Row, frozen=True, gc=False, eq=False):
 
     @property
     def dest_ip(self) -> str | None:
-        """Whichever of `ip.daddr.str` and `orig.ip.daddr.str` the packet has; None if it has none of them."""
+        """Destination address as text. Key: `ip.daddr.str`; None if the packet lacks it."""
         try:
             return self._batch._cache["dest_ip"][self._row]
         except KeyError:

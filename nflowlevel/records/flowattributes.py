@@ -173,16 +173,16 @@ class FlowAttributes(Row, frozen=True, gc=False, eq=False):
             return self._batch.values("oob.family")[self._row]
 
     @property
-    def src_ip(self) -> str | None:
-        """Whichever of `ip.saddr.str` and `orig.ip.saddr.str` the flow has; None if it has none of them."""
+    def src_ip(self) -> str:
+        """Source address of the flow's original direction as text. Key: `orig.ip.saddr.str`."""
         try:
             return self._batch._cache["src_ip"][self._row]
         except KeyError:
             return self._batch.values("src_ip")[self._row]
 
     @property
-    def dest_ip(self) -> str | None:
-        """Whichever of `ip.daddr.str` and `orig.ip.daddr.str` the flow has; None if it has none of them."""
+    def dest_ip(self) -> str:
+        """Destination address of the original direction as text. Key: `orig.ip.daddr.str`."""
         try:
             return self._batch._cache["dest_ip"][self._row]
         except KeyError:
@@ -253,32 +253,40 @@ class FlowAttributes(Row, frozen=True, gc=False, eq=False):
             return self._batch.values("reply.ip.daddr.bin")[self._row]
 
     @property
-    def orig_ip_hsaddr(self) -> int:
-        """Source address of the original direction as a number, if it is IPv4. Key: `orig.ip.hsaddr`."""
+    def orig_ip_hsaddr(self) -> int | None:
+        """Source address of the original direction as a number, if it is IPv4. Key: `orig.ip.hsaddr`; None if the
+        flow lacks it.
+        """
         try:
             return self._batch._cache["orig.ip.hsaddr"][self._row]
         except KeyError:
             return self._batch.values("orig.ip.hsaddr")[self._row]
 
     @property
-    def orig_ip_hdaddr(self) -> int:
-        """Destination address of the original direction as a number, if it is IPv4. Key: `orig.ip.hdaddr`."""
+    def orig_ip_hdaddr(self) -> int | None:
+        """Destination address of the original direction as a number, if it is IPv4. Key: `orig.ip.hdaddr`; None if
+        the flow lacks it.
+        """
         try:
             return self._batch._cache["orig.ip.hdaddr"][self._row]
         except KeyError:
             return self._batch.values("orig.ip.hdaddr")[self._row]
 
     @property
-    def reply_ip_hsaddr(self) -> int:
-        """Source address of the reply direction as a number, if it is IPv4. Key: `reply.ip.hsaddr`."""
+    def reply_ip_hsaddr(self) -> int | None:
+        """Source address of the reply direction as a number, if it is IPv4. Key: `reply.ip.hsaddr`; None if the flow
+        lacks it.
+        """
         try:
             return self._batch._cache["reply.ip.hsaddr"][self._row]
         except KeyError:
             return self._batch.values("reply.ip.hsaddr")[self._row]
 
     @property
-    def reply_ip_hdaddr(self) -> int:
-        """Destination address of the reply direction as a number, if it is IPv4. Key: `reply.ip.hdaddr`."""
+    def reply_ip_hdaddr(self) -> int | None:
+        """Destination address of the reply direction as a number, if it is IPv4. Key: `reply.ip.hdaddr`; None if the
+        flow lacks it.
+        """
         try:
             return self._batch._cache["reply.ip.hdaddr"][self._row]
         except KeyError:
@@ -625,3 +633,35 @@ class FlowAttributes(Row, frozen=True, gc=False, eq=False):
             return self._batch._cache["flow.end.reason"][self._row]
         except KeyError:
             return self._batch.values("flow.end.reason")[self._row]
+
+    @property
+    def nat_saddr_str(self) -> str | None:
+        """Address that the source was translated to, as text. Key: `nat.saddr.str`; None if the flow lacks it."""
+        try:
+            return self._batch._cache["nat.saddr.str"][self._row]
+        except KeyError:
+            return self._batch.values("nat.saddr.str")[self._row]
+
+    @property
+    def nat_sport(self) -> int | None:
+        """Port that the source port was translated to. Key: `nat.sport`; None if the flow lacks it."""
+        try:
+            return self._batch._cache["nat.sport"][self._row]
+        except KeyError:
+            return self._batch.values("nat.sport")[self._row]
+
+    @property
+    def nat_daddr_str(self) -> str | None:
+        """Address that the destination was translated to, as text. Key: `nat.daddr.str`; None if the flow lacks it."""
+        try:
+            return self._batch._cache["nat.daddr.str"][self._row]
+        except KeyError:
+            return self._batch.values("nat.daddr.str")[self._row]
+
+    @property
+    def nat_dport(self) -> int | None:
+        """Port that the destination port was translated to. Key: `nat.dport`; None if the flow lacks it."""
+        try:
+            return self._batch._cache["nat.dport"][self._row]
+        except KeyError:
+            return self._batch.values("nat.dport")[self._row]

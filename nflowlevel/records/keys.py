@@ -140,6 +140,13 @@ class FlowCondition(Condition):
     SCTP = "SCTP, and the kernel says its state"
     LABELS = "the flow has labels"
     HELPER = "the flow has a helper"
+    IP4 = "IPv4"
+    NAT = "NAT changes an address or a port"
+    SNAT = "NAT changes the source"
+    DNAT = "NAT changes the destination"
+    SNAT_PORTS = "NAT changes the source, and the protocol has ports"
+    DNAT_PORTS = "NAT changes the destination, and the protocol has ports"
+    GRE = "GRE"
 
 
 class AddedCondition(Condition):
@@ -147,6 +154,8 @@ class AddedCondition(Condition):
 
     GIVEN = "always"
     FOUND = "the packet has such a command"
+    TRANSLATED = "NAT changes an address or a port"
+    ADDRESSED = "it has addresses and a protocol"
 
 
 class Key(NamedTuple):
@@ -422,7 +431,7 @@ def _filters() -> list[Key]:
         number("ip.hsaddr", "IP4", "Source address as a number, if it is IPv4.", "ip_saddr"),
         number("ip.hdaddr", "IP4", "Destination address as a number, if it is IPv4.", "ip_daddr"),
         *(
-            number(f"{way}.ip.h{end}", flow, f"{_ENDS[end]} address of the {_WAYS[way]} direction as a number, if it is IPv4.", f"{way}_ip_{end}")
+            number(f"{way}.ip.h{end}", FlowCondition.IP4, f"{_ENDS[end]} address of the {_WAYS[way]} direction as a number, if it is IPv4.", f"{way}_ip_{end}")
             for way in _WAYS
             for end in _ENDS
         ),
@@ -444,6 +453,33 @@ PRINT = added_key(
     # TCP over IPv6 with the longest prefix, names and numbers; control characters would take more.
     longest=527,
 )._replace(plugin="PRINTPKT", since="ulogd2")
+
+
+#: PRINTFLOW's text, in the same way.
+PRINT_FLOW = added_key(
+    "print",
+    "string",
+    "The flow as one line of text, as ulogd2 writes it; a newline ends it.",
+    # TCP over IPv6 with the longest addresses and numbers.
+    longest=368,
+)._replace(plugin="PRINTFLOW", since="ulogd2")
+
+#: NAT's, in the same way.
+PRINT_NAT = added_key(
+    "print", "string", "What was translated to what, as one line of text; a newline ends it.", longest=352
+)._replace(plugin="NAT", valid=AddedCondition.TRANSLATED)
+
+NAT_EVENT = added_key(
+    "nat.event",
+    "uint8",
+    "Event of the translation as RFC 8158 numbers it: 4 begin and 5 end for IPv4, 1 and 2 for IPv6.",
+    most=5,
+)._replace(plugin="NAT", valid=AddedCondition.TRANSLATED)
+
+#: COMMUNITYID's.
+COMMUNITY_ID = added_key(
+    "community_id", "string", "Community ID (version 1): the same for both directions of a flow.", longest=30
+)._replace(plugin="COMMUNITYID", valid=AddedCondition.ADDRESSED)
 
 
 def _unixsock() -> list[Key]:
@@ -543,6 +579,22 @@ def _nfct() -> list[Key]:
     ]  # fmt: skip
 
 
+def _nat() -> list[Key]:
+    def translated(name: str, condition: FlowCondition, meaning: str, field: str) -> Key:
+        if name.endswith(".str"):
+            return _key("NAT", name, "string", condition, meaning, kind="addr", field=field, new=True)
+        return _key("NAT", name, "uint16", condition, meaning, field=field, new=True)
+
+    return [
+        translated("nat.saddr.str", FlowCondition.SNAT, "Address that the source was translated to, as text.", "reply_ip_daddr"),
+        translated("nat.sport", FlowCondition.SNAT_PORTS, "Port that the source port was translated to.", "reply_l4_dport"),
+        translated("nat.daddr.str", FlowCondition.DNAT, "Address that the destination was translated to, as text.", "reply_ip_saddr"),
+        translated("nat.dport", FlowCondition.DNAT_PORTS, "Port that the destination port was translated to.", "reply_l4_sport"),
+        NAT_EVENT,
+        PRINT_NAT,
+    ]  # fmt: skip
+
+
 def _nfacct() -> list[Key]:
     def key(
         name: str,
@@ -609,6 +661,9 @@ CATALOGUE: tuple[Key, ...] = (
     *_filters(),
     PRINT,
     *_nfct(),
+    PRINT_FLOW,
+    *_nat(),
+    COMMUNITY_ID,
     *_nfacct(),
     *_nftcounter(),
     *_unixsock(),
