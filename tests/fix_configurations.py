@@ -145,8 +145,9 @@ def _formed() -> list[Configuration]:
     return [replace(each, timezone="UTC") if each.name == "form: UTC" else each for each in made]
 
 
-#: Plugins of Debian's stacks that come later or never, and one whose socket is in /tmp there.
-_NOT_HERE = re.compile(":(ULOG|UNIXSOCK)\\b")
+#: Plugins of Debian's stacks that come never, one whose socket is in /tmp there, and a function that replaces rows of
+#: flows, none of which its stack has ever inserted.
+_NOT_HERE = re.compile(":(ULOG|UNIXSOCK)\\b|NFCT.*pgsql3")
 
 
 def _debian() -> Iterator[Configuration]:
