@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Write what the fuzzers mutate: `messages` for decode_fuzz and receive_main, `captures` for capture_fuzz, `reports`
-for report_fuzz.
+for report_fuzz, `flows` for flow_fuzz.
 
 `inputs DIRECTORY` makes a directory with a file for each input of receive_fuzz, as libFuzzer wants them; the others
 go to standard output.
@@ -15,9 +15,10 @@ import itertools
 import struct
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from tests import captures, fix_reports, oracle
+from tests import captures, fix_reports, flows, oracle
 from tests.corpus import Frame, frames
 from tests.messages import FULL, egress_message_of, message_of
 
@@ -57,6 +58,14 @@ def report_seeds() -> Iterator[bytes]:
         yield fix_reports.report(frame.payload[:40]) + fix_reports.full(frame.payload[:21], prefix=b"no nul") * 2
 
 
+def flow_seeds() -> Iterator[bytes]:
+    """Yield messages of conntrack of each kind of flow, with all that they can have, and of flows that begin."""
+    for flow in flows.ALL:
+        yield flows.message(flow)
+        yield flows.message(replace(flow, tcp_state=3, helper="ftp", mark=7, zone=2, timeout=60))
+        yield flows.message(replace(flow, event=flows.NEW))
+
+
 def write_inputs(directory: Path) -> None:
     """Make files of one to three messages each, with their lengths before them."""
     directory.mkdir()
@@ -72,8 +81,8 @@ def main(what: str, directory: str = "") -> None:
     if what == "inputs":
         write_inputs(Path(directory))
         return
-    if what in ("messages", "reports"):
-        for message in seeds() if what == "messages" else report_seeds():
+    if what in ("messages", "reports", "flows"):
+        for message in {"messages": seeds, "reports": report_seeds, "flows": flow_seeds}[what]():
             out.write(struct.pack("=I", len(message)) + message)
     else:
         for blocks, swapped, linktype, data in capture_seeds():

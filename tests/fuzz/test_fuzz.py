@@ -35,13 +35,15 @@ def test_mutated_messages() -> None:
         r"(\d+) mutated messages, (\d+) records, (\d+) bytes of lines, [\d.]+ seconds\n"
         r"(\d+) mutated captures, (\d+) records, (\d+) written again, [\d.]+ seconds\n"
         r"(\d+) mutated reports, (\d+) records, [\d.]+ seconds\n"
+        r"(\d+) mutated messages of conntrack, (\d+) flows, [\d.]+ seconds\n"
         r"(\d+) mutated inputs of the receiver, [\d.]+ seconds\n"
         r"(?:\d+ inputs of the receiver, by libFuzzer\n)?"
         r"(\d+) changed spools, (\d+) rows, [\d.]+ seconds\n",
         done.stdout,
     )
     assert line, done.stdout
-    messages, records, size, files, packets, written, reports, reported, inputs, spools, rows = map(int, line.groups())
+    messages, records, size, files, packets, written, *others = map(int, line.groups())
+    reports, reported, conntrack, flows, inputs, spools, rows = others
     assert COUNT <= messages < COUNT + 3, "a datagram has up to three messages"
     assert records > COUNT // 3, "most mutations are refused at once: they test nothing"
     assert size > 100 * records
@@ -50,6 +52,8 @@ def test_mutated_messages() -> None:
     assert written > packets // 2, "most packets are not written again: the writer is not tested"
     assert reports == COUNT // 2
     assert reported > reports // 2, "most reports are refused at once: they test nothing"
+    assert conntrack == COUNT // 2
+    assert flows > conntrack // 4, "most messages of conntrack are refused at once: they test nothing"
     assert inputs == COUNT // 4
     assert spools == COUNT // 100
     assert rows > 30 * spools, "most rows are set aside: they test nothing"
