@@ -11,6 +11,7 @@ from nflowlevel.analytics.answer import Answer, written
 from nflowlevel.analytics.cluster import Spark, session
 from nflowlevel.analytics.conditions import Duration, Given, Moment, conditions, during, excluding, moment, seconds
 from nflowlevel.analytics.engine import DuckDB, Engine
+from nflowlevel.analytics.registry import find_detector
 from nflowlevel.analytics.store import Damaged, Store
 from nflowlevel.archive.schema import RELATIONS, Relation
 from nflowlevel.errors import NotSupported
@@ -128,6 +129,19 @@ class Log:
     def sql(self, text: str) -> Answer:
         """Ask in SQL: the relations `packets`, `flows` and `sums` have the records of this log."""
         return self._ask(self._within(text.strip().rstrip(";")))
+
+    def find(self, name: str, /, **parameters: object) -> Answer:
+        """Return what a detector finds in the packets (or flows) of this log: docs/detectors.md.
+
+        Its parameters are keywords; durations may be text such as `"10m"`. ValueError or TypeError, with the nearest
+        name, for a detector or a parameter that is none; NotSupported where the log lacks what the detector looks at.
+        """
+        detector = find_detector(name)
+        known = RELATIONS[detector.relation].by_name
+        if lacking := [column for column in detector.needs if column not in known]:
+            found = f"{detector.relation} without {', '.join(lacking)}"
+            raise NotSupported(f"detector {name}", found=found, needed=f"a log of {detector.relation} that has them")
+        return Answer(self._engine, self._within(detector.sql(**parameters)), name)
 
     def _ask(self, text: str) -> Answer:
         return Answer(self._engine, text)
