@@ -72,10 +72,11 @@ def _fields(relation: Relation, type_: RecordType) -> Mapping[str, sql_where.Col
     return found
 
 
-def _is_address(relation: Relation, column: Column) -> bool:
-    type_ = _TYPES.get(relation.name, PACKET)
+def is_address(relation: Relation, name: str) -> bool:
+    """Tell whether a column has addresses."""
+    column, type_ = relation.by_name.get(name), _TYPES.get(relation.name, PACKET)
     try:
-        return any(field_of(key, type_).type == "address" for key in column.keys)
+        return column is not None and any(field_of(key, type_).type == "address" for key in column.keys)
     except (KeyError, TypeError):
         return False
 
@@ -107,7 +108,7 @@ def _test(relation: Relation, column: Column, value: One) -> str | None:
         return f"{name} IS NULL"
     if isinstance(value, range):
         return _in_range(column, value)
-    if isinstance(value, str) and _is_address(relation, column):
+    if isinstance(value, str) and is_address(relation, column.name):
         if "/" not in value:
             return f"{name} = {literal(_address(name, value))}"
         try:

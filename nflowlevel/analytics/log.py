@@ -9,8 +9,20 @@ from typing import Any
 
 from nflowlevel.analytics.answer import Answer, written
 from nflowlevel.analytics.cluster import Spark, session
-from nflowlevel.analytics.conditions import Duration, Given, Moment, conditions, during, excluding, moment, seconds
+from nflowlevel.analytics.conditions import (
+    Duration,
+    Given,
+    Moment,
+    conditions,
+    during,
+    excluding,
+    is_address,
+    moment,
+    seconds,
+)
 from nflowlevel.analytics.engine import DuckDB, Engine
+from nflowlevel.analytics.findings import Findings
+from nflowlevel.analytics.placed import TABLE, Placed, checked
 from nflowlevel.analytics.registry import find_detector
 from nflowlevel.analytics.store import Damaged, Store
 from nflowlevel.archive.schema import RELATIONS, Relation
@@ -28,8 +40,10 @@ class Log:
         engine: Engine,
         relation: str = "packets",
         narrowed: Mapping[str, tuple[str, ...]] | None = None,
+        placed: Placed | None = None,
     ) -> None:
         self._engine, self._name = engine, relation
+        self._placed = placed or Placed((), None)
         self._narrowed = dict(narrowed or {})
 
     @property
@@ -39,24 +53,24 @@ class Log:
     def _with(self, found: Iterable[str], relations: Iterable[str]) -> Log:
         new = tuple(found)
         added = {name: (*self._narrowed.get(name, ()), *new) for name in relations}
-        return Log(self._engine, self._name, self._narrowed | added)
+        return Log(self._engine, self._name, self._narrowed | added, self._placed)
 
     # -- which records -----------------------------------------------------------------------------------------------
 
     @property
     def packets(self) -> Log:
         """The packets."""
-        return Log(self._engine, "packets", self._narrowed)
+        return Log(self._engine, "packets", self._narrowed, self._placed)
 
     @property
     def flows(self) -> Log:
         """The flows: connections with what they carried."""
-        return Log(self._engine, "flows", self._narrowed)
+        return Log(self._engine, "flows", self._narrowed, self._placed)
 
     @property
     def sums(self) -> Log:
         """The sums of accounting."""
-        return Log(self._engine, "sums", self._narrowed)
+        return Log(self._engine, "sums", self._narrowed, self._placed)
 
     @property
     def syn(self) -> Log:
@@ -102,14 +116,25 @@ class Log:
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
-    def count(self, *names: str, every: Duration | None = None, top: int | None = None) -> Answer:
+    def count(
+        self, *names: str, every: Duration | None = None, geo: str | None = None, top: int | None = None
+    ) -> Answer:
         """Count the records by columns, the most frequent values first; without a column, all of them.
 
         every: count for each such span of time, too, such as `"1h"`; the column `time` is its begin, in the order of
-            time. top: only so many rows.
+            time.
+        geo: where the addresses of the first column are registered, in place of the addresses: `country`, `asn` (the
+            number of the network that announces them), `organisation` or `network` (of one's own list). `addresses`
+            says how many there are.
+        top: only so many rows.
         """
         columns = list(dict.fromkeys(self._relation.find(name).name for name in names))
-        order = ["n DESC", *columns]
+        source, more = self._name, ""
+        if geo is not None:
+            name = checked(geo)
+            source, columns[:1] = self._placed_by(columns[0] if columns else ""), [name]
+            more = f", COUNT(DISTINCT {TABLE}.ip) AS addresses"
+        order = ["n DESC", *(f"{column} NULLS LAST" for column in columns)]
         grouped, shown = list(columns), list(columns)
         if every is not None:
             bucket = _bucket(every)
@@ -117,9 +142,16 @@ class Log:
         if not grouped:
             return self._ask(f"SELECT COUNT(*) AS n FROM {self._name}{self._where}")
         return self._ask(
-            f"SELECT {', '.join(shown)}, COUNT(*) AS n FROM {self._name}{self._where} "
+            f"SELECT {', '.join(shown)}, COUNT(*) AS n{more} FROM {source}{self._where} "
             f"GROUP BY {', '.join(grouped)} ORDER BY {', '.join(order)}{_limit(top)}"
         )
+
+    def _placed_by(self, column: str) -> str:
+        """Return the relation with what is known of the addresses in a column."""
+        if not is_address(self._relation, column):
+            raise ValueError(f"geo= needs a column with addresses first, such as src_ip, not '{column}'")
+        self._placed.know(self._engine, f"SELECT DISTINCT {column} FROM {self._name}{self._where}")
+        return f"{self._name} LEFT JOIN {TABLE} ON {TABLE}.ip = {column}"
 
     def records(self, *names: str, limit: int | None = None) -> Answer:
         """Return the records in the order of time: these columns of them, or all."""
@@ -130,18 +162,18 @@ class Log:
         """Ask in SQL: the relations `packets`, `flows` and `sums` have the records of this log."""
         return self._ask(self._within(text.strip().rstrip(";")))
 
-    def find(self, name: str, /, **parameters: object) -> Answer:
-        """Return what a detector finds in the packets (or flows) of this log: docs/detectors.md.
+    def find(self, detector: str, /, **parameters: object) -> Findings:
+        """Search by a detector (docs/detectors.md): `log.find("scan_then_brute", within="1h")`.
 
-        Its parameters are keywords; durations may be text such as `"10m"`. ValueError or TypeError, with the nearest
-        name, for a detector or a parameter that is none; NotSupported where the log lacks what the detector looks at.
+        Only the records of this log are looked at. ValueError, with the nearest name, for an unknown detector;
+        TypeError or ValueError for a parameter that it does not take; NotSupported where the log lacks what it looks at.
         """
-        detector = find_detector(name)
-        known = RELATIONS[detector.relation].by_name
-        if lacking := [column for column in detector.needs if column not in known]:
-            found = f"{detector.relation} without {', '.join(lacking)}"
-            raise NotSupported(f"detector {name}", found=found, needed=f"a log of {detector.relation} that has them")
-        return Answer(self._engine, self._within(detector.sql(**parameters)), name)
+        found = find_detector(detector)
+        known = RELATIONS[found.relation].by_name
+        if lacking := [column for column in found.needs if column not in known]:
+            told = f"{found.relation} without {', '.join(lacking)}"
+            raise NotSupported(f"detector {detector}", found=told, needed=f"a log of {found.relation} that has them")
+        return Findings(self._engine, self._within(found.sql(**parameters)), found, parameters, self._within)
 
     def _ask(self, text: str) -> Answer:
         return Answer(self._engine, text)
@@ -205,7 +237,8 @@ class Log:
                 found="more than archives in it",
                 needed="only archives: nflowlevel compact",
             )
-        return Log(Spark(session(spark), self._store.archives, self._store.remote), self._name, self._narrowed)
+        engine = Spark(session(spark), self._store.archives, self._store.remote)
+        return Log(engine, self._name, self._narrowed, self._placed.again())
 
     @property
     def _store(self) -> Store | None:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from nflowlevel.analytics.captured import capture_lines
 from nflowlevel.analytics.databases import database_lines, sqlite_lines
 from nflowlevel.analytics.engine import DuckDB
 from nflowlevel.analytics.log import Log
+from nflowlevel.analytics.placed import Placed
 from nflowlevel.analytics.progress import Progress
 from nflowlevel.analytics.sources import Source, find
 from nflowlevel.analytics.store import Store
@@ -26,7 +27,13 @@ _PARQUET = b"PAR1"
 _PARQUET_MIN_BYTES = 12
 
 
-def read(*sources: str | os.PathLike[str], year: int | None = None, memory_limit: str | None = None) -> Log:
+def read(
+    *sources: str | os.PathLike[str],
+    year: int | None = None,
+    mmdb: Sequence[str | os.PathLike[str]] = (),
+    networks: str | os.PathLike[str] | None = None,
+    memory_limit: str | None = None,
+) -> Log:
     """Open a log for questions: everything that the sources hold, as one.
 
     A source is a file, a directory, a pattern such as `"/var/log/ulogd.json*"`, or the URL of a database. What a file
@@ -42,7 +49,10 @@ def read(*sources: str | os.PathLike[str], year: int | None = None, memory_limit
 
     Parquet files stay where they are. All else is read now, into a private temporary directory that goes with the log.
     Only whole lines count: one without a newline may be half of one. What is no record is counted, see `damaged`.
+
     year: the year of lines whose time has none; unless given, the latest in which the file can have been written.
+    mmdb: databases in MaxMind's format that are asked for countries and networks, before the registries' own tables.
+    networks: a CSV file `network,name` with names of one's own.
     memory_limit: most memory that DuckDB takes, such as `"2GB"`; what needs more goes to the temporary directory. A
         quarter of the machine's unless given.
 
@@ -57,7 +67,7 @@ def read(*sources: str | os.PathLike[str], year: int | None = None, memory_limit
     except BaseException:
         store.close()
         raise
-    return Log(DuckDB(store))
+    return Log(DuckDB(store), placed=Placed(mmdb, networks))
 
 
 def _add(store: Store, sources: list[Source], year: int | None) -> None:

@@ -44,7 +44,7 @@ class Port(enum.IntEnum):
         ({"src_ip": None}, "src_ip IS NULL"),
         ({"src_ip": "192.0.2.1"}, "src_ip = '192.0.2.1'"),
         ({"src_ip": "2001:DB8:0::1"}, "src_ip = '2001:db8::1'"),
-        ({"src_ip": "192.0.2.0/24"}, "((src_ip >= '192.0.2.' AND src_ip < '192.0.2/'))"),
+        ({"src_ip": "192.0.2.0/24"}, "(((src_ip >= '192.0.2.' AND src_ip < '192.0.2/')))"),
         ({"oob_prefix": "a' OR 1=1 --"}, "oob_prefix = concat('a', chr(39), ' OR 1=1 --')"),
         ({"oob_prefix": "1/2"}, "oob_prefix = '1/2'"),
         ({"tcp_syn": True}, "tcp_syn = 1"),
@@ -78,11 +78,10 @@ def test_what_cannot_be_asked(values: dict[str, Any], error: type[Exception], re
 
 def test_filters_look_at_columns() -> None:
     (found,) = conditions(PACKETS, 'tcp.dport == 22 && oob.in != "eth0"', {})
-    assert (
-        found == "((CASE WHEN ip_protocol IN (6) THEN dest_port END) = 22 AND NOT (oob_in = 'eth0'))" or "22" in found
-    )
+    assert found == "(((CASE WHEN ip_protocol IN (6) THEN dest_port END) = 22) AND NOT (oob_in = 'eth0'))"
+    assert [*conditions(PACKETS, "dest_port == 22", {"ip_ttl": 5})] == ["(dest_port = 22)", "ip_ttl = 5"]
     assert [*conditions(SUMS, "sum.pkts > 5", {})] == ["(sum_pkts > 5)"]
-    with pytest.raises(FilterError, match="did you mean 'tcp.dport'"):
+    with pytest.raises(FilterError, match=r"did you mean 'tcp\.dport'"):
         [*conditions(PACKETS, "tcp.dprt == 22", {})]
     with pytest.raises(FilterError, match="sums do not have"):
         [*conditions(SUMS, "tcp.dport == 22", {})]
