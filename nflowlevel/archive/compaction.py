@@ -25,7 +25,7 @@ from nflowlevel.records.keys import Key
 
 #: Rows of a file, but for the last one of a source or a day: one row group.
 FILE_ROWS = 500_000
-BLOCK_BYTES = 32 << 20
+BLOCK_BYTES = 48 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,16 +80,23 @@ class Rows:
         self._scanner: Final = Scanner(self._relations[0], marks)
         #: The columns of the table `plain`: those that any row has had, as each costs time, also where it is empty.
         self._plain: list[str] = []
+        #: Those of the last such table.
+        self._filled: list[str] = []
         self.rows = 0
+        #: What is not plain has a connection of its own: a line that is refused ends its transaction. That of plain
+        #: rows is open until they are written, and then taken back: to end it would copy them.
+        self._side = database.cursor()
+        self._is_begun = False
         database.register("scanned", self._scanner)
-        database.execute("SET VARIABLE host = $1", [host])
-        database.execute("SET VARIABLE firewall = $1", [dvc])
+        for connection in (database, self._side):
+            connection.execute("SET VARIABLE host = $1", [host])
+            connection.execute("SET VARIABLE firewall = $1", [dvc])
         self._name: Final = "getvariable('firewall')" if dvc else "coalesce(nullif(dvc, ''), getvariable('host'))"
         for found in self._relations:
             columns = ", ".join(f"{column.name} {column.type}" for column in found)
             database.execute(f"CREATE TABLE {found.name} ({columns})")
 
-    def add(self, lines: bytes) -> None:
+    def add(self, lines: bytes | memoryview) -> None:
         """Add the records of whole lines; DuckDB's own errors where the disk or the memory does not hold them."""
         at, left = 0, []
         while at < len(lines):
@@ -104,12 +111,16 @@ class Rows:
         """Add the rows that were scanned to the table `plain`."""
         filled = [name for name in self._scanner.filled() if name != "dvc"]
         if not self._plain:
-            self._plain = ["sec", "us", "dvc"]
-            self._database.execute("CREATE TABLE plain (sec BIGINT, us BIGINT, dvc VARCHAR)")
+            self._plain = list(dict.fromkeys(("sec", "us", "dvc", *self._filled, *filled)))
+            columns = ", ".join(f"{name} {self._relations[0].by_name[name].type}" for name in self._plain)
+            self._database.execute("BEGIN")
+            self._database.execute(f"CREATE TABLE plain ({columns})")
+            self._is_begun = True
         for name in filled:
             if name not in self._plain:
                 self._database.execute(f"ALTER TABLE plain ADD COLUMN {name} {self._relations[0].by_name[name].type}")
                 self._plain.append(name)
+        self._filled = self._plain
         names = "".join(f", {name}" for name in filled)
         sql = f"INSERT INTO plain (sec, us, dvc{names}) SELECT sec, us, {self._name}{names} FROM scanned"
         self.rows += int(self._database.execute(sql).fetchone()[0])
@@ -149,12 +160,12 @@ class Rows:
                 f"read_json('/proc/self/fd/{memory}', format='newline_delimited', columns={json_columns(*wanted)}, "
                 "compression='none')"
             )
-            self._database.execute("BEGIN")
+            self._side.execute("BEGIN")
             for found in wanted:
                 rows += self._insert(found, source, is_alone=len(wanted) == 1)
-            self._database.execute("COMMIT")
+            self._side.execute("COMMIT")
         except self._errors:
-            self._database.execute("ROLLBACK")
+            self._side.execute("ROLLBACK")
             return False
         finally:
             os.close(memory)
@@ -168,7 +179,7 @@ class Rows:
         timed = f"CASE WHEN us BETWEEN 0 AND {_LAST_US} THEN us ELSE error('no time') END AS us"
         columns = ", ".join((f"sec, {timed}, {self._name} AS dvc", *names))
         sql = f"INSERT INTO {relation.name} SELECT {columns} FROM (SELECT {relation.select()} FROM {source}{chosen})"
-        return int(self._database.execute(sql).fetchone()[0])
+        return int(self._side.execute(sql).fetchone()[0])
 
     def _is_fit(self, line: bytes) -> bool:
         """Tell whether nothing is seen that DuckDB would refuse a line for."""
@@ -191,7 +202,10 @@ class Rows:
         return bool(second) or isinstance(found.get("timestamp") or found.get("@timestamp"), str)
 
     def slices(self) -> list[Slice]:
-        """Return what files the rows make."""
+        """Return what files the rows make. After it, no rows are added until `clear`."""
+        if self._is_begun and any(self._has(found.name) for found in self._relations):
+            self._database.execute("COMMIT")  # both kinds are to be seen together
+            self._is_begun = False
         made = []
         for found in self._relations:
             sql = (
@@ -213,7 +227,7 @@ class Rows:
         return f"({plain} UNION ALL SELECT {names or '*'} FROM packets)" if self._has("packets") else f"({plain})"
 
     def _has(self, table: str) -> bool:
-        return bool(self._database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+        return bool(self._side.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
     def write(self, part: Slice, fd: int, metadata: dict[str, str]) -> None:
         """Write the rows of a slice, sorted by time, to a file that is open; `metadata` goes into its footer."""
@@ -235,10 +249,13 @@ class Rows:
 
     def clear(self) -> None:
         """Forget the rows: they were written."""
+        if self._is_begun:
+            self._database.execute("ROLLBACK")
+        elif self._plain:
+            self._database.execute("DROP TABLE plain")
+        self._is_begun, self._plain = False, []
         for found in self._relations:
-            self._database.execute(f"TRUNCATE {found.name}")
-        if self._plain:
-            self._database.execute("TRUNCATE plain")
+            self._side.execute(f"TRUNCATE {found.name}")
         self.rows = 0
 
 
