@@ -46,6 +46,7 @@ SECTIONS: dict[str, tuple[object, ...]] = {
         nfl.Packet,
         nfl.Sum,
     ),
+    "Logs": (nfl.read, nfl.Log, nfl.Answer),
     "Accounting objects": (nfl.Accounting, nfl.Counter, nfl.CounterTable, nfl.QuotaEvents),
     "The BPF prefilter": (
         nfl.Prefilter,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""nflowlevel: Netfilter packet logs and accounting for Python; `import nflowlevel as nfl`."""
+"""nflowlevel: Netfilter packet logs, flows and accounting for Python; `import nflowlevel as nfl`."""
 
 from typing import TYPE_CHECKING
 
@@ -9,22 +9,30 @@ if TYPE_CHECKING:
     from nflowlevel.accounting.events import QuotaEvents
     from nflowlevel.accounting.objects import Accounting
     from nflowlevel.accounting.table import Counter, CounterTable
+    from nflowlevel.analytics.answer import Answer
+    from nflowlevel.analytics.log import Log
+    from nflowlevel.analytics.reading import read
+    from nflowlevel.binding.acceptance import Accept
     from nflowlevel.prefilter.attach import Attachment
     from nflowlevel.prefilter.counters import Count, PrefilterCounters, Top
     from nflowlevel.prefilter.prefilter import LayoutError, Prefilter, mount_bpffs
     from nflowlevel.prefilter.rules import Rules
     from nflowlevel.readers.files import Capture, read_pcap
+    from nflowlevel.readers.flows import Flows, flows, open_flows
     from nflowlevel.readers.group import Group, open_group
     from nflowlevel.records.batch import Batch
     from nflowlevel.records.filters import FilterError
+    from nflowlevel.records.flowrow import Flow
     from nflowlevel.records.packetrow import Packet
     from nflowlevel.records.sums import Sum
-    from nflowlevel.stats import CaptureStats, GroupStats
+    from nflowlevel.stats import CaptureStats, FlowStats, GroupStats
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Accept",
     "Accounting",
+    "Answer",
     "Attachment",
     "Batch",
     "Capture",
@@ -35,10 +43,14 @@ __all__ = [
     "Counter",
     "CounterTable",
     "FilterError",
+    "Flow",
+    "FlowStats",
+    "Flows",
     "Group",
     "GroupStats",
     "KernelError",
     "LayoutError",
+    "Log",
     "NflowError",
     "NotSupported",
     "OutputError",
@@ -50,15 +62,20 @@ __all__ = [
     "StackError",
     "Sum",
     "Top",
+    "flows",
     "mount_bpffs",
+    "open_flows",
     "open_group",
+    "read",
     "read_pcap",
 ]
 
 
 #: Where the names are. Each is imported when it is asked for: the daemon starts without what its stacks do not need.
 _LATE = {
+    "Accept": "binding.acceptance",
     "Accounting": "accounting.objects",
+    "Answer": "analytics.answer",
     "Attachment": "prefilter.attach",
     "Batch": "records.batch",
     "Capture": "readers.files",
@@ -67,9 +84,13 @@ _LATE = {
     "Counter": "accounting.table",
     "CounterTable": "accounting.table",
     "FilterError": "records.filters",
+    "Flow": "records.flowrow",
+    "FlowStats": "stats",
+    "Flows": "readers.flows",
     "Group": "readers.group",
     "GroupStats": "stats",
     "LayoutError": "prefilter.prefilter",
+    "Log": "analytics.log",
     "Packet": "records.packetrow",
     "Prefilter": "prefilter.prefilter",
     "PrefilterCounters": "prefilter.counters",
@@ -77,8 +98,11 @@ _LATE = {
     "Rules": "prefilter.rules",
     "Sum": "records.sums",
     "Top": "prefilter.counters",
+    "flows": "readers.flows",
     "mount_bpffs": "prefilter.prefilter",
+    "open_flows": "readers.flows",
     "open_group": "readers.group",
+    "read": "analytics.reading",
     "read_pcap": "readers.files",
 }
 

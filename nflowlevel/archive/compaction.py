@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from nflowlevel import __version__
 from nflowlevel.archive import engine
@@ -42,6 +42,10 @@ class Result:
     reason: str = ""
 
 
+#: Makes lines of JSON of a block of other lines; the second argument is called with each line that is damaged.
+Converter: TypeAlias = Callable[[bytes, Callable[[bytes], object]], bytes]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How files are compacted."""
@@ -56,6 +60,8 @@ class Settings:
     """For how many seconds a file of a writer that locks nothing must not have changed."""
     added: tuple[Key, ...] = ()
     """Keys of columns that plugins add to packets."""
+    convert: Callable[[LogSource], Converter | None] | None = None
+    """Returns what makes lines of JSON of a source's lines; None: they are JSON already."""
     threads: int = 1
     memory_bytes: int = engine.MEMORY_BYTES
     progress: Callable[[int], None] | None = None
@@ -132,10 +138,11 @@ def _store(journal: Journal, source: LogSource, settings: Settings, known: Recor
         damaged = stack.enter_context(_Damaged(transaction, source))
         rows = Rows(database, dvc=settings.dvc, host=socket.gethostname(), damaged=damaged.add, added=settings.added)
         writer = _Writer(transaction, source, rows, about)
+        convert = settings.convert(source) if settings.convert else None
         end = start
         for block in source.blocks(start, BLOCK_BYTES):
             before = rows.rows
-            rows.add(block)
+            rows.add(convert(block, damaged.add) if convert else block)
             end += len(block)
             if settings.progress:
                 settings.progress(len(block))

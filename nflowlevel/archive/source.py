@@ -93,6 +93,11 @@ class LogSource:
         return self._status.st_size
 
     @property
+    def changed(self) -> float:
+        """When it was last written to, in seconds since 1970."""
+        return self._status.st_mtime
+
+    @property
     def head(self) -> bytes:
         """The first `HEAD_BYTES` of the lines, or all of them."""
         if not self._head:
@@ -191,7 +196,7 @@ class LogSource:
         if holder := writer_of(self.fd):
             raise NotClosed(f"it is open for writing in {holder}")
         age = time.time() - self._status.st_mtime
-        if age < min_age:
+        if min_age > 0 and age < min_age:
             raise NotClosed(
                 f"it changed {max(0, int(age))} s ago, and its writer may be one that locks nothing: "
                 f"wait until it has not changed for {min_age:g} s (--min-age)"
