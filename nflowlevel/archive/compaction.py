@@ -142,7 +142,7 @@ def _store(journal: Journal, source: LogSource, settings: Settings, known: Recor
         end = start
         for block in source.blocks(start, BLOCK_BYTES):
             before = rows.rows
-            rows.add(convert(block, damaged.add) if convert else block)
+            rows.add(convert(bytes(block), damaged.add) if convert else block)
             end += len(block)
             if settings.progress:
                 settings.progress(len(block))

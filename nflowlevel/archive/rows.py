@@ -52,7 +52,8 @@ class Rows:
     """Rows that wait to be written. `damaged` is called with each line that is no record, as it was read.
 
     `dvc` is the firewall's name that all rows get; where it is empty, they have that of their record, or else `host`.
-    `added` are keys of columns that plugins add to packets.
+    `added` are keys of columns that plugins add to packets. With `in_tables`, rows stay in tables that have the names
+    of the relations, for who asks them there: nothing is to be written.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class Rows:
         host: str,
         damaged: Callable[[bytes], None],
         added: Iterable[Key] = (),
+        in_tables: bool = False,
     ) -> None:
+        self._in_tables: Final = in_tables
         self._database, self._damaged = database, damaged
         self._errors: Final = _refusals()
         relations = dict(RELATIONS)
@@ -71,12 +74,12 @@ class Rows:
         self._relations: Final = tuple(relations.values())
         #: What an object of another relation than packets has in it.
         self._marks: Final = {
-            found.name: [f'"{mark}":'.encode() for mark in found.marks[:1]] for found in self._relations[1:]
+            found.name: [f'"{mark}":'.encode() for mark in found.marks] for found in self._relations[1:]
         }
         self._types: Final = {
             member: type_ for found in self._relations for member, type_ in found.json_types.items() if type_ in _LIMITS
         }
-        marks = [mark for found in self._relations[1:] for mark in found.marks[:1]]
+        marks = [mark for found in self._relations[1:] for mark in found.marks]
         self._scanner: Final = Scanner(self._relations[0], marks)
         #: The columns of the table `plain`: those that any row has had, as each costs time, also where it is empty.
         self._plain: list[str] = []
@@ -85,7 +88,7 @@ class Rows:
         self.rows = 0
         #: What is not plain has a connection of its own: a line that is refused ends its transaction. That of plain
         #: rows is open until they are written, and then taken back: to end it would copy them.
-        self._side = database.cursor()
+        self._side = database if in_tables else database.cursor()
         self._is_begun = False
         database.register("scanned", self._scanner)
         for connection in (database, self._side):
@@ -108,8 +111,19 @@ class Rows:
             self._add_odd(odd)
 
     def _take(self) -> None:
-        """Add the rows that were scanned to the table `plain`."""
+        """Add the rows that were scanned."""
         filled = [name for name in self._scanner.filled() if name != "dvc"]
+        if not self._in_tables:
+            self._make_plain(filled)
+        names = "".join(f", {name}" for name in filled)
+        sql = (
+            f"INSERT INTO {'packets' if self._in_tables else 'plain'} (sec, us, dvc{names}) "
+            f"SELECT sec, us, {self._name}{names} FROM scanned"
+        )
+        self.rows += int(self._database.execute(sql).fetchone()[0])
+
+    def _make_plain(self, filled: list[str]) -> None:
+        """Have a table `plain` with these columns."""
         if not self._plain:
             self._plain = list(dict.fromkeys(("sec", "us", "dvc", *self._filled, *filled)))
             columns = ", ".join(f"{name} {self._relations[0].by_name[name].type}" for name in self._plain)
@@ -121,9 +135,6 @@ class Rows:
                 self._database.execute(f"ALTER TABLE plain ADD COLUMN {name} {self._relations[0].by_name[name].type}")
                 self._plain.append(name)
         self._filled = self._plain
-        names = "".join(f", {name}" for name in filled)
-        sql = f"INSERT INTO plain (sec, us, dvc{names}) SELECT sec, us, {self._name}{names} FROM scanned"
-        self.rows += int(self._database.execute(sql).fetchone()[0])
 
     def _add_odd(self, lines: bytes) -> None:
         """Add the records of lines that are not plain."""
@@ -151,13 +162,15 @@ class Rows:
         """Add all of these lines, or nothing; whether they are all records."""
         kinds = [name for name, marks in self._marks.items() if any(mark in lines for mark in marks)]
         wanted = [found for found in self._relations if found.name in ("packets", *kinds)]
+        # To tell the kinds, the members of all are looked at.
+        columns = json_columns(*(self._relations if kinds else wanted))
         # A file in memory: DuckDB takes a path for a pattern, and somebody else's name may hold any character.
         memory = os.memfd_create("nflowlevel-lines", os.MFD_CLOEXEC)
         rows = 0
         try:
             _write(memory, lines)
             source = (
-                f"read_json('/proc/self/fd/{memory}', format='newline_delimited', columns={json_columns(*wanted)}, "
+                f"read_json('/proc/self/fd/{memory}', format='newline_delimited', columns={columns}, "
                 "compression='none')"
             )
             self._side.execute("BEGIN")

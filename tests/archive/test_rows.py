@@ -75,6 +75,22 @@ def test_plain_lines_and_others_are_one_file(made: tuple[Rows, list[bytes]], tmp
     assert kept == [b"{\n"] * 2
 
 
+def test_rows_in_tables_are_seen_by_others(tmp_path: Path) -> None:
+    database = engine.connect(str(tmp_path))
+    reader = database.cursor()
+    reader.execute("CREATE SCHEMA read")
+    reader.execute("USE read")
+    kept: list[bytes] = []
+    rows = Rows(reader, dvc="", host="", damaged=kept.append, in_tables=True)
+    rows.add(log(range(3)) + b"{\n" + record(3, **{"oob.prefix": 'a "word"'}))
+    rows.add(b'{"oob.time.sec": 5, "sum.name": "a"}\n' + record(4))
+    assert database.cursor().execute("SELECT oob_mark FROM read.packets ORDER BY us").fetchall() == [
+        (n,) for n in range(5)
+    ]
+    assert database.cursor().execute("SELECT sum_name FROM read.sums").fetchall() == [("a",)]
+    assert (rows.rows, kept) == (6, [b"{\n"])
+
+
 def test_a_refused_block_adds_nothing_of_it(made: tuple[Rows, list[bytes]]) -> None:
     rows, kept = made
     # The first kind is added before the second one is refused.
