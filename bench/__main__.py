@@ -4,6 +4,7 @@
 from bench import (
     accounting,
     captures,
+    compaction,
     flood_loss,
     json_cpu,
     latency,
@@ -31,6 +32,7 @@ raise SystemExit(
             "library": library.ask,
             "captures": captures.ask,
             "accounting": accounting.ask,
+            "compaction": compaction.ask,
             "prefilter": prefilter.ask,
             "records": records.ask,
             "reports": reports.ask,

@@ -19,6 +19,8 @@ class Scale:
     slow_samples: int = 8
     starts: int = 10
     peers: bool = True
+    logged: int = 10_000_000
+    """Records of a log that is archived and asked."""
 
     @property
     def count(self) -> int:
@@ -28,4 +30,6 @@ class Scale:
 
 FULL = Scale()
 #: Shows that everything runs, in seconds; its figures mean little.
-QUICK = Scale(rounds=1, seconds=0.2, flood=20_000, flood_rounds=1, samples=2, slow_samples=1, starts=1, peers=False)
+QUICK = Scale(
+    rounds=1, seconds=0.2, flood=20_000, flood_rounds=1, samples=2, slow_samples=1, starts=1, peers=False, logged=20_000
+)

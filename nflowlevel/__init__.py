@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from nflowlevel.accounting.events import QuotaEvents
     from nflowlevel.accounting.objects import Accounting
     from nflowlevel.accounting.table import Counter, CounterTable
+    from nflowlevel.analytics.answer import Answer
+    from nflowlevel.analytics.log import Log
+    from nflowlevel.analytics.reading import read
     from nflowlevel.binding.acceptance import Accept
     from nflowlevel.prefilter.attach import Attachment
     from nflowlevel.prefilter.counters import Count, PrefilterCounters, Top
@@ -29,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Accept",
     "Accounting",
+    "Answer",
     "Attachment",
     "Batch",
     "Capture",
@@ -46,6 +50,7 @@ __all__ = [
     "GroupStats",
     "KernelError",
     "LayoutError",
+    "Log",
     "NflowError",
     "NotSupported",
     "OutputError",
@@ -61,6 +66,7 @@ __all__ = [
     "mount_bpffs",
     "open_flows",
     "open_group",
+    "read",
     "read_pcap",
 ]
 
@@ -69,6 +75,7 @@ __all__ = [
 _LATE = {
     "Accept": "binding.acceptance",
     "Accounting": "accounting.objects",
+    "Answer": "analytics.answer",
     "Attachment": "prefilter.attach",
     "Batch": "records.batch",
     "Capture": "readers.files",
@@ -83,6 +90,7 @@ _LATE = {
     "Group": "readers.group",
     "GroupStats": "stats",
     "LayoutError": "prefilter.prefilter",
+    "Log": "analytics.log",
     "Packet": "records.packetrow",
     "Prefilter": "prefilter.prefilter",
     "PrefilterCounters": "prefilter.counters",
@@ -94,6 +102,7 @@ _LATE = {
     "mount_bpffs": "prefilter.prefilter",
     "open_flows": "readers.flows",
     "open_group": "readers.group",
+    "read": "analytics.reading",
     "read_pcap": "readers.files",
 }
 

@@ -1,116 +1,198 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Messages of conntrack, made byte by byte, and the batch that the decoder in C makes of them.
+"""A firewall whose flows are watched: what passed is counted by nft beside conntrack, so that records can be summed up.
 
-Attributes: linux/netfilter/nfnetlink_conntrack.h.
+The truth is a counter of nft's, of all packets that conntrack counts too, in and out; `conntrack -F` ends flows.
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
-from collections.abc import Iterable, Mapping
-from ipaddress import ip_address
-from typing import Any
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
-from nflowlevel.binding._lib import ffi, lib
-from nflowlevel.binding.buffers import RecordArray
+import pytest
+
+from nflowlevel.readers.flows import Flows
 from nflowlevel.records.batch import Batch
-from nflowlevel.records.flow import FLOW
+from tests.fix_netns import Pair, mac_bytes, missing
 
-NOW_NS = 1_700_000_000_123_456_789
-START_NS = 1_699_999_990_000_001_000
-STOP_NS = 1_699_999_999_999_999_000
+_RULES = """
+table inet t {
+	counter seen { }
+	chain come {
+		type filter hook prerouting priority -150; policy accept;
+		ct state { new, established } counter name seen
+	}
+	chain go {
+		type filter hook output priority -150; policy accept;
+		ct state { new, established } counter name seen
+	}
+}
+"""
 
-NEW, UPDATE, DESTROY = 1, 2, 4
-_CREATE, _EXCL, _MULTI = 0x400, 0x200, 2
-_POISON = 0xA5
-
-
-def attribute(number: int, value: bytes) -> bytes:
-    """Return one attribute, filled up to four bytes."""
-    return struct.pack("=HH", 4 + len(value), number) + value + bytes(-len(value) % 4)
-
-
-def nest(number: int, *inner: bytes) -> bytes:
-    """Return an attribute of attributes."""
-    return attribute(number | 0x8000, b"".join(inner))
-
-
-def tuple_of(
-    number: int, source: str, target: str, protocol: int, *, ports: tuple[int, int] | None = None,
-    icmp: tuple[int, int, int] | None = None, zone: int | None = None,
-) -> bytes:  # fmt: skip
-    """Return CTA_TUPLE_ORIG (1) or CTA_TUPLE_REPLY (2). `icmp`: type, code, id."""
-    six = ip_address(source).version == 6
-    ends = [attribute(3 * six + 1 - six, ip_address(source).packed), attribute(2 + 2 * six, ip_address(target).packed)]
-    proto = [attribute(1, bytes([protocol]))]
-    if ports:
-        proto += [attribute(2 + way, struct.pack("!H", port)) for way, port in enumerate(ports)]
-    if icmp:
-        first = 7 if six else 4
-        proto += [attribute(first, struct.pack("!H", icmp[2]))]
-        proto += [attribute(first + 1 + each, bytes([icmp[each]])) for each in (0, 1)]
-    zones = [] if zone is None else [attribute(3, struct.pack("!H", zone))]
-    return nest(number, nest(1, *ends), nest(2, *proto), *zones)
+#: A socket buffer in which about so many events have room.
+SMALL_BUFFER, SMALL_EVENTS = 64 << 10, 110
 
 
-def counters(number: int, packets: int, size: int) -> bytes:
-    """Return CTA_COUNTERS_ORIG (9) or CTA_COUNTERS_REPLY (10)."""
-    return nest(number, attribute(1, struct.pack("!Q", packets)), attribute(2, struct.pack("!Q", size)))
+class Sum(NamedTuple):
+    """Packets and bytes."""
+
+    packets: int
+    bytes: int
 
 
-def times(start: int = 0, stop: int = 0) -> bytes:
-    """Return CTA_TIMESTAMP; a time of 0 is left out."""
-    return nest(20, *(attribute(n, struct.pack("!Q", ns)) for n, ns in ((1, start), (2, stop)) if ns))
+def summed(batches: Iterable[Batch]) -> Sum:
+    """Return what records add up to, both directions together."""
+    packets = bytes_ = 0
+    for batch in batches:
+        for way in ("orig", "reply"):
+            packets += sum(batch.values(f"{way}.raw.pktcount"))
+            bytes_ += sum(batch.values(f"{way}.raw.pktlen"))
+    return Sum(packets, bytes_)
 
 
-def number(attribute_number: int, value: int, form: str = "!I") -> bytes:
-    """Return an attribute that is a number."""
-    return attribute(attribute_number, struct.pack(form, value))
+class Watched(Pair):
+    """A pair of namespaces; the flows of `fw` are counted and stamped."""
+
+    def __init__(self, *, stamps: bool = True) -> None:
+        super().__init__()
+        for name, value in (("acct", 1), ("timestamp", int(stamps)), ("events", 1)):
+            self.fw.sysctl(f"net.netfilter.nf_conntrack_{name}", value)
+        self.fw.nft(_RULES)
+
+    def seen(self) -> Sum:
+        """Return what passed."""
+        counter = self.fw.run("nft", "list", "counter", "inet", "t", "seen").stdout.split()
+        return Sum(int(counter[counter.index("packets") + 1]), int(counter[counter.index("bytes") + 1]))
+
+    def flush(self) -> None:
+        """End all flows."""
+        self.fw.run("conntrack", "-F")
+
+    def udp_flows(self, ports: Iterable[int], *, packets: int = 1, size: int = 20) -> None:
+        """Send so many datagrams from each source port, one after the other."""
+        ethernet = mac_bytes(self.FW_MAC) + mac_bytes(self.PEER_MAC) + b"\x08\0"
+        addresses = socket.inet_aton(self.PEER4) + socket.inet_aton(self.FW4)
+        head = struct.pack("!BBHHHBBH", 0x45, 0, 28 + size, 0, 0, 64, 17, 0) + addresses
+        total = sum(struct.unpack("!10H", head))
+        total = (total & 0xFFFF) + (total >> 16)
+        total = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+        head = head[:10] + total.to_bytes(2, "big") + head[12:]
+        tail = struct.pack("!HHH", 9, 8 + size, 0) + bytes(size)
+        frames = [ethernet + head + port.to_bytes(2, "big") + tail for port in ports]
+        for _ in range(packets):
+            self.inject(frames)
+
+    def echo(self, family: int, *, count: int, size: int) -> None:
+        """Send echo requests, and wait for their answers."""
+        six = family == socket.AF_INET6
+        kind, protocol, target = (128, socket.IPPROTO_ICMPV6, self.FW6) if six else (8, socket.IPPROTO_ICMP, self.FW4)
+        with self.peer.enter(), socket.socket(family, socket.SOCK_RAW, protocol) as raw:
+            raw.settimeout(10)
+            for number in range(count):
+                body = struct.pack("!HH", 77, number) + bytes(size)
+                # The sum over zeros is that of the rest; the kernel computes that of ICMPv6 itself.
+                check = 0 if six else ~((kind << 8) + 77 + number) & 0xFFFF
+                raw.sendto(struct.pack("!BBH", kind, 0, check) + body, (target, 0))
+                answer = (129 if six else 0).to_bytes(1, "big")
+                while (got := raw.recv(1 << 16))[0 if six else 20 :][:1] != answer:
+                    assert got
+
+    def tcp(self, sent: int, answered: int, port: int = 80) -> None:
+        """Have a connection that carries so many bytes there and back, and ends."""
+        with self._listening(port, bytes(answered)) as ready:
+            ready.wait(10)
+            with self.peer.enter():
+                client = socket.create_connection((self.FW4, port), 10)
+            with client:
+                client.sendall(bytes(sent) + b"!")
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(1 << 16):
+                    pass
+
+    @contextlib.contextmanager
+    def _listening(self, port: int, answer: bytes) -> Iterator[threading.Event]:
+        ready = threading.Event()
+        with self.fw.enter():
+            server = socket.create_server(("", port))
+
+        def serve() -> None:
+            ready.set()
+            connection, _ = server.accept()
+            with connection:
+                while connection.recv(1 << 16):
+                    pass
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield ready
+        finally:
+            thread.join(10)
+            server.close()
 
 
-def message(event: int, *attributes: bytes, sequence: int = 0, family: int = socket.AF_INET) -> bytes:
-    """Return one message; `event` 0: of a dump."""
-    flags = {NEW: _CREATE | _EXCL, 0: _MULTI}.get(event, 0)
-    body = struct.pack("=BBH", family, 0, 0) + b"".join(attributes)
-    return struct.pack("=IHHII", 16 + len(body), 0x100 | 2 * (event == DESTROY), flags, sequence, 0) + body
+def read(flows: Flows, secs: float = 0.3) -> list[Batch]:
+    """Return all that comes, until nothing has come for so long."""
+    found: list[Batch] = []
+    for batch in flows.batches(timeout=secs):
+        if not batch:
+            break
+        found.append(batch)
+    return found
 
 
-def tcp_flow(**changed: bytes) -> list[bytes]:
-    """Return the attributes of a TCP flow through source NAT, with all that the kernel says; `changed` by name."""
-    named: Mapping[str, bytes] = {
-        "orig": tuple_of(1, "10.77.0.2", "192.0.2.80", 6, ports=(40000, 443)),
-        "reply": tuple_of(2, "192.0.2.80", "198.51.100.1", 6, ports=(443, 61000)),
-        "status": number(3, 0x18E),
-        "state": nest(4, nest(1, attribute(1, bytes([7])))),
-        "helper": nest(5, attribute(1, b"ftp\0")),
-        "timeout": number(7, 119),
-        "mark": number(8, 0xCAFE),
-        "orig_count": counters(9, 12, 3456),
-        "reply_count": counters(10, 2**40, 2**63),
-        "id": number(12, 0xDEADBEEF),
-        "zone": number(18, 5, "!H"),
-        "times": times(START_NS, STOP_NS),
-        "labels": attribute(22, bytes(range(16))),
-    }
-    return [*(dict(named) | changed).values()]
+def known(flows: Flows) -> None:
+    """Have the kernel's table read, as a reader does first of all."""
+    while flows.more or flows.deadline == 0.0:
+        assert not flows.receive()
 
 
-def decode_flows(
-    datagrams: Iterable[bytes], *, sequence: int = 0, events: int = 7, room: int = 64
-) -> tuple[Batch, Any]:
-    """Return what the decoder makes of datagrams, and its state; the memory is filled with a pattern before."""
-    state = ffi.new("struct nfl_flows *", {"seq": sequence, "events": events, "valid_all": 2**64 - 1})
-    records = ffi.new("struct nfl_flow[]", room)
-    ffi.memmove(records, bytes([_POISON]) * ffi.sizeof(records), ffi.sizeof(records))
-    count = 0
-    for datagram in datagrams:
-        data = ffi.new("uint8_t[]", len(datagram))  # of exactly that size, for the sanitizers
-        ffi.memmove(data, datagram, len(datagram))
-        count += lib.nfl_flows_decode(state, data, len(datagram), NOW_NS, records + count, room - count)
-    array = RecordArray(records, room)
-    batch = Batch(
-        array, count, type=FLOW, valid_any=state.valid_any, valid_all=state.valid_all if count else 0,
-        time=(NOW_NS // 10**9, None),
-    )  # fmt: skip
-    return batch, state
+def reported(flows: Flows) -> list[Batch]:
+    """Return the records of all that goes on."""
+    flows.report()
+    return read(flows, 0.2)
+
+
+def records(batches: Iterable[Batch], *keys: str) -> list[tuple[Any, ...]]:
+    """Return keys of all records."""
+    return [row for batch in batches for row in batch.rows(*keys)]
+
+
+def until(flows: Flows, count: int, secs: float = 20) -> list[Batch]:
+    """Return what comes, until there are so many records."""
+    found: list[Batch] = []
+    deadline = time.monotonic() + secs
+    while sum(map(len, found)) < count:
+        assert time.monotonic() < deadline, f"{sum(map(len, found))} of {count} records came: {flows.stats}"
+        found += read(flows, 0.1)
+    return found
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    """A firewall whose flows are watched, counted and stamped."""
+    if missing():
+        pytest.skip(missing())
+    world = Watched()
+    try:
+        yield world
+    finally:
+        world.close()
+
+
+@pytest.fixture
+def unstamped() -> Iterator[Watched]:
+    """The same, but the kernel stamps no beginnings."""
+    if missing():
+        pytest.skip(missing())
+    world = Watched(stamps=False)
+    try:
+        yield world
+    finally:
+        world.close()

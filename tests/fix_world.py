@@ -104,9 +104,14 @@ mount --bind "$at/dev" /dev
 mount --bind "$at/log" /var/log
 mount --bind "$at/lib" /var/lib
 mount --bind "$at/run" /run
+for name in $NEEDED_OF_TMP; do
+	mkdir "$at/tmp/$name"
+	mount --bind "/tmp/$name" "$at/tmp/$name"
+done
+mount --rbind "$at/tmp" /tmp
 exec "$@"
 """
-_PLACES = {"/var/log": "log", "/var/lib": "lib", "/var/run": "run", "/run": "run", "/dev": "dev"}
+_PLACES = {"/var/log": "log", "/var/lib": "lib", "/var/run": "run", "/run": "run", "/dev": "dev", "/tmp": "tmp"}
 
 
 @dataclass(frozen=True)
@@ -224,7 +229,7 @@ class World:
         """Run a configuration while the packets come, stop it in order, and return what it has written."""
         self._runs += 1
         at = self._directory / f"{program.name}-{self._runs}"
-        for name in ("dev", "log/ulog", "log/ulogd", "lib/ulogd", "run/ulogd"):
+        for name in ("dev", "log/ulog", "log/ulogd", "lib/ulogd", "run/ulogd", "tmp"):
             (at / name).mkdir(parents=True)
         (at / "ulogd.conf").write_bytes(program.rewrite(text))
         began = time.time()
@@ -301,7 +306,7 @@ class World:
                 stdout=messages,
                 stderr=messages,
                 cwd="/",
-                env=_environment(timezone),
+                env={**_environment(timezone), "NEEDED_OF_TMP": " ".join(sorted(_needed_of_tmp(at)))},
             )
         try:
             self._until(at, daemon, lambda: set(needs.groups) <= bound_groups(netns).keys(), "the groups are read")
@@ -484,6 +489,12 @@ def _outside(at: Path, path: str) -> Path:
         if path.startswith(place + "/"):
             return at / name / path.removeprefix(place + "/")
     raise AssertionError(f"{path} is in none of {', '.join(_PLACES)}")
+
+
+def _needed_of_tmp(at: Path) -> set[str]:
+    """Return what of /tmp the daemon still has to see: itself, Python, and the directory `at`."""
+    needed = (at, Path(nflowlevel.__file__), Path(sys.executable), Path(sys.executable).resolve())
+    return {path.parts[2] for path in needed if path.parts[:2] == ("/", "tmp")}
 
 
 def _short(path: Path) -> str:

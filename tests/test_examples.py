@@ -195,6 +195,17 @@ def unit() -> configparser.RawConfigParser:
     return parsed
 
 
+def test_units_of_the_archive_are_understood_by_systemd(tmp_path: Path) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    program = "/opt/nflowlevel/bin/nflowlevel"
+    for kind in ("service", "timer"):
+        name = f"nflowlevel-compact.{kind}"
+        (tmp_path / name).write_text((EXAMPLES / "systemd" / name).read_text().replace(program, "/bin/true"))
+        done = subprocess.run(["systemd-analyze", "verify", tmp_path / name], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), name
+
+
 def test_unit_is_understood_by_systemd(tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is not installed")

@@ -28,6 +28,9 @@ FRAGMENTS = (
     "render.h",
     "flowtext.h",
     "print.h",
+    "ipfix.h",
+    "arrowstream.h",
+    "jsonscan.h",
     "linux_bpf.h",
     "bpf.h",
     "../../bpf/prefilter.h",
@@ -44,6 +47,9 @@ SOURCES = (
     "render.c",
     "flowtext.c",
     "print.c",
+    "ipfix.c",
+    "arrowstream.c",
+    "jsonscan.c",
     "bpf.c",
 )
 
@@ -79,6 +85,9 @@ ffibuilder.set_source(
     #include "render.h"
     #include "flowtext.h"
     #include "print.h"
+    #include "ipfix.h"
+    #include "arrowstream.h"
+    #include "jsonscan.h"
     #include "bpf.h"
     #include "bpf/prefilter.h"
 

@@ -58,7 +58,7 @@ static bool may_be_same(const struct nfl_flow *a, const struct nfl_flow *b)
 	return !a->start_ns || !b->start_ns || a->start_ns == b->start_ns;
 }
 
-/* The entry of a flow, or NULL; *other: one of the same key that has begun at another time, and so must have ended. */
+/* The entry of a flow, or NULL; *other: one of the same key that has begun before it, and so must have ended. */
 static struct nfl_flow_entry *find(struct nfl_flowtable *table, const struct nfl_flow *f, uint32_t hash,
 				   struct nfl_flow_entry **other)
 {
@@ -74,7 +74,8 @@ static struct nfl_flow_entry *find(struct nfl_flowtable *table, const struct nfl
 			continue;
 		if (may_be_same(&entry->flow, f))
 			return entry;
-		*other = entry;
+		if (entry->flow.start_ns < f->start_ns)
+			*other = entry;
 	}
 	return NULL;
 }
@@ -281,8 +282,8 @@ static bool told_before(struct nfl_flowtable *table, const struct nfl_flow *f, u
 		table->past_count = 0;
 		memset(table->past[table->past_now], 0, ((size_t)table->past_mask + 1) * sizeof(uint64_t));
 	}
-	/* Of a flow that is known, and has begun, this is the end, even if one was like it. */
-	return before && !known;
+	/* Without a stamp: of a flow that is known, and has begun, this is the end, even if one was like it. */
+	return before && (f->start_ns || !known);
 }
 
 /* -- events ---------------------------------------------------------------------------------------------------------------------- */
@@ -294,16 +295,16 @@ static uint32_t end(struct nfl_flowtable *table, const struct nfl_flow *event, u
 	uint32_t count = 0;
 	bool more;
 
+	if (told_before(table, event, key, entry != NULL)) {
+		table->repeated++;
+		return 0;
+	}
 	if (other && other->state != NFL_FLOW_ENDED) {
 		report_gone(table, other, out + count++);
 		table->replaced++;
 	}
 	if (other)
 		forget(table, other);
-	if (told_before(table, event, key, entry != NULL)) {
-		table->repeated++;
-		return count;
-	}
 	out += count;
 	if (!entry) {
 		table->unmatched += table->keep && table->sees_new;
@@ -380,7 +381,7 @@ void nfl_flowtable_begin(struct nfl_flowtable *table)
 	table->cursor = 0;
 }
 
-uint32_t nfl_flowtable_list(struct nfl_flowtable *table, const struct nfl_flow *flows, uint32_t count, uint8_t old,
+uint32_t nfl_flowtable_list(struct nfl_flowtable *table, const struct nfl_flow *flows, uint32_t count, uint64_t listening_ns,
 			    struct nfl_flow *out)
 {
 	struct nfl_flow_entry *entry, *other;
@@ -400,7 +401,7 @@ uint32_t nfl_flowtable_list(struct nfl_flowtable *table, const struct nfl_flow *
 			/* Of one that is dying the event may have been taken already. */
 			if (flows[i].ct_status & IPS_DYING)
 				continue;
-			add(table, flows + i, hash, old ? NFL_FLOW_OLD : NFL_FLOW_LIVE);
+			add(table, flows + i, hash, flows[i].start_ns < listening_ns ? NFL_FLOW_OLD : NFL_FLOW_LIVE);
 			continue;
 		}
 		refresh(table, entry, flows + i);

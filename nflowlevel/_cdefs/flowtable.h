@@ -64,8 +64,9 @@ uint32_t nfl_flowtable_take(struct nfl_flowtable *table, const struct nfl_flow *
 /* A dump begins. */
 void nfl_flowtable_begin(struct nfl_flowtable *table);
 
-/* Take a piece of a dump; the number of records made. `out` has room for `count`. `old`: the flows may be older than the listener. */
-uint32_t nfl_flowtable_list(struct nfl_flowtable *table, const struct nfl_flow *flows, uint32_t count, uint8_t old,
+/* Take a piece of a dump; the number of records made. `out` has room for `count`. The kernel may never tell of the end of a flow that
+ * began before `listening_ns`, since 1970. */
+uint32_t nfl_flowtable_list(struct nfl_flowtable *table, const struct nfl_flow *flows, uint32_t count, uint64_t listening_ns,
 			    struct nfl_flow *out);
 
 /* Go on from the cursor until the table's end, or until `out` is full; the number of records made. */

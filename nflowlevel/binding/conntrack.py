@@ -33,7 +33,7 @@ from nflowlevel.errors import KernelError
 EventName = Literal["new", "update", "destroy"]
 
 #: enum nfl_flow_event, which are also the bits of ulogd2's event_mask.
-EVENTS: dict[str, int] = {"new": lib.NFL_FLOW_NEW, "update": lib.NFL_FLOW_UPDATE, "destroy": lib.NFL_FLOW_DESTROY}
+EVENTS: dict[EventName, int] = {"new": lib.NFL_FLOW_NEW, "update": lib.NFL_FLOW_UPDATE, "destroy": lib.NFL_FLOW_DESTROY}
 
 # linux/netlink.h, linux/socket.h, asm-generic/socket.h: not in Python's socket module.
 _SOL_NETLINK, _SOL_SOCKET = 270, 1

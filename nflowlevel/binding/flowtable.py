@@ -91,10 +91,10 @@ class FlowTable:
         """A dump begins."""
         lib.nfl_flowtable_begin(self.data)
 
-    def list(self, flows: CData, count: int, *, old: bool) -> Made:
-        """Take a piece of the dump; `old`: its flows may have begun before somebody listened."""
+    def list(self, flows: CData, count: int, *, listening_ns: int) -> Made:
+        """Take a piece of the dump; of flows that began before `listening_ns` the kernel may never tell the end."""
         self._now()
-        return self._made(lib.nfl_flowtable_list(self.data, flows, count, old, self._out))
+        return self._made(lib.nfl_flowtable_list(self.data, flows, count, listening_ns, self._out))
 
     # -- scans ---------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from nflowlevel.binding import standard  # noqa: F401  # before all others: it o
 # isort: split
 import argparse
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -20,7 +21,7 @@ from nflowlevel.cli.terminal import wrapped
 from nflowlevel.errors import ConfigError, NflowError, printable
 from nflowlevel.options import ConfigErrors
 
-#: Subcommand and what it is for; the module has the same name with `_` for `-`.
+#: Subcommand and what it is for; the module has the same name with `_` for `-`, and one behind a word of Python's.
 COMMANDS = {
     "tail": "show the packets of a group as they arrive",
     "flows": "list, follow and rank the flows that conntrack knows",
@@ -32,6 +33,8 @@ COMMANDS = {
     "sql": "create and check the tables of SQL outputs",
     "prefilter": "load, change, watch and remove BPF programs that choose what is logged",
     "drop-in": "run the daemon in the place of Debian's ulogd, and undo that",
+    "import": "archive lines of the kernel's log, of LOGEMU and of JSON as Parquet",
+    "compact": "archive closed JSON files as Parquet, and remove what is too old",
     "describe": "describe a plugin: its options and keys",
 }
 
@@ -127,4 +130,5 @@ def _give_up_output() -> None:
 
 def _module(command: str) -> Any:
     """Import the module of a subcommand: only the one that is used."""
-    return importlib.import_module(f"nflowlevel.cli.{command.replace('-', '_')}")
+    name = command.replace("-", "_")
+    return importlib.import_module(f"nflowlevel.cli.{name}_" if keyword.iskeyword(name) else f"nflowlevel.cli.{name}")

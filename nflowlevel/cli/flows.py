@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nflowlevel.binding.conntrack import EVENTS, EventName
 from nflowlevel.binding.numbers import PROTOCOLS
 from nflowlevel.cli import terminal
 from nflowlevel.cli.arguments import add_netns, add_watch, whole, words
@@ -25,7 +26,7 @@ from nflowlevel.records.flow import FLOW
 from nflowlevel.records.mask import rows
 
 if TYPE_CHECKING:
-    from nflowlevel.records.batch import Batch
+    from nflowlevel.records.flowbatch import FlowBatch
     from nflowlevel.records.flowrow import Flow
 
 _PROTOCOLS = {number: name for name, number in PROTOCOLS.items()}
@@ -35,7 +36,6 @@ _TCP_STATES = (
     "SYN_SENT2",
 )  # fmt: skip
 _EVENTS = {1: "new", 2: "update", 4: "end"}
-_EVENT_NAMES = {"new": 1, "update": 2, "destroy": 4}
 
 #: What `top` can sum up by.
 _OF = {
@@ -100,9 +100,9 @@ def _add_common(parser: argparse.ArgumentParser, default: str | None) -> None:
 def _events(text: str) -> tuple[int, ...]:
     found = []
     for word in words(text):
-        if word not in _EVENT_NAMES:
-            raise argparse.ArgumentTypeError(f"unknown event '{printable(word)}'{choice(word, _EVENT_NAMES)}")
-        found.append(_EVENT_NAMES[word])
+        if word not in EVENTS:
+            raise argparse.ArgumentTypeError(f"unknown event '{printable(word)}'{choice(word, EVENTS)}")
+        found.append(EVENTS[word])
     return tuple(found)
 
 
@@ -121,11 +121,11 @@ def _filter(text: str | None) -> Filter | None:
         raise WrongArgument(str(error)) from None
 
 
-def _read(options: argparse.Namespace) -> Batch:
+def _read(options: argparse.Namespace) -> FlowBatch:
     return _chosen(flows(netns=options.netns), options.filter)
 
 
-def _chosen(batch: Batch, filter_: Filter | None) -> Batch:
+def _chosen(batch: FlowBatch, filter_: Filter | None) -> FlowBatch:
     # Without NumPy, which takes longer to load than to help.
     return batch if filter_ is None else batch.select(rows(filter_, batch))
 
@@ -146,7 +146,7 @@ def _list(options: argparse.Namespace) -> None:
     print(*terminal.table([_HEADINGS, *map(_row, batch)], left=4), sep="\n")
 
 
-def _show_page(batch: Batch, options: argparse.Namespace) -> None:
+def _show_page(batch: FlowBatch, options: argparse.Namespace) -> None:
     if options.json:
         sys.stdout.writelines(f"{line}\n" for line in map(_json, batch))
         sys.stdout.flush()
@@ -209,7 +209,7 @@ def _more(flow: Flow) -> Iterable[str]:
 
 
 def _tail(options: argparse.Namespace) -> None:
-    names = [name for name, number in _EVENT_NAMES.items() if number in options.events]
+    names: list[EventName] = [name for name, number in EVENTS.items() if number in options.events]
     shown = 0
     with open_flows(events=tuple(names), netns=options.netns, reliable=options.reliable) as reader:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -256,7 +256,7 @@ class Reading(NamedTuple):
     names: dict[tuple[Any, ...], tuple[str, ...]]
 
 
-def _reading(batch: Batch, of: str) -> Reading:
+def _reading(batch: FlowBatch, of: str) -> Reading:
     keys = _OF[of]
     ids = batch.rows(*_IDENTITY)
     counts = [(sent + back, size + size_back) for sent, size, back, size_back in batch.rows(*_COUNTS)]

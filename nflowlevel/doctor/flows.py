@@ -4,15 +4,26 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from nflowlevel.binding import procfs
 from nflowlevel.errors import KernelError, printable
 from nflowlevel.firewall.conntrack import NEW, Conntrack, settings
-from nflowlevel.plugin.contract import Finding
+from nflowlevel.inputs.nfct import NFCT
+from nflowlevel.plugin.contract import Finding, Input
 
 #: Of the table; the kernel drops new packets when it is full.
 _NEARLY_FULL = 0.9
+
+
+def check_inputs(inputs: Iterable[Input[Any]], netns: str | None) -> Iterator[Finding]:
+    """Yield what is found for each input that reads flows, in its namespace or `netns`."""
+    for each in dict.fromkeys(inputs):
+        if isinstance(each, NFCT):
+            options = each.options
+            for found in check(each.netns or netns, events=options.event_mask, reliable=options.reliable):
+                yield found._replace(text=f"[{each.instance}] {found.text}")
 
 
 def check(netns: str | None, *, events: int, reliable: bool) -> Iterator[Finding]:

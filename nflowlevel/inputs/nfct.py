@@ -179,7 +179,7 @@ class NFCT(Input[NFCTOptions]):
             log.log(NOTICE, "%s: %s; set it to 1", self, text)
         if options.hash_enable and told.timestamps and not mask & EVENTS["update"]:
             mask &= ~EVENTS["new"]
-        return [name for name, bit in EVENTS.items() if mask & bit]  # type: ignore[misc]
+        return [name for name, bit in EVENTS.items() if mask & bit]
 
     def open(self) -> None:
         """Listen, and read the kernel's table."""

@@ -15,6 +15,7 @@ NAMES = (
     "XML",
     "PCAP",
     "GRAPHITE",
+    "IPFIX",
     "PROMETHEUS",
     "PGSQL",
     "MYSQL",

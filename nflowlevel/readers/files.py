@@ -24,13 +24,11 @@ from __future__ import annotations
 
 import errno
 import functools
-import importlib
 import io
 import os
 import stat
 import struct
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias
@@ -40,9 +38,10 @@ from nflowlevel.binding.alarm import Alarm
 from nflowlevel.binding.buffers import DATA_BYTES, RECORD_BYTES, ROOM_RECORDS, BufferPool, Slot
 from nflowlevel.binding.descriptor import Descriptor
 from nflowlevel.binding.interfaces import NO_NAMES, NameTable
-from nflowlevel.errors import CaptureError, NotSupported
+from nflowlevel.errors import CaptureError
 from nflowlevel.logs import log
 from nflowlevel.readers.arguments import HeldBytes, Label, Seconds, checked
+from nflowlevel.readers.compressed import Cut, ReadInto, decompressing, is_compressed
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.packetrow import Packet
 from nflowlevel.stats import CaptureStats
@@ -89,7 +88,6 @@ _SECTION_TYPE, _SECTION_MAGIC = 0x0A0D0D0A, 0x1A2B3C4D
 _SECTION_MIN, _INTERFACE_MIN = 28, 20
 _PCAP_FCS_KNOWN = 1 << 26
 _OPTION_NAME, _OPTION_TSRESOL, _OPTION_FCSLEN, _OPTION_TSOFFSET = 2, 9, 13, 14
-_GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
 class Readable(Protocol):
@@ -100,10 +98,6 @@ class Readable(Protocol):
 
 
 Source: TypeAlias = "str | os.PathLike[str] | Readable"
-
-
-class _Cut(Exception):
-    """Compressed data ends too early or is damaged."""
 
 
 class _Closed(Exception):
@@ -293,7 +287,7 @@ class Capture:
                 self._skip -= got
                 self._bytes += got
             got = self._readinto(view)
-        except _Cut as cut:
+        except Cut as cut:
             raise self._error(f"{cut}, after {self._bytes} bytes: a packet may begin", self._bytes) from None
         self._bytes += got
         return got
@@ -308,9 +302,8 @@ class Capture:
     def _begin(self) -> None:
         """Find out what it is."""
         head = self._exactly(4)
-        if head[:2] == _GZIP_MAGIC or head == _ZSTD_MAGIC:
-            joined = _Joined(head, self._readinto)
-            self._readinto = _gzip_reader(joined) if head[:2] == _GZIP_MAGIC else _zstd_reader(joined)
+        if is_compressed(head):
+            self._readinto = decompressing(head, self._readinto)
             self._bytes = 0
             head = self._exactly(4)
         if not head:
@@ -483,11 +476,9 @@ def _options(order: str, data: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 # -- where bytes come from --------------------------------------------------------------------------------------------
 
+
 #: Fills a part of a buffer and says how much; 0 at the end.
-_ReadInto: TypeAlias = "Callable[[memoryview], int]"
-
-
-def _open(source: Source, alarm: Alarm) -> tuple[_ReadInto, str, Callable[[], None]]:
+def _open(source: Source, alarm: Alarm) -> tuple[ReadInto, str, Callable[[], None]]:
     """Return how to read the source, its name, and what closes it. `alarm` ends the waiting for a pipe."""
     if source == "-":  # it stays open
         return _of_file(0, alarm), "standard input", lambda: None
@@ -501,7 +492,7 @@ def _open(source: Source, alarm: Alarm) -> tuple[_ReadInto, str, Callable[[], No
     return _of_object(source), str(getattr(source, "name", f"<{type(source).__name__}>")), lambda: None
 
 
-def _of_file(fd: int, alarm: Alarm) -> _ReadInto:
+def _of_file(fd: int, alarm: Alarm) -> ReadInto:
     # Unbuffered: the pieces that are read are large.
     method = _of_object(open(fd, "rb", 0, closefd=False))  # noqa: SIM115
     if stat.S_ISREG(os.fstat(fd).st_mode):
@@ -516,7 +507,7 @@ def _of_file(fd: int, alarm: Alarm) -> _ReadInto:
     return read
 
 
-def _of_object(file: Any) -> _ReadInto:
+def _of_object(file: Any) -> ReadInto:
     # What is there is enough: a pipe may be silent for a while.
     for name in ("readinto1", "readinto"):
         if method := getattr(file, name, None):
@@ -535,105 +526,6 @@ def _blocking(method: Callable[[memoryview], int | None], view: memoryview) -> i
     if got is None:
         raise BlockingIOError(errno.EAGAIN, "read_pcap: no data yet, and the file object is non-blocking")
     return got
-
-
-class _Joined(io.RawIOBase):
-    """Bytes that were read already, then the rest of the source."""
-
-    def __init__(self, head: bytes, rest: _ReadInto) -> None:
-        self._head, self._rest = head, rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)
-        if not self._head:
-            return self._rest(view)
-        size = min(len(self._head), len(view))
-        view[:size], self._head = self._head[:size], self._head[size:]
-        return size
-
-
-class _Compressed:
-    """Compressed data, of one member or several.
-
-    Libraries have file objects for this. But where the data is cut, gzip's do not give what came before, and
-    zstandard's do not say so.
-    """
-
-    def __init__(
-        self, source: io.RawIOBase, begin: Callable[[], Any], error: type[Exception], piece_bytes: int
-    ) -> None:
-        self._source, self._begin, self._error, self._piece_bytes = source, begin, error, piece_bytes
-        self._input = self._output = b""
-        self._member: Any = None
-
-    def readinto(self, view: memoryview) -> int:
-        """Fill a part of the view; 0 at the end; _Cut where the data is cut or damaged."""
-        ended = False
-        while not self._output:
-            if ended:
-                raise _Cut("the compressed data ends too early")
-            ended = not self._input and not self._more()
-            if ended and self._member is None:
-                return 0
-            try:
-                self._decode(len(view))
-            except self._error as error:
-                raise _Cut(f"the compressed data is damaged ({error})") from None
-        size = min(len(self._output), len(view))
-        view[:size], self._output = self._output[:size], self._output[size:]
-        return size
-
-    def _more(self) -> bytes:
-        self._input = self._source.read(self._piece_bytes) or b""
-        if self._member is None:
-            # Zeros may fill up a medium's last block.
-            self._input = self._input.lstrip(b"\0")
-        return self._input
-
-    def _decode(self, size: int) -> None:
-        self._member = self._member or self._begin()
-        self._output = self._member.decompress(self._input, size)
-        self._input = self._member.unconsumed_tail
-        if self._member.eof:
-            self._input = self._member.unused_data.lstrip(b"\0")
-            self._member = None
-
-
-class _ZstdMember:
-    """A frame of zstd as zlib's objects are; the library knows no limit for what comes out."""
-
-    unconsumed_tail = b""
-
-    def __init__(self, frame: Any) -> None:
-        self._frame = frame
-        self.eof, self.unused_data = False, b""
-
-    def decompress(self, data: bytes, _size: int) -> bytes:
-        made: bytes = self._frame.decompress(data)
-        self.eof, self.unused_data = self._frame.eof, self._frame.unused_data
-        return made
-
-
-def _gzip_reader(source: io.RawIOBase) -> _ReadInto:
-    return _Compressed(source, lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS), zlib.error, 64 << 10).readinto
-
-
-def _zstd_reader(source: io.RawIOBase) -> _ReadInto:
-    """Return how to read data compressed by zstd; NotSupported where no module for it is installed."""
-    try:
-        zstandard: Any = importlib.import_module("zstandard")
-    except ImportError:
-        raise NotSupported(
-            "reading a capture compressed by zstd",
-            found="no Python module zstandard",
-            needed="python3-zstandard of the distribution or pip install zstandard; or pipe it: zstd -dc FILE | … -",
-        ) from None
-    decompressor = zstandard.ZstdDecompressor()
-    # So little at a time, as four bytes can become 128 KiB.
-    return _Compressed(source, lambda: _ZstdMember(decompressor.decompressobj()), zstandard.ZstdError, 512).readinto
 
 
 @checked

@@ -38,8 +38,8 @@ from nflowlevel.binding.flowtable import ACTIVE, FORCED, FlowTable, Made
 from nflowlevel.errors import KernelError, choice
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.readers.arguments import Seconds, SocketBuffer, checked
-from nflowlevel.records.batch import Batch
 from nflowlevel.records.flow import FLOW
+from nflowlevel.records.flowbatch import FlowBatch
 from nflowlevel.stats import FlowStats
 
 if TYPE_CHECKING:
@@ -169,6 +169,7 @@ class Flows:
             if self._active_secs:
                 self._due["active"] = now + self._active_secs / 2
         self._events.listen(reliable=self._reliable)
+        self._listening_ns = time.time_ns()
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -199,7 +200,7 @@ class Flows:
     #: Seconds it is worth to wait before the next `receive`, so that dense traffic is read in larger pieces.
     pause: float = 0.0
 
-    def receive(self) -> Batch:
+    def receive(self) -> FlowBatch:
         """Return records of what has come, without waiting for it; the batch is empty if there are none.
 
         Afterwards `more`, `pause` and `deadline` say when to call it again. Raises KernelError if a socket fails, and
@@ -218,8 +219,8 @@ class Flows:
         self._turn = not self._turn
         return self._batch(made)
 
-    def _batch(self, made: Made) -> Batch:
-        return Batch(
+    def _batch(self, made: Made) -> FlowBatch:
+        return FlowBatch(
             made.records,
             made.count,
             type=FLOW,
@@ -252,7 +253,7 @@ class Flows:
             self.pause = 0.0
 
     @checked
-    def batches(self, timeout: Seconds | None = None) -> Iterator[Batch]:
+    def batches(self, timeout: Seconds | None = None) -> Iterator[FlowBatch]:
         """Yield batches as they arrive, until `stop`; with `timeout` (seconds) an empty batch if there was nothing for
         that long."""
         self.fileno()  # one that is closed already is a mistake of the caller
@@ -285,14 +286,14 @@ class Flows:
 
     def __iter__(self) -> Iterator[Flow]:
         for batch in self.batches():
-            yield from batch  # type: ignore[misc]  # a batch of FLOW gives flows
+            yield from batch
 
     def stop(self) -> None:
         """End the iteration, whichever thread runs it: it yields what the kernel has queued, then ends."""
         self._stopping = True
         self._alarm.ring()
 
-    def drain(self) -> Iterator[Batch]:
+    def drain(self) -> Iterator[FlowBatch]:
         """Stop listening and yield what was told; with `flush_at_stop` also what goes on, as far as it was counted."""
         if not self._silent:
             self._silent = True
@@ -305,14 +306,14 @@ class Flows:
         if self._flush and self.tracks:
             yield from self._flushed(ends=False)
 
-    def leave(self) -> Iterator[Batch]:
+    def leave(self) -> Iterator[FlowBatch]:
         """Like `drain`, where all flows end: they are reported as ended."""
         self._flush = False
         yield from self.drain()
         if self.tracks:
             yield from self._flushed(ends=True)
 
-    def _rest(self) -> Iterator[Batch]:
+    def _rest(self) -> Iterator[FlowBatch]:
         """Yield what is to be received yet, and what a dump that has begun still brings."""
         while True:
             with self._alarm.lock:
@@ -326,7 +327,7 @@ class Flows:
             if done:
                 return
 
-    def _flushed(self, *, ends: bool) -> Iterator[Batch]:
+    def _flushed(self, *, ends: bool) -> Iterator[FlowBatch]:
         self._begin({"ends" if ends else "flush"})
         yield from self._rest()
 
@@ -372,7 +373,7 @@ class Flows:
                 self._due["resync"] = time.monotonic() + self._resync_secs
             raise
         self._stats.listed += count
-        made = self._table.list(self._events.records, count, old="known" in self._purposes)
+        made = self._table.list(self._events.records, count, listening_ns=self._listening_ns)
         if tables.done:
             self._phase = _Phase.SETTLING
             self._settle = self.socket_buffer // _EVENT_BYTES
@@ -577,10 +578,10 @@ def open_flows(
     )
 
 
-def flows(*, netns: str | None = None, filters: Accept | None = None) -> Batch:
+def flows(*, netns: str | None = None, filters: Accept | None = None) -> FlowBatch:
     """Return the kernel's table of flows, as it is now, as one batch.
 
     Counters are since each flow's beginning. KernelError if the kernel does not give it.
     """
     records, count, any_, all_ = read_table(filters or Accept(), netns)
-    return Batch(records, count, type=FLOW, valid_any=any_, valid_all=all_, time=(int(time.time()), None))
+    return FlowBatch(records, count, type=FLOW, valid_any=any_, valid_all=all_, time=(int(time.time()), None))

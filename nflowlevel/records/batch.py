@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from struct import Struct
-from typing import TYPE_CHECKING, Any, NoReturn, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, overload
 
 from nflowlevel.binding._lib import ffi
 from nflowlevel.binding.buffers import Lease, RecordArray
@@ -151,8 +151,8 @@ class Batch:
     @overload
     def __getitem__(self, index: int) -> Packet: ...
     @overload
-    def __getitem__(self, index: slice) -> Batch: ...
-    def __getitem__(self, index: int | slice) -> Packet | Batch:
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Packet | Self:
         if isinstance(index, slice):
             return self.select(range(self._count)[index])
         try:
@@ -431,7 +431,7 @@ class Batch:
 
     # -- for filters and outputs ---------------------------------------------------------------------------------
 
-    def select(self, rows: Sequence[int]) -> Batch:
+    def select(self, rows: Sequence[int]) -> Self:
         """Return a batch of some packets, by their ascending numbers in this one, in the same memory.
 
         IndexError if this batch has no such packet.
@@ -447,7 +447,7 @@ class Batch:
         chosen._rows_array = ffi.new("uint32_t[]", chosen._rows)
         return chosen
 
-    def where(self, filter_: str | Filter) -> Batch:
+    def where(self, filter_: str | Filter) -> Self:
         """Return a batch of the packets that match a filter such as `tcp.dport == 22 && ip.ttl < 40`.
 
         They stay in the same memory. docs/filters.md describes the language; FilterError says where a filter is wrong.
@@ -456,9 +456,9 @@ class Batch:
 
         return self.select(selected(filter_, self))
 
-    def copy(self) -> Batch:
+    def copy(self) -> Self:
         """Return the same packets as a new batch: columns added to one do not appear in the other."""
-        twin = Batch(
+        twin = type(self)(
             self._lease,
             self._count,
             group=self.group,

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A filter as an SQL condition for DuckDB, PostgreSQL, SQLite and MySQL or MariaDB: text with placeholders, and values.
 
+The dialect `common` is what DuckDB and Spark both understand. Its values stand in the text, as literals (literals.py):
+such a text is shown, kept and sent to a cluster as it is.
+
     condition = where("tcp.dport == 22 && src_ip == 10.0.0.0/8", {"tcp.dport": "tcp_dport", "src_ip": "src"}, "sqlite")
     connection.execute(f"SELECT count(*) FROM packets WHERE {condition.text}", condition.parameters)
 
@@ -39,11 +42,12 @@ from nflowlevel.records.packet import PACKET
 from nflowlevel.records.types import RecordType
 from nflowlevel.sql import addresstext
 from nflowlevel.sql.fragment import Fragment, Parameter, joined
+from nflowlevel.sql.literals import identifier, literal
 
-Dialect: TypeAlias = Literal["duckdb", "postgresql", "sqlite", "mysql"]
+Dialect: TypeAlias = Literal["duckdb", "postgresql", "sqlite", "mysql", "common"]
 Form: TypeAlias = Literal["inet", "text", "bytes", "number", "boolean"]
 
-DIALECTS: tuple[Dialect, ...] = ("duckdb", "postgresql", "sqlite", "mysql")
+DIALECTS: tuple[Dialect, ...] = ("duckdb", "postgresql", "sqlite", "mysql", "common")
 
 _MAPPED = 0xFFFF << 32
 _LAST_MAPPED = _MAPPED | 0xFFFF_FFFF
@@ -72,7 +76,7 @@ class Expression(NamedTuple):
 class Condition(NamedTuple):
     """What stands behind WHERE, with a placeholder for each parameter.
 
-    These are `?` for DuckDB and SQLite, `%s` for PostgreSQL (psycopg) and MySQL (PyMySQL).
+    These are `?` for DuckDB and SQLite, `%s` for PostgreSQL (psycopg) and MySQL (PyMySQL). `common` has none.
     """
 
     text: str
@@ -109,7 +113,15 @@ def where(
                 f"columns: unknown field {name!r}{type.own.nearest(name, [key.name for key in keys])}"
             ) from None
     fragment = _Writer(parsed.text, known, _SYNTAX[dialect]).condition(parsed.root, told=False)
+    if dialect == "common":
+        return Condition(_with_literals(fragment), ())
     return Condition(fragment.text.replace("\0", _SYNTAX[dialect].placeholder), fragment.parameters)
+
+
+def _with_literals(fragment: Fragment) -> str:
+    """Return the text with each parameter as a literal in its place."""
+    first, *others = fragment.text.split("\0")
+    return first + "".join(literal(value) + text for value, text in zip(fragment.parameters, others, strict=True))
 
 
 # -- dialects ---------------------------------------------------------------------------------------------------------
@@ -143,11 +155,34 @@ class _Syntax:
         """Return a name in quotes."""
         if "\0" in name:
             raise ValueError(f"columns: {name!r} is not a name")
+        if self.name == "common":
+            return identifier(name)
         quoted = self.quote + name.replace(self.quote, 2 * self.quote) + self.quote
         return quoted.replace("%", "%%") if self.placeholder == "%s" else quoted
 
 
 _COMMON = {operator: _plain(operator) for operator in ("+", "-", "*", "&", "|", "<<", ">>", "%", "/")}
+
+
+def _exclusive_or(left: str, right: str) -> str:
+    """Where there is none: what stands for it has both sides twice."""
+    return f"(({left} | {right}) - ({left} & {right}))"
+
+
+def _power(number: str) -> str:
+    return f"CAST(power(2, {number}) AS BIGINT)"
+
+
+def _quotient(left: str, rest: str, right: str) -> str:
+    """Where a slash divides doubles: without the rest the quotient is whole, and what it lacks is less than a half."""
+    return f"CAST(round(({left} - {rest}) / {right}) AS BIGINT)"
+
+
+#: Quotients up to this are right where doubles are divided.
+_MOST_QUOTIENT = 2**50
+_MOST_SHIFT = 62
+#: A longer text is nothing that a person asked for.
+_MOST_CHARACTERS = 100_000
 
 _SYNTAX: dict[str, _Syntax] = {
     "duckdb": _Syntax(
@@ -181,10 +216,28 @@ _SYNTAX: dict[str, _Syntax] = {
         "?",
         '"',
         "{}",
-        # There is no exclusive or; what it stands for has both sides twice.
-        {**_COMMON, "^": lambda left, right: f"(({left} | {right}) - ({left} & {right}))"},
+        {**_COMMON, "^": _exclusive_or},
         "{} = {} COLLATE BINARY",
         "{} GLOB {}",
+        "text",
+    ),
+    "common": _Syntax(
+        "common",
+        "",
+        "",
+        "CAST({} AS BIGINT)",
+        {
+            **_COMMON,
+            "^": _exclusive_or,
+            # A slash gives fractions, and not all have shifts.
+            "/": lambda left, right: _quotient(left, f"{left} % {right}", right),
+            "<<": lambda left, right: f"({left} * {_power(right)})",
+            ">>": lambda left, right: _quotient(
+                left, f"({left} % {_power(right)} + {_power(right)}) % {_power(right)}", _power(right)
+            ),
+        },
+        "{} = {}",
+        "{} LIKE {} ESCAPE '!'",
         "text",
     ),
     "mysql": _Syntax(
@@ -288,10 +341,25 @@ class _Writer:
                 left, right = self._number(node.left), self._number(node.right)
                 if node.operator in ("/", "%"):
                     right = right.within("NULLIF({}, 0)")
+                if self._syntax.name == "common":
+                    self._refuse_inexact(node)
+                    # What stands for an operator has its sides more than once, in any order.
+                    left, right = Fragment(_with_literals(left)), Fragment(_with_literals(right))
                 text = self._syntax.operators[node.operator](left.text, right.text)
+                if len(text) > _MOST_CHARACTERS:
+                    raise FilterError("as SQL this would be too long", self._text, node.operator_at)
                 twice = self._syntax.name == "sqlite" and node.operator == "^"
                 return Fragment(text, (left.parameters + right.parameters) * (2 if twice else 1))
         return self._as_number(node)
+
+    def _refuse_inexact(self, node: Operation) -> None:
+        """Refuse what not all engines would compute alike."""
+        most = max(-node.low, node.high)
+        if (node.operator in ("/", ">>") and most > _MOST_QUOTIENT) or (
+            node.operator in ("<<", ">>") and node.right.high > _MOST_SHIFT
+        ):
+            reason = f"the result of {node.operator!r} may be too large for all engines to agree on it"
+            raise FilterError(reason, self._text, node.operator_at)
 
     def _as_number(self, node: Computed) -> Fragment:
         """Return a condition as 1 or 0. Where it would be NULL the condition around it does not hold."""
@@ -334,7 +402,7 @@ class _Writer:
             return Fragment(f"CASE family({inet}) WHEN 4 THEN {inet} - inet '0.0.0.0' END")
         if form == "text" and self._syntax.name == "mysql":
             return Fragment(f"INET_ATON({name})")
-        if form == "text" and self._syntax.name == "duckdb":
+        if form == "text" and self._syntax.name in ("duckdb", "common"):
             return Fragment(addresstext.number_in_duckdb(name))
         reason = f"{field.name!r} is stored as {form}, and {self._syntax.name} cannot compute with that"
         raise self._error(f"{reason}; compare it with a network", node)
@@ -363,6 +431,8 @@ class _Writer:
         return found.within("NOT {}") if node.negated else found
 
     def _address(self, node: Member) -> Fragment:
+        if self._syntax.name == "common" and self._column(node.field, node)[1] == "bytes":
+            raise self._error(f"{node.field.name!r} is stored as bytes, which have no literal in all engines", node)
         tests = (self._within(node, item) for item in node.items if isinstance(item, Network))
         found = joined(" OR ", tests).bracketed()
         return joined(" AND ", [self._of_version(node), found.within("NOT {}")]).bracketed() if node.negated else found
@@ -412,7 +482,7 @@ class _Writer:
             number = f"INET6_ATON({name})"
             return Fragment(f"(LENGTH({number}) = {size} AND {number} BETWEEN \0 AND \0)", ends)
         try:
-            return addresstext.within(name, network, duckdb=self._syntax.name == "duckdb")
+            return addresstext.within(name, network, duckdb=self._syntax.name != "sqlite")
         except ValueError as error:
             raise self._error(f"{error}, and {self._syntax.name} compares addresses as text", node) from None
 

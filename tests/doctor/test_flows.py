@@ -10,9 +10,10 @@ import socket
 import pytest
 
 from nflowlevel.doctor import flows
-from nflowlevel.doctor.flows import check
+from nflowlevel.doctor.flows import check, check_inputs
 from nflowlevel.errors import KernelError
 from nflowlevel.firewall.conntrack import DESTROY, NEW, Conntrack, settings
+from nflowlevel.inputs.nfct import NFCT, NFCTOptions
 from nflowlevel.plugin.contract import Finding
 from tests.firewall.test_conntrack import listening
 from tests.fix_netns import Netns, netns
@@ -109,3 +110,10 @@ def test_who_may_not_look_has_seen_no_problem(monkeypatch: pytest.MonkeyPatch, n
     monkeypatch.setattr(flows, "settings", refused)
     (found,) = check("x", events=4, reliable=False)
     assert found.status == status
+
+
+def test_each_input_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flows, "settings", lambda _: _GOOD)
+    one, other = (NFCT(name, NFCTOptions(event_mask=4)) for name in ("ct1", "ct2"))
+    found = [finding.text.partition(" ")[0] for finding in check_inputs([one, other, one], None)]
+    assert found == ["[ct1]", "[ct1]", "[ct2]", "[ct2]"]

@@ -36,14 +36,15 @@ def test_mutated_messages() -> None:
         r"(\d+) mutated captures, (\d+) records, (\d+) written again, [\d.]+ seconds\n"
         r"(\d+) mutated reports, (\d+) records, [\d.]+ seconds\n"
         r"(\d+) mutated messages of conntrack, (\d+) flows, [\d.]+ seconds\n"
+        r"(\d+) batches for IPFIX, (\d+) records, (\d+) messages, [\d.]+ seconds\n"
         r"(\d+) mutated inputs of the receiver, [\d.]+ seconds\n"
         r"(?:\d+ inputs of the receiver, by libFuzzer\n)?"
         r"(\d+) changed spools, (\d+) rows, [\d.]+ seconds\n",
         done.stdout,
     )
     assert line, done.stdout
-    messages, records, size, files, packets, written, *others = map(int, line.groups())
-    reports, reported, conntrack, flows, inputs, spools, rows = others
+    messages, records, size, files, packets, written, reports, reported, *others = map(int, line.groups())
+    conntrack, decoded, batches, flows, sent, inputs, spools, rows = others
     assert COUNT <= messages < COUNT + 3, "a datagram has up to three messages"
     assert records > COUNT // 3, "most mutations are refused at once: they test nothing"
     assert size > 100 * records
@@ -53,7 +54,10 @@ def test_mutated_messages() -> None:
     assert reports == COUNT // 2
     assert reported > reports // 2, "most reports are refused at once: they test nothing"
     assert conntrack == COUNT // 2
-    assert flows > conntrack // 4, "most messages of conntrack are refused at once: they test nothing"
+    assert decoded > conntrack // 4, "most messages of conntrack are refused at once: they test nothing"
+    assert batches == COUNT // 4
+    assert flows > 10 * batches, "most batches are refused at once: they test nothing"
+    assert sent > batches
     assert inputs == COUNT // 4
     assert spools == COUNT // 100
     assert rows > 30 * spools, "most rows are set aside: they test nothing"

@@ -27,6 +27,7 @@ from tests.fix_daemon import FILTERS, Daemon, config, log_rule, wait_for
 from tests.fix_netns import Pair
 from tests.fix_nobody import NOBODY
 from tests.fix_plugins import batch_of, stacks_of
+from tests.fix_reports import full, received, report
 from tests.flows import ALL, DNAT, GRE, ICMP, NEW, NOW, TCP, UDP, FlowOf, deliver, flow_batch
 from tests.messages import message_of
 
@@ -316,6 +317,26 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     assert finding.remedy == f"mkdir -p {tmp_path}/no"
     assert not list(XML("x", XMLOptions(stdout=True)).needs())
     assert os.listdir(tmp_path) == []
+
+
+def test_reported_packets(tmp_path: Path, zone: object) -> None:
+    """ulogd2 has no element for them: its elements are what libnetfilter_log makes of a packet of NFLOG's."""
+    (stack,) = stacks_of(
+        config("u:UNIXSOCK,b:BASE,x:XML", u=f"socket_path={tmp_path}/s", x=f"directory={tmp_path / 'documents'}")
+    )
+    (tmp_path / "documents").mkdir()
+    packet = by_name("udp4").payload
+    output = stack.output
+    output.open()
+    output.write(received(full(packet, prefix="<&> ") + report(packet)))
+    output.close()
+    one, bare = elements(tmp_path / "documents")
+    assert {element.tag for element in one} == {"when", "prefix", "hw", "payload"}
+    assert one.findtext("prefix") == "<&> "
+    assert one.findtext("payload") == bare.findtext("payload") == packet.hex()
+    when = {element.tag: int(element.text or "") for element in one.iter() if element.tag in ("hour", "min", "year")}
+    assert when == {"hour": 22, "min": 13, "year": 2023}
+    assert {element.tag for element in bare} == {"when", "hw", "payload"}
 
 
 # -- flows ------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from nflowlevel.records.flow import FLOW, FLOW_TERMS
-from tests.fix_flows import (
+from tests.fix_flow_messages import (
     DESTROY,
     NEW,
     NOW_NS,

@@ -12,7 +12,7 @@ import pytest
 
 from nflowlevel.records.flow import FLOW, FLOW_TERMS
 from nflowlevel.records.flowattributes import FlowAttributes
-from tests.fix_flows import DESTROY, NEW, attribute, decode_flows, message, nest, tcp_flow, tuple_of
+from tests.fix_flow_messages import DESTROY, NEW, attribute, decode_flows, message, nest, tcp_flow, tuple_of
 
 
 def attributes() -> dict[str, property]:

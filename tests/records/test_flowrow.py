@@ -7,7 +7,7 @@ import copy
 import pickle
 
 from nflowlevel.records.flowrow import Flow
-from tests.fix_flows import DESTROY, NEW, decode_flows, message, tcp_flow, tuple_of
+from tests.fix_flow_messages import DESTROY, NEW, decode_flows, message, tcp_flow, tuple_of
 
 
 def test_a_flow_says_what_it_is() -> None:

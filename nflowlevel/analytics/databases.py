@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Rows of our own and ulogd2's SQL tables as lines of JSON, read through the databases' own drivers.
+
+    sqlite:///var/log/ulogd.sqlite3db      postgresql://user@host/logs?table=packets      ulogd.sqlite3db
+
+Without `table=`, all tables and views are read that have the name of one of ours or of ulogd2's; of the view `ulog`
+and the table `ulog2` behind it, only the view. A column has the name of its key, with `_` for each dot; others are left
+out.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+import msgspec
+
+from nflowlevel.errors import NotSupported, printable
+from nflowlevel.records.keys import CATALOGUE, Key
+
+#: Tables by the names that they have in schemas; of names that stand together, the first that is there.
+_TABLES = (("packets",), ("flows",), ("sums",), ("ulog", "ulog2"), ("ulog_pkt",), ("ulog_ct", "ulog2_ct"), ("nfacct",))
+#: Rows that are rendered at once.
+_ROWS = 10_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: A value of a column as members of JSON.
+_Member = Callable[[Any], dict[str, Any]]
+
+
+class Table(NamedTuple):
+    """A table that can be read."""
+
+    name: str
+    columns: tuple[str, ...]
+
+
+def _keys() -> dict[str, Key]:
+    found: dict[str, Key] = {}
+    for key in CATALOGUE:
+        found.setdefault(key.name.replace(".", "_"), key)
+    return found
+
+
+_KEYS = _keys()
+
+
+def database_lines(url: str) -> Iterator[bytes]:
+    """Yield the rows of a database as lines of JSON.
+
+    ValueError: no such table, or none that can be read; NotSupported: no driver is installed; the driver's own errors.
+    """
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    wanted = options.pop("table", None)
+    if parts.scheme == "sqlite":
+        if parts.netloc:
+            raise ValueError(
+                f"read {printable(url)}: a path follows three slashes, as in sqlite:///var/log/x.sqlite3db"
+            )
+        yield from sqlite_lines(unquote(parts.path), wanted)
+    else:
+        yield from _postgresql_lines(urlunsplit(parts._replace(query=urlencode(options))), wanted)
+
+
+def sqlite_lines(path: str, wanted: str | None = None) -> Iterator[bytes]:
+    """Yield the rows of a file of SQLite."""
+    import sqlite3
+
+    quoted = "".join(f"%{byte:02x}" for byte in path.encode("utf-8", "surrogateescape"))
+    connection = sqlite3.connect(f"file:{quoted}?mode=ro", uri=True)
+    try:
+        connection.text_factory = lambda text: text.decode("utf-8", "replace")
+        names = [
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
+        ]
+        for name in _chosen(path, names, wanted):
+            cursor = connection.execute(f"SELECT * FROM {_quoted(name)}")
+            yield from _lines(path, Table(name, tuple(column[0] for column in cursor.description)), cursor)
+    finally:
+        connection.close()
+
+
+def _postgresql_lines(url: str, wanted: str | None) -> Iterator[bytes]:
+    try:
+        import psycopg
+        import psycopg.conninfo
+        from psycopg import sql
+    except ImportError:
+        needed = "pip install 'nflowlevel[pgsql]'"
+        raise NotSupported("reading from PostgreSQL", found="no Python module psycopg", needed=needed) from None
+    shown = _without_password(url)
+    try:
+        psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        # Its message may have the password in it.
+        told = "it is no URL that PostgreSQL takes; write special characters as %XX"
+        raise ValueError(f"read {printable(shown)}: {told}") from None
+    with psycopg.connect(url) as connection:
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        found = connection.execute(
+            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'v', 'p', 'm', 'f') AND pg_table_is_visible(oid)"
+        ).fetchall()
+        for name in _chosen(shown, [name for (name,) in found], wanted):
+            with connection.cursor(name="nflowlevel") as cursor:
+                cursor.itersize = _ROWS
+                cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(name)))
+                columns = tuple(column.name for column in cursor.description or ())
+                yield from _lines(shown, Table(name, columns), cursor)
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+
+
+def _chosen(source: str, names: Sequence[str], wanted: str | None) -> list[str]:
+    """Return the tables to read."""
+    if wanted is not None:
+        if wanted not in names:
+            raise ValueError(f"read {printable(source)}: there is no table '{printable(wanted)}'; {_available(names)}")
+        return [wanted]
+    found = [next((name for name in group if name in names), None) for group in _TABLES]
+    chosen = [name for name in found if name is not None]
+    if not chosen:
+        raise ValueError(
+            f"read {printable(source)}: no table of a log is there; name it with ?table=…; {_available(names)}"
+        )
+    return chosen
+
+
+def _available(names: Iterable[str]) -> str:
+    return f"available: {', '.join(map(printable, sorted(names))) or 'none'}"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _lines(source: str, table: Table, rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
+    members = [(place, _member(column)) for place, column in enumerate(table.columns)]
+    known = [(place, member) for place, member in members if member is not None]
+    times = {"oob_time", "oob_time_sec", "flow_end_sec", "flow_start_sec", "timestamp"}
+    if not times & set(table.columns) or len(known) < 2:
+        raise ValueError(
+            f"read {printable(source)}: table '{printable(table.name)}' has no time, or no columns of keys"
+        )
+    encoder = msgspec.json.Encoder()
+    made: list[dict[str, Any]] = []
+    for row in rows:
+        record: dict[str, Any] = {}
+        for place, member in known:
+            value = row[place]
+            if value is not None:
+                record.update(member(value))
+        made.append(record)
+        if len(made) >= _ROWS:
+            yield encoder.encode_lines(made)
+            made = []
+    if made:
+        yield encoder.encode_lines(made)
+
+
+def _member(column: str) -> _Member | None:
+    """Return what makes members of JSON of the values of a column; None: it holds nothing that is known."""
+    if column == "oob_time":
+        return _time
+    if column == "timestamp":
+        return lambda value: {"timestamp": value.isoformat() if isinstance(value, datetime) else str(value)}
+    if column == "dvc":
+        return lambda value: {"dvc": str(value)}
+    key = _KEYS.get(column)
+    if key is None:
+        return None
+    if key.kind == "addrnumber" or key.type == "rawstr":
+        key = _KEYS[f"{_address_of(column)}_str"]
+        return lambda value, name=key.cim or key.name: _address(name, value)  # type: ignore[misc]
+    if key.type == "ipaddr":
+        text = _KEYS.get(f"{column}_str")
+        # A number may be in either order of bytes: nothing says so.
+        return text and (lambda value, name=text.cim or text.name: _text_address(name, value))
+    if key.type == "raw":
+        return None
+    return lambda value, name=key.cim or key.name, type_=key.type: {name: _value(value, type_)}  # type: ignore[misc]
+
+
+def _address_of(column: str) -> str:
+    """Return the name of the address that a column has in another form: `ip_saddr_bin`, `ip_hsaddr`."""
+    return column.removesuffix("_bin").replace("_hsaddr", "_saddr").replace("_hdaddr", "_daddr")
+
+
+def _value(value: Any, type_: str) -> Any:
+    if type_ == "string":
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    if isinstance(value, (bool, Decimal)):
+        return int(value)
+    return value if isinstance(value, (int, float)) else str(value)
+
+
+def _time(value: Any) -> dict[str, Any]:
+    """Return a time that is one value: a timestamp, or text in UTC."""
+    if not isinstance(value, datetime):
+        try:
+            value = datetime.fromisoformat(str(value))
+        except ValueError:
+            return {}
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=UTC)
+    since = value - _EPOCH
+    return {"oob.time.sec": since.days * 86_400 + since.seconds, "oob.time.usec": since.microseconds}
+
+
+def _address(name: str, value: Any) -> dict[str, Any]:
+    """Return an address of 16 bytes, or of a number of 32 bits."""
+    try:
+        found = ipaddress.ip_address(bytes(value) if isinstance(value, (bytes, memoryview)) else int(value))
+    except (ValueError, TypeError):
+        return {}
+    mapped = getattr(found, "ipv4_mapped", None)
+    return {name: str(mapped or found)}
+
+
+def _text_address(name: str, value: Any) -> dict[str, Any]:
+    return {} if isinstance(value, (int, bytes)) else {name: str(value)}

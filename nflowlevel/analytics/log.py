@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A log that one asks: narrowed step by step, then counted, looked at, or searched by detectors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nflowlevel.analytics.answer import Answer, written
+from nflowlevel.analytics.cluster import Spark, session
+from nflowlevel.analytics.conditions import (
+    Duration,
+    Given,
+    Moment,
+    conditions,
+    during,
+    excluding,
+    is_address,
+    moment,
+    seconds,
+)
+from nflowlevel.analytics.engine import DuckDB, Engine
+from nflowlevel.analytics.findings import Findings
+from nflowlevel.analytics.placed import TABLE, Placed, checked
+from nflowlevel.analytics.registry import find_detector
+from nflowlevel.analytics.store import Damaged, Store
+from nflowlevel.archive.schema import RELATIONS, Relation
+from nflowlevel.errors import NotSupported
+
+_SYN = "tcp_syn = 1 AND tcp_ack = 0 AND tcp_rst = 0"
+_WITH = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*WITH(\s+RECURSIVE)?\b", re.IGNORECASE | re.DOTALL)
+
+
+class Log:
+    """Records, or some of them: each step returns a new one. `nfl.read` makes the first."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        relation: str = "packets",
+        narrowed: Mapping[str, tuple[str, ...]] | None = None,
+        placed: Placed | None = None,
+    ) -> None:
+        self._engine, self._name = engine, relation
+        self._placed = placed or Placed((), None)
+        self._narrowed = dict(narrowed or {})
+
+    @property
+    def _relation(self) -> Relation:
+        return RELATIONS[self._name]
+
+    def _with(self, found: Iterable[str], relations: Iterable[str]) -> Log:
+        new = tuple(found)
+        added = {name: (*self._narrowed.get(name, ()), *new) for name in relations}
+        return Log(self._engine, self._name, self._narrowed | added, self._placed)
+
+    # -- which records -----------------------------------------------------------------------------------------------
+
+    @property
+    def packets(self) -> Log:
+        """The packets."""
+        return Log(self._engine, "packets", self._narrowed, self._placed)
+
+    @property
+    def flows(self) -> Log:
+        """The flows: connections with what they carried."""
+        return Log(self._engine, "flows", self._narrowed, self._placed)
+
+    @property
+    def sums(self) -> Log:
+        """The sums of accounting."""
+        return Log(self._engine, "sums", self._narrowed, self._placed)
+
+    @property
+    def syn(self) -> Log:
+        """The packets that ask for a TCP connection: SYN without ACK and RST."""
+        return self.packets._with([_SYN], ["packets"])
+
+    def where(self, text: str | None = None, /, **values: Given) -> Log:
+        """Return the records for which a filter holds (docs/filters.md), and all of the keywords: column=value.
+
+        A value is a number, a text, an address or network, a `range`, None (no value), or several of those in a list.
+        KeyError, with the nearest name, for a column that is none; FilterError, TypeError or ValueError.
+        """
+        return self._with(conditions(self._relation, text, values), [self._name])
+
+    def exclude(self, text: str | None = None, /, **values: Given) -> Log:
+        """Return the records but those that `where` would return."""
+        found = list(conditions(self._relation, text, values))
+        return self._with([excluding(found)] if found else [], [self._name])
+
+    def between(self, first: Moment | None = None, behind: Moment | None = None) -> Log:
+        """Return the records from a time on and before another: seconds since 1970, a datetime or ISO 8601 (UTC)."""
+        bounds = during(None if first is None else moment(first), None if behind is None else moment(behind))
+        return self._with([bounds] if bounds else [], RELATIONS)
+
+    def last(self, duration: Duration, *, until: Moment | None = None) -> Log:
+        """Return the records of the last `7d`, `24h`, `30m`, or so many seconds.
+
+        It is counted back from the newest record of the whole log, or from the time `until`.
+        """
+        length = round(seconds(duration) * 10**6)
+        if until is None:
+            newest = self.newest
+            return self._with(["1 = 0"] if newest is None else [during(newest - length + 1, newest + 1)], RELATIONS)
+        end = moment(until)
+        return self._with([during(end - length, end)], RELATIONS)
+
+    @property
+    def newest(self) -> int | None:
+        """The time of the newest record of the whole log, in microseconds since 1970; None: there is no record."""
+        parts = " UNION ALL ".join(f"SELECT MAX(us) AS us FROM {name}" for name in RELATIONS)
+        found: int | None = Answer(self._engine, f"SELECT MAX(us) AS us FROM ({parts}) AS newest").value()
+        return found
+
+    # -- questions ---------------------------------------------------------------------------------------------------
+
+    def count(
+        self, *names: str, every: Duration | None = None, geo: str | None = None, top: int | None = None
+    ) -> Answer:
+        """Count the records by columns, the most frequent values first; without a column, all of them.
+
+        every: count for each such span of time, too, such as `"1h"`; the column `time` is its begin, in the order of
+            time.
+        geo: where the addresses of the first column are registered, in place of the addresses: `country`, `asn` (the
+            number of the network that announces them), `organisation` or `network` (of one's own list). `addresses`
+            says how many there are.
+        top: only so many rows.
+        """
+        columns = list(dict.fromkeys(self._relation.find(name).name for name in names))
+        source, more = self._name, ""
+        if geo is not None:
+            name = checked(geo)
+            source, columns[:1] = self._placed_by(columns[0] if columns else ""), [name]
+            more = f", COUNT(DISTINCT {TABLE}.ip) AS addresses"
+        order = ["n DESC", *(f"{column} NULLS LAST" for column in columns)]
+        grouped, shown = list(columns), list(columns)
+        if every is not None:
+            bucket = _bucket(every)
+            grouped, shown, order = [bucket, *grouped], [f"{bucket} AS time", *shown], ["time", *order]
+        if not grouped:
+            return self._ask(f"SELECT COUNT(*) AS n FROM {self._name}{self._where}")
+        return self._ask(
+            f"SELECT {', '.join(shown)}, COUNT(*) AS n{more} FROM {source}{self._where} "
+            f"GROUP BY {', '.join(grouped)} ORDER BY {', '.join(order)}{_limit(top)}"
+        )
+
+    def _placed_by(self, column: str) -> str:
+        """Return the relation with what is known of the addresses in a column."""
+        if not is_address(self._relation, column):
+            raise ValueError(f"geo= needs a column with addresses first, such as src_ip, not '{column}'")
+        self._placed.know(self._engine, f"SELECT DISTINCT {column} FROM {self._name}{self._where}")
+        return f"{self._name} LEFT JOIN {TABLE} ON {TABLE}.ip = {column}"
+
+    def records(self, *names: str, limit: int | None = None) -> Answer:
+        """Return the records in the order of time: these columns of them, or all."""
+        listed = ", ".join(self._relation.find(name).name for name in names) or "*"
+        return self._ask(f"SELECT {listed} FROM {self._name}{self._where} ORDER BY us{_limit(limit)}")
+
+    def sql(self, text: str) -> Answer:
+        """Ask in SQL: the relations `packets`, `flows` and `sums` have the records of this log."""
+        return self._ask(self._within(text.strip().rstrip(";")))
+
+    def find(self, detector: str, /, **parameters: object) -> Findings:
+        """Search by a detector (docs/detectors.md): `log.find("scan_then_brute", within="1h")`.
+
+        Only the records of this log are looked at. ValueError, with the nearest name, for an unknown detector;
+        TypeError or ValueError for a parameter that it does not take.
+        """
+        found = find_detector(detector)
+        return Findings(self._engine, self._within(found.sql(**parameters)), found, parameters, self._within)
+
+    def _ask(self, text: str) -> Answer:
+        return Answer(self._engine, text)
+
+    @property
+    def _where(self) -> str:
+        found = self._narrowed.get(self._name, ())
+        return f" WHERE {' AND '.join(found)}" if found else ""
+
+    def _within(self, text: str) -> str:
+        """Return a query whose relations are narrowed as the log is."""
+        narrowed = [
+            f"{name} AS (SELECT * FROM {name} WHERE {' AND '.join(found)})"
+            for name, found in self._narrowed.items()
+            if found and re.search(rf"\b{name}\b", text, re.IGNORECASE)
+        ]
+        if not narrowed:
+            return text
+        begins = _WITH.match(text)
+        if not begins:
+            return f"WITH {', '.join(narrowed)} {text}"
+        return f"WITH{begins[1] or ''} {', '.join(narrowed)}, {text[begins.end() :].lstrip()}"
+
+    # -- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of its columns."""
+        return tuple(column.name for column in self._relation)
+
+    @property
+    def damaged(self) -> Damaged:
+        """What is no record: how many lines and files (`count`), and the first 1,000 of them."""
+        return Damaged(*((self._store.damaged, self._store.damaged_lines) if self._store else (0, ())))
+
+    def close(self) -> None:
+        """Forget the records that were read, and remove what was kept of them. It may be called twice."""
+        if self._store:
+            self._store.close()
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- a cluster ---------------------------------------------------------------------------------------------------
+
+    def on(self, spark: Any) -> Log:
+        """Return the same log, asked by Spark. The same questions have the same answers there.
+
+        spark: a SparkSession, or the URL of a master such as `spark://host:7077` or `local[4]`. All machines must find
+        the archive under the same path.
+        NotSupported: the log has more than archives in it, or pyspark is not installed.
+        """
+        if self._store is None:
+            raise NotSupported("asking another Spark", found="a log on Spark", needed="the log that nfl.read returned")
+        if self._store.records:
+            raise NotSupported(
+                "asking a log by Spark",
+                found="more than archives in it",
+                needed="only archives: nflowlevel compact",
+            )
+        engine = Spark(session(spark), self._store.archives, self._store.remote)
+        return Log(engine, self._name, self._narrowed, self._placed.again())
+
+    @property
+    def _store(self) -> Store | None:
+        return self._engine.store if isinstance(self._engine, DuckDB) else None
+
+    def __repr__(self) -> str:
+        newest = self.newest
+        until = f", the newest of {written(newest)} UTC" if newest is not None else ""
+        return f"<Log: {self.count().value():,} {self._name}{until}>"
+
+
+def _bucket(every: Duration) -> str:
+    """Return the expression for the begin of the span that a record is in."""
+    length = seconds(every)
+    if length < 1 or length != int(length):
+        raise ValueError(f"every must be whole seconds, at least 1, not {every!r}")
+    return f"sec - sec % {int(length)}"
+
+
+def _limit(rows: int | None) -> str:
+    if rows is None:
+        return ""
+    if rows < 0:
+        raise ValueError(f"a number of rows must be at least 0, not {rows}")
+    return f" LIMIT {int(rows)}"

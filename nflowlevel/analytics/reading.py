@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`nfl.read`: one log made of whatever holds records."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from nflowlevel.analytics.captured import capture_lines
+from nflowlevel.analytics.databases import database_lines, sqlite_lines
+from nflowlevel.analytics.engine import DuckDB
+from nflowlevel.analytics.log import Log
+from nflowlevel.analytics.placed import Placed
+from nflowlevel.analytics.progress import Progress
+from nflowlevel.analytics.sources import Source, find
+from nflowlevel.analytics.store import Store
+from nflowlevel.analytics.texts import text_lines
+from nflowlevel.analytics.wholelines import WholeLines
+from nflowlevel.archive.journal import read_records
+from nflowlevel.archive.layout import WORK
+from nflowlevel.archive.reader import files
+from nflowlevel.archive.schema import RELATIONS
+from nflowlevel.archive.source import HEAD_BYTES, identity
+
+_PARQUET = b"PAR1"
+_PARQUET_MIN_BYTES = 12
+
+
+def read(
+    *sources: str | os.PathLike[str],
+    year: int | None = None,
+    mmdb: Sequence[str | os.PathLike[str]] = (),
+    networks: str | os.PathLike[str] | None = None,
+    memory_limit: str | None = None,
+) -> Log:
+    """Open a log for questions: everything that the sources hold, as one.
+
+    A source is a file, a directory, a pattern such as `"/var/log/ulogd.json*"`, or the URL of a database. What a file
+    holds is told by how it begins; it may be compressed by gzip or zstd:
+
+    - lines of JSON, as nflowlevel and ulogd2 write them (also with `eventv1`)
+    - Parquet files, or the directory of an archive; a log that is in the archive, too, counts once
+    - lines of the kernel's LOG target, of LOGEMU and SYSLOG
+    - captures (pcap, pcapng)
+    - databases with our tables or ulogd2's: SQLite, PostgreSQL (`postgresql://…`, `sqlite:///…`)
+
+    The URL of an archive in an object store (`s3a://…`) is for Spark: see `Log.on`.
+
+    Parquet files stay where they are. All else is read now, into a private temporary directory that goes with the log.
+    Only whole lines count: one without a newline may be half of one. What is no record is counted, see `damaged`.
+
+    year: the year of lines whose time has none; unless given, the latest in which the file can have been written.
+    mmdb: databases in MaxMind's format that are asked for countries and networks, before the registries' own tables.
+    networks: a CSV file `network,name` with names of one's own.
+    memory_limit: most memory that DuckDB takes, such as `"2GB"`; what needs more goes to the temporary directory. A
+        quarter of the machine's unless given.
+
+    Raises FileNotFoundError, OSError or ValueError where a source cannot be read, and NotSupported without duckdb.
+    """
+    found = [each for source in sources for each in find(source)]
+    if not found:
+        raise ValueError('read: name what to read, such as nfl.read("/var/log/ulogd.json")')
+    store = Store(memory_limit)
+    try:
+        _add(store, found, year)
+    except BaseException:
+        store.close()
+        raise
+    return Log(DuckDB(store), placed=Placed(mmdb, networks))
+
+
+def _add(store: Store, sources: list[Source], year: int | None) -> None:
+    archives = [source.name for source in sources if source.kind == "archive"]
+    for archive in archives:
+        for name in RELATIONS:
+            store.add_archives(name, _whole(store, files(archive, name)))
+    alone = _whole(store, [source.name for source in sources if source.kind == "parquet"])
+    for name, paths in store.relations_of(alone).items():
+        store.add_archives(name, paths)
+    store.remote += [source.name for source in sources if source.kind == "remote"]
+    others = [source for source in sources if source.kind not in ("archive", "parquet", "remote")]
+    sizes = [_size(source) for source in others]
+    with Progress(None if None in sizes else sum(filter(None, sizes))) as progress:
+        done = 0
+        for source, size in zip(others, sizes, strict=True):
+            for position in _add_one(store, source, archives, year):
+                progress.show(source.name, done + position, store.records)
+            done += size or 0
+    store.make_views()
+
+
+def _size(source: Source) -> int | None:
+    return None if source.kind == "database" else Path(source.name).stat().st_size
+
+
+def _whole(store: Store, paths: Iterable[str]) -> list[str]:
+    """Return the Parquet files that are whole: a single one that is not would break all questions."""
+    found = []
+    for path in paths:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - len(_PARQUET)))
+            if size >= _PARQUET_MIN_BYTES and file.read() == _PARQUET:
+                found.append(path)
+            else:
+                store.add_damage(path, 0, "a Parquet file without its end: it is being written, or cut")
+    return found
+
+
+def _add_one(store: Store, source: Source, archives: Iterable[str], year: int | None) -> Iterator[int]:
+    """Add the records of a source; yield how far that is, in bytes of it."""
+    name = source.name
+    if source.kind in ("json", "text"):
+        with WholeLines(Path(name)) as lines:
+            add = _add_json(store, lines, archives) if source.kind == "json" else _add_text(store, lines, year)
+            for _ in add:
+                yield lines.position
+        return
+    if source.kind == "capture":
+        found = capture_lines(name, lambda reason: store.add_damage(name, 0, reason))
+    else:
+        found = sqlite_lines(name) if source.kind == "sqlite" else database_lines(name)
+    for chunk in found:
+        store.add_lines(chunk, name)
+        yield 0
+
+
+def _add_json(store: Store, lines: WholeLines, archives: Iterable[str]) -> Iterator[None]:
+    name = str(lines.path)
+    number = 1
+    for chunk in lines.chunks(_archived(lines.path, archives)):
+        store.add_lines(chunk, name, number)
+        number += chunk.count(b"\n")
+        yield
+    _add_rest(store, lines, number)
+
+
+def _add_text(store: Store, lines: WholeLines, year: int | None) -> Iterator[None]:
+    name = str(lines.path)
+
+    def damaged(number: int, reason: str, text: str) -> None:
+        store.add_damage(name, number, reason, text)
+
+    for chunk, number in text_lines(lines, damaged, year):
+        store.add_lines(chunk, name, number)
+        yield
+    _add_rest(store, lines, 0)
+
+
+def _archived(path: Path, archives: Iterable[str]) -> int:
+    """Return how many bytes of a log's lines are in the archives that are read as well: they must not count twice."""
+    records = [
+        record
+        for archive in archives
+        for record in read_records(os.path.join(archive, WORK))
+        # Where this directory is there, files of it are not in their places yet.
+        if not os.path.isdir(os.path.join(archive, WORK, record.name))
+    ]
+    if not records:
+        return 0
+    with WholeLines(path) as lines:
+        head = lines.begin(HEAD_BYTES)
+    ends = [
+        record.end
+        for record in records
+        if 0 < record.head_bytes <= len(head) and record.source == identity(record.dvc, head[: record.head_bytes])
+    ]
+    return max(ends, default=0)
+
+
+def _add_rest(store: Store, lines: WholeLines, number: int) -> None:
+    """Count what stands behind the last newline, and what could not be decompressed."""
+    name = str(lines.path)
+    if lines.fault:
+        store.add_damage(name, number, lines.fault)
+    elif lines.rest.strip():
+        text = lines.rest.decode("utf-8", "replace")
+        store.add_damage(name, number, "a line without an end: it is being written, or cut", text)

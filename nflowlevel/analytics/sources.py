@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a log is read from: which files a path, a directory or a pattern means, and what is in each.
+
+What a file holds is told by how it begins, not by its name. Of a directory those files count whose names say that they
+are Parquet, JSON or captures; what begins with a dot or ends in `.tmp` is unfinished.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+from nflowlevel.analytics.wholelines import WholeLines
+from nflowlevel.archive.reader import is_archive
+from nflowlevel.errors import printable
+
+Kind: TypeAlias = Literal["archive", "parquet", "json", "text", "capture", "sqlite", "database", "remote"]
+
+_DATABASES = ("sqlite:", "postgresql:", "postgres:")
+#: What only a cluster can read.
+_REMOTE = re.compile(r"(?:s3|s3a|s3n|gs|abfs|abfss|hdfs|wasbs)://")
+_IN_DIRECTORIES = re.compile(
+    r"[^.].*(?:\.parquet|(?:\.json|\.jsonl|\.ndjson|\.pcap|\.pcapng)(?:[.-][0-9][0-9T:_.-]*)?(?:\.gz|\.zst)?)"
+)
+_CAPTURES = (b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1", b"\x0a\x0d\x0d\x0a")
+_SQLITE, _PARQUET = b"SQLite format 3\0", b"PAR1"
+#: What a text cannot hold.
+_NO_TEXT = re.compile(rb"[\x00-\x06\x0e-\x1a]")
+
+
+class Source(NamedTuple):
+    """One thing to read."""
+
+    kind: Kind
+    name: str
+    """A path, or the URL of a database."""
+
+
+def find(given: str | os.PathLike[str]) -> Iterator[Source]:
+    """Yield what a path, a pattern or a URL means.
+
+    FileNotFoundError: there is no such file, or none that the pattern means. ValueError: a file is none of those that
+    can be read, or a directory has none.
+    """
+    name = os.fspath(given)
+    if isinstance(given, str) and name.startswith(_DATABASES):
+        yield Source("database", name)
+        return
+    if isinstance(given, str) and _REMOTE.match(name):
+        yield Source("remote", name)
+        return
+    path = Path(name)
+    if path.is_dir():
+        yield from _of_directory(path)
+    elif os.path.lexists(path) or not glob.has_magic(name):
+        yield Source(kind_of(path), name)
+    else:
+        found = sorted(glob.glob(name, recursive=True))
+        if not found:
+            raise FileNotFoundError(f"read {printable(name)}: no file has such a name")
+        for each in found:
+            yield from _of_directory(Path(each)) if os.path.isdir(each) else [Source(kind_of(Path(each)), each)]
+
+
+def _of_directory(directory: Path) -> Iterator[Source]:
+    if is_archive(directory):
+        yield Source("archive", str(directory))
+        return
+    found = False
+    for parent, directories, files in os.walk(directory):
+        directories[:] = sorted(name for name in directories if not name.startswith("."))
+        for name in sorted(files):
+            if _IN_DIRECTORIES.fullmatch(name):
+                found = True
+                path = os.path.join(parent, name)
+                yield Source("parquet" if name.endswith(".parquet") else kind_of(Path(path)), path)
+    if not found:
+        wanted = "*.parquet, *.json, *.pcap or *.pcapng, also rotated or compressed"
+        raise ValueError(f"read {printable(str(directory))}: the directory has no {wanted}; name the files themselves")
+
+
+def kind_of(path: Path) -> Kind:
+    """Return what a file holds; ValueError: nothing that can be read. OSError."""
+    if path.suffix == ".parquet":
+        return "parquet"  # also one that is cut
+    with WholeLines(path) as lines:
+        if lines.size is None:
+            return "json"  # a pipe is read once
+        begin = lines.begin()
+    if begin.startswith(_PARQUET):
+        return "parquet"
+    if begin.startswith(_SQLITE):
+        return "sqlite"
+    if begin.startswith(_CAPTURES):
+        return "capture"
+    if not begin or any(line.lstrip().startswith(b"{") for line in begin.split(b"\n")):
+        return "json"
+    if not _NO_TEXT.search(begin):
+        return "text"
+    known = "lines of JSON or of a log, Parquet, a capture or SQLite"
+    raise ValueError(f"read {printable(str(path))}: it is neither {known}")

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where records are that can be asked: DuckDB, with the relations `packets`, `flows` and `sums`.
+
+Archives (Parquet) stay where they are and are looked into. All else is read once, into a file of DuckDB's in a private
+temporary directory, which goes with the store. So a question never meets half of a line, and two questions meet the
+same records. Everything arrives here as lines of JSON: DuckDB makes rows of them as archive/schema.py says.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nflowlevel.archive import engine
+from nflowlevel.archive.reader import escape_pattern
+from nflowlevel.archive.rows import Rows
+from nflowlevel.archive.schema import RELATIONS, Relation
+from nflowlevel.errors import printable
+from nflowlevel.sql.literals import identifier
+
+if TYPE_CHECKING:
+    import duckdb
+
+#: Damaged lines that are kept to be shown; all are counted.
+MOST_SHOWN = 1000
+_MOST_SHOWN_CHARACTERS = 500
+_MOST_LISTED = 20
+#: Columns that only one relation has.
+_OWNERS = {
+    name: {column.name for column in found}
+    - {column.name for other in RELATIONS.values() if other is not found for column in other}
+    for name, found in RELATIONS.items()
+    if name != "packets"
+}
+
+
+class DamagedLine(NamedTuple):
+    """A line, or a file, that is no record."""
+
+    source: str
+    line: int
+    """Its number in the source, from 1 on; 0: the source as a whole."""
+    reason: str
+    text: str
+    """How it begins."""
+
+
+class _Place:
+    """Where lines are from: the number of each is looked for only where one is damaged."""
+
+    def __init__(self, lines: bytes, source: str, first: int) -> None:
+        self.source = source
+        self._lines, self._first = lines, first
+        self._numbers: dict[bytes, list[int]] | None = None
+
+    def number_of(self, line: bytes) -> int:
+        """Return the number of a line; of equal ones, the first that was not asked for."""
+        if self._numbers is None:
+            self._numbers = {}
+            for number, each in enumerate(self._lines.split(b"\n"), self._first):
+                self._numbers.setdefault(each, []).append(number)
+        found = self._numbers.get(line.removesuffix(b"\n"), [])
+        return found.pop(0) if found else 0
+
+
+class Damaged:
+    """What is no record: `count` of all, and the first of them as rows."""
+
+    def __init__(self, count: int, lines: Sequence[DamagedLine]) -> None:
+        self.count = count
+        self._lines = tuple(lines)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[DamagedLine]:
+        return iter(self._lines)
+
+    def __repr__(self) -> str:
+        shown = [f"{self.count:,} damaged lines or files"]
+        for line in self._lines[:_MOST_LISTED]:
+            text = f": {printable(line.text)}" if line.text else ""
+            place = f"{printable(line.source)}:{line.line}" if line.line else printable(line.source)
+            shown.append(f"{place}: {line.reason}{text}")
+        return "\n".join([*shown, *(["…"] if self.count > _MOST_LISTED else [])])
+
+
+class Store:
+    """Records in DuckDB. Any thread may ask; one at a time adds."""
+
+    def __init__(self, memory_limit: str | None = None) -> None:
+        module = engine.duckdb()
+        self.directory = Path(tempfile.mkdtemp(prefix="nflowlevel-"))
+        self._end = weakref.finalize(self, shutil.rmtree, self.directory, True)
+        settings = {
+            "memory_limit": memory_limit or f"{_memory() // 4 >> 20}MiB",
+            "temp_directory": str(self.directory / "spilled"),
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "preserve_insertion_order": "true",
+        }
+        try:
+            self._connection: duckdb.DuckDBPyConnection = module.connect(
+                str(self.directory / "log.duckdb"), config=settings
+            )
+        except BaseException:
+            self._end()
+            raise
+        if sys.stdout.isatty():
+            self._connection.execute("SET enable_progress_bar = true")
+            self._connection.execute("SET progress_bar_time = 1000")
+        #: How many lines, and files, are no records.
+        self.damaged = 0
+        #: The first of them.
+        self.damaged_lines: list[DamagedLine] = []
+        #: The Parquet files of each relation.
+        self.archives: dict[str, list[str]] = {name: [] for name in RELATIONS}
+        #: URLs of archives that only a cluster can read.
+        self.remote: list[str] = []
+        self._lock = threading.Lock()
+        # What was read lies beside the relations, under the same names.
+        self._connection.execute("CREATE SCHEMA read")
+        self._place = _Place(b"", "", 1)
+        self._rows = Rows(self._reader(), dvc="", host="", damaged=self._keep_damaged)
+        self.make_views()
+
+    def _reader(self) -> duckdb.DuckDBPyConnection:
+        reader = self._connection.cursor()
+        reader.execute("USE read")
+        # A file of records of each block is written anyway.
+        reader.execute("SET checkpoint_threshold = '256MB'")
+        return reader
+
+    def close(self) -> None:
+        """Close it, and remove what it kept. Answers that were not fetched cannot be fetched any more."""
+        self._connection.close()
+        self._end()
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Return a connection of one's own to the same records."""
+        return self._connection.cursor()
+
+    # -- adding ------------------------------------------------------------------------------------------------------
+
+    def add_lines(self, lines: bytes, source: str, first: int = 1) -> int:
+        """Add lines of JSON, which end in a newline; return how many of them are records.
+
+        `source` and `first`, the number of the first line, are for those that are damaged.
+        """
+        with self._lock:
+            before, self._place = self._rows.rows, _Place(lines, source, first)
+            self._rows.add(lines)
+            return self._rows.rows - before
+
+    @property
+    def records(self) -> int:
+        """How many records were read, without those of archives."""
+        return self._rows.rows
+
+    def _keep_damaged(self, line: bytes) -> None:
+        text = line[: 4 * _MOST_SHOWN_CHARACTERS].decode("utf-8", "replace").rstrip("\n")
+        self.add_damage(self._place.source, self._place.number_of(line), "no record of JSON, or without a time", text)
+
+    def add_damage(self, source: str, line: int, reason: str, text: str = "") -> None:
+        """Count something that is no record."""
+        self.damaged += 1
+        if len(self.damaged_lines) < MOST_SHOWN:
+            self.damaged_lines.append(DamagedLine(source, line, reason, text[:_MOST_SHOWN_CHARACTERS]))
+
+    def add_archives(self, relation: str, paths: Iterable[str]) -> None:
+        """Add Parquet files of a relation; `make_views` shows them."""
+        self.archives[relation] += map(os.path.abspath, paths)
+
+    def relations_of(self, paths: Sequence[str]) -> dict[str, list[str]]:
+        """Return which relation Parquet files are of, by their columns."""
+        found: dict[str, list[str]] = {name: [] for name in RELATIONS}
+        for path in paths:
+            described = self._connection.execute(f"DESCRIBE SELECT * FROM {parquet([path])}").fetchall()
+            columns = {name for name, *_ in described}
+            owner = next((each for each in _OWNERS if _OWNERS[each] & columns), "packets")
+            found[owner].append(path)
+        return found
+
+    def make_views(self) -> None:
+        """Make the relations of what was read and of the archives."""
+        for found in RELATIONS.values():
+            self._connection.execute(f"CREATE OR REPLACE VIEW {found.name} AS {self._view(found)}")
+
+    def _view(self, relation: Relation) -> str:
+        names = ", ".join(column.name for column in relation)
+        read = f"SELECT {names} FROM read.{relation.name}"
+        if not self.archives[relation.name]:
+            return read
+        source = parquet(self.archives[relation.name])
+        found = {name for name, *_ in self._connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
+        archived = f"SELECT {', '.join(_archived(relation, found))} FROM {source}"
+        (count,) = self._connection.execute(f"SELECT COUNT(*) FROM read.{relation.name}").fetchall()[0]
+        return f"{archived} UNION ALL {read}" if count else archived
+
+    def remember(self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> None:
+        """Add rows to a table of the store's own, which is made if it is not there."""
+        declared = ", ".join(f"{identifier(name)} {type_}" for name, type_ in columns.items())
+        with self._lock:
+            self._connection.execute(f"CREATE TABLE IF NOT EXISTS {identifier(table)} ({declared})")
+            if rows:
+                # A list for each column: row by row would take a millisecond each.
+                values = ", ".join(f"unnest(${place}::{type_}[])" for place, type_ in enumerate(columns.values(), 1))
+                lists = [list(column) for column in zip(*rows, strict=True)]
+                self._connection.execute(f"INSERT INTO {identifier(table)} SELECT {values}", lists)
+
+
+def parquet(paths: Iterable[str]) -> str:
+    """Return DuckDB's call that reads these files as one."""
+    names = ", ".join(engine.literal(escape_pattern(path)) for path in paths)
+    return f"read_parquet([{names}], union_by_name = true, hive_partitioning = false)"
+
+
+def _archived(relation: Relation, found: set[str]) -> Iterator[str]:
+    """Yield the expressions of a relation's columns over what Parquet files have of them."""
+    old = {"sec": "oob_time_sec::BIGINT", "us": "oob_time_sec::BIGINT * 1000000 + coalesce(oob_time_usec, 0)"}
+    has_old = {"oob_time_sec", "oob_time_usec"} <= found
+    for column in relation:
+        values = [f"{column.name}::{column.type}"] if column.name in found else []
+        if has_old and column.name in old:
+            values.append(old[column.name])
+        value = f"coalesce({', '.join(values)})" if len(values) > 1 else (values or [f"NULL::{column.type}"])[0]
+        yield f"{value} AS {column.name}"
+
+
+def _memory() -> int:
+    """Return the bytes of memory of the machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

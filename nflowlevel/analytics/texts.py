@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Lines of the kernel's LOG target and of LOGEMU as lines of JSON: what loglines.py reads of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from nflowlevel.analytics.loglines import LINES, LogLines
+from nflowlevel.analytics.wholelines import WholeLines
+
+#: The member of JSON of each column, but for the time.
+_MEMBERS = {column.name: column.members[0] for column in LINES if column.name not in ("sec", "us")}
+_MILLION = 1_000_000
+
+
+def text_lines(
+    lines: WholeLines, damaged: Callable[[int, str, str], None], year: int | None = None
+) -> Iterator[tuple[bytes, int]]:
+    """Yield the packets of a log's lines as lines of JSON, and the number of the first line they are of.
+
+    `damaged` is told the number of a line that is about a packet and is none, the reason and its text. `year` is that
+    of times that have none; unless given, the latest in which the file can have been written.
+    """
+    reader = LogLines(lines.changed, year=year)
+    encoder = msgspec.json.Encoder()
+    number = 0
+    for chunk in lines.chunks():
+        first, rows = number + 1, []
+        lost = reader.counts.lost()
+        for line in chunk.decode("utf-8", "replace").split("\n")[:-1]:
+            number += 1
+            row = reader.parse(line)
+            if row is not None:
+                rows.append(_object(row))
+            elif (now := reader.counts.lost()) != lost:
+                reason = next(name for name, count in now.items() if count != lost.get(name))
+                lost = now
+                damaged(number, _REASONS[reason], line)
+        if rows:
+            yield encoder.encode_lines(rows), first
+    if number and not reader.counts.packets:
+        damaged(0, "no line of it is a packet", "")
+
+
+_REASONS = {
+    "cut": "a packet that is cut",
+    "without_time": "a packet without a time",
+    "wrong": "a packet with a number or an address that none has",
+}
+
+
+def _object(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the members of JSON of a row."""
+    made = {_MEMBERS[name]: value for name, value in row.items() if name in _MEMBERS}
+    made["oob.time.sec"], made["oob.time.usec"] = row["sec"], row["us"] % _MILLION
+    return made

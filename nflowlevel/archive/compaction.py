@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Compaction: closed files of JSON lines become Parquet files of an archive, then they are removed.
+
+Each record is in the archive once, whatever is killed when (journal.py). Memory is bounded: lines come in blocks, and
+rows are written as soon as a row group is full, sorted by time, a file for each kind of record, firewall and day.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from nflowlevel import __version__
+from nflowlevel.archive import engine
+from nflowlevel.archive.journal import Journal, Record, Transaction, footer
+from nflowlevel.archive.layout import damaged_path, path_of
+from nflowlevel.archive.rows import Rows
+from nflowlevel.archive.source import Changed, LogSource, NotClosed, identity
+from nflowlevel.errors import NflowError, printable
+from nflowlevel.records.keys import Key
+
+#: Rows of a file, but for the last one of a source or a day: one row group.
+FILE_ROWS = 500_000
+BLOCK_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a file. `reason` says why it was left where it is."""
+
+    path: str
+    outcome: Literal["stored", "known", "left"]
+    """`stored`: its records were archived now; `known`: they had been before; `left`: they are not archived."""
+    records: int = 0
+    damaged: int = 0
+    files: int = 0
+    removed: bool = False
+    reason: str = ""
+
+
+#: Makes lines of JSON of a block of other lines; the second argument is called with each line that is damaged.
+Converter: TypeAlias = Callable[[bytes, Callable[[bytes], object]], bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How files are compacted."""
+
+    dvc: str = ""
+    """The firewall's name for all records; empty: that of each record, else the host's name."""
+    keep: bool = False
+    """Leave the files where they are."""
+    owners: Collection[int] = (0,)
+    """Users whose files are taken where we are root."""
+    min_age: float = 600.0
+    """For how many seconds a file of a writer that locks nothing must not have changed."""
+    added: tuple[Key, ...] = ()
+    """Keys of columns that plugins add to packets."""
+    convert: Callable[[LogSource], Converter | None] | None = None
+    """Returns what makes lines of JSON of a source's lines; None: they are JSON already."""
+    threads: int = 1
+    memory_bytes: int = engine.MEMORY_BYTES
+    progress: Callable[[int], None] | None = None
+    """Called with the bytes of lines that were read since the last call."""
+
+
+def compact(journal: Journal, path: str, settings: Settings, *, is_ours: bool = False) -> Result:
+    """Read a closed file into the archive of a journal, and remove it; OSError, NflowError: nothing of it counts.
+
+    `is_ours`: its writer is known to lock it. A file that is not closed, or is a copy of one that was archived, is
+    left where it is.
+    """
+    try:
+        with LogSource(path, owners=settings.owners, min_age=settings.min_age, is_ours=is_ours) as source:
+            return _compact(journal, source, settings)
+    except (NotClosed, Changed) as error:
+        return Result(path, "left", reason=str(error))
+    except engine.duckdb().Error as error:  # a full disk, no memory
+        raise NflowError(f"DuckDB: {str(error).splitlines()[0]}") from None
+
+
+def _compact(journal: Journal, source: LogSource, settings: Settings) -> Result:
+    if not source.head:
+        # All empty files look the same, and there is nothing that could be lost.
+        return Result(source.path, "stored", removed=not settings.keep and source.remove())
+    known = journal.find(source, settings.dvc)
+    size = source.count() if known else 0
+    outcome: Literal["stored", "known"] = "known"
+    record = known
+    if known is None or size > known.end:
+        outcome, record = "stored", _store(journal, source, settings, known)
+    elif size < known.end:
+        reason = f"it begins as {printable(known.path, None)}, which is archived, but has less"
+        return Result(source.path, "left", reason=reason)
+    elif not _is_at_its_place(known, source):
+        reason = f"it is a copy of {printable(known.path, None)}, which is archived"
+        return Result(source.path, "left", reason=reason)
+    assert record
+    removed, reason = False, ""
+    if not settings.keep:
+        try:
+            removed = source.remove()
+        except (NotClosed, Changed) as error:
+            reason = str(error)
+    counts = (record.records, record.damaged, len(record.files)) if outcome == "stored" else (0, 0, 0)
+    return Result(source.path, outcome, *counts, removed=removed, reason=reason)
+
+
+def _is_at_its_place(record: Record, source: LogSource) -> bool:
+    """Tell whether a known source is what was archived, perhaps renamed or compressed, and not a copy elsewhere."""
+    is_same = (record.device, record.inode) == (source.device, source.inode)
+    return is_same or os.path.dirname(record.path) == os.path.dirname(source.path)
+
+
+def _store(journal: Journal, source: LogSource, settings: Settings, known: Record | None) -> Record:
+    start = known.end if known else 0
+    name = known.source if known else identity(settings.dvc, source.head)
+    head_bytes = known.head_bytes if known else len(source.head)
+    about = {
+        "source": name,
+        "path": source.path.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+        "device": source.device,
+        "inode": source.inode,
+        "head_bytes": head_bytes,
+        "start": start,
+        "dvc": settings.dvc,
+    }
+    with journal.transaction(f"{name}-{start}") as transaction, contextlib.ExitStack() as stack:
+        database = stack.enter_context(
+            contextlib.closing(
+                engine.connect(transaction.directory, threads=settings.threads, memory_bytes=settings.memory_bytes)
+            )
+        )
+        damaged = stack.enter_context(_Damaged(transaction, source))
+        rows = Rows(database, dvc=settings.dvc, host=socket.gethostname(), damaged=damaged.add, added=settings.added)
+        writer = _Writer(transaction, source, rows, about)
+        convert = settings.convert(source) if settings.convert else None
+        end = start
+        for block in source.blocks(start, BLOCK_BYTES):
+            before = rows.rows
+            rows.add(convert(block, damaged.add) if convert else block)
+            end += len(block)
+            if settings.progress:
+                settings.progress(len(block))
+            if rows.rows + (rows.rows - before) > FILE_ROWS:
+                writer.write()
+        writer.write()
+        damaged.put(name, start)
+        source.check()
+        return transaction.commit(**about, end=end, records=writer.records, damaged=damaged.lines)
+
+
+class _Writer:
+    """Writes rows to files of the transaction."""
+
+    def __init__(self, transaction: Transaction, source: LogSource, rows: Rows, about: dict[str, object]) -> None:
+        self._transaction, self._source, self._rows, self._about = transaction, source, rows, about
+        self.records = 0
+        self._number = 0
+
+    def write(self) -> None:
+        """Write the rows that wait."""
+        for part in self._rows.slices():
+            metadata = {
+                "nflowlevel.version": __version__,
+                "nflowlevel.relation": part.relation.name,
+                "nflowlevel.source": footer(self._about),
+            }
+            name, start = str(self._about["source"]), int(str(self._about["start"]))
+            place = path_of(part.relation.name, part.dvc, part.first, part.last, name, start, self._number)
+            with self._transaction.file(place, self._source.mode, self._source.group) as fd:
+                self._rows.write(part, fd, metadata)
+            self._number += 1
+            self.records += part.rows
+        self._rows.clear()
+
+
+class _Damaged:
+    """Lines that are no records: kept in a file of the transaction, if there are any."""
+
+    def __init__(self, transaction: Transaction, source: LogSource) -> None:
+        self._transaction, self._source = transaction, source
+        self.lines = 0
+        self._path = os.path.join(transaction.directory, "damaged")
+
+    def __enter__(self) -> _Damaged:
+        self._file = open(self._path, "wb")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+    def add(self, line: bytes) -> None:
+        """Keep a line."""
+        self._file.write(line)
+        self.lines += 1
+
+    def put(self, name: str, start: int) -> None:
+        """Make them a file of the archive."""
+        self._file.flush()
+        if self.lines:
+            place = damaged_path(os.path.basename(self._source.path), name, start)
+            with (
+                self._transaction.file(place, self._source.mode, self._source.group) as fd,
+                open(self._path, "rb") as read,
+            ):
+                while piece := read.read(1 << 20):
+                    _write_all(fd, piece)
+        os.unlink(self._path)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

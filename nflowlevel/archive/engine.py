@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""DuckDB, as the archive uses it: within a bound of memory, and with nothing but the files that it is given."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+from nflowlevel.errors import NotSupported
+
+#: Most memory of DuckDB; what does not fit goes to files of its own.
+MEMORY_BYTES = 1 << 30
+
+
+def connect(directory: str, *, threads: int = 1, memory_bytes: int = MEMORY_BYTES) -> Any:
+    """Return a new database in memory, whose files for what does not fit are in `directory`.
+
+    NotSupported: DuckDB is not installed. It loads no extension from anywhere.
+    """
+    config = {
+        "threads": str(threads),
+        "memory_limit": f"{memory_bytes}B",
+        "temp_directory": os.path.join(directory, "spill"),
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+    }
+    return duckdb().connect(":memory:", config=config)
+
+
+def duckdb() -> Any:
+    """Return the module; NotSupported where it is not installed."""
+    try:
+        return importlib.import_module("duckdb")
+    except ImportError:
+        raise NotSupported(
+            "the archive", found="no Python module duckdb", needed="pip install 'nflowlevel[analytics]'"
+        ) from None
+
+
+def literal(text: str) -> str:
+    """Return a text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"

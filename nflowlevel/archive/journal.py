@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Journal: what was read into an archive, so that each record is in it once, whatever is killed when.
+
+The files that are made of a source are written aside, in `.compact/SOURCE-START/`, and forced to the disk. Then a
+record that lists them is written to `.compact/SOURCE-START.json`: that is the moment in which they count. After it they
+are moved to their places; whoever opens the archive next finishes what a kill left undone. What lies aside without a
+record is removed. The source goes last. Its record stays, and says of a file that is met again that it is in the
+archive.
+
+A source is known by the first 64 KiB of its lines and by their length: a log that is compressed later, or copied, is
+the same source. `START` is the byte from which on it was read: not 0 where a file has grown after it had been archived.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any, Final
+
+from msgspec import DecodeError, Struct, ValidationError
+from msgspec import json as msgjson
+
+from nflowlevel.archive.layout import WORK
+from nflowlevel.archive.source import LogSource, identity
+from nflowlevel.binding.rootpath import open_plain, place_of
+from nflowlevel.errors import NflowError
+
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_RECORD = ".json"
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """What was made of a source; `files` are its files: the name aside, and the path in the archive."""
+
+    source: str
+    path: str
+    device: int
+    inode: int
+    head_bytes: int
+    start: int
+    end: int
+    """Bytes of lines up to which it was read."""
+    dvc: str
+    records: int
+    damaged: int
+    files: list[tuple[str, str]]
+
+    @property
+    def name(self) -> str:
+        """Its name in the journal."""
+        return f"{self.source}-{self.start}"
+
+
+class Journal:
+    """The journal of the archive in the directory `archive`, which is made if there is none. Use it as a context.
+
+    NflowError: another compaction is at work, or, where we are root, others can change what is in the directory.
+    """
+
+    def __init__(self, archive: str) -> None:
+        self.archive: Final = os.path.abspath(archive)
+        self.directory: Final = os.path.join(self.archive, WORK)
+        self._lock = -1
+        self.records: list[Record] = []
+
+    def __enter__(self) -> Journal:
+        make_directory(self.archive)
+        _refuse_foreign(self.archive)
+        make_directory(self.directory)
+        self._lock = open_plain(os.path.join(self.directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise NflowError(f"{self.archive}: another compaction is at work; wait until it has ended") from None
+            self.records = read_records(self.directory)
+            self._finish()
+        except BaseException:
+            os.close(self._lock)
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self._lock)
+
+    def find(self, source: LogSource, dvc: str) -> Record | None:
+        """Return the last record of a source, and of what it was before it was compressed, copied or extended."""
+        known = [found for found in self.records if found.dvc == dvc and self._is_of(found, source, dvc)]
+        return max(known, key=lambda found: found.end, default=None)
+
+    @staticmethod
+    def _is_of(record: Record, source: LogSource, dvc: str) -> bool:
+        if record.head_bytes == len(source.head) or (
+            record.device == source.device and record.inode == source.inode and record.head_bytes < len(source.head)
+        ):
+            return identity(dvc, source.head[: record.head_bytes]) == record.source
+        return False
+
+    def forget(self, record: Record) -> None:
+        """Remove a record: neither its source nor anything made of it exists any more. OSError."""
+        os.unlink(os.path.join(self.directory, record.name + _RECORD))
+        self.records.remove(record)
+
+    def _finish(self) -> None:
+        """Move what counts to its place, and remove what does not."""
+        counts = {record.name: record for record in self.records}
+        for name in os.listdir(self.directory):
+            path = os.path.join(self.directory, name)
+            if name in counts:
+                self.move(counts[name])
+            elif name != "lock" and not name.endswith(_RECORD):
+                shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
+
+    def move(self, record: Record) -> None:
+        """Move the files of a record to their places; those that were moved already stay there. OSError."""
+        aside = os.path.join(self.directory, record.name)
+        changed = set()
+        for name, place in record.files:
+            target = os.path.join(self.archive, place)
+            make_directory(os.path.dirname(target))
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(os.path.join(aside, name), target)
+            changed.add(os.path.dirname(target))
+        for directory in changed:
+            sync_directory(directory)
+        shutil.rmtree(aside)
+        sync_directory(self.directory)
+
+    @contextlib.contextmanager
+    def transaction(self, name: str) -> Iterator[Transaction]:
+        """Begin to read a source; what was not committed at the end is removed."""
+        made = Transaction(self, name)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+class Transaction:
+    """Files that are made of one source. `directory` is where they lie aside."""
+
+    def __init__(self, journal: Journal, name: str) -> None:
+        self._journal, self._name = journal, name
+        self.directory: Final = os.path.join(journal.directory, name)
+        self._files: list[tuple[str, str]] = []
+        self._is_committed = False
+        make_directory(self.directory, 0o700)
+
+    @contextlib.contextmanager
+    def file(self, place: str, mode: int, group: int) -> Iterator[int]:
+        """Make a file that gets this path in the archive, and force it to the disk; OSError.
+
+        Where we are root it gets this group, so that who could read the source can read it.
+        """
+        name = f"{len(self._files)}.tmp"
+        fd = os.open(os.path.join(self.directory, name), _NEW, 0o600)
+        try:
+            yield fd
+            os.fchmod(fd, 0o600 | mode & 0o044)
+            if os.geteuid() == 0:
+                os.fchown(fd, -1, group)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        self._files.append((name, place))
+
+    def commit(self, **about: Any) -> Record:
+        """Let what was made count: `about` are the fields of the record but for its files. Then move it. OSError."""
+        sync_directory(self.directory)
+        record = Record(files=self._files, **about)
+        directory = self._journal.directory
+        aside = os.path.join(self.directory, "record.tmp")
+        fd = os.open(aside, _NEW, 0o600)
+        try:
+            with open(fd, "wb", closefd=False) as file:
+                file.write(msgjson.encode(record))
+            os.fchmod(fd, 0o644)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(aside, os.path.join(directory, record.name + _RECORD))
+        self._is_committed = True
+        self._journal.records.append(record)
+        sync_directory(directory)
+        self._journal.move(record)
+        return record
+
+    def close(self) -> None:
+        """Remove what does not count."""
+        if not self._is_committed:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def read_records(directory: str) -> list[Record]:
+    """Return the records of a journal's directory, none where it does not exist; NflowError: one is damaged."""
+    found = []
+    try:
+        names = sorted(os.listdir(directory))
+    except FileNotFoundError:
+        return []
+    for name in names:
+        path = os.path.join(directory, name)
+        if name.endswith(_RECORD):
+            with open(path, "rb") as file:
+                text = file.read()
+            try:
+                found.append(msgjson.decode(text, type=Record))
+            except (DecodeError, ValidationError) as error:
+                raise NflowError(
+                    f"{path} is no record of a source ({error}): restore or remove it; without it, its source counts "
+                    "as not archived"
+                ) from None
+    return found
+
+
+def footer(record: dict[str, Any]) -> str:
+    """Return what the footer of a Parquet file says of its source: JSON."""
+    return json.dumps(record)
+
+
+def make_directory(path: str, mode: int = 0o755) -> None:
+    """Make a directory and those that it is in, where they are missing, and force their names to the disk; OSError."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    if parent != path:
+        make_directory(parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, mode)
+    sync_directory(parent)
+
+
+def sync_directory(path: str) -> None:
+    """Force the names in a directory to the disk; OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _refuse_foreign(archive: str) -> None:
+    """Refuse, where we are root, a directory that somebody else can change: we write and remove by name in it."""
+    if os.geteuid():
+        return
+    with place_of(os.path.join(archive, WORK)) as place:
+        is_roots = place.is_roots
+    if not is_roots:
+        raise NflowError(
+            f"{archive}: others than root can change what is in this directory; give it and those above it to root, "
+            "or run this as the user whose it is"
+        )

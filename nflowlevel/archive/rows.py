@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Rows: lines of JSON become rows of the relations in DuckDB, and these become Parquet files, sorted by time.
+
+Most lines are plain packets, which become columns in C (scan.py). DuckDB reads the others, strictly: it refuses a block
+of them for one that is damaged. Only then are they looked at one by one: what is no JSON object, what does not fit a
+column and what has no time is damaged, and kept as it is. What this does not find, halving does: the parts of a block
+are read for themselves, down to the line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+from nflowlevel.archive import engine
+from nflowlevel.archive.layout import DAY_SECS
+from nflowlevel.archive.scan import Scanner
+from nflowlevel.archive.schema import RELATIONS, Relation, json_columns, json_kind
+from nflowlevel.records.keys import Key
+
+#: The last second that a path of the archive can say: the year 9999.
+_LAST_US = 253_402_300_800 * 1_000_000 - 1
+_ROW_GROUP = 500_000
+#: A third faster than the usual 3, for a file that is a tenth larger.
+_ZSTD_LEVEL = 1
+_LIMITS = {
+    "UTINYINT": (0, 0xFF),
+    "USMALLINT": (0, 0xFFFF),
+    "UINTEGER": (0, 0xFFFFFFFF),
+    "UBIGINT": (0, 0xFFFFFFFFFFFFFFFF),
+    "TINYINT": (-0x80, 0x7F),
+    "SMALLINT": (-0x8000, 0x7FFF),
+    "INTEGER": (-0x80000000, 0x7FFFFFFF),
+    "BIGINT": (-0x8000000000000000, 0x7FFFFFFFFFFFFFFF),
+}
+
+
+class Slice(NamedTuple):
+    """Rows that go into one file: those of one relation, firewall and day."""
+
+    relation: Relation
+    dvc: str
+    first: int
+    """Second of the first one, since 1970."""
+    last: int
+    rows: int
+
+
+class Rows:
+    """Rows that wait to be written. `damaged` is called with each line that is no record, as it was read.
+
+    `dvc` is the firewall's name that all rows get; where it is empty, they have that of their record, or else `host`.
+    `added` are keys of columns that plugins add to packets.
+    """
+
+    def __init__(
+        self,
+        database: Any,
+        *,
+        dvc: str,
+        host: str,
+        damaged: Callable[[bytes], None],
+        added: Iterable[Key] = (),
+    ) -> None:
+        self._database, self._damaged = database, damaged
+        self._errors: Final = _refusals()
+        relations = dict(RELATIONS)
+        relations["packets"] = relations["packets"].with_keys(added)
+        self._relations: Final = tuple(relations.values())
+        #: What an object of another relation than packets has in it.
+        self._marks: Final = {
+            found.name: [f'"{mark}":'.encode() for mark in found.marks[:1]] for found in self._relations[1:]
+        }
+        self._types: Final = {
+            member: type_ for found in self._relations for member, type_ in found.json_types.items() if type_ in _LIMITS
+        }
+        marks = [mark for found in self._relations[1:] for mark in found.marks[:1]]
+        self._scanner: Final = Scanner(self._relations[0], marks)
+        #: The columns of the table `plain`: those that any row has had, as each costs time, also where it is empty.
+        self._plain: list[str] = []
+        self.rows = 0
+        database.register("scanned", self._scanner)
+        database.execute("SET VARIABLE host = $1", [host])
+        database.execute("SET VARIABLE firewall = $1", [dvc])
+        self._name: Final = "getvariable('firewall')" if dvc else "coalesce(nullif(dvc, ''), getvariable('host'))"
+        for found in self._relations:
+            columns = ", ".join(f"{column.name} {column.type}" for column in found)
+            database.execute(f"CREATE TABLE {found.name} ({columns})")
+
+    def add(self, lines: bytes) -> None:
+        """Add the records of whole lines; DuckDB's own errors where the disk or the memory does not hold them."""
+        at, left = 0, []
+        while at < len(lines):
+            at, odd = self._scanner.scan(lines, at)
+            left.append(odd)
+            if self._scanner.rows:
+                self._take()
+        if odd := b"".join(left):
+            self._add_odd(odd)
+
+    def _take(self) -> None:
+        """Add the rows that were scanned to the table `plain`."""
+        filled = [name for name in self._scanner.filled() if name != "dvc"]
+        if not self._plain:
+            self._plain = ["sec", "us", "dvc"]
+            self._database.execute("CREATE TABLE plain (sec BIGINT, us BIGINT, dvc VARCHAR)")
+        for name in filled:
+            if name not in self._plain:
+                self._database.execute(f"ALTER TABLE plain ADD COLUMN {name} {self._relations[0].by_name[name].type}")
+                self._plain.append(name)
+        names = "".join(f", {name}" for name in filled)
+        sql = f"INSERT INTO plain (sec, us, dvc{names}) SELECT sec, us, {self._name}{names} FROM scanned"
+        self.rows += int(self._database.execute(sql).fetchone()[0])
+
+    def _add_odd(self, lines: bytes) -> None:
+        """Add the records of lines that are not plain."""
+        if self._try(lines):
+            return
+        good = []
+        for line in lines.splitlines(keepends=True) if b"\r" not in lines else _lines(lines):
+            if self._is_fit(line):
+                good.append(line)
+            elif line.strip():
+                self._damaged(line)
+        self._halve(good)
+
+    def _halve(self, lines: list[bytes]) -> None:
+        if not lines or self._try(b"".join(lines)):
+            return
+        if len(lines) == 1:
+            self._damaged(lines[0])
+            return
+        middle = len(lines) // 2
+        self._halve(lines[:middle])
+        self._halve(lines[middle:])
+
+    def _try(self, lines: bytes) -> bool:
+        """Add all of these lines, or nothing; whether they are all records."""
+        kinds = [name for name, marks in self._marks.items() if any(mark in lines for mark in marks)]
+        wanted = [found for found in self._relations if found.name in ("packets", *kinds)]
+        # A file in memory: DuckDB takes a path for a pattern, and somebody else's name may hold any character.
+        memory = os.memfd_create("nflowlevel-lines", os.MFD_CLOEXEC)
+        rows = 0
+        try:
+            _write(memory, lines)
+            source = (
+                f"read_json('/proc/self/fd/{memory}', format='newline_delimited', columns={json_columns(*wanted)}, "
+                "compression='none')"
+            )
+            self._database.execute("BEGIN")
+            for found in wanted:
+                rows += self._insert(found, source, is_alone=len(wanted) == 1)
+            self._database.execute("COMMIT")
+        except self._errors:
+            self._database.execute("ROLLBACK")
+            return False
+        finally:
+            os.close(memory)
+        self.rows += rows
+        return True
+
+    def _insert(self, relation: Relation, source: str, *, is_alone: bool) -> int:
+        chosen = "" if is_alone else f" WHERE {json_kind()} = '{relation.name}'"
+        names = [column.name for column in relation.columns[3:]]
+        # Without a time there is no place for it in the archive.
+        timed = f"CASE WHEN us BETWEEN 0 AND {_LAST_US} THEN us ELSE error('no time') END AS us"
+        columns = ", ".join((f"sec, {timed}, {self._name} AS dvc", *names))
+        sql = f"INSERT INTO {relation.name} SELECT {columns} FROM (SELECT {relation.select()} FROM {source}{chosen})"
+        return int(self._database.execute(sql).fetchone()[0])
+
+    def _is_fit(self, line: bytes) -> bool:
+        """Tell whether nothing is seen that DuckDB would refuse a line for."""
+        try:
+            found = json.loads(line, object_pairs_hook=_object)
+        except (ValueError, RecursionError):
+            return False
+        if not isinstance(found, dict):
+            return False
+        for name, value in found.items():
+            if isinstance(value, int) and name in self._types:
+                least, most = _LIMITS[self._types[name]]
+                if not least <= value <= most:
+                    return False
+            elif name in self._types and (
+                isinstance(value, dict | list) or (isinstance(value, str) and not _is_number(value))
+            ):
+                return False
+        second = found.get("oob.time.sec") or found.get("flow.end.sec")
+        return bool(second) or isinstance(found.get("timestamp") or found.get("@timestamp"), str)
+
+    def slices(self) -> list[Slice]:
+        """Return what files the rows make."""
+        made = []
+        for found in self._relations:
+            sql = (
+                f"SELECT dvc, min(sec), max(sec), count(*) FROM {self._all(found, 'dvc, sec')} "
+                f"GROUP BY dvc, sec // {DAY_SECS} ORDER BY min(sec), dvc"
+            )
+            made += [Slice(found, *row) for row in self._database.execute(sql).fetchall()]
+        return made
+
+    def _all(self, relation: Relation, names: str = "") -> str:
+        """Return the table, in SQL, of all rows of a relation: those columns, or all columns of the relation."""
+        if relation.name != "packets" or not self._plain:
+            return relation.name
+        shown = names or ", ".join(
+            column.name if column.name in self._plain else f"NULL::{column.type} AS {column.name}"
+            for column in relation
+        )
+        plain = f"SELECT {shown} FROM plain"
+        return f"({plain} UNION ALL SELECT {names or '*'} FROM packets)" if self._has("packets") else f"({plain})"
+
+    def _has(self, table: str) -> bool:
+        return bool(self._database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+    def write(self, part: Slice, fd: int, metadata: dict[str, str]) -> None:
+        """Write the rows of a slice, sorted by time, to a file that is open; `metadata` goes into its footer."""
+        midnight = part.first - part.first % DAY_SECS
+        about = ", ".join(f"{engine.literal(name)}: {engine.literal(value)}" for name, value in metadata.items())
+        self._database.execute("SET VARIABLE part = $1", [part.dvc])
+        order = "" if self._is_sorted(part.relation) else " ORDER BY us"
+        self._database.execute(
+            f"COPY (SELECT * FROM {self._all(part.relation)} WHERE dvc = getvariable('part') AND sec >= {midnight} "
+            f"AND sec < {midnight + DAY_SECS}{order}) TO '/proc/self/fd/{fd}' (FORMAT parquet, COMPRESSION zstd, "
+            f"COMPRESSION_LEVEL {_ZSTD_LEVEL}, ROW_GROUP_SIZE {_ROW_GROUP}, USE_TMP_FILE false, "
+            f"KV_METADATA {{{about}}})"
+        )
+
+    def _is_sorted(self, relation: Relation) -> bool:
+        """Tell whether the rows came in the order of their time, as those of one group usually do."""
+        sql = f"SELECT count(*) FROM (SELECT us < lag(us) OVER () AS back FROM {self._all(relation, 'us')}) WHERE back"
+        return not self._database.execute(sql).fetchone()[0]
+
+    def clear(self) -> None:
+        """Forget the rows: they were written."""
+        for found in self._relations:
+            self._database.execute(f"TRUNCATE {found.name}")
+        if self._plain:
+            self._database.execute("TRUNCATE plain")
+        self.rows = 0
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Return the errors by which DuckDB says that a line is no record; all others are about the machine."""
+    duckdb = engine.duckdb()
+    return (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.OutOfRangeException)
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """Split at newlines alone: a carriage return may stand anywhere in a damaged line."""
+    lines = data.split(b"\n")
+    whole = [line + b"\n" for line in lines[:-1]]
+    return [*whole, lines[-1]] if lines[-1] else whole
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a member stands twice")
+    return found

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A log is narrowed and counted; the same by steps as by plain Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nflowlevel.analytics.log import Log
+from nflowlevel.analytics.reading import read
+from tests.fix_logs import START, log_file, parquet_file, record
+
+ODD = [record(n, src_port=6000, dest_port=(22, 23)[n % 2], src_ip=f"192.0.2.{n % 5}") for n in range(60)]
+USUAL = [record(100 + n, tcp__window=64240, src_port=40000 + n, src_ip="203.0.113.9", dest_port=443) for n in range(40)]
+ANSWERS = [record(200 + n, tcp__window=1000, tcp__ack=1) for n in range(3)]
+RESETS = [record(300, tcp__rst=1, oob__prefix=None)]
+UDP = [record(400, ip__protocol=17, tcp__syn=None, tcp__ack=None, tcp__rst=None, tcp__window=None, dest_port=53)]
+RECORDS = [*ODD, *USUAL, *ANSWERS, *RESETS, *UDP]
+
+
+@pytest.fixture(params=["lines", "archive", "both"])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Log:
+    """The same log as lines, as an archive, and half of it as each."""
+    half = len(RECORDS) // 2
+    match request.param:
+        case "lines":
+            sources = [log_file(tmp_path / "a.json", RECORDS)]
+        case "archive":
+            sources = [parquet_file(tmp_path / "a.parquet", RECORDS)]
+        case _:
+            sources = [
+                parquet_file(tmp_path / "a.parquet", RECORDS[:half]),
+                log_file(tmp_path / "b.json", RECORDS[half:]),
+            ]
+    return read(*sources)
+
+
+def test_the_histogram_of_windows(log: Log) -> None:
+    answer = log.syn.count("tcp_window")
+    assert answer.columns == ("tcp_window", "n")
+    assert answer.rows() == [(16384, 60), (64240, 40)]
+    assert log.count().value() == len(RECORDS)
+
+
+def test_narrowing(log: Log) -> None:
+    odd = log.syn.where(tcp_window=16384)
+    assert odd.count("dest_port").rows() == [(22, 30), (23, 30)]
+    assert odd.where(src_ip="192.0.2.0/31").count("src_ip").rows() == [("192.0.2.0", 12), ("192.0.2.1", 12)]
+    assert log.exclude(dest_port=[22, 23]).count("dest_port").rows() == [(443, 40), (53, 1)]
+    assert log.where(tcp_window=None).count().value() == 1
+    assert log.exclude(tcp_window=16384).count().value() == len(RECORDS) - len(ODD) - len(RESETS)
+    assert log.where(src_port=range(40_000, 40_010)).count().value() == 10
+    assert log.where("tcp.dport == 443 && ip.ttl < 65").count().value() == 40
+    assert log.where("tcp.dport == 53").count().value() == 0
+    assert log.where("udp.dport == 53").count().value() == 1
+    assert log.where("!(tcp.dport == 443)").count().value() == len(RECORDS) - 40
+
+
+def test_time_counts_back_from_the_newest_record(log: Log) -> None:
+    assert log.last("1s").count().value() == 1
+    assert log.last("101s").count().value() == 2
+    assert log.last(10, until=START + 10).count().value() == 10
+    assert log.between(START + 100, START + 110).count("dest_port").rows() == [(443, 10)]
+    assert log.between("2026-11-24T08:30", None).count().value() == len(RECORDS)
+    assert log.syn.last("1s").count().value() == 0
+
+
+def test_sql_is_within_what_was_narrowed(log: Log) -> None:
+    odd = log.syn.where(tcp_window=16384)
+    assert odd.sql("SELECT COUNT(*) AS n FROM packets").value() == 60
+    with_own = "-- mine\nWITH few AS (SELECT * FROM packets WHERE dest_port = 22) SELECT COUNT(*) AS n FROM few;"
+    assert odd.sql(with_own).value() == 30
+    assert log.sql("SELECT COUNT(*) AS n FROM packets").sql == "SELECT COUNT(*) AS n FROM packets"
+
+
+def test_an_unknown_name_is_told_with_the_nearest(log: Log) -> None:
+    with pytest.raises(KeyError, match="did you mean 'tcp_window'"):
+        log.count("tcp_windw")
+    with pytest.raises(KeyError, match="did you mean 'dest_port'"):
+        log.where(tcp_dport=22)

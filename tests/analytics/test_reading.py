@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`nfl.read`: many kinds of sources as one log; growing, cut, hostile and repeated ones."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nflowlevel as nfl
+from nflowlevel.archive.compaction import Settings, compact
+from nflowlevel.archive.journal import Journal
+from tests.analytics.test_texts import CUT, GOOD
+from tests.captures import pcap, udp_packets
+from tests.fix_logs import START, lines, log_file, parquet_file, record
+
+
+def test_everything_is_one_log(tmp_path: Path) -> None:
+    log_file(tmp_path / "ulogd.json", [record(n) for n in range(5)])
+    (tmp_path / "old.json.gz").write_bytes(gzip.compress(lines([record(n) for n in range(4)])))
+    (tmp_path / "kern.log").write_text(GOOD * 3)
+    (tmp_path / "x.pcap").write_bytes(pcap(udp_packets(2), 101))
+    parquet_file(tmp_path / "a.parquet", [record()])
+    names = ("ulogd.json", "old.json.gz", "kern.log", "x.pcap", "a.parquet")
+    log = nfl.read(*(tmp_path / name for name in names))
+    assert log.count().value() == 5 + 4 + 3 + 2 + 1
+    assert log.syn.where(src_port=6000, ip_id=256).count("tcp_window").rows() == [(16384, 13)]
+    assert log.count("ip_protocol").rows() == [(6, 13), (17, 2)]
+    assert log.damaged.count == 0
+
+
+def test_eventv1_and_what_ulogd2_leaves_out(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(
+        '{"@version": 1, "@timestamp": "2026-11-24T09:30:00.000250+0100", "src_ip": "192.0.2.1", "action": "allowed"}\n'
+        '{"timestamp": "2026-11-24T08:30:00.000250", "src_ip": "192.0.2.1", "own.member": [1, {"x": 2}]}\n'
+    )
+    log = nfl.read(path)
+    assert log.records("us").rows() == [(START * 10**6 + 250,)] * 2
+    assert sorted(log.count("raw_label").rows(), key=str) == [(1, 1), (None, 1)]
+
+
+def test_only_whole_lines_count(tmp_path: Path) -> None:
+    whole = lines([record(n) for n in range(3)])
+    path = tmp_path / "ulogd.json"
+    # Every end of the last line, also the one that only lacks its newline.
+    last = len(whole) - len(lines([record(2)]))
+    for end in (*range(last + 1, len(whole), 37), len(whole) - 1):
+        path.write_bytes(whole[:end])
+        log = nfl.read(path)
+        assert log.count().value() == 2
+        assert [(line.line, line.reason) for line in log.damaged] == [
+            (3, "a line without an end: it is being written, or cut")
+        ]
+        log.close()
+
+
+def test_damage_is_counted_and_shown(tmp_path: Path) -> None:
+    path = tmp_path / "ulogd.json"
+    path.write_bytes(lines([record()]) + b"damaged\n" + lines([record()]))
+    (tmp_path / "kern.log").write_text(CUT + GOOD)
+    (tmp_path / "x.pcap").write_bytes(pcap(udp_packets(2), 101)[:-3])
+    (tmp_path / "old.json.gz").write_bytes(gzip.compress(lines([record()]) * 50)[:-9])
+    cut = parquet_file(tmp_path / "cut.parquet", [record()])
+    os.truncate(cut, cut.stat().st_size - 2)
+    log = nfl.read(path, tmp_path / "kern.log", tmp_path / "x.pcap", tmp_path / "old.json.gz", cut)
+    assert log.damaged.count == 5
+    assert [Path(line.source).name for line in log.damaged] == [
+        "cut.parquet",
+        "ulogd.json",
+        "kern.log",
+        "x.pcap",
+        "old.json.gz",
+    ]
+    assert "ulogd.json:2: " in repr(log.damaged)
+    assert log.count("ip_protocol").rows()[1] == (17, 1)
+
+
+def test_hostile_records(tmp_path: Path) -> None:
+    text = "'; DROP TABLE packets; -- \\ ${x} \x00\x1b[2J <script> é \u202e"
+    path = log_file(tmp_path / 'it\'s; a "log" [x]*.json', [record(oob__prefix=text, src_ip=text)])
+    log = nfl.read(path)
+    assert log.where(oob_prefix=text).count("oob_prefix", "src_ip").rows() == [(text, text, 1)]
+    assert log.exclude(oob_prefix=text).count().value() == 0
+    shown = repr(log.count("oob_prefix"))
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert "<script>" not in log.count("oob_prefix").to_html()
+
+
+def test_a_million_members_and_deep_ones(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    wide = "{" + ",".join(f'"m{n}": {n}' for n in range(50_000)) + "}\n"
+    deep = '{"a":' * 50_000 + "1" + "}" * 50_000 + "\n"
+    path.write_text(wide + deep + '{"oob.time.sec": 5, "oob.time.sec": 6}\n' + "\n\n  \n" + lines([record()]).decode())
+    log = nfl.read(path)
+    assert log.where(sec=START).count().value() == 1
+    assert log.count().value() + log.damaged.count == 4
+
+
+def test_an_archive_and_the_log_that_is_in_it_count_once(tmp_path: Path) -> None:
+    archive, path = tmp_path / "archive", log_file(tmp_path / "ulogd.json.1", [record(n) for n in range(7)])
+    copy = tmp_path / "copy.json.gz"
+    copy.write_bytes(gzip.compress(path.read_bytes()))
+    compacted(archive, path)
+    assert not path.exists()
+    assert nfl.read(archive).count().value() == 7
+    assert nfl.read(archive, copy).count().value() == 7
+    assert nfl.read(copy).count().value() == 7
+    # A log that went on after it was archived.
+    copy.write_bytes(gzip.compress(lines([record(n) for n in range(9)])))
+    assert nfl.read(archive, copy).count().value() == 9
+
+
+def compacted(archive: Path, path: Path) -> None:
+    """Put a log into an archive."""
+    with Journal(str(archive)) as journal:
+        compact(journal, str(path), Settings(min_age=0))
+
+
+def test_what_is_no_source(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"name what to read, such as nfl\.read"):
+        nfl.read()
+    with pytest.raises(FileNotFoundError):
+        nfl.read(tmp_path / "absent.json")
+    (tmp_path / "x.bin").write_bytes(bytes(100))
+    with pytest.raises(ValueError, match="it is neither"):
+        nfl.read(tmp_path / "x.bin")
+
+
+def test_an_empty_log(tmp_path: Path) -> None:
+    log = nfl.read(log_file(tmp_path / "x.json", []))
+    assert (log.newest, log.count().value(), repr(log)) == (None, 0, "<Log: 0 packets>")
+    assert log.last("7d").count().value() == 0
+
+
+def test_nothing_is_left_behind(tmp_path: Path) -> None:
+    path = log_file(tmp_path / "x.json", [record()])
+    code = f"import nflowlevel as nfl; log = nfl.read({str(path)!r}); print(log.count().value())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
+    assert [each.name for each in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_source_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "t"))
+    (tmp_path / "t").mkdir()
+    (tmp_path / "x.db").write_bytes(b"SQLite format 3\0" + bytes(100))
+    with pytest.raises(Exception, match="file is not a database"):
+        nfl.read(tmp_path / "x.db")
+    assert [*(tmp_path / "t").iterdir()] == []

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Rows: blocks of lines become rows, all of them or those that are records; what makes a file, and in which order."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from nflowlevel.archive import engine
+from nflowlevel.archive.rows import Rows, Slice
+from nflowlevel.archive.schema import PACKETS, SUMS
+from tests.fix_archive import SECOND, log, record
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> tuple[Rows, list[bytes]]:
+    kept: list[bytes] = []
+    return Rows(engine.connect(str(tmp_path)), dvc="", host="here", damaged=kept.append), kept
+
+
+def written(rows: Rows, part: Slice, path: Path) -> list[Any]:
+    """Write a slice; return the numbers of its records in their order."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    rows.write(part, fd, {"it's": "said"})
+    os.close(fd)
+    assert duckdb.connect().execute("SELECT key, value FROM parquet_kv_metadata($1)", [str(path)]).fetchall() == [
+        (b"it's", b"said")
+    ]
+    return [row[0] for row in duckdb.connect().execute("SELECT oob_mark FROM read_parquet($1)", [str(path)]).fetchall()]
+
+
+def test_slices_are_by_relation_firewall_and_day(made: tuple[Rows, list[bytes]]) -> None:
+    rows, kept = made
+    rows.add(log(range(3)) + record(4, **{"oob.time.sec": SECOND + 86_400}) + b'{"oob.time.sec": 5, "sum.name": "a"}\n')
+    assert [(part.relation.name, *part[1:]) for part in rows.slices()] == [
+        ("packets", "fw", SECOND, SECOND, 3),
+        ("packets", "fw", SECOND + 86_400, SECOND + 86_400, 1),
+        (SUMS.name, "here", 5, 5, 1),
+    ]
+    assert (rows.rows, kept) == (5, [])
+    rows.clear()
+    assert (rows.rows, rows.slices()) == (0, [])
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1, 2, 0]])
+def test_a_file_is_sorted_by_time(made: tuple[Rows, list[bytes]], tmp_path: Path, order: list[int]) -> None:
+    rows, _ = made
+    rows.add(b"".join(record(number) for number in order))
+    (part,) = rows.slices()
+    assert part.relation.name == PACKETS.name
+    assert written(rows, part, tmp_path / "x.parquet") == [0, 1, 2, 3]
+
+
+def test_a_refused_block_adds_nothing_of_it(made: tuple[Rows, list[bytes]]) -> None:
+    rows, kept = made
+    # The first kind is added before the second one is refused.
+    rows.add(log(range(2)) + b'{"oob.time.sec": 5, "sum.name": "a", "sum.pkts": -1}\n')
+    assert (rows.rows, len(kept)) == (2, 1)
+
+
+def test_what_the_look_at_single_lines_misses_halving_finds(
+    made: tuple[Rows, list[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, kept = made
+    monkeypatch.setattr(Rows, "_is_fit", lambda self, line: True)
+    rows.add(log(range(10)) + b"{\n" + log(range(10, 25)) + b"[]\n")
+    assert (rows.rows, kept) == (25, [b"{\n", b"[]\n"])
+
+
+def test_no_line_that_duckdb_takes_is_suspected(made: tuple[Rows, list[bytes]]) -> None:
+    rows, kept = made
+    odd = [
+        b'{"oob.time.sec": 1e1}\n',
+        b'{"oob.time.sec": 1.5}\n',
+        b'{"oob.time.sec": true}\n',
+        b'{"oob.time.sec": 1, "tcp.window": null}\n',
+        b'{"oob.time.sec": 1, "tcp.window": "7"}\n',
+        b'{"oob.time.sec": 1, "oob.prefix": {"a": [1]}, "oob.in": 7}\n',
+        b'{"oob.time.sec": 1}\r\n',
+        b'{"oob.time.sec": "7"}\n',
+        b'{"oob.time.sec": null, "timestamp": "2026-11-23 18:54:44+01"}\n',
+        b'{"timestamp": null, "@timestamp": "2026-11-23T18:54:44Z"}\n',
+        b'{"flow.end.sec": 0, "timestamp": "2026-11-23T18:54:44Z"}\n',
+    ]
+    for line in odd:
+        rows.add(line)
+    assert kept == []
+    rows.add(b"".join(odd) + b"{\n")
+    assert (rows.rows, kept) == (2 * len(odd), [b"{\n"])

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""LogSource: blocks of whole lines, heads, and what is known of who writes; the rest is in test_compaction.py."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nflowlevel.archive.source import HEAD_BYTES, LogSource, NotClosed, identity, writer_of
+from tests.fix_nobody import run_as_nobody
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=st.lists(st.binary(max_size=30)), size=st.integers(1, 50), start=st.integers(0, 40))
+def test_blocks_are_all_the_bytes_in_whole_lines(
+    tmp_path: Path, pack: Callable[[bytes], bytes], lines: list[bytes], size: int, start: int
+) -> None:
+    data = b"\n".join(lines)
+    if data[:2] == b"\x1f\x8b" or data[:3] == b"BZh":
+        return
+    (tmp_path / "x").write_bytes(pack(data))
+    with LogSource(str(tmp_path / "x"), min_age=0) as source:
+        blocks = list(source.blocks(start, size))
+        assert b"".join(blocks) == data[start:]
+        assert source.count() == len(data)
+        assert source.head == data
+        assert source.is_compressed == (pack is gzip.compress)
+    # Only lines that are longer than a block are in parts.
+    assert all(block.endswith(b"\n") or len(max(data.split(b"\n"), key=len)) >= size for block in blocks[:-1])
+
+
+def test_the_head_is_bounded(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"x\n" * HEAD_BYTES)
+    with LogSource(str(tmp_path / "x"), min_age=0) as source:
+        assert len(source.head) == HEAD_BYTES
+
+
+def test_a_source_is_named_by_its_head_and_the_firewall() -> None:
+    assert identity("", b"x") == identity("", b"x")
+    assert len({identity("", b"x"), identity("a", b"x"), identity("", b"y"), identity("x", b"")}) == 4
+
+
+def test_we_are_no_writer_to_ourselves(tmp_path: Path) -> None:
+    with (tmp_path / "x").open("wb") as file:
+        assert writer_of(file.fileno()) == ""
+
+
+def test_a_user_reads_own_logs_and_removes_them(open_to_all: Path) -> None:
+    (open_to_all / "theirs").mkdir()
+    os.chown(open_to_all / "theirs", 65534, 65534)
+
+    def child() -> int:
+        path = open_to_all / "theirs" / "u.json.1"
+        path.write_bytes(b"x\n")
+        with LogSource(str(path), min_age=0) as source:
+            removed = source.remove()
+        return int(removed and not path.exists())
+
+    assert run_as_nobody(child).status == 1
+
+
+def test_a_young_file_is_not_closed(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"x\n")
+    with pytest.raises(NotClosed, match="it changed 0 s ago"):
+        LogSource(str(tmp_path / "x"))
+    with LogSource(str(tmp_path / "x"), is_ours=True) as source:
+        assert source.size == 2
+    os.utime(tmp_path / "x", (0, 0))
+    LogSource(str(tmp_path / "x")).__exit__()

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`nflowlevel import`: which files become which rows, what is told, and that nothing comes twice."""
+
+from __future__ import annotations
+
+import calendar
+import gzip
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from nflowlevel.cli import main
+
+_BODY = "IN=eth0 OUT= MAC= SRC=192.0.2.66 DST=10.77.0.1 LEN=40 TOS=0x00 PREC=0x00 TTL=103 ID=256 PROTO=TCP "
+_SYN = f"{_BODY}SPT=6000 DPT=1433 WINDOW=16384 RES=0x00 SYN URGP=0 OPT (020405B4) "
+_PRINTED = (
+    "Nov 27 12:00:01 fw2 pfx  IN=va OUT= MAC= SRC=10.77.0.2 DST=10.77.0.1 LEN=35 TOS=00 PREC=0x00 TTL=64 ID=1 "
+    "PROTO=UDP SPT=5000 DPT=53 LEN=15 MARK=0x0 "
+)
+#: As ulogd2 writes it: a time without a zone, names with dots.
+_ULOGD2 = (
+    '{"timestamp": "2026-11-27T12:00:02.000007", "dvc": "fw3", "raw.pktlen": 40, "oob.prefix": "x", "ip.protocol": 6, '
+    '"src_ip": "192.0.2.1", "dest_ip": "192.0.2.2", "src_port": 1, "dest_port": 2, "tcp.syn": 1}'
+)
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TZ", "UTC0")
+    return tmp_path / "archive"
+
+
+def write(path: Path, *lines: str, changed: tuple[int, ...] = (2026, 11, 28)) -> Path:
+    """Write lines, or add them, and say when that was."""
+    with path.open("a") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    second = calendar.timegm((*changed, 0, 0, 0))
+    os.utime(path, (second, second))
+    return path
+
+
+def rows(archive: Path, columns: str) -> list[tuple[Any, ...]]:
+    """Return rows of the archive, in order."""
+    return duckdb.sql(
+        f"SELECT {columns} FROM read_parquet('{archive}/kind=packets/**/*.parquet') ORDER BY us"
+    ).fetchall()
+
+
+def test_lines_of_three_kinds(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = write(
+        tmp_path / "kern.log", f"Nov 27 12:00:00 fw kernel: DROP {_SYN}", "Nov 27 12:00:00 fw sshd[1]: hello", _PRINTED
+    )
+    json = write(tmp_path / "ulogd.json", _ULOGD2)
+    assert main(["import", str(log), str(json), "-o", str(archive)]) == 0
+    noon = calendar.timegm((2026, 11, 27, 12, 0, 0)) * 1_000_000
+    assert rows(archive, "us, dvc, oob_prefix, src_ip, dest_port, tcp_window, tcp_syn, ip_protocol") == [
+        (noon, "fw", "DROP ", "192.0.2.66", 1433, 16384, 1, 6),
+        (noon + 1_000_000, "fw2", "pfx ", "10.77.0.2", 53, None, None, 17),
+        (noon + 2_000_007, "fw3", "x", "192.0.2.1", 2, None, 1, 6),
+    ]
+    assert rows(archive, "tcp_options, us")[0][0] == "020405b4"
+    told = capsys.readouterr().out.splitlines()
+    assert told == [
+        f"{log}: 2 records in 2 files, 1 lines of something else",
+        f"{json}: 1 records in 1 files",
+    ]
+    assert log.exists()
+    assert json.exists()
+
+
+def test_nothing_comes_twice(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = write(tmp_path / "kern.log", f"Nov 27 12:00:00 fw kernel: DROP {_SYN}", *["nothing"] * 1000)
+    for _ in range(2):
+        assert main(["import", str(log), "-o", str(archive)]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == f"{log}: was imported already"
+    packed = tmp_path / "kern.log.1.gz"
+    packed.write_bytes(gzip.compress(log.read_bytes()))
+    assert main(["import", str(packed), "-o", str(archive)]) == 0
+    assert capsys.readouterr().out == f"{packed}: was imported already\n"
+    write(log, _PRINTED)
+    assert main(["import", str(log), "-o", str(archive)]) == 0
+    assert [row[0] for row in rows(archive, "dvc, us")] == ["fw", "fw2"]
+
+
+def test_what_is_not_imported_is_told_and_kept(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut, wrong = _SYN[3:], f"Nov 27 12:00:00 fw kernel: {_SYN.replace('1433', '99999')}"
+    log = write(tmp_path / "x", f"Nov 27 12:00:00 fw kernel: {_SYN}", cut, f"[1.5] {_SYN}", wrong, "\0\xff")
+    assert main(["import", str(log), "-o", str(archive)]) == 0
+    assert capsys.readouterr().out == (
+        f"{log}: 1 records in 2 files, 1 lines of something else; not imported, and kept apart: "
+        "1 cut or damaged, 1 without a time, 1 with a number that no packet has, or too long\n"
+    )
+    (kept,) = (path for path in archive.rglob("*") if path.is_file() and path.suffix not in (".parquet", ".json", ""))
+    assert kept.read_text().splitlines() == [cut, f"[1.5] {_SYN}", wrong]
+
+
+def test_the_year_and_the_name_of_the_firewall(archive: Path, tmp_path: Path) -> None:
+    log = write(tmp_path / "x", f"Nov 27 12:00:00 fw kernel: {_SYN}")
+    assert main(["import", str(log), "-o", str(archive), "--year", "2014", "--dvc", "gate"]) == 0
+    assert rows(archive, "us, dvc") == [(calendar.timegm((2014, 11, 27, 12, 0, 0)) * 1_000_000, "gate")]
+
+
+def test_one_file_that_fails_keeps_no_other_out(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = write(tmp_path / "x", _PRINTED)
+    assert main(["import", str(tmp_path / "none"), str(log), "-o", str(archive)]) == 1
+    told = capsys.readouterr()
+    assert told.err == f"nflowlevel import: {tmp_path / 'none'}: No such file or directory\n"
+    assert told.out == f"{log}: 1 records in 1 files\n"
+
+
+def test_an_open_file_is_left(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = write(tmp_path / "x", _PRINTED)
+    with log.open("a") as file, subprocess.Popen(["sleep", "60"], stdout=file) as writer:
+        try:
+            assert main(["import", str(log), "-o", str(archive)]) == 1
+        finally:
+            writer.kill()
+    told = f"{log}: not imported: it is open for writing in process {writer.pid}\n"
+    assert capsys.readouterr().out == told
