@@ -99,7 +99,7 @@ def log_lines(plan: LogPlan, batch: Batch) -> Iterable[tuple[Buffer, int]]:
     text = batch.added.get("print")
     if isinstance(text, Printed):
         return plan.render(batch.raw, text)
-    if text is None and batch.raw.type and batch.raw.type.of_packets:
+    if text is None and batch.raw.type and (batch.raw.type.of_packets or batch.raw.type.of_flows):
         return plan.render(batch.raw)
     # A filter of somebody else's made the text, as a column of Python's.
     made = plan.lines(batch.values("print"), batch.values("oob.time.sec"))
