@@ -564,6 +564,7 @@ def test_what_the_kernel_writes_is_what_its_group_says(pair: Pair, asks: str) ->
     assert len(lines) == len(packets) > 100
     parser = LogLines(_NOON)
     said: set[str] = set()
+    assert [line for line in lines if LogLines(_NOON).parse(f"{_HEAD}[1.5] {line}") is None] == []
     for line, keys in zip(lines, packets, strict=True):
         row = parser.parse(f"{_HEAD}[1.5] {line}")
         assert row is not None, (line, parser.counts)
