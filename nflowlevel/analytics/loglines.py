@@ -83,7 +83,7 @@ _REPEATED = re.compile(r"message repeated (\d{1,6}) times: \[ ?(.*)\] ?", re.ASC
 
 _LINK = re.compile(
     r"IN=(\S{0,64}) OUT=(\S{0,64})(?: PHYSIN=(\S{0,64}))?(?: PHYSOUT=(\S{0,64}))?"
-    r"(?: MAC=((?:[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){0,63})?)"
+    r"(?: MAC=([0-9a-fA-F:]{0,191})"
     r"| MACSRC=([0-9a-f:]{17}) MACDST=([0-9a-f:]{17}) MACPROTO=([0-9a-f]{4})(?: VPROTO=([0-9a-f]{4}) VID=(\d{1,5}))?)?"
     r"(?: TUNNEL=[0-9.]{7,15}->[0-9.]{7,15})?(?: |$)",
     re.ASCII,
@@ -312,11 +312,7 @@ def _link(row: Row, found: re.Match[str]) -> None:
     if physout:
         row["oob_physout"] = physout
     if mac:
-        row["mac_str"] = mac = mac.lower()
-        length = (len(mac) + 1) // 3
-        row["raw_mac_len"] = length
-        if length == 14:  # an Ethernet header
-            row["mac_daddr_str"], row["mac_saddr_str"] = mac[:17], mac[18:35]
+        row.update(_MACS.get(mac) or _mac(mac))
     elif source:
         row["mac_saddr_str"], row["mac_daddr_str"] = source, destination
         row["oob_protocol"] = int(ethertype, 16)
@@ -556,7 +552,7 @@ _MEMBERS = {column.name: column.members[0] for column in LINES} | {"us": "oob.ti
 def _members(row: Row) -> Row:
     """Return a row as the members of a JSON object."""
     made = {_MEMBERS[name]: value for name, value in row.items()}
-    made["oob.time.usec"] = row["us"] - row["sec"] * 1_000_000
+    made["oob.time.usec"] %= 1_000_000
     return made
 
 
@@ -574,6 +570,24 @@ def _flag_sets() -> dict[str, dict[str, int]]:
 
 
 _FLAG_SETS: Final = _flag_sets()
+#: Link-layer headers that have been met, and what rows say of them.
+_MACS: Final[dict[str, Row]] = {}
+_MAC = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){0,63}", re.ASCII)
+
+
+def _mac(text: str) -> Row:
+    if not _MAC.fullmatch(text):
+        raise _CutError
+    mac = text.lower()
+    known: Row = {"mac_str": mac, "raw_mac_len": (len(mac) + 1) // 3}
+    if known["raw_mac_len"] == 14:  # an Ethernet header
+        known |= {"mac_daddr_str": mac[:17], "mac_saddr_str": mac[18:35]}
+    if len(_MACS) >= _REMEMBERED:
+        _MACS.clear()
+    _MACS[text] = known
+    return known
+
+
 #: Addresses that have been met, as they stand in lines, and as rows have them.
 _ADDRESSES: Final[dict[str, str]] = {}
 
