@@ -165,7 +165,8 @@ def _function(function: Any, table: Callable[..., str]) -> list[str]:
     if options:
         signature = inspect.signature(function)
         called = inspect.unwrap(nfl.Group.__init__ if function is nfl.open_group else function)
-        types, allowed = get_type_hints(called), arguments(called)
+        # What is checked by its types is wrapped.
+        types, allowed = get_type_hints(called), arguments(called) if called is not function else {}
         rows = [
             (
                 f"`{name}`",
