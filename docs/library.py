@@ -165,8 +165,8 @@ def _function(function: Any, table: Callable[..., str]) -> list[str]:
     if options:
         signature = inspect.signature(function)
         called = inspect.unwrap(nfl.Group.__init__ if function is nfl.open_group else function)
-        # What is checked by its types is wrapped.
-        types, allowed = get_type_hints(called), arguments(called) if called is not function else {}
+        types = get_type_hints(called)
+        allowed = arguments(called) if any(types[name] in (int, float) for name in options if name in types) else {}
         rows = [
             (
                 f"`{name}`",

@@ -32,16 +32,15 @@ the line has none.
 
 from __future__ import annotations
 
-import calendar
 import re
 import socket
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import msgspec
 
+from nflowlevel.analytics.stamps import Stamps
 from nflowlevel.archive.schema import PACKETS
 from nflowlevel.records.keys import added_key
 
@@ -56,11 +55,9 @@ Row = dict[str, Any]
 LONGEST = 8192
 _IPV4, _IPV6, _ARP = 0x0800, 0x86DD, 0x0806
 _MOST_8, _MOST_16, _MOST_32 = 0xFF, 0xFFFF, 0xFFFF_FFFF
-_DAY_SECS = 86_400
 #: Entries of a table of what was met before; then it begins anew.
 _REMEMBERED = 65_536
 
-_MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if number}
 _PROTOCOLS = {"TCP": 6, "UDP": 17, "ICMP": 1, "ICMPv6": 58, "SCTP": 132, "UDPLITE": 136, "ESP": 50, "AH": 51}
 _FLAGS = ("cwr", "ece", "urg", "ack", "psh", "rst", "syn", "fin")
 #: IPv6 headers that others follow: what could not be reached behind them is not known.
@@ -69,16 +66,6 @@ _EXTENSIONS = frozenset((0, 43, 44, 51, 60, 135, 139, 140))
 # -- forms ------------------------------------------------------------------------------------------------------------
 # All repetitions are bounded, or end where the next part begins: no text takes more than linear time.
 
-_TIME = re.compile(
-    r"(?:<\d{1,3}>)?(?:1 (?=\d{4}-))?"
-    r"(?:kernel: (?=[A-Z][a-z]{2} ))?"
-    r"(?:(?P<iso>\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:[.,](?P<isofraction>\d{1,9}))?(?P<zone>Z|[+-]\d\d:?\d\d)?"
-    r"|(?P<dmesg>\[)?(?P<weekday>(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?(?P<month>[A-Z][a-z]{2}) (?P<day>[ \d]?\d)"
-    r" (?:(?P<before>\d{4}) )?(?P<clock>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d{1,9}))?"
-    r"(?(weekday) (?P<after>\d{4}))(?(dmesg)\]))"
-    r"(?:[ :]|$) *",
-    re.ASCII,
-)
 _UPTIME = r"(?:\[ {0,12}\d{1,12}\.\d{1,9}\](?:\[ {0,9}[TC]\d{1,9}\])? ?)"
 _TAGGED = re.compile(
     r"(?:(?P<host>(?!(?:kern|user|daemon|syslog|local[0-7])\.[a-z])[^ \[]{1,255}) )?"
@@ -187,10 +174,7 @@ class LogLines:
 
     def __init__(self, changed: float | None = None, *, year: int | None = None) -> None:
         self.counts = Counts()
-        self._year = year
-        now = time.time() if changed is None else changed
-        self._latest = now + _DAY_SECS
-        self._times: dict[tuple[str | None, ...], int] = {}
+        self._stamps = Stamps(changed, year=year)
 
     def rows(self, lines: Iterable[str]) -> Iterator[Row]:
         """Yield the rows of lines, and count the lines that are none."""
@@ -248,11 +232,10 @@ class LogLines:
         return row
 
     def _row(self, line: str, start: int) -> Row | None:
-        times = _TIME.match(line)
-        if times is None or times.end() > start or (when := self._when(times)) is None:
+        stamp = self._stamps.find(line)
+        if stamp is None or (begin := stamp.end) > start:
             return None
-        begin = times.end()
-        host, tag, at = _head(line, begin, start, hosted=times["dmesg"] is None)
+        host, tag, at = _head(line, begin, start, hosted=not stamp.is_bracketed)
         prefix = line[at:start]
         count = 1
         if line.startswith("message repeated ", at) and (repeated := _REPEATED.fullmatch(line, at)) is not None:
@@ -260,8 +243,8 @@ class LogLines:
             line = line[: repeated.end(2)]
             prefix = line[_after_uptime(line, repeated.start(2), start) : start]
         row: Row = {
-            "sec": when[0],
-            "us": when[0] * 1_000_000 + when[1],
+            "sec": stamp.sec,
+            "us": stamp.sec * 1_000_000 + stamp.usec,
             "raw_pktcount": count,
         }
         if host is not None:
@@ -277,37 +260,6 @@ class LogLines:
             row["oob_prefix"] = prefix
         return row
 
-    # -- times --------------------------------------------------------------------------------------------------------
-
-    def _when(self, found: re.Match[str]) -> tuple[int, int] | None:
-        iso, iso_fraction, zone, _, _, month, day, before, clock, fraction, after = found.groups()
-        key = (iso, zone) if iso else (month, day, before or after, clock)
-        second = self._times.get(key)
-        if second is None:
-            made = _of_iso(iso, zone) if iso else self._of_month(month, day, before or after, clock)
-            second = -1 if made is None else made
-            if len(self._times) >= _REMEMBERED:
-                self._times.clear()
-            self._times[key] = second
-        if second < 0:
-            return None
-        part = iso_fraction or fraction
-        return second, int((part + "00000")[:6]) if part else 0
-
-    def _of_month(self, month: str, day: str, year: str | None, clock: str) -> int | None:
-        number = _MONTHS.get(month)
-        if number is None:
-            return None
-        if year is not None or self._year is not None:
-            return _local(int(year or self._year or 0), number, int(day), clock)
-        latest = time.localtime(self._latest).tm_year
-        # Eight years: 29 February may be that far away.
-        for candidate in range(latest, latest - 9, -1):
-            second = _local(candidate, number, int(day), clock)
-            if second is not None and second <= self._latest:
-                return second
-        return None
-
 
 def _head(line: str, at: int, start: int, *, hosted: bool) -> tuple[str | None, str | None, int]:
     """Return the host, the tag, and where the prefix begins; `at` is behind the time."""
@@ -321,42 +273,6 @@ def _head(line: str, at: int, start: int, *, hosted: bool) -> tuple[str | None, 
 def _after_uptime(line: str, at: int, end: int) -> int:
     found = _ONLY_UPTIME.match(line, at, end)
     return found.end() if found else at
-
-
-def _of_iso(text: str, zone: str | None) -> int | None:
-    date, clock = text[:10], text[11:]
-    year, month, day = map(int, date.split("-"))
-    if zone is None:
-        return _local(year, month, day, clock)
-    parts = _parts(year, month, day, clock)
-    if parts is None:
-        return None
-    shift = 0
-    if zone != "Z":
-        shift = (int(zone[1:3]) * 60 + int(zone[-2:])) * (-60 if zone[0] == "-" else 60)
-    second = calendar.timegm(parts) - shift
-    return second if second >= 0 else None
-
-
-def _local(year: int, month: int, day: int, clock: str) -> int | None:
-    parts = _parts(year, month, day, clock)
-    if parts is None:
-        return None
-    try:
-        second = int(time.mktime((*parts, 0, 0, -1)))
-    except (OverflowError, ValueError):
-        return None
-    return second if second >= 0 else None
-
-
-def _parts(year: int, month: int, day: int, clock: str) -> tuple[int, int, int, int, int, int] | None:
-    hour, minute, second = map(int, clock.split(":"))
-    # 60: a leap second.
-    if not (1 <= month <= 12 and 1970 <= year <= 9999 and hour < 24 and minute < 60 and second <= 60):
-        return None
-    if not 1 <= day <= calendar.monthrange(year, month)[1]:
-        return None
-    return year, month, day, hour, minute, second
 
 
 # -- bodies -----------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from nflowlevel.options import ConfigErrors
 #: Subcommand and what it is for; the module has the same name with `_` for `-`, and one behind a word of Python's.
 COMMANDS = {
     "tail": "show the packets of a group as they arrive",
+    "flows": "list, follow and rank the flows that conntrack knows",
     "acct": "show, create and restore the kernel's accounting objects",
     "doctor": "find out why no packets arrive",
     "nf-log": "show or choose the back end for packets that the kernel itself logs",

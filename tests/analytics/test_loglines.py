@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nflowlevel.analytics import loglines
+from nflowlevel.analytics import loglines, stamps
 from nflowlevel.analytics.loglines import LINES, LONGEST, LogLines
 from nflowlevel.archive.schema import PACKETS
 from nflowlevel.filters.printpkt import PRINTPKT
@@ -570,6 +570,7 @@ def test_no_text_takes_for_ever(start: str, end: str, monkeypatch: pytest.Monkey
 
 def test_tables_of_what_was_met_do_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loglines, "_REMEMBERED", 10)
+    monkeypatch.setattr(stamps, "_REMEMBERED", 10)
     lines = LogLines(_NOON)
     for number in range(100):
         line = f"Nov 27 12:{number // 60:02}:{number % 60:02} fw kernel: {_BODY}"
@@ -577,4 +578,4 @@ def test_tables_of_what_was_met_do_not_grow(monkeypatch: pytest.MonkeyPatch) -> 
         assert row is not None
         assert (row["src_ip"], row["sec"]) == (f"192.0.2.{number}", _NOON + number)
     assert len(loglines._ADDRESSES) <= 10
-    assert len(lines._times) <= 10
+    assert len(lines._stamps._times) <= 10
