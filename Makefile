@@ -16,7 +16,7 @@ READY_FOR_TESTS := .venv/.ready-for-tests
 COMPILED := .venv/.compiled
 C_SOURCES := setup.py nflowlevel/daemon/ulogd.c $(wildcard nflowlevel/_cdefs/*.[ch] nflowlevel/_cdefs/*.py bpf/*.[ch])
 
-.PHONY: help setup demo demo-accounting demo-sql test test-all lint format bench fuzz docs clean packages packages-for-tests
+.PHONY: help setup demo demo-accounting demo-sql demo-flows test test-all lint format bench fuzz docs clean packages packages-for-tests
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -31,6 +31,9 @@ demo-accounting: $(COMPILED) ## show counters moving, from the rules through the
 
 demo-sql: $(COMPILED) ## show packets in SQLite, and in a PostgreSQL that is stopped while they arrive
 	$(BIN)/python demo/sql.py
+
+demo-flows: $(COMPILED) ## show flows through a router with NAT: JSON, the NAT log, and IPFIX read back by nfdump
+	$(BIN)/python demo/flows.py
 
 test: setup ## run the tests, but for those that take long
 	$(BIN)/python -m pytest -m 'not slow'

@@ -222,12 +222,12 @@ def _others(world: _World) -> Iterator[dict[str, Numbers]]:
         insider, usual = world.new(), world.servers(2)
         yield _packets(200, us=_times(world, 200, world.length / 250, world.begin * _SECOND), source=insider,
                        host=usual[random.integers(0, 2, 200)], dest_port=443, src_port=_ports(random, 200))  # fmt: skip
-        yield _packets(60, us=_times(world, 60, 5.0, earliest=0.6), source=insider, host=world.servers(60), dest_port=445,
-                       src_port=_ports(random, 60))  # fmt: skip
+        yield _packets(60, us=_times(world, 60, 5.0, earliest=0.6), source=insider, host=world.servers(60),
+                       dest_port=445, src_port=_ports(random, 60))  # fmt: skip
     for _ in range(PLANTED["new_services"]):
         clients = random.choice(_CLIENTS, 50, replace=False)
-        yield _packets(50, us=_times(world, 50, 60.0, earliest=0.6), source=world.servers(1)[0], host=clients, tcp_ack=1,
-                       src_port=31337, dest_port=_ports(random, 50))  # fmt: skip
+        yield _packets(50, us=_times(world, 50, 60.0, earliest=0.6), source=world.servers(1)[0], host=clients,
+                       tcp_ack=1, src_port=31337, dest_port=_ports(random, 50))  # fmt: skip
 
 
 _ATTACKS: tuple[Callable[[_World], Iterator[dict[str, Numbers]]], ...] = (_fixed_port, _brutes, _scans, _others)

@@ -24,8 +24,8 @@ MAP(port_sets, MAP_ARRAY, sizeof(uint32_t), sizeof(uint64_t), NFL_PREFILTER_SETS
 MAP(slots, MAP_PROG_ARRAY, sizeof(uint32_t), sizeof(uint32_t), NFL_PREFILTER_SLOTS, 0);
 MAP(counters, MAP_PERCPU_ARRAY, sizeof(uint32_t), sizeof(struct nfl_cell), NFL_REASONS * NFL_CLASSES, 0);
 MAP(state, MAP_PERCPU_ARRAY, sizeof(uint32_t), sizeof(struct nfl_state), 1, 0);
-MAP(sources, MAP_LRU_HASH, sizeof(((struct nfl_flow *)0)->saddr), sizeof(struct nfl_source), 1, 0);
-MAP(flows, MAP_LRU_HASH, sizeof(struct nfl_flow), sizeof(uint64_t), 1, 0);
+MAP(sources, MAP_LRU_HASH, sizeof(((struct nfl_flow_key *)0)->saddr), sizeof(struct nfl_source), 1, 0);
+MAP(flows, MAP_LRU_HASH, sizeof(struct nfl_flow_key), sizeof(uint64_t), 1, 0);
 MAP(ports_seen, MAP_ARRAY, sizeof(uint32_t), sizeof(uint64_t), 3 << 16, MAP_MMAPABLE);
 MAP(global, MAP_ARRAY, sizeof(uint32_t), sizeof(uint64_t), 1, 0);
 /* Of the tests. */

@@ -98,7 +98,7 @@ struct nfl_source {
 };
 
 /* Addresses and words of addresses are in network order; ports in host order, zero where there are none. */
-struct nfl_flow {
+struct nfl_flow_key {
 	uint32_t saddr[4], daddr[4];		/* IPv4: as ::ffff:a.b.c.d */
 	uint16_t sport, dport;
 	uint8_t protocol;
@@ -110,7 +110,7 @@ enum nfl_known { NFL_KNOWN_PROTOCOL = 1, NFL_KNOWN_PORTS = 2, NFL_KNOWN_FLAGS = 
 
 /* A packet as the programs see it. */
 struct nfl_packet {
-	struct nfl_flow flow;
+	struct nfl_flow_key flow;
 	uint32_t length;			/* bytes, from the network header on */
 	uint8_t known;				/* nfl_known */
 	uint8_t tcp_flags, ttl, icmp_type, icmp_code;

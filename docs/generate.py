@@ -32,9 +32,10 @@ from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin, Input, Output  # noq
 from nflowlevel.prefilter import predicate  # noqa: E402
 from nflowlevel.readers.files import NOT_IN_CAPTURES  # noqa: E402
 from nflowlevel.records.filters import TYPES, field_of  # noqa: E402
-from nflowlevel.records.keys import CATALOGUE, Key, PacketCondition, published_by  # noqa: E402
-from nflowlevel.records.names import Names  # noqa: E402
+from nflowlevel.records.flow import FLOW  # noqa: E402
+from nflowlevel.records.keys import CATALOGUE, Key, published_by  # noqa: E402
 from nflowlevel.records.packet import PACKET  # noqa: E402
+from nflowlevel.records.types import RecordType  # noqa: E402
 from nflowlevel.stacks.config import GlobalOptions  # noqa: E402
 from nflowlevel.stacks.describe import page  # noqa: E402
 from nflowlevel.stacks.historical import HISTORICAL  # noqa: E402
@@ -83,19 +84,19 @@ These are the options of the daemon itself. The section also takes `stack=` and 
 _ATTRIBUTES_HEAD = '''\
 # SPDX-License-Identifier: GPL-2.0-or-later
 # mypy: disable-error-code="no-any-return"
-"""Every name of a packet's keys as an attribute with its type. Made by `make docs` from the catalogue of keys; what is
+"""Every name of a {kind}'s keys as an attribute with its type. Made by `make docs` from the catalogue of keys; what is
 changed here by hand is lost.
 
 Each looks into the batch's columns first: a call in between would cost half as much as the look itself.
 """
 
 from __future__ import annotations
-
+{imports}
 from nflowlevel.records.row import Row
 
 
-class PacketAttributes(Row, frozen=True, gc=False, eq=False):
-    """The attributes of a packet."""
+class {name}Attributes(Row, frozen=True, gc=False, eq=False):
+    """The attributes of a {kind}."""
 '''
 
 #: What Python makes of a key, by its kind; all others are texts.
@@ -128,7 +129,9 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield ROOT / "docs" / "library.md", library_page(_MADE, _table)
     yield ROOT / "docs" / "plugins.md", plugins_page()
     yield ROOT / "examples" / "nflowlevel.conf", example_config()
-    yield ROOT / "nflowlevel" / "records" / "attributes.py", attributes_module()
+    records = ROOT / "nflowlevel" / "records"
+    yield records / "attributes.py", attributes_module(PACKET)
+    yield records / "flowattributes.py", attributes_module(FLOW)
     page = ROOT / "docs" / "from-ulogd2.md"
     text = between(page.read_text(), _PLUGINS, plugins_here_and_not())
     text = between(text, _HISTORICAL, historical_table())
@@ -179,28 +182,38 @@ def _key_table(keys: Iterable[Key]) -> str:
     return _table(("Key", "Type", "Meaning", "Holds where", "JSON", "IPFIX"), rows)
 
 
-# nflowlevel/records/attributes.py
+# nflowlevel/records/attributes.py and flowattributes.py
 
 
-def attributes_module() -> str:
-    """Return the module of a packet's attributes."""
-    names = [*PACKET.terms, *PACKET.cim, *PACKET.by_name]
-    return _ATTRIBUTES_HEAD + "".join(_attribute(PACKET.names, name) for name in names)
+def attributes_module(type_: RecordType) -> str:
+    """Return the module with the attributes of a row of a record type."""
+    head = _ATTRIBUTES_HEAD.format(
+        kind=type_.name,
+        name=type_.name.capitalize(),
+        # An attribute `bytes` would hide the type.
+        imports="\nimport builtins\n" if "bytes" in type_.terms else "",
+    )
+    names = [*type_.terms, *type_.cim, *type_.by_name]
+    return head + "".join(_attribute(type_, name) for name in names)
 
 
-def _attribute(table: Names, name: str) -> str:
+def _attribute(type_: RecordType, name: str) -> str:
     """Return the property for one name of a key."""
+    table = type_.names
     found = table.find(name)
     keys = [table.keys[key] for key in table.keys_of(name)]
     types = {_TYPES.get(key.kind, "str") for key in keys}
+    if "bytes" in type_.terms:
+        types = {f"builtins.{each}" if each == "bytes" else each for each in types}
     assert len(types) == 1, f"{name}: keys of one name have one type, not {types}"
-    always = all(key.valid is PacketCondition.ALWAYS for key in keys)
+    always = all(not key.valid.value for key in keys)
     if len(keys) == 1:
         text = f"{keys[0].meaning} Key: `{keys[0].name}`"
     else:
         names = [f"`{key.name}`" for key in keys]
-        text = f"Whichever of {', '.join(names[:-1])} and {names[-1]} the packet has"
-    text += "." if always else "; None if it has none of them." if len(keys) > 1 else "; None if the packet lacks it."
+        text = f"Whichever of {', '.join(names[:-1])} and {names[-1]} the {type_.name} has"
+    lacking = f"{type_.name} lacks it"
+    text += "." if always else "; None if it has none of them." if len(keys) > 1 else f"; None if the {lacking}."
     doc = textwrap.indent("\n".join(textwrap.wrap(f'"""{text}', 109)), " " * 8)
     doc += '"""' if "\n" not in doc else f'\n{" " * 8}"""'
     return f"""

@@ -46,6 +46,7 @@ SECTIONS: dict[str, tuple[object, ...]] = {
         nfl.Packet,
         nfl.Sum,
     ),
+    "Logs": (nfl.read, nfl.Log, nfl.Answer),
     "Accounting objects": (nfl.Accounting, nfl.Counter, nfl.CounterTable, nfl.QuotaEvents),
     "The BPF prefilter": (
         nfl.Prefilter,
@@ -164,7 +165,8 @@ def _function(function: Any, table: Callable[..., str]) -> list[str]:
     if options:
         signature = inspect.signature(function)
         called = inspect.unwrap(nfl.Group.__init__ if function is nfl.open_group else function)
-        types, allowed = get_type_hints(called), arguments(called)
+        types = get_type_hints(called)
+        allowed = arguments(called) if any(types[name] in (int, float) for name in options if name in types) else {}
         rows = [
             (
                 f"`{name}`",

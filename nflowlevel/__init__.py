@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""nflowlevel: Netfilter packet logs and accounting for Python; `import nflowlevel as nfl`."""
+"""nflowlevel: Netfilter packet logs, flows and accounting for Python; `import nflowlevel as nfl`."""
 
 from typing import TYPE_CHECKING
 
@@ -12,21 +12,25 @@ if TYPE_CHECKING:
     from nflowlevel.analytics.answer import Answer
     from nflowlevel.analytics.log import Log
     from nflowlevel.analytics.reading import read
+    from nflowlevel.binding.acceptance import Accept
     from nflowlevel.prefilter.attach import Attachment
     from nflowlevel.prefilter.counters import Count, PrefilterCounters, Top
     from nflowlevel.prefilter.prefilter import LayoutError, Prefilter, mount_bpffs
     from nflowlevel.prefilter.rules import Rules
     from nflowlevel.readers.files import Capture, read_pcap
+    from nflowlevel.readers.flows import Flows, flows, open_flows
     from nflowlevel.readers.group import Group, open_group
     from nflowlevel.records.batch import Batch
     from nflowlevel.records.filters import FilterError
+    from nflowlevel.records.flowrow import Flow
     from nflowlevel.records.packetrow import Packet
     from nflowlevel.records.sums import Sum
-    from nflowlevel.stats import CaptureStats, GroupStats
+    from nflowlevel.stats import CaptureStats, FlowStats, GroupStats
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Accept",
     "Accounting",
     "Answer",
     "Attachment",
@@ -39,6 +43,9 @@ __all__ = [
     "Counter",
     "CounterTable",
     "FilterError",
+    "Flow",
+    "FlowStats",
+    "Flows",
     "Group",
     "GroupStats",
     "KernelError",
@@ -55,7 +62,9 @@ __all__ = [
     "StackError",
     "Sum",
     "Top",
+    "flows",
     "mount_bpffs",
+    "open_flows",
     "open_group",
     "read",
     "read_pcap",
@@ -64,6 +73,7 @@ __all__ = [
 
 #: Where the names are. Each is imported when it is asked for: the daemon starts without what its stacks do not need.
 _LATE = {
+    "Accept": "binding.acceptance",
     "Accounting": "accounting.objects",
     "Answer": "analytics.answer",
     "Attachment": "prefilter.attach",
@@ -74,6 +84,9 @@ _LATE = {
     "Counter": "accounting.table",
     "CounterTable": "accounting.table",
     "FilterError": "records.filters",
+    "Flow": "records.flowrow",
+    "FlowStats": "stats",
+    "Flows": "readers.flows",
     "Group": "readers.group",
     "GroupStats": "stats",
     "LayoutError": "prefilter.prefilter",
@@ -85,7 +98,9 @@ _LATE = {
     "Rules": "prefilter.rules",
     "Sum": "records.sums",
     "Top": "prefilter.counters",
+    "flows": "readers.flows",
     "mount_bpffs": "prefilter.prefilter",
+    "open_flows": "readers.flows",
     "open_group": "readers.group",
     "read": "analytics.reading",
     "read_pcap": "readers.files",

@@ -116,8 +116,8 @@ def convert(
 
     `line` is where the section begins (or where the instance is named, if it has no section): the place of what is
     missing. `elsewhere` are names that are no options of this type but known, to be suggested for a misspelt one.
-    With `warn`, which gets a message and its line, two things are no errors: a name in `historical`, which says what to
-    write instead, and a size above its limit (see `CLAMPED`).
+    With `warn`, which gets a message and its line, three things are no errors: a name in `historical`, which says what
+    to write instead, a size above its limit (see `CLAMPED`), and a number above 1 for yes, as C has it.
     """
     fields = _fields(options_type)
     errors: list[ConfigError] = []
@@ -143,10 +143,8 @@ def convert(
             most = fields[name].clamped(value.text) if warn else None
             if warn and most is not None:
                 given[fields[name].attribute] = most
-                warn(
-                    f"{who}: {name}={printable(value.text)} is too large, so {most} is used; write {name}={most}",
-                    value.line,
-                )
+                why = "means yes, as in ulogd2" if most is True else f"is too large, so {most} is used"
+                warn(f"{who}: {name}={printable(value.text)} {why}; write {name}={int(most)}", value.line)
             else:
                 wrong(f"{name}={printable(value.text)}: {unfit}", value.line)
     for name, field in fields.items():
@@ -264,7 +262,9 @@ class _Field(NamedTuple):
         return self.told or _either(filter(None, (_KINDS[type(kind)].allows(kind) for kind in self.kinds)))
 
     def clamped(self, text: str) -> int | None:
-        """Return the limit that a whole number in `text` is above, if that limit may take its place."""
+        """Return what may take the place of a whole number in `text`: the limit that it is above, or True."""
+        if isinstance(self.kinds[0], inspect.BoolType):
+            return True if _C_INTEGER.fullmatch(text) and text.strip("+-0xX") else None
         if not self.clamps or not _C_INTEGER.fullmatch(text) or text[0] == "-":
             return None
         most: int | None = next((kind.le for kind in self.kinds if isinstance(kind, inspect.IntType)), None)

@@ -106,6 +106,31 @@ class GroupStats(Counters):
     )
 
 
+class FlowStats(Counters):
+    """What was heard of flows, and what was not."""
+
+    received = counter("events", "Events received and decoded.", always=True)
+    lost = counter("events", "Events that the kernel had no room for and will not tell again.", always=True)
+    refused = counter("events", "Attempts to tell an event for which there was no room; `reliable` has them repeated.")
+    overrun = counter("times", "ENOBUFS from the socket: its buffer was full (`lost` or `refused` counts the events).")
+    resyncs = counter("dumps", "Times that the kernel's table was read because events were lost.")
+    dumps = counter("dumps", "Times that the kernel's table was read.")
+    listed = counter("flows", "Flows read from the kernel's table.")
+    tracked = counter("flows", "Flows that are known.", gauge=True)
+    unmatched = counter("flows", "Ends of flows whose beginning was not seen; they are reported all the same.")
+    untracked = counter("flows", "Flows for which the table had no room (hash_max_entries), each time it was needed.")
+    presumed = counter("flows", "Flows that the kernel had no longer, reported with what was known of them last.")
+    returned = counter("flows", "Of those: flows of which the kernel told more later; their records add up.")
+    repeated = counter("events", "Ends that the kernel told more than once because another listener asked for it.")
+    replaced = counter("flows", "Flows of whose end nothing was heard before another one with their number and tuple.")
+    reset = counter("flows", "Counters that another program has set to zero; what it took away is not reported here.")
+    guarded = counter("times", "Times that `reliable` was given up for a while: the kernel's table was nearly full.")
+    truncated = counter("datagrams", "Datagrams that were too long.")
+    malformed = counter("messages", "Netlink messages that could not be decoded.")
+    datagrams = counter("datagrams", "Netlink datagrams received.")
+    bytes = counter("bytes", "Bytes of netlink datagrams received.")
+
+
 class CaptureStats(Counters):
     """What was read from a capture file, and what could not be read."""
 

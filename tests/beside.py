@@ -20,7 +20,12 @@ from tests.fix_world import COUNTERS, Outcome, Sink
 from tests.parity_differences import DIFFERENCES, Case, Difference, Record
 
 #: Members whose values are a time, a number of the run, or an id that the database gave.
-_OF_THE_RUN = re.compile(r"oob\.time\.(sec|usec)|oob\.seq\.global|_.*|timestamp|mac\.id")
+_OF_THE_RUN = re.compile(
+    r"oob\.time\.(sec|usec)|oob\.seq\.global|_.*|timestamp|mac\.id|ct\.id|flow\.(start|end)\.(sec|usec)"
+)
+#: Names of addresses, of packets and of both directions of a flow.
+_ADDRESSES = re.compile(r"((orig|reply)\.)?ip\.[sd]addr")
+_NUMBERS = re.compile(r"((orig|reply)\.)?ip\.h[sd]addr")
 _TOLERANCE_SECS = 120
 
 
@@ -37,7 +42,7 @@ def _first_bytes(case: Case) -> bool:
         ":" in str(case.ours.get(name))
         and ipaddress.IPv6Address(case.ours[name]).packed[:4] in (_packed(theirs), _packed(theirs)[::-1])
         for name, theirs in case.theirs.items()
-        if name in ("ip.saddr", "ip.daddr")
+        if _ADDRESSES.fullmatch(name)
     )
 
 
@@ -49,13 +54,55 @@ def _reversed(case: Case) -> bool:
     return any(
         _is_ip4(case.ours.get(name)) and _packed(case.ours[name])[::-1] == _packed(theirs)
         for name, theirs in case.theirs.items()
-        if name in ("ip.saddr", "ip.daddr") and _is_ip4(theirs)
+        if _ADDRESSES.fullmatch(name) and _is_ip4(theirs)
     )
 
 
 def _is_ip4(text: Any) -> bool:
     return re.fullmatch(r"\d+\.\d+\.\d+\.\d+", str(text)) is not None
 
+
+def _turned_numbers(case: Case) -> bool:
+    """Each number of ours is what theirs is as an address, in one order or the other (OPRINT)."""
+    return all(
+        int(number).to_bytes(4, "little") in (_packed(case.theirs[name]), _packed(case.theirs[name])[::-1])
+        for name, number in case.ours.items()
+        if _NUMBERS.fullmatch(name) and name in case.theirs
+    )
+
+
+def _without(names: str, pattern: str) -> str:
+    return " ".join(name for name in names.split() if not re.fullmatch(pattern, name))
+
+
+def _names_differ_by(pattern: str) -> Callable[[Case], bool]:
+    """Our record has these names as well, and theirs may have what D-S4 explains."""
+
+    def differ(case: Case) -> bool:
+        ours, theirs = (_without(side["(names)"], f"{pattern}|{_NUMBERS.pattern}") for side in (case.ours, case.theirs))
+        return ours == theirs and len(case.ours["(names)"]) != len(case.theirs["(names)"])
+
+    return differ
+
+
+def _swapped_icmp(case: Case) -> bool:
+    """Type and code have changed places in the text of a flow."""
+    swapped = re.sub(r"PROTO=ICMP TYPE=(\d+) CODE=(\d+) ", r"PROTO=ICMP TYPE=\2 CODE=\1 ", str(case.theirs["text"]))
+    return swapped == case.ours["text"]
+
+
+def _address_in_memory(case: Case) -> bool:
+    """A column of numbers: theirs is the address as it lies in memory, of IPv6 some of its bytes."""
+    return all(
+        case.ours[name] is None
+        or int(case.ours[name]).to_bytes(4) == (int(case.theirs[name]) & 0xFFFFFFFF).to_bytes(4, "little")
+        for name in case.ours
+        if _ADDRESSES.fullmatch(name) and isinstance(case.theirs[name], int)
+    )
+
+
+_ENDS = ("ip.saddr", "ip.daddr", "orig.ip.saddr", "orig.ip.daddr", "reply.ip.saddr", "reply.ip.daddr")
+_HOST_ORDER = ("ip.hsaddr", "ip.hdaddr", "orig.ip.hsaddr", "orig.ip.hdaddr", "reply.ip.hsaddr", "reply.ip.hdaddr")
 
 #: Differences that show only in the outputs; those of the keys are in parity_differences.py.
 OF_OUTPUTS = (
@@ -75,28 +122,28 @@ OF_OUTPUTS = (
     ),
     Difference(
         "D-G03",
-        ("ip.saddr", "ip.daddr"),
+        _ENDS,
         "both",
         _first_bytes,
         "ulogd2 writes the first four bytes of an IPv6 address as if it were one of IPv4.",
     ),
     Difference(
         "D-O01",
-        ("ip.saddr", "ip.daddr"),
+        _ENDS,
         "both",
         _reversed,
         "ulogd2's OPRINT turns the bytes of an address round.",
     ),
     Difference(
         "numbers-as-addresses",
-        ("ip.hsaddr", "ip.hdaddr"),
+        _HOST_ORDER,
         "both",
-        lambda case: int(case.ours["ip.hsaddr"]).to_bytes(4, "little") == _packed(case.theirs["ip.hsaddr"]),
+        _turned_numbers,
         "ulogd2 writes the numbers of IP2HBIN as addresses, their bytes turned round.",
     ),
     Difference(
         "D-S4",
-        ("ip.hsaddr", "ip.hdaddr"),
+        _HOST_ORDER,
         "them",
         lambda case: case.ours.get("oob.family") == 10,
         "ulogd2's IP2HBIN stores a part of a memory address of an IPv6 packet.",
@@ -105,7 +152,7 @@ OF_OUTPUTS = (
         "D-S4",
         ("(names)",),
         "both",
-        lambda case: case.ours["(names)"] == re.sub(r" ip\.h[sd]addr", "", case.theirs["(names)"]),
+        lambda case: case.ours["(names)"] == re.sub(r" ((orig|reply)\.)?ip\.h[sd]addr", "", case.theirs["(names)"]),
         "ulogd2's IP2HBIN stores a part of a memory address of an IPv6 packet.",
     ),
     Difference(
@@ -121,6 +168,55 @@ OF_OUTPUTS = (
         "both",
         lambda case: case.theirs["oob.protocol"] == 0 and case.ours.get("raw.label") == 1,
         "ulogd2's BASE copies what its UNIXSOCK has never set; we write the EtherType where it is known.",
+    ),
+    Difference(
+        "D-P03",
+        ("text",),
+        "both",
+        _swapped_icmp,
+        "ulogd2 writes the type of an ICMP flow as its code, and the code as its type.",
+    ),
+    Difference(
+        "D-F10",
+        ("icmpv6.code", "icmpv6.type"),
+        "us",
+        lambda case: case.ours.get("orig.ip.protocol") == 58,
+        "ulogd2 2.0.8 has no type and code of ICMPv6 flows.",
+    ),
+    Difference(
+        "D-F10",
+        ("(names)",),
+        "both",
+        _names_differ_by(r"icmpv6\.(code|type)"),
+        "ulogd2 2.0.8 has no type and code of ICMPv6 flows.",
+    ),
+    Difference(
+        "D-F10",
+        ("source", "target"),
+        "both",
+        lambda case: case.ours["protocol"] == 58 and case.theirs["source"] == case.theirs["target"] == 0,
+        "ulogd2 2.0.8 has no type and code of ICMPv6 flows.",
+    ),
+    Difference(
+        "D-S3",
+        ("reply.ip.daddr.bin", "reply.ip.hdaddr"),
+        "us",
+        lambda case: True,
+        "ulogd2 2.0.8 has no destination of the reply direction.",
+    ),
+    Difference(
+        "D-S3",
+        ("(names)",),
+        "both",
+        _names_differ_by(r"reply\.ip\.daddr\.bin|reply\.ip\.hdaddr|icmpv6\.(code|type)"),
+        "ulogd2 2.0.8 has no destination of the reply direction.",
+    ),
+    Difference(
+        "D-S04",
+        _ENDS,
+        "both",
+        _address_in_memory,
+        "ulogd2 stores the bytes of an address as they lie in memory, of IPv6 some of them.",
     ),
     Difference(
         "D-K03",
@@ -225,8 +321,9 @@ def _own_members(pairs: Iterable[tuple[str, Any]], outcome: Outcome) -> Record:
     """Return the members that are the packet's, their names in their order as one more."""
     pairs = list(pairs)
     values = dict(pairs)
-    if seconds := values.get("oob.time.sec"):
-        _near(int(seconds), outcome)
+    for name in ("oob.time.sec", "flow.start.sec", "flow.end.sec"):
+        if seconds := values.get(name):
+            _near(int(seconds), outcome)
     record = {name: value for name, value in values.items() if not _OF_THE_RUN.fullmatch(name)}
     record["(names)"] = " ".join(name for name, _ in pairs)
     if text := record.pop("print", None):  # as LOGEMU's, but with its newline
@@ -269,7 +366,7 @@ def _of_syslog(data: bytes, outcome: Outcome) -> Iterator[Record]:
     text = data.decode("utf-8", "surrogateescape").rstrip("\0\n")
     found = re.fullmatch(r"<(\d+)>(\w{3} [ \d]\d \d\d:\d\d:\d\d) (\w+)\[(\d+)\]: (.*)", text, re.DOTALL)
     assert found, f"not a message of syslog: {text!r}"
-    if " OUT=" in found[5]:  # else it is the daemon's own
+    if " OUT=" in found[5] or " ORIG: " in found[5]:  # else it is the daemon's own
         _check_stamp(found[2], outcome)
         yield {"priority": int(found[1]), "program": found[3], "text": found[5]}
 
@@ -317,6 +414,16 @@ def _of_pcap(data: bytes, outcome: Outcome) -> Iterator[Record]:
     assert at == len(data), "a torn packet"
 
 
+def _of_nacct(data: bytes, outcome: Outcome) -> Iterator[Record]:
+    for line in _lines(data):
+        end, *fields = line.split("\t")
+        _near(int(end), outcome)
+        names = ("protocol", "saddr", "source", "daddr", "target", "packets", "bytes")
+        yield dict(zip(names, map(_number, fields), strict=True))
+
+
+#: What of a flow's element is another at each run: the kernel's number, and what is left of a second.
+_OF_A_FLOW = re.compile(r"<(id|timeout|deltatime)>\d+</\1>")
 _WHEN = re.compile(r"<when>(?:<(hour|min|sec|wday|day|month|year)>\d+</\1>)+</when>")
 _WHEN_OF_SUM = re.compile(r"<hour>(?:.*)</year>")
 
@@ -326,7 +433,8 @@ def _of_xml(data: bytes, outcome: Outcome) -> Iterator[Record]:
     yield {"prologue": prologue, "root": root, "end": end}
     for element in elements:
         name = re.search(r"<obj><name>(.*?)</name>", element)
-        record: Record = {"element": _WHEN_OF_SUM.sub("", _WHEN.sub("<when/>", element))}
+        element = _OF_A_FLOW.sub(r"<\1/>", _WHEN.sub("<when/>", element))
+        record: Record = {"element": _WHEN_OF_SUM.sub("", element)}
         yield record | ({"sum.name": name[1]} if name else {})
 
 
@@ -365,5 +473,6 @@ _READERS: dict[str, Callable[[Any, Outcome], Iterator[Record]]] = {
     "OPRINT": _of_oprint,
     "PCAP": _of_pcap,
     "XML": _of_xml,
+    "NACCT": _of_nacct,
     "GRAPHITE": _of_graphite,
 }

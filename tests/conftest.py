@@ -9,13 +9,14 @@ import subprocess
 
 import pytest
 
+from tests.fix_flows import unstamped, watched
 from tests.fix_netns import bridge, missing, netns, pair, remove_stale
 from tests.fix_nobody import open_to_all, users
 
-__all__ = ["bridge", "netns", "open_to_all", "pair", "users"]
+__all__ = ["bridge", "netns", "open_to_all", "pair", "unstamped", "users", "watched"]
 
 _LIBRARIES = ("libnetfilter_log", "libnetfilter_acct", "libmnl")
-_KERNEL_FIXTURES = {"netns", "pair", "bridge"}
+_KERNEL_FIXTURES = {"netns", "pair", "bridge", "watched", "unstamped"}
 
 
 def pytest_configure() -> None:

@@ -145,8 +145,8 @@ def _formed() -> list[Configuration]:
     return [replace(each, timezone="UTC") if each.name == "form: UTC" else each for each in made]
 
 
-#: Plugins of Debian's stacks that come later or never, and one whose socket is in /tmp there.
-_NOT_HERE = re.compile(":(NFCT|ULOG|NACCT|PRINTFLOW|UNIXSOCK)\\b")
+#: The plugin of Debian's stacks that never comes.
+_NOT_HERE = re.compile(":ULOG\\b")
 
 
 def _debian() -> Iterator[Configuration]:
@@ -168,5 +168,11 @@ CONFIGURATIONS = (*_files(), *_formed(), *_debian())
 #: Those of `make test`: each output and source once, but for the servers of databases.
 QUICK = (
     *("plain-json", "two-groups-one-file", "everything-of-one-group", "oprint", "xml-packets", "nuauth-logemu"),
-    *("sqlite-own-table", "accounting-graphite", "form: byte order mark", "debian: as installed"),
+    *(
+        "sqlite-own-table",
+        "accounting-graphite",
+        "flows-of-one-source",
+        "form: byte order mark",
+        "debian: as installed",
+    ),
 )

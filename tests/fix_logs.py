@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 #: The time of the first record.
@@ -56,9 +57,9 @@ def parquet_file(path: Path, records: Iterable[dict[str, Any]]) -> Path:
 
     from nflowlevel.archive.schema import PACKETS, json_columns
 
-    source = log_file(path.with_suffix(".json"), records)
-    rows = f"read_json('{source}', format = 'newline_delimited', columns = {json_columns(PACKETS)})"
-    with duckdb.connect() as connection:
-        connection.execute(f"COPY (SELECT {PACKETS.select()} FROM {rows}) TO '{path}' (FORMAT parquet)")
-    source.unlink()
+    with TemporaryDirectory(prefix="parquet-") as directory, duckdb.connect() as connection:
+        source, made = log_file(Path(directory) / "x.json", records), Path(directory) / "x.parquet"
+        rows = f"read_json('{source}', format = 'newline_delimited', columns = {json_columns(PACKETS)})"
+        connection.execute(f"COPY (SELECT {PACKETS.select()} FROM {rows}) TO '{made}' (FORMAT parquet)")
+        path.write_bytes(made.read_bytes())
     return path

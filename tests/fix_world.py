@@ -66,6 +66,24 @@ FRAMES = (
 _UNFIT = {"PGSQL": ("sctp",), "DBI": ("sctp",), "MYSQL": ("sctp", "tcp6", "udp6", "icmpv6")}
 #: What rules say of the packets, for MARK.
 _MARKS = "meta l4proto tcp meta mark set 1\nmeta l4proto udp meta mark set 0x12"
+#: Packets that make flows, and how conntrack(8) finds those, one after the other.
+FLOW_FRAMES = ("udp4", "udp6", "icmp-echo-request", "icmpv6-echo-128", "gre4")
+FLOWS = (
+    *("-f ipv4 -p udp --orig-port-src 5000", "-f ipv6 -p udp", "-f ipv4 -p icmp", "-f ipv6 -p icmpv6"),
+    *(
+        "-f ipv4 -p gre",
+        "-f ipv4 -p udp --orig-port-src 1234",
+        "-f ipv4 -p udp --orig-port-src 5054",
+    ),
+)
+#: What is translated of them: a port that comes in, and an own packet that goes out.
+_TRANSLATION = """
+table inet flows {
+chain pre { type nat hook prerouting priority dstnat; udp dport 99 redirect to :98; }
+chain post { type nat hook postrouting priority srcnat; meta nfproto ipv4 udp dport 55 snat ip to 10.77.0.1:4055; }
+chain marks { type filter hook prerouting priority 0; udp dport 53 ct mark set 0x12; }
+}"""
+
 #: Accounting objects: packets and bytes.
 COUNTERS = {"web": (23, 1790), "dns": (7, 512), "ssh-in": (5, 300), "idle": (0, 0)}
 
@@ -83,9 +101,14 @@ mount --bind "$at/dev" /dev
 mount --bind "$at/log" /var/log
 mount --bind "$at/lib" /var/lib
 mount --bind "$at/run" /run
+for name in $NEEDED_OF_TMP; do
+	mkdir "$at/tmp/$name"
+	mount --bind "/tmp/$name" "$at/tmp/$name"
+done
+mount --rbind "$at/tmp" /tmp
 exec "$@"
 """
-_PLACES = {"/var/log": "log", "/var/lib": "lib", "/var/run": "run", "/run": "run", "/dev": "dev"}
+_PLACES = {"/var/log": "log", "/var/lib": "lib", "/var/run": "run", "/run": "run", "/dev": "dev", "/tmp": "tmp"}
 
 
 @dataclass(frozen=True)
@@ -139,6 +162,8 @@ class Plan:
     """Frames that come in."""
     sockets: tuple[str, ...] = ()
     """Those of UNIXSOCK, where the packets are reported."""
+    flows: bool = False
+    """Whether flows are read."""
 
 
 def plan(text: bytes) -> Plan:
@@ -147,13 +172,15 @@ def plan(text: bytes) -> Plan:
     groups: dict[int, None] = {}
     sinks: dict[str, Sink] = {}
     sockets: dict[str, None] = {}
-    interval, zeroes = 0.0, True
+    interval, zeroes, flows = 0.0, True, False
     for stack in config.stacks:
         for item in stack.items:
             plugin = find_plugin(item.plugin)
             options: Any = config.options(stack, item, plugin.Options)
             if item.plugin == "NFLOG":
                 groups[options.group] = None
+            elif item.plugin == "NFCT":
+                flows = True
             elif item.plugin == "UNIXSOCK":
                 sockets[options.socket_path] = None
             elif item.plugin == "NFACCT":
@@ -163,7 +190,7 @@ def plan(text: bytes) -> Plan:
                 sinks[item.instance] = Sink(item.instance, item.plugin, options, known.stacks + 1 if known else 1)
     unfit = tuple(word for sink in sinks.values() for word in _UNFIT.get(sink.plugin, ()))
     packets = tuple(by_name(name).wire() for name in FRAMES if not (unfit and name.startswith(unfit)))
-    return Plan(config, tuple(groups), tuple(sinks.values()), interval, zeroes, packets, tuple(sockets))
+    return Plan(config, tuple(groups), tuple(sinks.values()), interval, zeroes, packets, tuple(sockets), flows)
 
 
 def _parse(text: bytes) -> Config:
@@ -199,7 +226,7 @@ class World:
         """Run a configuration while the packets come, stop it in order, and return what it has written."""
         self._runs += 1
         at = self._directory / f"{program.name}-{self._runs}"
-        for name in ("dev", "log/ulog", "log/ulogd", "lib/ulogd", "run/ulogd"):
+        for name in ("dev", "log/ulog", "log/ulogd", "lib/ulogd", "run/ulogd", "tmp"):
             (at / name).mkdir(parents=True)
         (at / "ulogd.conf").write_bytes(program.rewrite(text))
         began = time.time()
@@ -263,7 +290,10 @@ class World:
     ) -> int:
         """Start the daemon, let the packets come, wait until it has them, stop it; return its status."""
         netns = self._pair.fw
-        netns.run("nft", "delete", "table", "inet", "corpus", check=False)
+        for table in ("corpus", "flows"):
+            netns.run("nft", "delete", "table", "inet", table, check=False)
+        if needs.flows:
+            self._track()
         with (at / "messages").open("wb") as messages:
             daemon = netns.popen(
                 *("unshare", "--mount", "sh", "-c", _PRIVATE, "sh", str(at)),
@@ -273,7 +303,7 @@ class World:
                 stdout=messages,
                 stderr=messages,
                 cwd="/",
-                env=_environment(timezone),
+                env={**_environment(timezone), "NEEDED_OF_TMP": " ".join(sorted(_needed_of_tmp(at)))},
             )
         try:
             self._until(at, daemon, lambda: set(needs.groups) <= bound_groups(netns).keys(), "the groups are read")
@@ -282,10 +312,13 @@ class World:
             if needs.groups:
                 self._send(needs)
                 self._until(at, daemon, lambda: self._drained(needs.groups), "it has read all packets")
+            if needs.flows:
+                self._until(at, daemon, self._hears_of_flows, "it listens to conntrack")
+                self._flow(at, daemon)
             for path in needs.sockets:
                 self._report(at, needs, daemon, _outside(at, path))
             # What ulogd2 has in a ring is lost when it stops (D-Q07); what waits here is written at the next start.
-            least = len(needs.packets) + 1 if needs.groups else len(COUNTERS)
+            least = len(needs.packets) + 1 if needs.groups else len(FLOWS) if needs.flows else len(COUNTERS)
             for rows in asked.values():
                 self._until(at, daemon, functools.partial(_are_there, rows, least), "the rows are there")
             daemon.send_signal(signal.SIGTERM)
@@ -317,6 +350,45 @@ class World:
         # Nobody shall answer: the rule drops it, which the sender is told.
         with raw, contextlib.suppress(PermissionError):
             raw.sendto(packet, (Pair.PEER4, 0))
+
+    def _track(self) -> None:
+        """Have the kernel track flows, count and stamp them; none is there yet."""
+        for name in ("acct", "timestamp", "events"):
+            self._pair.fw.sysctl(f"net.netfilter.nf_conntrack_{name}", 1)
+        self._pair.fw.nft(_TRANSLATION)
+        self._pair.fw.run("conntrack", "-F")
+
+    def _flow(self, at: Path, daemon: subprocess.Popen[Any]) -> None:
+        """Let flows begin and end, one after the other: so they come in this order."""
+        udp4 = by_name("udp4").wire()
+        frames = [by_name(name).wire() for name in FLOW_FRAMES]
+        frames.append(udp4[:14] + ipv4(UDP, udp(sport=1234, dport=99)))
+        for frame, flow in zip(frames, FLOWS, strict=False):
+            self._pair.inject([frame])
+            self._until(at, daemon, functools.partial(self._is_tracked, flow), f"there is a flow {flow}")
+        with self._pair.fw.enter(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+            own.bind(("", 5054))
+            own.sendto(b"hello", (Pair.PEER4, 55))
+        for flow in FLOWS:
+            self._until(at, daemon, self._has_heard, "it has heard of all flows")
+            self._pair.fw.run("conntrack", "-D", *flow.split())
+        self._until(at, daemon, self._has_heard, "it has heard of all ends")
+
+    def _is_tracked(self, flow: str) -> bool:
+        return bool(self._pair.fw.run("conntrack", "-L", *flow.split()).stdout)
+
+    def _listeners(self) -> list[str]:
+        """Return how many bytes wait for each who listens to events of netfilter."""
+        with self._pair.fw.enter():
+            sockets = Path("/proc/thread-self/net/netlink").read_text().splitlines()[1:]
+        # Columns: protocol (12 is netfilter), groups, bytes that wait.
+        return [each[4] for each in map(str.split, sockets) if each[1] == "12" and int(each[3], 16)]
+
+    def _hears_of_flows(self) -> bool:
+        return bool(self._listeners())
+
+    def _has_heard(self) -> bool:
+        return set(self._listeners()) == {"0"}
 
     def _report(self, at: Path, needs: Plan, daemon: subprocess.Popen[Any], place: Path) -> None:
         """Report the packets to a socket as NuFW does, and wait until they have been read."""
@@ -414,6 +486,12 @@ def _outside(at: Path, path: str) -> Path:
         if path.startswith(place + "/"):
             return at / name / path.removeprefix(place + "/")
     raise AssertionError(f"{path} is in none of {', '.join(_PLACES)}")
+
+
+def _needed_of_tmp(at: Path) -> set[str]:
+    """Return what of /tmp the daemon still has to see: itself, Python, and the directory `at`."""
+    needed = (at, Path(nflowlevel.__file__), Path(sys.executable), Path(sys.executable).resolve())
+    return {path.parts[2] for path in needed if path.parts[:2] == ("/", "tmp")}
 
 
 def _short(path: Path) -> str:

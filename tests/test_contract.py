@@ -18,6 +18,7 @@ import pytest
 from nflowlevel.errors import OutputError
 from nflowlevel.options import Options, Value, convert, describe
 from nflowlevel.plugin.contract import ANY_KEYS, Filter, Input, Member, Output, check_plugin
+from nflowlevel.plugin.spooled import SpooledOutput
 from nflowlevel.plugin.tables import SQLOutput
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import CATALOGUE, Key, published_by
@@ -285,6 +286,10 @@ def targets(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
             if "socket_path" in known:
                 good = {"socket_path": log.address}
                 bad["nobody at the socket"] = {"socket_path": str(tmp_path / "nobody")}
+            if issubclass(plugin, SpooledOutput):  # what has a spool keeps what it cannot deliver
+                spool = {"spool_directory": str(tmp_path / "spool")}
+                good |= spool
+                bad = {what: {**options, **spool, "when_full": "drop_newest"} for what, options in bad.items()}
             assert bad, f"say here how a target of {plugin.name} is made, and how it is made to fail"
             return good, bad
 

@@ -106,6 +106,17 @@ def test_true(text: str):
     assert read(bind=text).bind is True
 
 
+@pytest.mark.parametrize("text", ["2", "128", "-1", "0x80", "9" * 30])
+def test_a_number_in_a_configuration_that_means_yes_is_told(text: str):
+    """As `sync=128` does in a configuration of PCAP that is in use."""
+    values, told = {"bind": Value(text, 3)}, []
+    options = convert(Sample, values, plugin="NFLOG", instance="log1", warn=lambda *each: told.append(each))
+    assert options.bind is True
+    assert told == [(f"[log1] NFLOG: bind={text} means yes, as in ulogd2; write bind=1", 3)]
+    with pytest.raises(ConfigErrors, match="must be 0, 1"):
+        convert(Sample, {"bind": Value("2x", 3)}, plugin="NFLOG", instance="log1", warn=lambda *_: None)
+
+
 @pytest.mark.parametrize("text", ["0", "no", "off", "false", "Off", "00"])
 def test_false(text: str):
     assert read(bind=text).bind is False

@@ -23,8 +23,14 @@ FRAGMENTS = (
     "capturewrite.h",
     "report.h",
     "counter.h",
+    "flow.h",
+    "flowtable.h",
     "render.h",
+    "flowtext.h",
     "print.h",
+    "ipfix.h",
+    "arrowstream.h",
+    "jsonscan.h",
     "linux_bpf.h",
     "bpf.h",
     "../../bpf/prefilter.h",
@@ -36,8 +42,14 @@ SOURCES = (
     "capturewrite.c",
     "report.c",
     "counter.c",
+    "flow.c",
+    "flowtable.c",
     "render.c",
+    "flowtext.c",
     "print.c",
+    "ipfix.c",
+    "arrowstream.c",
+    "jsonscan.c",
     "bpf.c",
 )
 
@@ -49,6 +61,7 @@ ffibuilder.set_source(
     "nflowlevel._clib",
     """
     #include <stdint.h>
+    #include <sys/mman.h>
     #include <sys/mount.h>
     #include <sys/prctl.h>
     #include <sys/socket.h>
@@ -67,8 +80,14 @@ ffibuilder.set_source(
     #include "capturewrite.h"
     #include "report.h"
     #include "counter.h"
+    #include "flow.h"
+    #include "flowtable.h"
     #include "render.h"
+    #include "flowtext.h"
     #include "print.h"
+    #include "ipfix.h"
+    #include "arrowstream.h"
+    #include "jsonscan.h"
     #include "bpf.h"
     #include "bpf/prefilter.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Packets to the text of the kernel's LOG target, in the form that ulogd 2 gave it. Where ulogd writes what a packet does not
+/* Packets to the text of the kernel's LOG target, in the form that ulogd 2 gave it, and lines of a log. Where ulogd writes what a packet does not
  * say (docs/from-ulogd2.md), this writes what it says. */
 #include <stdbool.h>
 #include <stddef.h>
@@ -13,7 +13,9 @@
 #include "record.h"
 #include "packet.h"
 #include "report.h"
+#include "flow.h"
 #include "render.h"
+#include "flowtext.h"
 #include "print.h"
 #include "put.h"
 
@@ -418,24 +420,50 @@ static void new_second(struct nfl_log *log, int64_t second)
 	log->second = second;
 }
 
+static char *put_time(char *p, struct nfl_log *log, int64_t second)
+{
+	if (log->second != second)
+		new_second(log, second);
+	p = put(p, log->before, log->before_length);
+	p = put(p, log->time, TIME_BYTES);
+	return put(p, log->after, log->after_length);
+}
+
+/* The line of a flow, if it has one. Flows have the time of their batch. */
+static char *flow_line(char *p, struct nfl_log *log, const struct nfl_batch *batch, const struct nfl_flow *f)
+{
+	switch (log->text) {
+	case NFL_LOG_ACCOUNT:
+		return f->ct_event == NFL_FLOW_NEW ? p : nfl_flow_account(p, f);
+	case NFL_LOG_NAT:
+		return f->valid >> NFL_FLOW_NAT & 1 ? nfl_flow_translated(put_time(p, log, batch->second), f) : p;
+	default:
+		return nfl_flow_print(put_time(p, log, batch->second), f);
+	}
+}
+
 size_t nfl_log_render(struct nfl_log *log, const struct nfl_batch *batch, uint32_t first, char *out, size_t size, uint32_t *done)
 {
 	const size_t head = (size_t)log->before_length + TIME_BYTES + log->after_length;
-	char *p = out, *end = out + size;
+	char *p = out, *end = out + size, *start;
 
+	log->lines = 0;
 	for (*done = first; *done < batch->count; (*done)++) {
 		uint32_t row = batch->rows ? batch->rows[*done] : *done;
-		const struct nfl_record *r = (const struct nfl_record *)((const uint8_t *)batch->records +
-									  (size_t)row * batch->stride);
+		const void *r = (const uint8_t *)batch->records + (size_t)row * batch->stride;
+		const struct nfl_record *packet = r;
 
-		if ((size_t)(end - p) < head + nfl_print_most(r))
-			break;
-		if (log->second != r->oob_time_sec)
-			new_second(log, r->oob_time_sec);
-		p = put(p, log->before, log->before_length);
-		p = put(p, log->time, TIME_BYTES);
-		p = put(p, log->after, log->after_length);
-		p = nfl_print(p, batch, r);
+		start = p;
+		if (log->text != NFL_LOG_PACKET) {
+			if ((size_t)(end - p) < head + NFL_FLOW_TEXT_BYTES)
+				break;
+			p = flow_line(p, log, batch, r);
+		} else {
+			if ((size_t)(end - p) < head + nfl_print_most(packet))
+				break;
+			p = nfl_print(put_time(p, log, packet->oob_time_sec), batch, packet);
+		}
+		log->lines += p > start;
 	}
 	return (size_t)(p - out);
 }

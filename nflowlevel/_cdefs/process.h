@@ -17,3 +17,5 @@ int prctl(int option, unsigned long arg2, unsigned long arg3, unsigned long arg4
 int capset(struct __user_cap_header_struct *header, const struct __user_cap_data_struct *data);
 int getsockopt(int fd, int level, int option, void *value, uint32_t *size);
 int setsockopt(int fd, int level, int option, const void *value, uint32_t size);
+
+#define MAP_NORESERVE ...

@@ -12,7 +12,9 @@
 
 #include "record.h"
 #include "packet.h"
+#include "flow.h"
 #include "render.h"
+#include "flowtext.h"
 #include "print.h"
 #include "put.h"
 
@@ -275,6 +277,29 @@ struct text {
 	size_t length;
 };
 
+/* The text of a record that C makes at p, and how many bytes it takes at most. */
+static size_t most_printed(uint8_t kind, const struct nfl_any *r)
+{
+	return kind == NFL_PRINT ? nfl_print_most((const struct nfl_record *)r) : NFL_FLOW_TEXT_BYTES;
+}
+
+static char *put_printed(char *p, uint8_t kind, const struct nfl_batch *b, const struct nfl_any *r)
+{
+	switch (kind) {
+	case NFL_PRINT_FLOW:
+		return nfl_flow_print(p, (const struct nfl_flow *)r);
+	case NFL_PRINT_NAT:
+		return nfl_flow_translated(p, (const struct nfl_flow *)r);
+	default:
+		return nfl_print(p, b, (const struct nfl_record *)r);
+	}
+}
+
+static inline bool is_printed(uint8_t kind)
+{
+	return kind >= NFL_PRINT && kind <= NFL_PRINT_NAT;
+}
+
 static struct text text_of(const struct nfl_column *c, const struct nfl_batch *b, const struct nfl_any *r, uint32_t row)
 {
 	const uint8_t *field = (const uint8_t *)r + c->field;
@@ -302,6 +327,8 @@ static struct text text_of(const struct nfl_column *c, const struct nfl_batch *b
 		break;
 	case NFL_ACTION:
 		return (struct text){ *field ? "allowed" : "blocked", 7 };
+	case NFL_PROTOCOL:
+		return (struct text){ nfl_protocol_name(*field), strlen(nfl_protocol_name(*field)) };
 	case NFL_ROW_TEXT: {
 		const struct nfl_span *span = (const struct nfl_span *)c->values + row;
 
@@ -316,15 +343,14 @@ static struct text text_of(const struct nfl_column *c, const struct nfl_batch *b
 static bool fit_text(struct text *text, const struct nfl_column *c, const struct nfl_batch *b, const struct nfl_any *r,
 		     uint32_t row, char *p, size_t room, size_t fixed, size_t times)
 {
-	if (c->kind == NFL_PRINT) {
-		const struct nfl_record *packet = (const struct nfl_record *)r;
-		size_t most = nfl_print_most(packet);
+	if (is_printed(c->kind)) {
+		size_t most = most_printed(c->kind, r);
 		char *at;
 
 		if (room < fixed + (times + 1) * most)
 			return false;
 		at = p + room - most;
-		*text = (struct text){ at, (size_t)(nfl_print(at, b, packet) - at) };
+		*text = (struct text){ at, (size_t)(put_printed(at, c->kind, b, r) - at) };
 		return true;
 	}
 	*text = text_of(c, b, r, row);
@@ -502,6 +528,10 @@ static char *put_element(char *p, const char *end, struct nfl_lines *lines, cons
 		return put_20(p, u64);
 	case NFL_WHEN:
 		return put_when(p, lines, b, r);
+	case NFL_FLOW_ELEMENT:
+		if ((size_t)(end - p) < lines->plan.fixed_size + NFL_FLOW_XML_BYTES)
+			return NULL;
+		return nfl_flow_xml(p, (const struct nfl_flow *)r, b->second);
 	default:	/* NFL_BYTES_HEX, NFL_FIXED_HEX */
 		bytes = bytes_of(c, r, b->data, &length);
 		if ((size_t)(end - p) < lines->plan.fixed_size + 2 * length)

@@ -12,6 +12,7 @@ enum nfl_kind {
 				 * most as many as it says (uint16_t) */
 	NFL_IFNAME,		/* an interface index: its name in the table, or "" */
 	NFL_ACTION,		/* uint8_t: 0 "blocked", else "allowed" */
+	NFL_PROTOCOL,		/* uint8_t: the protocol's name */
 	NFL_ADDR,		/* 4 address bytes, or 16 where the bit `six` is set */
 	NFL_ADDR4,
 	NFL_ADDR_BIN,		/* as NFL_ADDR: "0x" and 32 hex digits, IPv4 mapped into ::ffff:0:0/96 */
@@ -20,12 +21,15 @@ enum nfl_kind {
 	NFL_ADDR_NUMBER,	/* 4 address bytes as a number; where width is 16, no value if the bit `six` is set */
 	NFL_BYTES_HEX,		/* bytes at field (offset into the buffer), their number at field2: "\\x" and hex digits */
 	NFL_PRINT,		/* the packet as a line of text (print.h); its records are of struct nfl_record */
+	NFL_PRINT_FLOW,		/* the flow as a line of text (flowtext.h); its records are of struct nfl_flow */
+	NFL_PRINT_NAT,		/* the same: what was translated to what */
 	NFL_FIXED_HEX,		/* bytes in the record, their number (uint16_t) at field2 or, where that is 0, in width */
 	NFL_TIME,		/* the record's time, as UTC */
 	NFL_WORD,		/* lines: no value, the label says it all */
 	NFL_U32_SET,		/* lines: as NFL_U32; no value where it is 0 */
 	NFL_HEX16,		/* lines: uint16_t as 4 hex digits */
 	NFL_U64_LONG,		/* lines: uint64_t as 20 digits */
+	NFL_FLOW_ELEMENT,	/* lines: what stands in an element of a flow (flowtext.h) */
 	NFL_WHEN,		/* lines: the record's local time, an element for each of its parts */
 	NFL_ROW_INT,		/* values: int64_t a row */
 	NFL_ROW_UINT,		/* values: uint64_t a row */

@@ -7,14 +7,18 @@ import html
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from nflowlevel.analytics.engine import Engine
+from nflowlevel.analytics.plot import MOST_BARS, Picture, bars, spans
 from nflowlevel.errors import printable
 
 #: Rows that are shown.
 SHOWN_ROWS = 40
 _MOST_CHARACTERS = 60
+#: Spans of time that are drawn.
+_MOST_SPANS = 2000
 #: Columns with a time: how many make a second.
 _TIMES = {"sec": 1, "time": 1, "day": 1, "us": 10**6, "first": 10**6, "last": 10**6}
 
@@ -60,6 +64,32 @@ class Answer:
     def arrow(self) -> Any:
         """Return the rows as a table of Arrow."""
         return self._engine.arrow(self.relation)
+
+    def plot(self) -> Picture:
+        """Return the rows as bars for a notebook, as long as the column `n` or `count` says, or the last number.
+
+        Rows with a column `time` are drawn over time. ValueError: nothing in the answer is a number.
+        """
+        rows = self.rows(_MOST_SPANS)
+        counted = self._counted(rows)
+        names = [name for name in self.columns if name != counted]
+        place = self.columns.index(counted)
+        values = [float(row[place] or 0) for row in rows]
+        if self.columns[0] == "time" and len(names) == 1:
+            starts = [float(row[0]) for row in rows]
+            length = min((after - before for before, after in pairwise(starts)), default=1.0)
+            return spans(self.title or counted, [shown("time", row[0]) for row in rows], starts, values, length)
+        labels = [
+            " · ".join(shown(name, row[self.columns.index(name)]) or "-" for name in names) for row in rows[:MOST_BARS]
+        ]
+        return bars(self.title or counted, labels, values[:MOST_BARS])
+
+    def _counted(self, rows: list[tuple[Any, ...]]) -> str:
+        numbers = [name for name, number in zip(self.columns, _numbers(rows), strict=True) if number] if rows else []
+        for name in ("n", "count", *reversed(numbers)):
+            if name in self.columns:
+                return name
+        raise ValueError(f"nothing in the answer is a number; its columns are {', '.join(self.columns)}")
 
     # -- to look at --------------------------------------------------------------------------------------------------
 

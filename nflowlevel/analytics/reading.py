@@ -30,8 +30,8 @@ _PARQUET_MIN_BYTES = 12
 def read(
     *sources: str | os.PathLike[str],
     year: int | None = None,
-    mmdb: Sequence[str | os.PathLike[str]] = (),
-    networks: str | os.PathLike[str] | None = None,
+    mmdb: Sequence[str] = (),
+    networks: str | None = None,
     memory_limit: str | None = None,
 ) -> Log:
     """Open a log for questions: everything that the sources hold, as one.
@@ -49,6 +49,7 @@ def read(
 
     Parquet files stay where they are. All else is read now, into a private temporary directory that goes with the log.
     Only whole lines count: one without a newline may be half of one. What is no record is counted, see `damaged`.
+
     year: the year of lines whose time has none; unless given, the latest in which the file can have been written.
     mmdb: databases in MaxMind's format that are asked for countries and networks, before the registries' own tables.
     networks: a CSV file `network,name` with names of one's own.

@@ -85,7 +85,7 @@ _SPARK = {
 #: The time of a line: JSON's names for it.
 _STAMPS = ("timestamp", "@timestamp")
 #: JSON's name for `raw.label` where `boolean_label` is on, and what it says for 0 and for any other value.
-_ACTION, _BLOCKED, _ALLOWED = "action", "blocked", "allowed"
+ACTION, _BLOCKED, _ALLOWED = "action", "blocked", "allowed"
 _LABEL = "raw.label"
 
 #: The keys with the time of a record, by relation, without `.sec` and `.usec`.
@@ -124,10 +124,11 @@ class Relation:
         self.name: Final = name
         self._keys: Final = tuple(keys)
         clock = _CLOCKS[name]
-        self._clock: Final = (f"{clock}.sec", f"{clock}.usec")
+        #: The members of JSON with the record's time: seconds, and microseconds of the same second.
+        self.clock: Final = (f"{clock}.sec", f"{clock}.usec")
         columns = {column.name: column for column in self._common()}
         for key in self._keys:
-            if key.type in _TYPES and not (key.name in self._clock and clock == "oob.time"):
+            if key.type in _TYPES and not (key.name in self.clock and clock == "oob.time"):
                 self._add(columns, key)
         #: The columns by name.
         self.by_name: Final[Mapping[str, Column]] = columns
@@ -137,18 +138,16 @@ class Relation:
 
     def _common(self) -> Iterator[Column]:
         yield Column(
-            "sec", (self._clock[0], *_STAMPS), (self._clock[0],), "BIGINT", "Seconds since 1970: the record's time."
+            "sec", (self.clock[0], *_STAMPS), (self.clock[0],), "BIGINT", "Seconds since 1970: the record's time."
         )
-        yield Column(
-            "us", (*self._clock, *_STAMPS), self._clock, "BIGINT", "Microseconds since 1970: the record's time."
-        )
+        yield Column("us", (*self.clock, *_STAMPS), self.clock, "BIGINT", "Microseconds since 1970: the record's time.")
         yield Column("dvc", ("dvc",), (), "VARCHAR", "Name of the firewall that logged it (`device` of JSON).")
 
     def _add(self, columns: dict[str, Column], key: Key) -> None:
         """Add the key's column, or the key to the column that it shares."""
         member = _member(key)
         name, type_ = member.replace(".", "_"), _TYPES[key.type]
-        members = (member, _ACTION) if key.name == _LABEL else (member,)
+        members = (member, ACTION) if key.name == _LABEL else (member,)
         before = columns.get(name)
         if before is None:
             columns[name] = Column(name, members, (key.name,), type_, key.meaning)
@@ -211,8 +210,8 @@ class Relation:
             types |= dict.fromkeys(column.members, column.type)
         return (
             types
-            | dict.fromkeys((*_STAMPS, _ACTION), "VARCHAR")
-            | {self._clock[0]: "UINTEGER", self._clock[1]: "UINTEGER"}
+            | dict.fromkeys((*_STAMPS, ACTION), "VARCHAR")
+            | {self.clock[0]: "UINTEGER", self.clock[1]: "UINTEGER"}
         )
 
     def select(self) -> str:
@@ -225,7 +224,7 @@ class Relation:
 
     def time(self) -> str:
         """Return the expression for the microseconds of a JSON object's time (`us`)."""
-        second, fraction = map(_quoted, self._clock)
+        second, fraction = map(_quoted, self.clock)
         # Text says a zone from its 20th character on, behind the seconds. A zone that is not there is UTC's.
         stamp = f"coalesce({', '.join(map(_quoted, _STAMPS))})"
         zoned = f"CASE WHEN regexp_matches(substr({stamp}, 20), '[-+Z]') THEN {stamp} ELSE {stamp} || 'Z' END"
@@ -238,8 +237,8 @@ class Relation:
         if column.name == "sec":
             return f"({self.time()}) // 1000000"
         value = _quoted(column.members[0])
-        if _ACTION in column.members:
-            action = _quoted(_ACTION)
+        if ACTION in column.members:
+            action = _quoted(ACTION)
             return (
                 f"CASE WHEN {value} IS NOT NULL THEN {value} WHEN {action} = '{_BLOCKED}' THEN 0 "
                 f"WHEN {action} = '{_ALLOWED}' THEN 1 END::{column.type}"

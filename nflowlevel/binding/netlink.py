@@ -147,6 +147,11 @@ class NetlinkSocket:
                 raise KernelError("set the size of a netlink socket's buffer", ffi.errno)
         return self.receive_buffer
 
+    def set_option(self, level: int, option: int, value: bytes, tried: str) -> None:
+        """Set an option of the socket; KernelError says what was tried."""
+        if lib.setsockopt(self.fileno(), level, option, ffi.from_buffer(value), len(value)):
+            raise KernelError(tried, ffi.errno)
+
     @property
     def drops(self) -> int:
         """Datagrams the kernel could not queue here since the socket was opened (SO_MEMINFO)."""

@@ -5,7 +5,8 @@ A path is walked one directory at a time, by descriptor. A symbolic link is foll
 made it, as `/var/run` is. So root touches what the administrator meant, or nothing.
 
 Where somebody else can change what is at a path, a daemon with `-u` opens it as that user. Where only root can
-(`/var/log`), a file may need root: `LogDoor` is for that.
+(`/var/log`), a file may need root: `LogDoor` is for that. A daemon that stays root walks to everything that it appends
+to or makes: `open_to_append`, `open_document`, `directory_of`. `refused` says beforehand what it will not open.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from nflowlevel.binding._lib import lib
@@ -31,6 +33,9 @@ _NO_SURPRISE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 #: As many as the kernel follows (MAXSYMLINKS).
 _MOST_LINKS = 40
+
+#: The inode of /proc, where that is mounted (PROC_ROOT_INO).
+_PROC_ROOT = 1
 
 #: So many documents of one second have a name.
 _MOST_DOCUMENTS = 10_000
@@ -53,21 +58,25 @@ class Place(NamedTuple):
 
 
 @contextlib.contextmanager
-def place_of(path: str) -> Iterator[Place]:
+def place_of(path: str, *, in_proc: bool = False) -> Iterator[Place]:
     """Walk to the directory of a path.
+
+    With `in_proc`, links of /proc count as well, such as the one that `/dev/stderr` leads to: they mean what this
+    process has open, and the last of them is the place itself.
 
     FileNotFoundError, NotADirectoryError; OSError with ELOOP for a symbolic link that somebody else may have made.
     """
     directory = -1
     try:
-        directory, name, is_roots = _walk(path if path.startswith("/") else os.path.join(os.getcwd(), path))
+        whole = path if path.startswith("/") else os.path.join(os.getcwd(), path)
+        directory, name, is_roots = _walk(whole, in_proc)
         yield Place(directory, name, is_roots)
     finally:
         if directory >= 0:
             os.close(directory)
 
 
-def _walk(path: str) -> tuple[int, str, bool]:
+def _walk(path: str, in_proc: bool) -> tuple[int, str, bool]:
     parts = deque(path.split("/"))
     links = 0
     is_safe = True
@@ -87,10 +96,16 @@ def _walk(path: str) -> tuple[int, str, bool]:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
             if stat.S_ISLNK(found.st_mode):
                 links += 1
-                if not is_roots or links > _MOST_LINKS:
+                # Who may write to a directory of root's (/tmp, Ubuntu's /var/log) cannot make a link that is root's.
+                is_followed = is_roots or (is_safe and here.st_uid == found.st_uid == 0 and found.st_nlink == 1)
+                if not is_followed or links > _MOST_LINKS:
                     raise OSError(errno.ELOOP, f"'{part}' is a symbolic link that others can change", path)
-                if here.st_dev == os.stat("/proc").st_dev:  # /dev/stderr: every process has its own
-                    raise OSError(errno.ELOOP, f"'{part}' is a link in /proc", path)
+                if _is_proc(here):  # /dev/stderr: every process has its own
+                    if not in_proc:
+                        raise OSError(errno.ELOOP, f"'{part}' is a link in /proc", path)
+                    if not parts:
+                        return directory, part, is_roots
+                is_safe = is_roots
                 target = os.readlink(part, dir_fd=directory)
                 parts.extendleft(reversed(target.split("/")))
                 if target.startswith("/"):
@@ -109,6 +124,19 @@ def _walk(path: str) -> tuple[int, str, bool]:
     except BaseException:
         os.close(directory)
         raise
+
+
+def _is_proc(status: os.stat_result) -> bool:
+    try:
+        proc = os.stat("/proc")
+    except FileNotFoundError:
+        return False
+    return status.st_dev == proc.st_dev and proc.st_ino == _PROC_ROOT
+
+
+def _is_root() -> bool:
+    """Whether we have rights that others lack. Who enters a user namespace is root there, but `/` is not theirs."""
+    return os.geteuid() == 0 == os.stat("/").st_uid
 
 
 def _only_root_writes(status: os.stat_result) -> bool:
@@ -250,9 +278,14 @@ def _new_document(prefix: str, dir_fd: int | None = None) -> tuple[int, str]:
 def open_document(directory: str, prefix: str) -> tuple[int, str]:
     """Make a document for appending, as ourselves or, where only root can, by a `DocumentDoor`; OSError.
 
-    Return the descriptor and the path. Nothing that exists is opened, and no link followed.
+    Return the descriptor and the path. Nothing that exists is opened, and no link followed: root comes to the directory
+    by none either that others can change.
     """
     try:
+        if _is_root():
+            with place_of(os.path.join(directory, ".")) as place:
+                fd, name = _new_document(prefix, dir_fd=place.directory)
+            return fd, os.path.join(directory, name)
         return _new_document(os.path.join(directory, prefix))
     except PermissionError:
         door = DocumentDoor(directory, prefix, os.geteuid())
@@ -265,7 +298,20 @@ def open_document(directory: str, prefix: str) -> tuple[int, str]:
 
 
 def open_to_append(path: str, flags: int) -> int:
-    """Open a file as ourselves, or where only root can, as was agreed on by a `LogDoor`; OSError."""
+    """Open a file as ourselves, or where only root can, as was agreed on by a `LogDoor`; OSError.
+
+    Root follows no link that others can change, and appends to no file that others have given a second name.
+    """
+    if _is_root():
+        with place_of(path, in_proc=True) as place:
+            is_link = _is_proc(os.fstat(place.directory))
+            fd = os.open(place.name, flags | (0 if is_link else os.O_NOFOLLOW), 0o666, dir_fd=place.directory)
+            try:
+                _check_names(os.fstat(fd), place, path)
+            except BaseException:
+                os.close(fd)
+                raise
+            return fd
     try:
         return os.open(path, flags, 0o666)
     except PermissionError:
@@ -275,6 +321,96 @@ def open_to_append(path: str, flags: int) -> int:
         with contextlib.suppress(PermissionError):
             return opened(door)
         raise
+
+
+def _check_names(status: os.stat_result, place: Place, path: str) -> None:
+    if not place.is_roots and stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+        raise OSError(errno.EMLINK, f"it has {status.st_nlink} names (hard links), and others can change them", path)
+
+
+def refused(path: str) -> OSError | None:
+    """Return why `open_to_append` refuses what is at a path as no place for root; None: it does not."""
+    if not _is_root():
+        return None
+    try:
+        with place_of(path, in_proc=True) as place, contextlib.suppress(FileNotFoundError):
+            _check_names(os.stat(place.name, dir_fd=place.directory, follow_symlinks=False), place, path)
+    except OSError as error:
+        return error if error.errno in (errno.ELOOP, errno.EMLINK) else None
+    return None
+
+
+@contextlib.contextmanager
+def directory_of(path: str) -> Iterator[int]:
+    """Open a directory (O_PATH) in which names are looked up, made or removed; OSError.
+
+    Root follows no link to it that others can change.
+    """
+    if _is_root():
+        with place_of(os.path.join(path, ".")) as place:
+            yield place.directory
+        return
+    fd = os.open(path or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def is_ours_alone(directory: str) -> bool:
+    """Whether root need not fear that others put another directory at this path; OSError."""
+    if not _is_root():
+        return True
+    with place_of(directory.rstrip("/") or "/.") as place:
+        return place.is_roots
+
+
+def make_directory(path: str, mode: int = 0o700) -> None:
+    """Make a directory that is missing, and those above it with the usual mode; OSError.
+
+    Root follows no link to it that others can change.
+    """
+    if not _is_root():
+        Path(path).mkdir(mode, parents=True, exist_ok=True)
+        return
+    path = path.rstrip("/") or "/."
+    try:
+        with place_of(path) as place:
+            try:
+                os.mkdir(place.name, mode, dir_fd=place.directory)
+            except FileExistsError:
+                if not stat.S_ISDIR(os.stat(place.name, dir_fd=place.directory, follow_symlinks=False).st_mode):
+                    raise
+    except FileNotFoundError:
+        if not (above := os.path.dirname(path)):
+            raise
+        make_directory(above, 0o777)
+        make_directory(path, mode)
+
+
+@contextlib.contextmanager
+def address_of(path: str) -> Iterator[str]:
+    """Say how to connect to the unix socket at a path: for root by no link that others can change; OSError."""
+    if not _is_root():
+        yield path
+        return
+    with place_of(path) as place:
+        if place.is_roots:
+            yield path
+            return
+        found = os.open(place.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.directory)
+        try:
+            yield f"/proc/self/fd/{found}"
+        finally:
+            os.close(found)
+
+
+def unlink_open(path: str, fd: int) -> None:
+    """Remove the name of a file that is open, if the path still leads to it; OSError."""
+    directory, name = os.path.split(path)
+    with directory_of(directory) as place:
+        if os.path.samestat(os.stat(name, dir_fd=place, follow_symlinks=False), os.fstat(fd)):
+            os.unlink(name, dir_fd=place)
 
 
 def give_directory(path: str, user: pwd.struct_passwd) -> bool:

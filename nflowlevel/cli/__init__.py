@@ -24,6 +24,7 @@ from nflowlevel.options import ConfigErrors
 #: Subcommand and what it is for; the module has the same name with `_` for `-`, and one behind a word of Python's.
 COMMANDS = {
     "tail": "show the packets of a group as they arrive",
+    "flows": "list, follow and rank the flows that conntrack knows",
     "acct": "show, create and restore the kernel's accounting objects",
     "doctor": "find out why no packets arrive",
     "nf-log": "show or choose the back end for packets that the kernel itself logs",
@@ -31,6 +32,7 @@ COMMANDS = {
     "check-config": "check a configuration for errors",
     "sql": "create and check the tables of SQL outputs",
     "prefilter": "load, change, watch and remove BPF programs that choose what is logged",
+    "find": "find scans, guessing, beacons and more in what was logged",
     "drop-in": "run the daemon in the place of Debian's ulogd, and undo that",
     "import": "archive lines of the kernel's log, of LOGEMU and of JSON as Parquet",
     "compact": "archive closed JSON files as Parquet, and remove what is too old",

@@ -178,7 +178,9 @@ def _shown(options: argparse.Namespace, found: Migration, conf: str) -> str:
     headings = ["" if len(texts) == 1 else f"# {printable(each.name, None)}:\n" for each in found.documents]
     # JSON has no comments.
     comment = "" if not conf or any(each.form == "json" for each in found.documents) else _comment(conf)
-    return comment + "".join(heading + text for heading, text in zip(headings, texts, strict=True))
+    # A list whose last line does not end would swallow the next one's heading.
+    whole = [text if len(texts) == 1 or text.endswith("\n") else f"{text}\n" for text in texts]
+    return comment + "".join(heading + text for heading, text in zip(headings, whole, strict=True))
 
 
 def _comment(conf: str) -> str:

@@ -43,10 +43,11 @@ from nflowlevel.daemon.loop import Loop
 from nflowlevel.daemon.notify import Notifier
 from nflowlevel.daemon.parser import Parser
 from nflowlevel.daemon.pidfile import PidFile
+from nflowlevel.delivery.appendfile import REMEDY
 from nflowlevel.errors import ConfigError, NflowError, printable
 from nflowlevel.logs import NOTICE, Messages, level_of, log
 from nflowlevel.options import ConfigErrors
-from nflowlevel.plugin.contract import Plugin
+from nflowlevel.plugin.contract import Finding, Plugin
 from nflowlevel.stacks.config import Config, Remark, parse_all
 from nflowlevel.stacks.stack import Stack, build
 
@@ -119,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_CONFIG
     _warn(config.remarks)
     if options.check_config:
-        _warn(_needs(config, stacks))
+        _warn(_needs(config, stacks, options.uid))
         print(f"{options.configfile}: no errors; {len(stacks)} {'stack' if len(stacks) == 1 else 'stacks'}")
         return 0
     if options.verbose and options.daemon:
@@ -140,7 +141,7 @@ def _warn(remarks: Sequence[Remark]) -> None:
         print(wrapped(f"warning: {printable(str(remark), None)}", sys.stderr), file=sys.stderr)
 
 
-def _needs(config: Config, stacks: Sequence[Stack]) -> list[Remark]:
+def _needs(config: Config, stacks: Sequence[Stack], user: pwd.struct_passwd | None) -> list[Remark]:
     """Return what keeps stacks from starting on this machine, as it is now."""
     plugins: dict[str, Plugin[Any]] = {}
     for stack in stacks:
@@ -153,10 +154,19 @@ def _needs(config: Config, stacks: Sequence[Stack]) -> list[Remark]:
             config.sections[plugin.instance].line if plugin.instance in config.sections else config.stacks[0].line,
         )
         for plugin in plugins.values()
-        for each in plugin.needs()
-        if each.status == "problem"
+        for each in _problems(plugin, user)
     ]
     return sorted(remarks, key=lambda remark: remark.line)
+
+
+def _problems(plugin: Plugin[Any], user: pwd.struct_passwd | None) -> list[Finding]:
+    """Return what root sees; where the daemon becomes a user, what that user sees, too."""
+    found = [each for each in plugin.needs() if each.status == "problem"]
+    if not found or not user:
+        return found
+    with acting_as(user):
+        theirs = {each.text for each in plugin.needs()}
+    return [each for each in found if each.text in theirs]
 
 
 def _describe(plugin: str) -> int:
@@ -221,6 +231,8 @@ def _run(
     except OSError as error:
         owner = whose(settings.logfile) if error.errno == errno.EACCES else ""
         remedy = f" — it {owner}; give it to the daemon's user" if owner else ""
+        if error.errno in (errno.ELOOP, errno.EMLINK):
+            remedy = f" — {REMEDY[error.errno]}"
         print(f"logfile={settings.logfile}: {error.strerror}{remedy}", file=sys.stderr)
         return EXIT_LOGFILE
     if standard.CLOSED:
@@ -250,7 +262,7 @@ def _run(
 def _messages(destination: str, level: int, verbose: bool, user: pwd.struct_passwd | None) -> Messages:
     """Open the log; OSError. Where others can change what is at its path, this is done as the user."""
     if not user:
-        return Messages(destination, level, verbose=verbose)
+        return Messages(destination, level, verbose=verbose, opener=open_to_append)
 
     def opener(path: str, flags: int) -> int:
         if os.geteuid():  # at SIGHUP

@@ -46,9 +46,12 @@ _FLUSH_BYTES = 4 << 20
 #: How long another process may hold the file locked before we write to it anyway.
 _LOCK_PATIENCE_SECS = 5.0
 
-_REMEDY = {
+#: What to do where a file cannot be opened or written.
+REMEDY = {
     errno.ENOENT: "create the directory",
     errno.ENOTDIR: "a part of the path is not a directory",
+    errno.ELOOP: "name what it leads to, or start the daemon with -u USER",
+    errno.EMLINK: "remove it, or start the daemon with -u USER",
     errno.EISDIR: "name a file, not a directory",
     errno.EACCES: "give the daemon's user write permission for the file and search permission for its directory",
     errno.EPERM: "is the file immutable?",
@@ -354,7 +357,7 @@ class AppendFile:
 
 def _reason(error: OSError, path: str = "") -> str:
     """Say what happened, and what to do about it."""
-    remedy = _REMEDY.get(error.errno or 0, "")
+    remedy = REMEDY.get(error.errno or 0, "")
     if path and error.errno == errno.EACCES and (owner := whose(path)):
         remedy += f"; it {owner}"
     return f"{error.strerror} — {remedy}" if remedy else str(error.strerror)

@@ -6,7 +6,7 @@ the peer may not have got, always from the beginning of a line.
 
 - `StreamLink`: TCP, where a line is written when the peer's kernel has acknowledged it, and unix stream sockets, where
   it is written when the peer has read it. A TCP peer that dies with unread data resets the connection: what it had
-  acknowledged a moment before is sent again. What else it may not have read is counted as `maybe_lost`: see `_Unread`.
+  acknowledged a moment before is sent again. What else it may not have read is counted as `maybe_lost`: see `Unread`.
 - `LocalLink`: unix datagram sockets, such as the system log's: a line a datagram, written when the peer has read it.
 - `DatagramLink`: UDP, one line a datagram, or as many as its framing says. Nothing is acknowledged, but an ICMP error
   comes back when nobody listens: a line is written when none came for a while.
@@ -86,9 +86,9 @@ class StreamLink:
         self._sent = 0  # bytes given to the socket
         self._acknowledged = 0
         self._ack_secs = _ACK_SECS[0]
-        self._unread = _Unread(most_unread or _UNREAD_BYTES, backlog.framing)
+        self._unread = Unread(most_unread or _UNREAD_BYTES, backlog.framing)
         if self._tcp:
-            self._unread.offers(_window(sock), stalled=False)
+            self._unread.offers(offered_window(sock), stalled=False)
 
     @property
     def ready(self) -> bool:
@@ -103,7 +103,7 @@ class StreamLink:
     def work(self, take: bool) -> None:
         """Send what the socket takes, and count what was acknowledged."""
         self._send(take)
-        acknowledged = self._sent - _unacknowledged(self.sock)
+        acknowledged = self._sent - unacknowledged(self.sock)
         # A unix peer that closes throws away what it had not read, which then looks as if it had been read. So believe
         # the figure only if the peer was still there after it was taken.
         self._check_connected()
@@ -116,7 +116,7 @@ class StreamLink:
             if self._tcp:
                 _check_alive(self.sock)
         if self._tcp:
-            self._unread.offers(_window(self.sock), stalled=self._acknowledged < self._sent)
+            self._unread.offers(offered_window(self.sock), stalled=self._acknowledged < self._sent)
 
     def wants(self) -> tuple[int, float | None]:
         """Wait for room, for the peer's end, or for the time to look at the acknowledgements."""
@@ -127,7 +127,7 @@ class StreamLink:
         """Give back all lines not wholly acknowledged; after a reset also those that may be unread."""
         orderly = error is None or error.errno == errno.EPIPE
         if self._tcp and orderly:  # the kernel still knows; for the unix socket see `work`
-            self._acknowledged = self._sent - _unacknowledged(self.sock)
+            self._acknowledged = self._sent - unacknowledged(self.sock)
             self._release()
         framing = self._backlog.framing
         again = 0
@@ -232,7 +232,7 @@ def _place(path: str) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-class _Unread:
+class Unread:
     """What a TCP peer has acknowledged and its program may not have read.
 
     TCP tells of a peer's program only how much room there is in its buffer: the window that it offers. So no more is
@@ -433,14 +433,14 @@ class DatagramLink:
         return True
 
 
-def _unacknowledged(sock: socket.socket) -> int:
+def unacknowledged(sock: socket.socket) -> int:
     """Return how many bytes sent the peer has not acknowledged (unix: at least as many as it has not read)."""
     answer = bytearray(4)
     fcntl.ioctl(sock, termios.TIOCOUTQ, answer)
     return int(struct.unpack("i", answer)[0])
 
 
-def _window(sock: socket.socket) -> int | None:
+def offered_window(sock: socket.socket) -> int | None:
     """Return the window that the peer has offered last, in bytes; None where the kernel does not tell (Linux 5.3)."""
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _WINDOW.size)
     return int(_WINDOW.unpack(info)[0]) if len(info) == _WINDOW.size else None

@@ -17,7 +17,7 @@ import signal
 import stat
 from collections.abc import Collection
 
-from nflowlevel.binding.rootpath import open_document, place_of
+from nflowlevel.binding.rootpath import open_document, place_of, unlink_open
 from nflowlevel.delivery.appendfile import AppendFile
 from nflowlevel.delivery.openfile import STDOUT, OpenFile, end_of_last_line
 from nflowlevel.delivery.target import MAX_PENDING_BYTES
@@ -70,9 +70,9 @@ class Documents(AppendFile):
         super().close(timeout)
         begun, self._begun = self._begun, None
         if begun:
-            begun.close()
             with contextlib.suppress(OSError):  # the directory may be root's
-                os.unlink(begun.path)
+                unlink_open(begun.path, begun.fd)
+            begun.close()
 
     def _open(self) -> OpenFile:
         """Open a new document and write its beginning."""
@@ -116,8 +116,8 @@ def finish(
 ) -> None:
     """Give documents the end that they lack, after the last whole line, where nobody writes them any more.
 
-    They begin with `head` and belong to one of `owners`. With `only_roots` nothing is done where others than root can
-    change the directory.
+    They begin with `head`, or a part of it (which may be none), and belong to one of `owners`. With `only_roots`
+    nothing is done where others than root can change the directory.
     """
     with contextlib.suppress(OSError), place_of(os.path.join(directory, prefix)) as place:
         if only_roots and not place.is_roots:
@@ -148,12 +148,11 @@ def _finish_one(directory: int, name: str, head: bytes, foot: bytes, owners: Col
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_uid not in owners:
             return
         size = status.st_size
-        is_ours = (
-            os.pread(reader, len(head), 0) == head and os.pread(reader, len(foot), max(0, size - len(foot))) != foot
-        )
+        begun = os.pread(reader, len(head), 0)
+        is_ours = head.startswith(begun) and os.pread(reader, len(foot), max(0, size - len(foot))) != foot
         if not is_ours or not _nobody_writes(reader):
             return
-        keep = end_of_last_line(reader, size, b"<")
+        keep = end_of_last_line(reader, size, b"<") if begun == head else size
         if keep is None:
             return
         writer = os.open(name, os.O_WRONLY | os.O_APPEND | _LOOK, dir_fd=directory)
@@ -163,7 +162,7 @@ def _finish_one(directory: int, name: str, head: bytes, foot: bytes, owners: Col
                 return
             if keep != size:
                 os.ftruncate(writer, keep)
-            os.write(writer, foot)
+            os.write(writer, head[len(begun) :] + foot)
         finally:
             os.close(writer)
     finally:

@@ -75,10 +75,13 @@ class FileNames:
             path = later
         raise AssertionError("there is always another name")
 
-    def existing(self) -> list[str]:
-        """Return the paths of the files with such a name, compressed ones too; OSError."""
-        names = os.listdir(self.directory or ".")
-        return [os.path.join(self.directory, name) for name in names if self._regex.fullmatch(name)]
+    def existing(self, directory: int) -> list[str]:
+        """Return the names of this pattern in a directory (a descriptor), those of compressed files too; OSError."""
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            return [name for name in os.listdir(fd) if self._regex.fullmatch(name)]
+        finally:
+            os.close(fd)
 
 
 def _regex(text: str) -> str:

@@ -6,6 +6,9 @@ record of ours does, a writer was killed in the middle of a line, and the torn l
 lines, all of them. Anything else belongs to somebody else: it is kept, and closed by a newline. To see whether it may
 do that, an opener asks for flock's exclusive lock; whoever writes holds the shared one.
 
+Whoever may read a file may lock it by flock. So the one writer of a file that can have only one is known by a lock that
+readers cannot have: fcntl's write lock, of the open file.
+
 Records that are not lines have a `Form`. It says where the last whole record ends, refuses files of another kind, and
 what stands before the records. That is written by `introduce`, under the exclusive lock while the file is empty.
 """
@@ -19,6 +22,7 @@ import os
 import re
 import select
 import stat
+import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -36,6 +40,10 @@ STDOUT = ("-", "/dev/stdout")
 Beginning: TypeAlias = bytes | Sequence[bytes]
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+_ANOTHER_WRITER = "another program or another section writes it; name a file of its own for each"
+#: `struct flock`: type, whence, start, length (0: to the end), process.
+_FLOCK = struct.Struct("@hhqqi4x")
 
 #: The search for the last newline reads blocks of this size.
 _BLOCK_BYTES = 64 << 10
@@ -205,6 +213,8 @@ class OpenFile:
             # Another writer is alive: an unfinished line may be its work in progress.
             if self._form:
                 self._join(self._form, unlocked)
+                if self._form.has_one_writer:
+                    return  # a reader has it
         except OSError:
             if self._form:
                 self._whole(self._form)
@@ -214,6 +224,8 @@ class OpenFile:
                 self._mend(self._form)
             else:
                 self._repair()
+            if self._form and self._form.has_one_writer and not self._is_only_writer():
+                raise OSError(errno.EBUSY, _ANOTHER_WRITER)
             if self._form and (self._form.has_one_writer or self._is_empty):
                 return  # the lock is kept
         try:
@@ -225,17 +237,34 @@ class OpenFile:
     def _join(self, form: Form, unlocked: bool) -> None:
         """Look at a file that somebody else writes; OSError where we cannot write it, too."""
         if form.has_one_writer:
-            raise OSError(errno.EBUSY, "another program or another section writes it; name a file of its own for each")
+            if not self._is_only_writer():
+                raise OSError(errno.EBUSY, _ANOTHER_WRITER)
+            self._mend(form)
+            return
         if self._is_empty and not unlocked:
             raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))
         self._whole(form)
+
+    def _is_only_writer(self) -> bool:
+        """Take the lock of the one writer; False where another process or another open file has it.
+
+        Where a reader has fcntl's read lock, there is none to take, but no writer either.
+        """
+        try:
+            fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        except BlockingIOError:
+            asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            return bool(_FLOCK.unpack(fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, asked))[0] != fcntl.F_WRLCK)
+        except OSError:  # a file system without such locks
+            pass
+        return True
 
     def _whole(self, form: Form) -> int:
         """Return where the last whole record ends; OSError for a file of another kind."""
         size = self.size
         if not size:
             return 0
-        reader = _reader(self.path, self.fd)
+        reader = _reader(self.fd)
         try:
             return form.whole(reader, size)
         finally:
@@ -254,7 +283,7 @@ class OpenFile:
     def _repair(self) -> None:
         """Cut off what follows the last newline, or close it by a newline if it is not ours."""
         size = os.fstat(self.fd).st_size
-        keep = _end_of_last_line(self.path, self.fd, size, self._begins)
+        keep = _end_of_last_line(self.fd, size, self._begins)
         if keep == size or os.fstat(self.fd).st_size != size:
             return  # whole, or just growing: a writer that knows no lock
         if keep is not None:
@@ -292,29 +321,29 @@ def _open_stdout() -> int:
     return fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
-def _end_of_last_line(path: str, fd: int, size: int, begins: Beginning) -> int | None:
+def _end_of_last_line(fd: int, size: int, begins: Beginning) -> int | None:
     """Return the position after the last newline of a file of `size` bytes.
 
     None if what follows is not a torn line of ours: it begins otherwise, or is too long. Zeros count less: after a
     power failure a file system may show them where data had not arrived. A file that cannot be read counts as whole.
     """
     try:
-        reader = _reader(path, fd)
+        reader = _reader(fd)
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
             raise  # that passes: the file is opened later, and is not written to with a torn line at its end
         return size
     try:
-        return end_of_last_line(reader, size, begins) if _same(reader, fd) else size
+        return end_of_last_line(reader, size, begins)
     finally:
         os.close(reader)
 
 
-def _reader(path: str, fd: int) -> int:
-    """Return a descriptor to read a file that is open for appending; OSError."""
+def _reader(fd: int) -> int:
+    """Return a descriptor to read a file that is open for appending, whatever its path leads to by now; OSError."""
     # One that root opened for us can be read itself.
     is_readable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
-    return os.dup(fd) if is_readable else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    return os.dup(fd) if is_readable else os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def end_of_last_line(reader: int, size: int, begins: Beginning) -> int | None:

@@ -20,6 +20,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from nflowlevel.binding.privileges import Worker
+from nflowlevel.binding.rootpath import address_of
 from nflowlevel.delivery.backlog import Backlog
 from nflowlevel.delivery.backoff import FIRST_SECS, Backoff
 from nflowlevel.delivery.connection import DatagramLink, Link, LocalLink, StreamLink
@@ -266,7 +267,11 @@ class Peer:
     def _connect(self, address: _Address) -> Link:
         sock = socket.socket(address.family, address.kind | socket.SOCK_NONBLOCK)
         try:
-            code = sock.connect_ex(address.to)
+            if address.family == socket.AF_UNIX:
+                with address_of(self.path) as to:
+                    code = sock.connect_ex(to)
+            else:
+                code = sock.connect_ex(address.to)
             if code == errno.EINPROGRESS:
                 code = self._await_connection(sock)
             if code == errno.EPROTOTYPE and self.transport == "syslog" and address.kind == socket.SOCK_DGRAM:

@@ -10,11 +10,11 @@ Where the new file cannot be opened, the old one stays in use, and it is tried a
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nflowlevel.binding.rootpath import unlink_open
 from nflowlevel.delivery.appendfile import AppendFile
 from nflowlevel.delivery.filename import FileNames
 from nflowlevel.delivery.shelf import Compression, Shelf
@@ -160,9 +160,9 @@ class RotatingFile(AppendFile):
 
     def _use(self, file: OpenFile) -> None:
         old = self._file
-        if old and old.path != file.path and not self._has_records and old.is_at(old.path):
+        if old and old.path != file.path and not self._has_records:
             with contextlib.suppress(OSError):
-                os.unlink(old.path)  # nobody needs a file without a packet
+                unlink_open(old.path, old.fd)  # nobody needs a file without a packet
         had_records = file.size > len(self._form.prelude(-1, is_empty=True) if self._form else b"")
         super()._use(file)
         self._had_records, self._written_before = had_records, self.stats.written

@@ -3,10 +3,12 @@
 
 What is on the shelf are the files that have a name of the pattern, in the pattern's directory, and are ours or root's.
 So what an earlier run left is found, too, and nobody who may write there can make us remove ours by files that look
-newer. A file that somebody has locked is in use, by us or by another daemon, and stays as it is.
+newer. A file that somebody has locked is in use, by us or by another daemon, and stays as it is. The directory is held
+open while it is tidied: nobody leads us elsewhere by a link.
 
 A compressed file gets its name when it is whole and on the disk; the file that it was made of is removed after that. So
-a kill leaves the one, or the other, or both, and a part whose name ends in `.part`, which the next run removes.
+a kill leaves the one, or the other, or both, and a part whose name ends in `.part`, which the next run removes. What
+others have put at one of these names gets another one, which ends in `.aside`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import logging
 import os
 import stat
@@ -23,6 +26,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
 from nflowlevel.binding.privileges import Worker
+from nflowlevel.binding.rootpath import directory_of
 from nflowlevel.delivery.filename import COMPRESSED, FileNames
 from nflowlevel.logs import Limited, log
 
@@ -61,6 +65,8 @@ class Shelf:
         self._names, self._compression, self._keep, self._limited = names, compression, keep_files, limited
         self._changed = threading.Condition()
         self._in_use: frozenset[str] = frozenset()
+        #: The directory, while it is tidied.
+        self._directory = -1
         self._wanted = self._stop = False
         self._is_done = True
         self._thread: threading.Thread | None = None
@@ -107,25 +113,34 @@ class Shelf:
         """
         self._is_done = True
         try:
-            self._remove_parts()
-            for path in self._closed():
-                if self._compression != "none" and not path.endswith(COMPRESSED):
-                    self._try(self._compress, path, "compress")
-            closed = self._closed()
+            with directory_of(self._names.directory) as self._directory:
+                self._tidy()
         except OSError as error:
             self._failed("read", self._names.directory or ".", error)
             return True
-        for path in closed[: -self._keep] if self._keep else ():
-            self._try(self._remove, path, "remove")
         return self._is_done
 
-    def _try(self, action: Callable[[str], None], path: str, what: str) -> None:
+    def _tidy(self) -> None:
+        self._remove_parts()
+        for name in self._closed():
+            if self._compression != "none" and not name.endswith(COMPRESSED):
+                self._try(self._compress, name, "compress")
+        for name in self._closed()[: -self._keep] if self._keep else ():
+            self._try(self._remove, name, "remove")
+
+    def _try(self, action: Callable[[str], None], name: str, what: str) -> None:
         try:
-            action(path)
+            action(name)
         except BlockingIOError:
             self._is_done = False
         except OSError as error:
-            self._failed(what, path, error)
+            self._failed(what, self._path(name), error)
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._names.directory, name)
+
+    def _status(self, name: str) -> os.stat_result:
+        return os.stat(name, dir_fd=self._directory, follow_symlinks=False)
 
     def _failed(self, what: str, path: str, error: OSError) -> None:
         remedy = "free space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "look at its owner and mode"
@@ -134,32 +149,49 @@ class Shelf:
     def _closed(self) -> list[str]:
         """Return the closed files, the oldest first; OSError."""
         found = []
-        for path in self._names.existing():
+        for name in self._names.existing(self._directory):
             with contextlib.suppress(FileNotFoundError):
-                status = os.lstat(path)
-                is_ours = stat.S_ISREG(status.st_mode) and status.st_uid in (0, os.geteuid())
-                if is_ours and path not in self._in_use:
-                    found.append((status.st_mtime_ns, path))
-        return [path for _, path in sorted(found)]
+                status = self._status(name)
+                if _is_ours(status) and self._path(name) not in self._in_use:
+                    found.append((status.st_mtime_ns, name))
+        return [name for _, name in sorted(found)]
 
     def _remove_parts(self) -> None:
         """Remove what a killed run has not finished."""
-        directory = self._names.directory
-        known = {path + suffix + _PART for path in self._names.existing() for suffix in _SUFFIX.values()}
-        for name in os.listdir(directory or "."):
-            path = os.path.join(directory, name)
-            if path in known:
-                self._try(self._remove, path, "remove")
+        for name in self._names.existing(self._directory):
+            for part in (name + suffix + _PART for suffix in _SUFFIX.values()):
+                with contextlib.suppress(FileNotFoundError):
+                    if _is_ours(self._status(part)):
+                        self._try(self._remove, part, "remove")
 
-    def _remove(self, path: str) -> None:
-        with _locked(path):
-            os.unlink(path)
+    def _remove(self, name: str) -> None:
+        with self._locked(name):
+            os.unlink(name, dir_fd=self._directory)
 
-    def _compress(self, path: str) -> None:
-        with _locked(path) as source:
-            target = path + _SUFFIX[self._compression]
+    def _make_room(self, name: str) -> None:
+        """Give what has this name another one, unless it is a file of ours."""
+        with contextlib.suppress(FileNotFoundError):
+            if _is_ours(self._status(name)):
+                return
+            aside = next(free for free in _names_aside(name) if not self._is_there(free))
+            os.rename(name, aside, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+            log.error("%s is in the way, and no file of ours: it is %s now", self._path(name), aside)
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            self._status(name)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _compress(self, name: str) -> None:
+        with self._locked(name) as source:
+            target = name + _SUFFIX[self._compression]
             status = os.fstat(source)
-            out = os.open(target + _PART, _WRITE, stat.S_IMODE(status.st_mode) & 0o666)
+            for taken in (target, target + _PART):
+                self._make_room(taken)
+            mode = stat.S_IMODE(status.st_mode) & 0o666
+            out = os.open(target + _PART, _WRITE, mode, dir_fd=self._directory)
             try:
                 with contextlib.suppress(OSError):  # a file system without locks
                     fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -168,17 +200,30 @@ class Shelf:
                     os.fchown(out, status.st_uid, status.st_gid)
                 os.utime(out, ns=(status.st_atime_ns, status.st_mtime_ns))
                 os.fsync(out)
-                os.rename(target + _PART, target)
+                os.rename(target + _PART, target, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+                size = os.fstat(out).st_size
             except BaseException:
                 with contextlib.suppress(OSError):
-                    os.unlink(target + _PART)
+                    os.unlink(target + _PART, dir_fd=self._directory)
                 raise
             finally:
                 os.close(out)
-            _sync_directory(self._names.directory)
-            if os.path.samestat(os.lstat(path), status):
-                os.unlink(path)
-            log.info("compressed %s: %d bytes are %d", path, status.st_size, os.path.getsize(target))
+            _sync_directory(self._directory)
+            if os.path.samestat(self._status(name), status):
+                os.unlink(name, dir_fd=self._directory)
+            log.info("compressed %s: %d bytes are %d", self._path(name), status.st_size, size)
+
+    @contextlib.contextmanager
+    def _locked(self, name: str) -> Iterator[int]:
+        """Open a regular file that nobody writes; BlockingIOError where somebody does, OSError."""
+        fd = os.open(name, _READ, dir_fd=self._directory)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "it is no regular file", name)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield fd
+        finally:
+            os.close(fd)
 
     def _copy(self, source: int, out: int) -> None:
         compressor = _compressor(self._compression)
@@ -204,22 +249,18 @@ def _write(out: int, data: bytes) -> None:
         data = data[os.write(out, data) :]
 
 
-@contextlib.contextmanager
-def _locked(path: str) -> Iterator[int]:
-    """Open a regular file that nobody writes; BlockingIOError where somebody does, OSError."""
-    fd = os.open(path, _READ)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", path)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield fd
-    finally:
-        os.close(fd)
+def _is_ours(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_uid in (0, os.geteuid())
 
 
-def _sync_directory(path: str) -> None:
+def _names_aside(name: str) -> Iterator[str]:
+    yield f"{name}.aside"
+    yield from (f"{name}.aside.{number}" for number in itertools.count(1))
+
+
+def _sync_directory(directory: int) -> None:
     with contextlib.suppress(OSError):  # not all file systems can
-        fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
         try:
             os.fsync(fd)
         finally:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from nflowlevel.binding.netns import OWN
-from nflowlevel.doctor import counters, prefilters
+from nflowlevel.doctor import counters, flows, prefilters
 from nflowlevel.doctor import groups as diagnosis
 from nflowlevel.doctor.facts import Facts, gather, other_namespaces
 from nflowlevel.errors import ConfigError, KernelError
@@ -61,6 +61,7 @@ def examine(
     if group is not None and not groups:
         yield Finding("problem", f"{config}: no stack reads group {group}", f"set group={group} in a section of NFLOG")
     yield from counters.check((stack.source.input for stack in stacks), netns)
+    yield from flows.check_inputs((stack.source.input for stack in stacks), netns)
     ends: list[Input[Any] | Output[Any]] = [
         *(stack.source.input for stack in stacks),
         *(stack.output for stack in stacks),

@@ -16,7 +16,10 @@ class IP2BIN(Filter[NoOptions]):
     """The IP2BIN plugin; see the module."""
 
     name = "IP2BIN"
-    consumes = ("oob.family", "oob.protocol", "[ip.saddr]", "[ip.daddr]")
+    consumes = (
+        *("oob.family", "oob.protocol", "[ip.saddr]", "[ip.daddr]"),
+        *("[orig.ip.saddr]", "[orig.ip.daddr]", "[reply.ip.saddr]", "[reply.ip.daddr]"),
+    )
 
     def process(self, batch: Batch) -> Batch:
         """Let the batch pass: the text is made from its records when it is asked for."""

@@ -17,7 +17,11 @@ class IP2HBIN(Filter[NoOptions]):
     """The IP2HBIN plugin; see the module."""
 
     name = "IP2HBIN"
-    consumes = ("oob.family", "oob.protocol", "[ip.saddr]", "[ip.daddr]", "[arp.saddr]", "[arp.daddr]")
+    consumes = (
+        *("oob.family", "oob.protocol", "[ip.saddr]", "[ip.daddr]"),
+        *("[orig.ip.saddr]", "[orig.ip.daddr]", "[reply.ip.saddr]", "[reply.ip.daddr]"),
+        *("[arp.saddr]", "[arp.daddr]"),
+    )
 
     def process(self, batch: Batch) -> Batch:
         """Let the batch pass: the numbers are made from its records when they are asked for."""

@@ -14,7 +14,11 @@ class IP2STR(Filter[NoOptions]):
     """The IP2STR plugin; see the module."""
 
     name = "IP2STR"
-    consumes = ("oob.family", "oob.protocol", "[ip.saddr]", "[ip.daddr]", "[arp.saddr]", "[arp.daddr]")
+    consumes = (
+        *("oob.family", "oob.protocol", "[ip.saddr]", "[ip.daddr]"),
+        *("[orig.ip.saddr]", "[orig.ip.daddr]", "[reply.ip.saddr]", "[reply.ip.daddr]"),
+        *("[arp.saddr]", "[arp.daddr]"),
+    )
 
     def process(self, batch: Batch) -> Batch:
         """Let the batch pass: the text is made from its records when it is asked for."""

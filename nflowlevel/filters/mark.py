@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""MARK: passes only packets whose masked mark (`oob.mark`) is the given one.
+"""MARK: passes only packets whose masked mark (`oob.mark`) is the given one, and flows whose mark (`ct.mark`) is.
 
 A packet without a mark counts as having mark 0. If the source does not provide marks at all, everything passes.
 """
@@ -29,12 +29,13 @@ class MARK(Filter[MARKOptions]):
 
     name = "MARK"
     Options = MARKOptions
-    consumes = ("[oob.mark]",)
+    consumes = ("[ct.mark]", "[oob.mark]")
     # The mark comes with the packet: older files of Debian's filter before BASE.
     accepts = frozenset(("raw", "packet", "flow"))
 
     def process(self, batch: Batch) -> Batch:
-        """Select the packets whose mark fits."""
+        """Select the packets or flows whose mark fits."""
         mark, mask = self.options.mark, self.options.mask
-        rows = [row for row, value in enumerate(batch.values("oob.mark")) if value is None or value & mask == mark]
+        key = "ct.mark" if batch.type.of_flows else "oob.mark"
+        rows = [row for row, value in enumerate(batch.values(key)) if value is None or value & mask == mark]
         return batch if len(rows) == len(batch) else batch.select(rows)

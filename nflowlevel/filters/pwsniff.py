@@ -17,10 +17,10 @@ from nflowlevel.plugin.contract import Filter, NoOptions
 from nflowlevel.records.batch import Batch
 
 _PORTS = (21, 110)
-_COMMAND = re.compile(rb"(?:\A|\n)(USER|PASS) ([^\r\n\0]{1,255})", re.IGNORECASE)
+_ARGUMENT = re.compile(rb"[^\r\n\0]{1,255}")
 #: Clients send one command at a time, or a few.
 _MOST_BYTES = 4096
-_KEYS = {b"USER": "pwsniff.user", b"PASS": "pwsniff.pass"}
+_KEYS = {b"\nUSER ": "pwsniff.user", b"\nPASS ": "pwsniff.pass"}
 
 _TAGS = (0x8100, 0x88A8)
 _LEAST_HEADER_BYTES = 20
@@ -44,17 +44,24 @@ class PWSNIFF(Filter[NoOptions]):
             few = batch.select(rows)
             for at, row in enumerate(rows):
                 for name, text in _commands(few, at):
-                    found[name][row] = found[name][row] or text
+                    found[name][row] = text
         for name, values in found.items():
             batch.add(name, values)
         return batch
 
 
 def _commands(batch: Batch, row: int) -> Iterator[tuple[str, str]]:
-    """Yield key and argument of each command in a packet."""
-    data = _segment(batch, row)
-    for match in _COMMAND.finditer(data[:_MOST_BYTES]):
-        yield _KEYS[match[1].upper()], match[2].decode("utf-8", "replace")
+    """Yield key and argument of the first command of each kind in a packet."""
+    data = b"\n" + _segment(batch, row)[:_MOST_BYTES]
+    # Not by one expression: whoever sends nothing but newlines or commands would have it take ten times as long.
+    upper = data.upper()
+    for command, name in _KEYS.items():
+        at = upper.find(command)
+        while at >= 0:
+            if argument := _ARGUMENT.match(data, at + len(command)):
+                yield name, argument[0].decode("utf-8", "replace")
+                break
+            at = upper.find(command, at + 1)
 
 
 def _segment(batch: Batch, row: int) -> memoryview:

@@ -80,7 +80,8 @@ class Migration:
         statements = document.found.statements
         for name in dict.fromkeys(map(self.groups.name, statements)):
             places = [statement.start for statement in statements if self.groups.name(statement) == name]
-            yield f"{document.lines(places)}: to group {self.groups.given[name]}{_origin(name)}"
+            log = "log" if len(set(lines_of(document.text, places))) > 1 else "logs"
+            yield f"{document.lines(places)} now {log} to group {self.groups.given[name]}{_origin(name)}"
         levels = {statement.level for statement in statements if statement.ulog is None}
         if len(levels) > 1 and not self.groups.by_level:
             words = ", ".join(sorted(levels))
@@ -120,7 +121,7 @@ def migration(
 def _origin(name: str) -> str:
     if name.startswith("ulog"):
         return f", which was group {name.removeprefix('ulog')} of ULOG"
-    return f", level {name}" if name else ""
+    return f" (level {name})" if name else ""
 
 
 def configuration(groups: Groups, file: str = FILE, netns: str | None = None, *, syslog: bool = False) -> str:

@@ -4,4 +4,4 @@
 An input that polls derives from `PollingInput` (`plugin/polling.py`).
 """
 
-NAMES = ("NFLOG", "NFACCT", "NFTCOUNTER", "PCAPFILE", "UNIXSOCK")
+NAMES = ("NFLOG", "NFCT", "NFACCT", "NFTCOUNTER", "PCAPFILE", "UNIXSOCK")

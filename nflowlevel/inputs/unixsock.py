@@ -4,6 +4,7 @@
 The daemon creates the socket at `socket_path` and removes it at the end. It replaces a socket that a crashed daemon
 left there. It does not touch a file of another kind, or a socket on which another process listens; the stack starts
 when that is gone. With `-u`, root creates the socket if only root can change the directory; otherwise the user does.
+The user cannot remove root's socket at the end: it stays, nobody listens on it, and the next start replaces it.
 
 Up to `max_clients` programs can be connected. Each report is checked on its own. A report whose packet is longer than
 the report is left out and counted, and so is an option that does not fit. A connection that sends anything else is

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta
 
 from nflowlevel.plugin.contract import ANY_KEYS, Member
-from nflowlevel.plugin.lines import File, LineOptions, LineOutput
+from nflowlevel.plugin.lines import File, FlowKeys, LineOptions, LineOutput, flow_members
 from nflowlevel.plugin.plans import Plans
 from nflowlevel.records.render import ItemPlan
 
@@ -41,6 +41,7 @@ class GPRINTOptions(LineOptions, frozen=True, kw_only=True):
 
     file: File = "/var/log/ulogd_gprint.log"
     timestamp: Annotated[bool, Meta(description="Begin each line with the local time of writing.")] = False
+    flow_keys: FlowKeys = "ulogd2"
 
 
 class GPRINT(LineOutput[GPRINTOptions]):
@@ -67,7 +68,7 @@ class GPRINT(LineOutput[GPRINTOptions]):
 
     def _make_plan(self, members: tuple[Member, ...]) -> ItemPlan:
         """Make the plan that the renderer in C follows."""
-        shown = [(name, key) for name, key in members if _is_shown(key)]
+        shown = [(name, key) for name, key in flow_members(members, self.options.flow_keys) if _is_shown(key)]
         return ItemPlan(shown, separator=b",", head=self._timestamp())
 
     @property

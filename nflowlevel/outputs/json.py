@@ -5,6 +5,11 @@ Members and their order are those of ulogd2: `timestamp` (ISO 8601, always with 
 stack. Addresses and ports have their CIM names (`src_ip`, `dest_ip`, `src_port`, `dest_port`). Logstash, Splunk and jq
 read the lines as they are. Text that is not UTF-8 is kept, with U+FFFD for each bad byte.
 
+Flows have the time at which they were read, and ulogd2's names for their ports and counts (`orig.l4.sport`,
+`reply.raw.pktlen`); further keys only with `flow_keys=all`. With `cim`, members with CIM names stand behind these:
+`src_port` and `dest_port`, `transport`, and the counts as `src_ip` sees them: `bytes_out` and `packets_out` are those
+of the original direction, `bytes_in` and `packets_in` those of the reply.
+
 A batch is one write. A full disk, a missing directory, or a peer that is stalled or absent stops nothing else. The
 output keeps records, up to `max_pending_bytes`, and writes them when the target is back; beyond that limit it drops and
 counts new records. No line is ever left torn, even after kill -9: when the file is opened again, the incomplete line of
@@ -28,13 +33,25 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta
 
 from nflowlevel.plugin.contract import ANY_KEYS, Member
-from nflowlevel.plugin.lines import File, LineOptions, LineOutput
+from nflowlevel.plugin.lines import File, FlowKeys, LineOptions, LineOutput, flow_members
 from nflowlevel.plugin.plans import Plans
 from nflowlevel.records.keys import Key
 from nflowlevel.records.render import JSONPlan
 
 if TYPE_CHECKING:
     from nflowlevel.records.batch import Batch
+
+
+#: The keys of a flow, and the names that they have besides with `cim`.
+_CIM = {
+    "orig.l4.sport": "src_port",
+    "orig.l4.dport": "dest_port",
+    "orig.raw.pktlen": "bytes_out",
+    "reply.raw.pktlen": "bytes_in",
+    "orig.raw.pktcount": "packets_out",
+    "reply.raw.pktcount": "packets_in",
+    "orig.ip.protocol": "transport",
+}
 
 
 class JSONOptions(LineOptions, frozen=True, kw_only=True):
@@ -46,6 +63,14 @@ class JSONOptions(LineOptions, frozen=True, kw_only=True):
         False
     )
     device: Annotated[str, Meta(description="Value of `dvc`, the firewall's name.")] = "Netfilter"
+    flow_keys: FlowKeys = "ulogd2"
+    cim: Annotated[
+        bool,
+        Meta(
+            description="Add to flows `src_port`, `dest_port`, `bytes_out`, `bytes_in`, `packets_out`, `packets_in` "
+            "and `transport`."
+        ),
+    ] = False
     boolean_label: Annotated[
         bool, Meta(description="Write `action` instead of `raw.label`: `blocked` for label 0, `allowed` for any other.")
     ] = False
@@ -70,13 +95,19 @@ class JSON(LineOutput[JSONOptions]):
 
     def _make_plan(self, members: tuple[Member, ...]) -> JSONPlan:
         """Make the plan that the renderer in C follows."""
-        shown = [(self._label(key_name, key), key) for key_name, key in members if _is_shown(key)]
+        written = flow_members(members, self.options.flow_keys)
+        shown = [(self._label(key_name, key), key) for key_name, key in written if _is_shown(key)]
+        if self.options.cim:
+            # Behind all others: who reads ulogd2's members by their places still can.
+            there = dict(members)
+            shown += [(name, there[key_name]) for key_name, name in _CIM.items() if key_name in there]
         return JSONPlan(
             shown,
             head=self._head,
             tail=f'", {self._device}' if self.options.timestamp else "",
             timestamp=self.options.timestamp,
             actions=frozenset(("action",)),
+            protocols=frozenset((_CIM["orig.ip.protocol"],)),
         )
 
     @property

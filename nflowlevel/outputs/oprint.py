@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from nflowlevel.delivery.framing import Blocks
 from nflowlevel.plugin.contract import ANY_KEYS, Member
-from nflowlevel.plugin.lines import File, LineOptions, LineOutput
+from nflowlevel.plugin.lines import File, FlowKeys, LineOptions, LineOutput, flow_members
 from nflowlevel.plugin.plans import Plans
 from nflowlevel.records.render import ItemPlan
 
@@ -36,13 +36,18 @@ _BOUNDARY = b"===>PACKET BOUNDARY"
 
 #: ulogd2 has one key more in all records of these inputs, behind this one: an object of its own, which OPRINT takes for
 #: a value of raw bytes. Nothing else can be said of it, so it is no key of ours.
-_OBJECTS = {("NFLOG", "raw.mac.addrlen"): "raw", ("NFACCT", "sum.bytes"): "sum"}
+_OBJECTS = {
+    ("NFLOG", "raw.mac.addrlen"): "raw",
+    ("NFCT", "oob.protocol"): "ct",
+    ("NFACCT", "sum.bytes"): "sum",
+}
 
 
 class OPRINTOptions(LineOptions, frozen=True, kw_only=True):
     """Options of OPRINT; names as in ulogd.conf."""
 
     file: File = "/var/log/ulogd_oprint.log"
+    flow_keys: FlowKeys = "ulogd2"
 
 
 class OPRINT(LineOutput[OPRINTOptions]):
@@ -58,11 +63,16 @@ class OPRINT(LineOutput[OPRINTOptions]):
     def __init__(self, instance: str, options: OPRINTOptions) -> None:
         super().__init__(instance, options)
         self._plan: ItemPlan | None = None
-        self._plans = Plans(_make_plan)
+        self._plans = Plans(self._make_plan)
 
     def bind(self, members: tuple[Member, ...]) -> None:
         """Follow the plan of these members."""
         self._plan = self._plans.of(members)
+
+    def _make_plan(self, members: tuple[Member, ...]) -> ItemPlan:
+        """Make the plan that the renderer in C follows."""
+        shown = _shown(tuple(flow_members(members, self.options.flow_keys)))
+        return ItemPlan([*shown], separator=b"\n", head=_BOUNDARY + b"\n", words=frozenset(_OBJECTS.values()))
 
     @property
     def begins(self) -> bytes:
@@ -73,11 +83,6 @@ class OPRINT(LineOutput[OPRINTOptions]):
         """Yield the batch's lines and the number of records, usually at once; good until the next pair is asked for."""
         assert self._plan is not None, "OPRINT is used before bind()"
         return self._plan.render(batch.raw, batch.added) if batch else iter(())
-
-
-def _make_plan(members: tuple[Member, ...]) -> ItemPlan:
-    """Make the plan that the renderer in C follows."""
-    return ItemPlan([*_shown(members)], separator=b"\n", head=_BOUNDARY + b"\n", words=frozenset(_OBJECTS.values()))
 
 
 def _shown(members: tuple[Member, ...]) -> Iterator[Member]:

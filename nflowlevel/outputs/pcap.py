@@ -17,6 +17,8 @@ link type has no place for the prefix, the hook and the mark, they are comments 
 hook and mark the second. All packets of a file have one link type, because tcpdump refuses others. Interface 0 stands
 for packets without an interface; each file describes it, so that a file without packets can be read too. With
 `linktype=raw` the file says 12, not 101: libpcap 1.10 refuses files with several interfaces of type 101.
+tshark shows the names with every link type. `nfl.read_pcap` and PCAPFILE have them with `raw` and `ethernet`; with
+`nflog` they have the kernel's numbers only.
 
 Times are in microseconds, because the kernel gives no more. The original length is the one in the IP header, and never
 less than what was captured.

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""XML: documents with an element for each packet or accounting object, in a directory or on standard output.
+"""XML: documents with an element for each packet, flow or accounting object, in a directory or on standard output.
 
-The file is `ulogd-pkt-DDMMYYYY-hhmmss.xml`, or `ulogd-sum-…` for accounting objects, after the local time when it was
-opened. If the name is taken, `-1`, `-2` and so on is added before `.xml`. SIGHUP completes the document and begins the
-next one. Each record is one line, here broken in two:
+The file is `ulogd-pkt-DDMMYYYY-hhmmss.xml`, or `ulogd-flow-…` for flows and `ulogd-sum-…` for accounting objects, after
+the local time when it was opened. If the name is taken, `-1`, `-2` and so on is added before `.xml`. SIGHUP completes
+the document and begins the next one. Each record is one line, here broken in two:
 
     <log><when><hour>9</hour>…</when><prefix>DROP </prefix><hook>1</hook><hw>…</hw><mark>7</mark><indev>2</indev>
     <payload>4500…</payload></log>
 
 The time is that of the record; `wday` is 1 on Sundays. Interfaces are numbers; `proto`, `src` and `payload` are hex
-digits; `mark` is left out if it is 0. Filters of the stack do not change the elements. `<flow>` of an
-attached conntrack entry is not written yet: it comes with flows.
+digits; `mark` is left out if it is 0. Filters of the stack do not change the elements. `<flow>` is the element of
+`conntrack -o xml`, followed by the time of reading. A packet with `attach_conntrack` has none: XML shows flows of NFCT.
 
 A document of any length is well-formed. Characters that XML reserves are written as references. What XML cannot hold
 (control characters, bytes that are not UTF-8, U+FFFE and U+FFFF) becomes U+FFFD. A crash or a full disk can leave a
@@ -59,8 +59,9 @@ def _element(name: str, key: Key, form: str = "") -> Part:
     return Part(f"<{name}>", key, f"</{name}>", form)
 
 
-#: Of packets the input's own keys: a later plugin may publish another `oob.protocol`.
+#: Of packets and flows the input's own keys: a later plugin may publish another `oob.protocol`.
 _PACKET = {key.name: key for key in published_by("NFLOG")}
+_FLOW = {key.name: key for key in published_by("NFCT")}
 _SUM = {key.name: key for key in published_by("NFACCT")}
 
 _PACKET_PARTS = (
@@ -77,6 +78,12 @@ _PACKET_PARTS = (
     _element("physoutdev", _PACKET["oob.physoutdev"]),
     _element("payload", _PACKET["raw.pkt"], "hex"),
 )
+_FLOW_PARTS = (
+    # Whatever the key: the elements are made of the whole record.
+    Part("", _FLOW["oob.family"], "</meta>", "flow"),
+    _element("when", TIME_KEY, "when"),
+    _element("helper", _FLOW["ct.helper"]),
+)
 _SUM_PARTS = (
     _element("name", _SUM["sum.name"]),
     _element("pkts", _SUM["sum.pkts"], "long"),
@@ -85,8 +92,10 @@ _SUM_PARTS = (
 )
 
 #: By the infix of a document's name: its root, and the element of a record.
-_ROOTS = {"pkt": "packet", "sum": "sum"}
-_PLANS = {"pkt": ("log", _PACKET_PARTS), "sum": ("obj", _SUM_PARTS)}
+_ROOTS = {"pkt": "packet", "flow": "conntrack", "sum": "sum"}
+_PLANS = {"pkt": ("log", _PACKET_PARTS), "flow": ("flow", _FLOW_PARTS), "sum": ("obj", _SUM_PARTS)}
+#: What is in each record of a kind; all others are packets.
+_TOLD_BY = {"sum.name": "sum", "orig.ip.protocol": "flow"}
 
 
 def _keys(parts: tuple[Part, ...]) -> Iterator[Key]:
@@ -98,8 +107,13 @@ class XML(TargetOutput[XMLOptions, Documents]):
 
     name = "XML"
     Options = XMLOptions
-    consumes = tuple(f"[{key.name}]" for key in dict.fromkeys((*_keys(_PACKET_PARTS), *_keys(_SUM_PARTS))))
-    accepts = frozenset(("raw", "packet", "sum"))
+    consumes = tuple(
+        f"[{name}]"
+        for name in dict.fromkeys(
+            (*(key.name for _, parts in _PLANS.values() for key in _keys(parts)), "orig.ip.protocol")
+        )
+    )
+    accepts = frozenset(("raw", "packet", "flow", "sum"))
     one_kind = True
 
     def __init__(self, instance: str, options: XMLOptions) -> None:
@@ -109,7 +123,7 @@ class XML(TargetOutput[XMLOptions, Documents]):
 
     def bind(self, members: tuple[Member, ...]) -> None:
         """Learn which kind of records come: of one section, XML is an output for each kind."""
-        kind = "sum" if any(name == "sum.name" for name, _ in members) else "pkt"
+        kind = next((_TOLD_BY[name] for name, _ in members if name in _TOLD_BY), "pkt")
         if self._plan is None or kind != self._kind:
             self._kind, self._plan = kind, XMLPlan(*_PLANS[kind])
 

@@ -31,7 +31,7 @@ from nflowlevel.delivery.openfile import STDOUT, Beginning
 from nflowlevel.delivery.target import MAX_PENDING_BYTES, LineTarget
 from nflowlevel.logs import Limited
 from nflowlevel.options import Options, Port
-from nflowlevel.plugin.contract import Finding, Output, SomeOptions
+from nflowlevel.plugin.contract import Finding, Member, Output, SomeOptions
 from nflowlevel.records.render import Printed
 from nflowlevel.stats import OutputStats
 
@@ -59,6 +59,26 @@ Sync = Annotated[
 ]
 
 
+#: The option `flow_keys`, for outputs that write whatever the plugins before them publish.
+FlowKeys = Annotated[
+    Literal["ulogd2", "all"],
+    Meta(
+        description="Keys of flows to write: those of ulogd2 and `icmpv6.type` and `.code`, or all, such as zone, "
+        "status, number of the record."
+    ),
+]
+
+#: Keys of flows that ulogd2 2.0.9 has, though 2.0.8 has not.
+_LATER = frozenset(("icmpv6.code", "icmpv6.type"))
+
+
+def flow_members(members: Iterable[Member], flow_keys: str) -> Iterator[Member]:
+    """Yield the members without those keys of flows that `flow_keys` leaves out."""
+    for name, key in members:
+        if flow_keys == "all" or key.plugin != "NFCT" or key.since == "ulogd2" or name in _LATER:
+            yield name, key
+
+
 class LineOptions(Options, frozen=True, kw_only=True):
     """Where lines go; names as in ulogd.conf. A plugin's own options derive from it, and give `file` a default."""
 
@@ -77,7 +97,9 @@ class LineOptions(Options, frozen=True, kw_only=True):
 def log_lines(plan: LogPlan, batch: Batch) -> Iterable[tuple[Buffer, int]]:
     """Yield the batch's lines of a log, and how many they are; the memory is good until the next pair."""
     text = batch.added.get("print")
-    if isinstance(text, Printed) or (text is None and batch.raw.type and batch.raw.type.of_packets):
+    if isinstance(text, Printed):
+        return plan.render(batch.raw, text)
+    if text is None and batch.raw.type and batch.raw.type.of_packets:
         return plan.render(batch.raw)
     # A filter of somebody else's made the text, as a column of Python's.
     made = plan.lines(batch.values("print"), batch.values("oob.time.sec"))

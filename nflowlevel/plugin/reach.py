@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 from nflowlevel.binding.netns import path_of
+from nflowlevel.binding.rootpath import address_of, refused
+from nflowlevel.delivery.appendfile import REMEDY
 from nflowlevel.plugin.contract import Finding
 
 _TIMEOUT_SECS = 2.0
@@ -30,6 +32,9 @@ def file(path: str) -> Iterator[Finding]:
     """Judge a file that is appended to, or a FIFO; `-` is standard output."""
     if path in _STDOUT:
         yield Finding("ok", "writes to standard output")
+        return
+    if error := refused(path):
+        yield Finding("problem", f"file={path}: {error.strerror}", REMEDY[error.errno or 0])
         return
     target = os.path.realpath(path)
     try:
@@ -77,6 +82,9 @@ def _space(path: str) -> Iterator[Finding]:
 
 def directory(path: str) -> Iterator[Finding]:
     """Judge a directory that is made where it is missing."""
+    if error := refused(path):
+        yield Finding("problem", f"{path}: {error.strerror}", REMEDY[error.errno or 0])
+        return
     there = os.path.abspath(path)
     while not os.path.lexists(there):
         there = os.path.dirname(there)
@@ -88,7 +96,9 @@ def directory(path: str) -> Iterator[Finding]:
 
 def existing_directory(path: str) -> Iterator[Finding]:
     """Judge a directory that has to be there, and in which files are made."""
-    if not os.path.isdir(path):
+    if error := refused(path):
+        yield Finding("problem", f"directory={path}: {error.strerror}", REMEDY[error.errno or 0])
+    elif not os.path.isdir(path):
         yield Finding("problem", f"directory={path}: no such directory", f"mkdir -p {path}")
     elif not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
         yield _denied(f"directory={path} is not writable", "change its owner or mode, or the user")
@@ -122,7 +132,8 @@ def _unix(path: str, remedy: str, kind: int, *others: int) -> Iterator[Finding]:
     with socket.socket(socket.AF_UNIX, kind) as peer:
         peer.settimeout(_TIMEOUT_SECS)
         try:
-            peer.connect(path)
+            with address_of(path) as to:
+                peer.connect(to)
         except OSError as error:
             reason = error.strerror or str(error)
             if error.errno == errno.EPROTOTYPE and others:

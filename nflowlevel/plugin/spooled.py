@@ -69,6 +69,10 @@ class SpooledOutput(Output[SomeSpooled]):
         columns without values.
         """
 
+    def layout_of(self, batch: Batch, wanted: Layout) -> Layout:
+        """Return the layout that a batch's rows are to have; by default the one that the sink wants."""
+        return wanted
+
     def bind(self, members: tuple[Member, ...]) -> None:
         """Learn which keys there are."""
         self.members = members
@@ -132,7 +136,7 @@ class SpooledOutput(Output[SomeSpooled]):
             self._stats.records += len(batch)
             self._stats.drop("stop", len(batch))
             return
-        layout = self._writer.layout
+        layout = self.layout_of(batch, self._writer.layout)
         for data, count in self.render(self.completed(batch), layout):
             self._feed.put(layout, count, data)
 

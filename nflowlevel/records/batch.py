@@ -19,14 +19,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from struct import Struct
-from typing import TYPE_CHECKING, Any, NoReturn, overload
+from typing import TYPE_CHECKING, Any, NoReturn, Self, overload
 
 from nflowlevel.binding._lib import ffi
 from nflowlevel.binding.buffers import Lease, RecordArray
 from nflowlevel.binding.interfaces import NO_NAMES, NameTable
 from nflowlevel.records.arrow import arrow_table
 from nflowlevel.records.fields import FORMATS, TEXT_KINDS, Layout, fields_of, find_key, numpy
-from nflowlevel.records.keys import PRINT, Condition, Key
+from nflowlevel.records.keys import PRINT, PRINT_FLOW, Condition, Key
 from nflowlevel.records.packet import PACKET
 from nflowlevel.records.render import Printed, Records
 from nflowlevel.records.row import COLUMNS, shown
@@ -151,8 +151,8 @@ class Batch:
     @overload
     def __getitem__(self, index: int) -> Packet: ...
     @overload
-    def __getitem__(self, index: slice) -> Batch: ...
-    def __getitem__(self, index: int | slice) -> Packet | Batch:
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Packet | Self:
         if isinstance(index, slice):
             return self.select(range(self._count)[index])
         try:
@@ -431,7 +431,7 @@ class Batch:
 
     # -- for filters and outputs ---------------------------------------------------------------------------------
 
-    def select(self, rows: Sequence[int]) -> Batch:
+    def select(self, rows: Sequence[int]) -> Self:
         """Return a batch of some packets, by their ascending numbers in this one, in the same memory.
 
         IndexError if this batch has no such packet.
@@ -447,7 +447,7 @@ class Batch:
         chosen._rows_array = ffi.new("uint32_t[]", chosen._rows)
         return chosen
 
-    def where(self, filter_: str | Filter) -> Batch:
+    def where(self, filter_: str | Filter) -> Self:
         """Return a batch of the packets that match a filter such as `tcp.dport == 22 && ip.ttl < 40`.
 
         They stay in the same memory. docs/filters.md describes the language; FilterError says where a filter is wrong.
@@ -456,9 +456,9 @@ class Batch:
 
         return self.select(selected(filter_, self))
 
-    def copy(self) -> Batch:
+    def copy(self) -> Self:
         """Return the same packets as a new batch: columns added to one do not appear in the other."""
-        twin = Batch(
+        twin = type(self)(
             self._lease,
             self._count,
             group=self.group,
@@ -493,16 +493,29 @@ class Batch:
         self._cache.clear()
 
     def add_print(self) -> None:
-        """Add the key `print`: each packet as one line of text, as the plugin PRINTPKT writes it; a newline ends it.
+        """Add the key `print`: each packet or flow as one line of text, as PRINTPKT or PRINTFLOW writes it.
 
-        It costs nothing until it is asked for. Records that are not packets have no such text.
+        A newline ends it. It costs nothing until it is asked for. Other records have no such text.
         """
         _ = self.names
-        if self._lease is None or not self.type.of_packets:
+        if self._lease and (self.type.of_packets or self.type.of_flows):
+            self.add_printed(PRINT if self.type.of_packets else PRINT_FLOW)
+        else:
             self.add(PRINT, [None] * self._count)
-            return
-        self._added[PRINT.name] = Printed(self.raw)
+
+    def add_printed(self, key: Key) -> None:
+        """Add a text that C makes of the records when it is asked for; for filters whose records have one."""
+        self._added[key.name] = Printed(self.raw, key)
         self._cache.clear()
+
+    def rows_with(self, condition: Condition) -> list[int]:
+        """Return the numbers of the rows that meet a condition of the batch's type; all at once where all do."""
+        bit = 1 << condition.value
+        if self._lease is None or not self._valid_any & bit:
+            return []
+        if self._valid_all & bit:
+            return list(range(self._count))
+        return [row for row, valid in enumerate(self._valid_words()) if valid & bit]
 
     @property
     def added(self) -> dict[str, Column | Printed]:

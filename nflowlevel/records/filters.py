@@ -32,6 +32,7 @@ from nflowlevel.records.expressions import (
     bounds_of_sign,
     fields_of,
 )
+from nflowlevel.records.flow import FLOW
 from nflowlevel.records.keys import BY_NAME, Key
 from nflowlevel.records.keys import MOST as MOST_OF_TYPE
 from nflowlevel.records.networks import Network, networks
@@ -60,7 +61,7 @@ class FilterError(NflowError, ValueError):
 
 
 #: All kinds of records.
-TYPES: tuple[RecordType, ...] = (PACKET, SUM)
+TYPES: tuple[RecordType, ...] = (PACKET, FLOW, SUM)
 
 #: Numbers of 64 bits are taken to have so many in computations, so that these fit into 64 bits with a sign.
 _EXACT = 2**53 - 1
@@ -95,7 +96,9 @@ def _field(name: str, found: str, keys: list[Key], type_: RecordType) -> Field:
     key, names = keys[0], tuple(key.name for key in keys)
     if key.kind in ("addr", "addr4", "addrnumber"):
         # As text, as a number or neither: it is the same address.
-        same = [each.name for each in type_.by_name.values() if each.field == key.field and each.type == "ipaddr"]
+        own = [each for each in type_.by_name.values() if each.field == key.field and each.type == "ipaddr"]
+        # IP2HBIN's numbers are of that type, too, and stand before the keys of flows.
+        same = [each.name for each in sorted(own, key=lambda each: each.kind == "addrnumber")]
         return Field(same[0], "address", keys=(same[0],)) if same else Field(found, "address", keys=names)
     if key.type == "raw":
         raise TypeError(f"'{name}' is bytes, and filters cannot compare bytes")

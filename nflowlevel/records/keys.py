@@ -121,11 +121,41 @@ class SumCondition(Condition):
     TIME = "the option `timestamp` is on"
 
 
+class FlowCondition(Condition):
+    """When the keys of a flow hold: `enum nfl_flow_valid` of _cdefs/flow.h."""
+
+    ALWAYS = "always"
+    IP6 = "IPv6"
+    PORTS = "TCP, UDP, UDP-Lite, SCTP or DCCP"
+    ICMP = "ICMP"
+    ICMPV6 = "ICMPv6"
+    COUNTED = "the kernel counts what belongs to flows (nf_conntrack_acct)"
+    EVENT = "the flow was reported, not listed"
+    START = "the beginning of the flow is known"
+    END = "the flow has ended"
+    REASON = "the record closes a flow, or a part of a long one"
+    STATUS = "the kernel says it"
+    TIMEOUT = "the kernel says it"
+    TCP = "TCP, and the kernel says its state"
+    SCTP = "SCTP, and the kernel says its state"
+    LABELS = "the flow has labels"
+    HELPER = "the flow has a helper"
+    IP4 = "IPv4"
+    NAT = "NAT changes an address or a port"
+    SNAT = "NAT changes the source"
+    DNAT = "NAT changes the destination"
+    SNAT_PORTS = "NAT changes the source, and the protocol has ports"
+    DNAT_PORTS = "NAT changes the destination, and the protocol has ports"
+    GRE = "GRE"
+
+
 class AddedCondition(Condition):
     """When the keys hold that a plugin adds to a batch: there is no record that says so."""
 
     GIVEN = "always"
     FOUND = "the packet has such a command"
+    TRANSLATED = "NAT changes an address or a port"
+    ADDRESSED = "it has addresses and a protocol"
 
 
 class Key(NamedTuple):
@@ -356,15 +386,28 @@ def _base() -> list[Key]:
     ]  # fmt: skip
 
 
+#: The directions of a flow, and the ends of each.
+_WAYS = {"orig": "original", "reply": "reply"}
+_ENDS = {"saddr": "Source", "daddr": "Destination"}
+
+
 def _filters() -> list[Key]:
     def text(
-        plugin: str, name: str, valid: str, meaning: str, kind: str, field: str, cim: str = "", new: bool = False
+        plugin: str,
+        name: str,
+        valid: str | Condition,
+        meaning: str,
+        kind: str,
+        field: str,
+        cim: str = "",
+        new: bool = False,
     ) -> Key:
         return _key(plugin, name, "string", valid, meaning, kind=kind, field=field, cim=cim, new=new)
 
-    def number(name: str, valid: str, meaning: str, field: str) -> Key:
+    def number(name: str, valid: str | Condition, meaning: str, field: str) -> Key:
         return _key("IP2HBIN", name, "ipaddr", valid, meaning, kind="addrnumber", field=field, most=MOST["uint32"])
 
+    flow = FlowCondition.ALWAYS
     return [
         text("IFINDEX", "oob.in", "ALWAYS", "Name of the input interface; empty if there is none or it is unknown.", "ifname", "oob_ifindex_in"),
         text("IFINDEX", "oob.out", "ALWAYS", "Name of the output interface; empty if there is none or it is unknown.", "ifname", "oob_ifindex_out"),
@@ -372,12 +415,26 @@ def _filters() -> list[Key]:
         text("IFINDEX", "oob.physout", "PHYSOUTDEV", "Name of the bridge port it leaves by.", "ifname", "oob_physoutdev", new=True),
         text("IP2STR", "ip.saddr.str", "IP", "Source address as text.", "addr", "ip_saddr", "src_ip"),
         text("IP2STR", "ip.daddr.str", "IP", "Destination address as text.", "addr", "ip_daddr", "dest_ip"),
+        text("IP2STR", "orig.ip.saddr.str", flow, "Source address of the flow's original direction as text.", "addr", "orig_ip_saddr", "src_ip"),
+        text("IP2STR", "orig.ip.daddr.str", flow, "Destination address of the original direction as text.", "addr", "orig_ip_daddr", "dest_ip"),
+        text("IP2STR", "reply.ip.saddr.str", flow, "Source address of the reply direction as text.", "addr", "reply_ip_saddr"),
+        text("IP2STR", "reply.ip.daddr.str", flow, "Destination address of the reply direction as text.", "addr", "reply_ip_daddr"),
         text("IP2STR", "arp.saddr.str", "ARP_ADDR", "ARP sender's address as text.", "addr4", "arp_saddr"),
         text("IP2STR", "arp.daddr.str", "ARP_ADDR", "ARP target's address as text.", "addr4", "arp_daddr"),
         _key("IP2BIN", "ip.saddr.bin", "rawstr", "IP", "Source address as `0x` and 32 hex digits, IPv4 mapped into ::ffff:0:0/96.", kind="addrbin", field="ip_saddr"),
         _key("IP2BIN", "ip.daddr.bin", "rawstr", "IP", "Destination address in the same form.", kind="addrbin", field="ip_daddr"),
+        *(
+            _key("IP2BIN", f"{way}.ip.{end}.bin", "rawstr", flow, f"{_ENDS[end]} address of the {_WAYS[way]} direction in the same form.", kind="addrbin", field=f"{way}_ip_{end}")
+            for way in _WAYS
+            for end in _ENDS
+        ),
         number("ip.hsaddr", "IP4", "Source address as a number, if it is IPv4.", "ip_saddr"),
         number("ip.hdaddr", "IP4", "Destination address as a number, if it is IPv4.", "ip_daddr"),
+        *(
+            number(f"{way}.ip.h{end}", FlowCondition.IP4, f"{_ENDS[end]} address of the {_WAYS[way]} direction as a number, if it is IPv4.", f"{way}_ip_{end}")
+            for way in _WAYS
+            for end in _ENDS
+        ),
         number("arp.hsaddr", "ARP_ADDR", "ARP sender's address as a number.", "arp_saddr"),
         number("arp.hdaddr", "ARP_ADDR", "ARP target's address as a number.", "arp_daddr"),
         _key("HWHDR", "raw.type", "uint16", "HWTYPE", "Link type; 65535 if only the sender's address is known.", field="hwhdr_type"),
@@ -396,6 +453,33 @@ PRINT = added_key(
     # TCP over IPv6 with the longest prefix, names and numbers; control characters would take more.
     longest=527,
 )._replace(plugin="PRINTPKT", since="ulogd2")
+
+
+#: PRINTFLOW's text, in the same way.
+PRINT_FLOW = added_key(
+    "print",
+    "string",
+    "The flow as one line of text, as ulogd2 writes it; a newline ends it.",
+    # TCP over IPv6 with the longest addresses and numbers.
+    longest=368,
+)._replace(plugin="PRINTFLOW", since="ulogd2")
+
+#: NAT's, in the same way.
+PRINT_NAT = added_key(
+    "print", "string", "What was translated to what, as one line of text; a newline ends it.", longest=352
+)._replace(plugin="NAT", valid=AddedCondition.TRANSLATED)
+
+NAT_EVENT = added_key(
+    "nat.event",
+    "uint8",
+    "Event of the translation as RFC 8158 numbers it: 4 begin and 5 end for IPv4, 1 and 2 for IPv6.",
+    most=5,
+)._replace(plugin="NAT", valid=AddedCondition.TRANSLATED)
+
+#: COMMUNITYID's.
+COMMUNITY_ID = added_key(
+    "community_id", "string", "Community ID (version 1): the same for both directions of a flow.", longest=30
+)._replace(plugin="COMMUNITYID", valid=AddedCondition.ADDRESSED)
 
 
 def _unixsock() -> list[Key]:
@@ -431,6 +515,83 @@ def _unixsock() -> list[Key]:
         key("nufw.os.rel", "string", said.OS_REL, "Its release.", longest=0xFFFF),
         key("nufw.os.vers", "string", said.OS_VERS, "Its version.", longest=0xFFFF),
         key("nufw.app.name", "string", said.APP_NAME, "Program that opened the connection.", longest=0xFFFF),
+    ]  # fmt: skip
+
+
+def _nfct() -> list[Key]:
+    key = partial(_key, "NFCT")
+    new = partial(_key, "NFCT", new=True)
+    flow = FlowCondition
+
+    def direction(way: str) -> list[Key]:
+        of = f"of the {_WAYS[way]} direction"
+        return [
+            key(f"{way}.ip.saddr", "ipaddr", flow.ALWAYS, f"Source address {of}, IPv4 or IPv6.", (0, 8)),
+            key(f"{way}.ip.daddr", "ipaddr", flow.ALWAYS, f"Destination address {of}.", (0, 12)),
+            key(f"{way}.ip.protocol", "uint8", flow.ALWAYS, f"Protocol {of}.", (0, 4)),
+            key(f"{way}.l4.sport", "uint16", flow.PORTS, f"Source port {of}.", (0, 7)),
+            key(f"{way}.l4.dport", "uint16", flow.PORTS, f"Destination port {of}.", (0, 11)),
+            key(
+                f"{way}.raw.pktlen",
+                "uint64",
+                flow.ALWAYS,
+                f"Bytes {of} since the flow's record before; 0 if the kernel does not count (nf_conntrack_acct).",
+                (0, 85),
+            ),
+            key(
+                f"{way}.raw.pktcount",
+                "uint64",
+                flow.ALWAYS,
+                f"Packets {of} since the flow's record before; 0 if the kernel does not count.",
+                (0, 86),
+            ),
+        ]
+
+    return [
+        *direction("orig"),
+        *direction("reply"),
+        key("icmp.code", "uint8", flow.ICMP, "ICMP code.", (0, 177)),
+        key("icmp.type", "uint8", flow.ICMP, "ICMP type.", (0, 176)),
+        key("ct.mark", "uint32", flow.ALWAYS, "Mark of the flow; 0 if it has none.", (21373, 4)),
+        key("ct.id", "uint32", flow.ALWAYS, "The kernel's number of the flow. Flows of different times can have the same.", (21373, 6)),
+        key("ct.event", "uint32", flow.EVENT, "What happened: 1 new, 2 update or a record of a flow that goes on, 4 end.", most=4),
+        key("flow.start.sec", "uint32", flow.START, "Beginning of the flow, seconds since 1970.", (0, 150)),
+        key("flow.start.usec", "uint32", flow.START, "Microseconds of the same time.", (0, 154), most=999_999),
+        key("flow.end.sec", "uint32", flow.END, "End of the flow, seconds since 1970; of an idle flow, when the kernel removed it.", (0, 151)),
+        key("flow.end.usec", "uint32", flow.END, "Microseconds of the same time.", (0, 151), most=999_999),
+        key("oob.family", "uint8", flow.ALWAYS, "Family of the flow: 2 IPv4, 10 IPv6.", most=12),
+        key("oob.protocol", "uint8", flow.ALWAYS, "0, as in ulogd2.", most=0),
+        new("icmpv6.code", "uint8", flow.ICMPV6, "ICMPv6 code.", (0, 179)),
+        new("icmpv6.type", "uint8", flow.ICMPV6, "ICMPv6 type.", (0, 178)),
+        new("icmp.id", "uint16", flow.ICMP, "Identifier of ICMP echoes; 0 of other types."),
+        new("icmpv6.id", "uint16", flow.ICMPV6, "Identifier of ICMPv6 echoes; 0 of other types."),
+        new("tcp.state", "uint8", flow.TCP, "State of a TCP flow (1 SYN_SENT, 2 SYN_RECV, 3 ESTABLISHED, 4 FIN_WAIT, 5 CLOSE_WAIT, 6 LAST_ACK, 7 TIME_WAIT, 8 CLOSE, 9 SYN_SENT2).", most=0xFF),
+        new("sctp.state", "uint8", flow.SCTP, "State of an SCTP flow, as the kernel numbers it (enum sctp_conntrack)."),
+        new("ct.status", "uint32", flow.STATUS, "Status bits of the flow (IPS_*): 2 replies were seen, 4 assured, 8 confirmed, 16 and 32 source and destination NAT, 512 dying."),
+        new("ct.timeout", "uint32", flow.TIMEOUT, "Seconds until an idle flow is removed."),
+        new("ct.zone", "uint16", flow.ALWAYS, "Conntrack zone of the original direction."),
+        new("ct.zone.reply", "uint16", flow.ALWAYS, "Conntrack zone of the reply direction."),
+        new("ct.helper", "string", flow.HELPER, "Name of the helper.", kind="chars", longest=15),
+        new("ct.labels", "raw", flow.LABELS, "Labels of the flow, 128 bits.", kind="fixed", longest=16),
+        new("flow.number", "uint32", flow.EVENT, "Number of this record within its flow, from 1. The flow's counts are the sum of its records'."),
+        new("flow.last", "bool", flow.EVENT, "1 in the last record of a flow."),
+        new("flow.end.reason", "uint8", flow.REASON, "Why the record was made (RFC 5102, flowEndReason): 1 idle, 2 active timeout, 3 end of a TCP connection, 4 forced, 5 lack of resources.", (0, 136), most=5),
+    ]  # fmt: skip
+
+
+def _nat() -> list[Key]:
+    def translated(name: str, condition: FlowCondition, meaning: str, field: str) -> Key:
+        if name.endswith(".str"):
+            return _key("NAT", name, "string", condition, meaning, kind="addr", field=field, new=True)
+        return _key("NAT", name, "uint16", condition, meaning, field=field, new=True)
+
+    return [
+        translated("nat.saddr.str", FlowCondition.SNAT, "Address that the source was translated to, as text.", "reply_ip_daddr"),
+        translated("nat.sport", FlowCondition.SNAT_PORTS, "Port that the source port was translated to.", "reply_l4_dport"),
+        translated("nat.daddr.str", FlowCondition.DNAT, "Address that the destination was translated to, as text.", "reply_ip_saddr"),
+        translated("nat.dport", FlowCondition.DNAT_PORTS, "Port that the destination port was translated to.", "reply_l4_sport"),
+        NAT_EVENT,
+        PRINT_NAT,
     ]  # fmt: skip
 
 
@@ -499,6 +660,10 @@ CATALOGUE: tuple[Key, ...] = (
     *_base(),
     *_filters(),
     PRINT,
+    *_nfct(),
+    PRINT_FLOW,
+    *_nat(),
+    COMMUNITY_ID,
     *_nfacct(),
     *_nftcounter(),
     *_unixsock(),

@@ -15,15 +15,21 @@ from nflowlevel.records.keys import Key
 
 
 class Names:
-    """The names of one table of keys. `aliases` are further names, each for a key or for a name that keys share."""
+    """The names of one table of keys. `aliases` are further names, each for a key or for a name that keys share.
 
-    def __init__(self, keys: Mapping[str, Key], aliases: Mapping[str, str]) -> None:
+    `shared` says of names that keys share in JSON which keys they stand for, where these are not all that have them.
+    """
+
+    def __init__(
+        self, keys: Mapping[str, Key], aliases: Mapping[str, str], shared: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
         self.keys = keys
         #: The names that keys share in JSON, each with its keys.
         self.joined: dict[str, tuple[str, ...]] = {}
         for name, key in keys.items():
             if key.cim:
                 self.joined[key.cim] = (*self.joined.get(key.cim, ()), name)
+        self.joined.update(shared or {})
         self._meant = {name.replace(".", "_"): name for name in keys}
         self._meant.update((name, name) for name in (*self.joined, *keys))
         self._meant.update((alias, self._meant[name]) for alias, name in aliases.items())

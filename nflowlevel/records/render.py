@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from nflowlevel.binding._lib import CData, ffi, lib
 from nflowlevel.binding.interfaces import NameTable
-from nflowlevel.records.keys import AS_NUMBER, PRINT, TIME, Key
+from nflowlevel.records.keys import AS_NUMBER, PRINT, PRINT_FLOW, PRINT_NAT, TIME, FlowCondition, Key
 from nflowlevel.records.types import RecordType
 
 _KINDS: dict[str, int] = {
@@ -41,6 +41,7 @@ _ELEMENT_KINDS = {
     "set": lib.NFL_U32_SET,
     "hex4": lib.NFL_HEX16,
     "long": lib.NFL_U64_LONG,
+    "flow": lib.NFL_FLOW_ELEMENT,
 }
 
 #: As the same and as a number: a column may ask for either.
@@ -106,19 +107,25 @@ class Records:
 
 
 class Printed:
-    """The column `print` of packets: no values, but what C makes of their records where it renders them."""
+    """The column `print` of packets and flows: no values, but what C makes of their records where it renders them.
 
-    __slots__ = ("_batch", "key")
+    `key` says which text it is: PRINT, PRINT_FLOW or PRINT_NAT.
+    """
 
-    def __init__(self, batch: Records) -> None:
-        self.key: Key | None = PRINT
+    __slots__ = ("_batch", "key", "kind", "valid")
+
+    def __init__(self, batch: Records, key: Key) -> None:
+        self.key: Key | None = key
+        #: How C makes the text, and the bit that says which records have one.
+        self.kind, self.valid = _PRINTED[key]
         self._batch = batch
 
     @property
     def values(self) -> list[str | None]:
-        """The texts, by record number; None for records that are not in the batch."""
+        """The texts, by record number; None for records that have none, or are not in the batch."""
         batch = self._batch
-        texts: list[str | None] = [*_texts(_PRINT_COLUMN, batch, "replace")]
+        column = ffi.new("struct nfl_column *", {"kind": self.kind, "valid": self.valid})
+        texts = [text or None for text in _texts(column, batch, "replace")]
         if batch.rows == ffi.NULL:
             return texts
         rows = ffi.unpack(batch.rows, batch.count)
@@ -128,8 +135,18 @@ class Printed:
         return spread
 
 
-#: Every record has it: bit 0 of `valid` is always set.
-_PRINT_COLUMN = ffi.new("struct nfl_column *", {"kind": lib.NFL_PRINT})
+#: Bit 0 of `valid` is always set.
+_PRINTED: dict[Key, tuple[int, int]] = {
+    PRINT: (lib.NFL_PRINT, 0),
+    PRINT_FLOW: (lib.NFL_PRINT_FLOW, 0),
+    PRINT_NAT: (lib.NFL_PRINT_NAT, FlowCondition.NAT.value),
+}
+#: What a line of a log is, by how C makes its text.
+_LOG_TEXTS: dict[int, int] = {
+    lib.NFL_PRINT: lib.NFL_LOG_PACKET,
+    lib.NFL_PRINT_FLOW: lib.NFL_LOG_FLOW,
+    lib.NFL_PRINT_NAT: lib.NFL_LOG_NAT,
+}
 
 
 def _column(key: Key, type_: RecordType, kind: int) -> dict[str, object]:
@@ -274,8 +291,8 @@ class JSONPlan(_LinePlan):
     """Lines of JSON with these members, in this order.
 
     `members` are (name, key); a key of kind `column` is one that Python adds to the batch under the key's name. Members
-    named in `actions` say "blocked" for 0 and "allowed" for anything else. `head` and `tail` are the constant text
-    before and after the timestamp.
+    named in `actions` say "blocked" for 0 and "allowed" for anything else; those named in `protocols` say a protocol's
+    name. `head` and `tail` are the constant text before and after the timestamp.
     """
 
     def __init__(
@@ -286,9 +303,11 @@ class JSONPlan(_LinePlan):
         tail: str,
         timestamp: bool,
         actions: frozenset[str],
+        protocols: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(members)
-        self._head, self._tail, self._timestamp, self._actions = head.encode(), tail.encode(), timestamp, actions
+        self._head, self._tail, self._timestamp = head.encode(), tail.encode(), timestamp
+        self._actions, self._protocols = actions, protocols
 
     def _lines(self) -> dict[str, Any]:
         return {"form": lib.NFL_JSON, "head": self._head, "tail": self._tail, "timestamp": self._timestamp}
@@ -297,7 +316,11 @@ class JSONPlan(_LinePlan):
         label = f", {json.dumps(name, ensure_ascii=False)}: ".encode()
         if not type_ or key not in type_:
             return {"label": label}
-        kind = lib.NFL_ACTION if name in self._actions else _KINDS[key.kind]
+        kind = _KINDS[key.kind]
+        if name in self._actions:
+            kind = lib.NFL_ACTION
+        elif name in self._protocols:
+            kind = lib.NFL_PROTOCOL
         return {"label": label, **_column(key, type_, kind)}
 
 
@@ -349,7 +372,7 @@ class Part(NamedTuple):
     form: str = ""
     """Empty: as the key is. `word`: no value. `set`: a number, if it is not 0. `hex4`: a number as 4 hex digits. `hex`:
     bytes as hex digits. `long`: a number with 20 digits. `when`: the local time of the record, an element for each part
-    of it."""
+    of it. `flow`: the elements of a flow, whatever the key."""
 
 
 class XMLPlan(_LinePlan):
@@ -427,7 +450,7 @@ class CopyPlan(_Plan):
 
 
 class LogPlan:
-    """Lines of a log: the packet's time as `Mmm dd hh:mm:ss`, local time, between two constant texts, then `print`."""
+    """Lines of a log: the record's time as `Mmm dd hh:mm:ss`, local time, between two constant texts, then `print`."""
 
     #: What may stand at each place of a time's text.
     TIME = (
@@ -449,16 +472,28 @@ class LogPlan:
         self._out: CData = _uninitialised("char[]", size)
         self._view = memoryview(ffi.buffer(self._out))
 
-    def render(self, packets: Records) -> Iterator[tuple[memoryview, int]]:
-        """Yield (lines, number of lines) of packets; usually once. A memoryview is good until the next is asked for."""
-        rows, first = packets.as_c(), 0
-        while first < packets.count:
+    def render(self, records: Records, text: Printed | None = None) -> Iterator[tuple[memoryview, int]]:
+        """Yield (lines, number of lines) of a text, by default that of packets; usually once.
+
+        A memoryview is good until the next is asked for.
+        """
+        return self._render(records, _LOG_TEXTS[text.kind] if text else lib.NFL_LOG_PACKET)
+
+    def accounts(self, flows: Records) -> Iterator[tuple[memoryview, int]]:
+        """Yield the lines of NACCT in the same way: without a time, and none for a flow that is new."""
+        return self._render(flows, lib.NFL_LOG_ACCOUNT)
+
+    def _render(self, records: Records, text: int) -> Iterator[tuple[memoryview, int]]:
+        self._log.text = text
+        rows, first = records.as_c(), 0
+        while first < records.count:
             size = lib.nfl_log_render(self._log, rows, first, self._out, self._size, self._done)
             done = self._done[0]
-            if (done < packets.count and self._size < _MOST_OUT_BYTES) or not size:
+            if (done < records.count and self._size < _MOST_OUT_BYTES) or done == first:
                 self._grow(self._size * 2)
                 continue
-            yield self._view[:size], done - first
+            if size:
+                yield self._view[:size], self._log.lines
             first = done
 
     def lines(self, texts: Sequence[str | None], seconds: Sequence[int | None]) -> tuple[bytes, int]:
@@ -490,7 +525,7 @@ def _copy_kind(name: str, key: Key) -> int:
 def _fill(column: CData, added: AddedColumn) -> object:
     """Point a plan's column at what Python added; the result has to live until the rendering is over."""
     if isinstance(added, Printed):
-        column.kind = lib.NFL_PRINT
+        column.kind, column.valid = added.kind, added.valid
         return None
     values = added.values
     if isinstance(values, list) and values.count(None) == len(values):  # quick, where few packets have it

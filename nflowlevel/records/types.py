@@ -59,6 +59,8 @@ class RecordType:
         self.stride: Final = int(ffi.sizeof(struct))
         #: Whether its records begin as packets do, or are packets.
         self.of_packets: Final[bool] = (begins or struct) is ffi.typeof("struct nfl_record")
+        #: Whether its records are flows.
+        self.of_flows: Final[bool] = struct is ffi.typeof("struct nfl_flow")
         self._fields: dict[str, CData] = dict(struct.fields) | dict(begins.fields if begins else ())
         self._keys: Final = frozenset(keys)
         #: The keys by name: of a name that several plugins publish, the first.
@@ -127,7 +129,7 @@ class RecordType:
     @cached_property
     def names(self) -> Names:
         """All names that batches of the type understand: its own keys come before those of other types."""
-        return Names({**BY_NAME, **self.by_name}, self.terms)
+        return Names({**BY_NAME, **self.by_name}, self.terms, self.cim)
 
     def __repr__(self) -> str:
         return f"<RecordType {self.name}>"

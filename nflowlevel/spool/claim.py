@@ -20,9 +20,8 @@ import stat
 import struct
 import uuid
 import zlib
-from pathlib import Path
 
-from nflowlevel.binding.rootpath import open_plain, whose
+from nflowlevel.binding.rootpath import directory_of, is_ours_alone, make_directory, open_plain, whose
 from nflowlevel.errors import OutputError
 from nflowlevel.logs import log
 from nflowlevel.spool.runs import Runs
@@ -46,6 +45,7 @@ _REMEDY = {
     errno.EIO: "check the disk",
     errno.EFBIG: "raise the limit for the size of files",
     errno.ENOENT: "create the directory and restart",
+    errno.ELOOP: "name what it leads to in spool_directory, or start the daemon with -u USER",
     errno.ENOTDIR: "a part of the path is not a directory",
     errno.EROFS: "name a directory on a file system that is not mounted read-only",
     errno.ENOSPC: "free space there, or lower spool_max_bytes",
@@ -61,6 +61,9 @@ class SpoolDirectory:
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
+        #: What its files are reached by. Where others can put another directory at its path, root holds on to this one.
+        self.where = directory
+        self._lock_fd = self._held_fd = -1
         self.id = ""
         self._next = 0
         self._numbers: _Slots | None = None
@@ -68,10 +71,14 @@ class SpoolDirectory:
         self.runs = Runs()
         #: How many of its files were something else.
         self.set_aside = 0
-        Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._set_aside()
-        self._lock_fd = open_plain(self._path("lock"), os.O_RDWR | os.O_CREAT)
+        make_directory(directory)
+        if not is_ours_alone(directory):
+            with directory_of(directory) as fd:
+                self._held_fd = os.dup(fd)
+            self.where = f"/proc/self/fd/{self._held_fd}"
         try:
+            self._set_aside()
+            self._lock_fd = open_plain(self._path("lock"), os.O_RDWR | os.O_CREAT)
             self._lock()
         except BaseException:
             self.close()
@@ -138,7 +145,7 @@ class SpoolDirectory:
         """Bring the position and the directory itself to the disk."""
         assert self._position
         self._position.sync()
-        _sync_directory(self.directory)
+        _sync_directory(self.where)
 
     def close(self) -> None:
         """Give the directory back; nothing may be called any more."""
@@ -146,21 +153,28 @@ class SpoolDirectory:
             if slots:
                 slots.close()
         self.runs.close()
-        fd, self._lock_fd = self._lock_fd, -1
-        if fd >= 0:
-            os.close(fd)
+        for fd in (self._lock_fd, self._held_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._lock_fd = self._held_fd = -1
 
     def _set_aside(self) -> None:
-        """Give another name to what stands where our files are to be and is no file: a FIFO would be waited for."""
+        """Give another name to what stands where our files are to be and is no file: a FIFO would be waited for.
+
+        Likewise to a file that others may have given a second name: root would change what is not theirs.
+        """
         for name in _FILES:
             try:
-                mode = os.lstat(self._path(name)).st_mode
+                status = os.lstat(self._path(name))
             except FileNotFoundError:
                 continue
-            if not stat.S_ISREG(mode):
+            wrong = "" if stat.S_ISREG(status.st_mode) else "it is not a regular file"
+            if not wrong and self._held_fd >= 0 and status.st_nlink > 1:
+                wrong = "it has several names (hard links)"
+            if wrong:
                 aside(self._path(name))
                 self.set_aside += 1
-                log.error("spool %s: %s was set aside: it is not a regular file", self.directory, name)
+                log.error("spool %s: %s was set aside: %s", self.directory, name, wrong)
 
     def _lock(self) -> None:
         try:
@@ -192,7 +206,7 @@ class SpoolDirectory:
         os.rename(self._path("id.new"), self._path("id"))
 
     def _path(self, name: str) -> str:
-        return os.path.join(self.directory, name)
+        return os.path.join(self.where, name)
 
 
 class _Slots:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nflowlevel.binding.rootpath import name_of_user, whose
+from nflowlevel.binding.rootpath import directory_of, make_directory, name_of_user, whose
 from nflowlevel.delivery.openfile import end_of_last_line
 from nflowlevel.logs import log
 from nflowlevel.spool.sink import Unavailable
@@ -95,9 +95,11 @@ class DeadLetters:
             log.warning("%s was removed or moved away: refused rows go to a new one", self.path)
             self.close()
         self._last = 0  # what a file had that is gone is not in this one
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory = os.fspath(self.path.parent)
+        make_directory(directory)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        self._fd = os.open(self.path, flags, 0o600)
+        with directory_of(directory) as within:
+            self._fd = os.open(self.path.name, flags, 0o600, dir_fd=within)
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
             raise OSError(errno.EINVAL, "not a regular file, or it has several names (hard links)")

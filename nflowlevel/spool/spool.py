@@ -94,7 +94,7 @@ class Spool:
             reserved = claim.load().value
             self.set_aside += claim.set_aside
             self._told = 0
-            self._segments = found = segment.find(self.directory, reserved=reserved, said=self._say_aside)
+            self._segments = found = segment.find(claim.where, reserved=reserved, said=self._say_aside)
             if self._told > _MOST_TOLD:
                 log.error("spool %s: %d more were set aside: *.damaged", self.directory, self._told - _MOST_TOLD)
             waiting = [max(each.first, claim.position + 1) for each in found if each.last > claim.position]
@@ -246,7 +246,8 @@ class Spool:
             if so_far.last + 1 == rows.first and so_far.size < self._segment_bytes:
                 return growing
         self._complete()
-        self._growing = growing = Growing(self.directory, rows.first)
+        assert self._claim, "the spool is not open"
+        self._growing = growing = Growing(self._claim.where, rows.first)
         bisect.insort(self._segments, growing.segment, key=lambda each: each.first)
         return growing
 

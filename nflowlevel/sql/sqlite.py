@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import quote
 
 from nflowlevel.binding import procfs
-from nflowlevel.binding.rootpath import name_of_user, whose
+from nflowlevel.binding.rootpath import directory_of, name_of_user, refused, whose
 from nflowlevel.delivery.backoff import Backoff
 from nflowlevel.errors import nearest
 from nflowlevel.logs import log
@@ -146,8 +146,10 @@ class SQLiteDatabase(Database):
         if self._is_own:
             # SQLite would let everybody read it, and who can read it can lock it. Not by open() and close(), which
             # would take their locks from other outputs that have the file open.
-            with contextlib.suppress(OSError):  # it is there; or SQLite says what is wrong
-                os.mknod(self._path, stat.S_IFREG | _MODE)
+            directory, name = os.path.split(self._path)
+            # It is there; or SQLite says what is wrong.
+            with contextlib.suppress(OSError), directory_of(directory) as fd:
+                os.mknod(name, stat.S_IFREG | _MODE, dir_fd=fd)
 
     def _open(self) -> None:
         self.make()
@@ -373,6 +375,8 @@ class SQLiteDatabase(Database):
 
     def _planted(self) -> str:
         for path in (self._path + suffix for suffix in _FILES):
+            if error := refused(path):
+                return f"{path}: {error.strerror}; remove it, or start the daemon with -u USER"
             if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
                 return f"{path} is no regular file; remove it"
         return ""

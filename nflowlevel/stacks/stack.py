@@ -23,6 +23,7 @@ from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin, Filter, Input, Membe
 from nflowlevel.records.keys import Key, published_by
 from nflowlevel.records.names import Names
 from nflowlevel.records.packet import PACKET
+from nflowlevel.records.types import RecordType
 from nflowlevel.stacks.destination import Destination, Share
 from nflowlevel.stacks.registry import find_plugin
 from nflowlevel.stacks.removed import instead, loaded
@@ -291,7 +292,7 @@ def _plugins(config: Config, line: StackLine, made: _Made) -> list[AnyPlugin]:
     unmet: list[str] = []
     # What is published before an item; None behind one that could not be made.
     keys: dict[str, Key] | None = {}
-    names = PACKET.names
+    records: RecordType | None = None
     for item in line.items:
         instance = plugin = None
         try:
@@ -306,10 +307,10 @@ def _plugins(config: Config, line: StackLine, made: _Made) -> list[AnyPlugin]:
             errors += _errors(config, line, [str(error)]).errors
         found.append((item, plugin))
         if plugin and issubclass(plugin, Input):
-            names = plugin.records.names
+            records = plugin.records
         if plugin and keys is not None:
-            unmet += _unmet(item, plugin, keys, names)
-        keys = keys | _published(instance) if instance and keys is not None else None
+            unmet += _unmet(item, plugin, keys, (records or PACKET).names)
+        keys = keys | _published(instance, records) if instance and keys is not None else None
     wrong = [*_misplaced(found), *_mismatches(found)] or unmet
     if wrong:
         errors += _errors(config, line, wrong).errors
@@ -394,12 +395,14 @@ def _publisher(name: str) -> str | None:
     return next((each for each in filters.NAMES if any(key.name == name for key in published_by(each))), None)
 
 
-def _all_published(plugin: AnyPlugin) -> tuple[Key, ...]:
-    return (*plugin.published(), *plugin.adds)
+def _all_published(plugin: AnyPlugin, records: RecordType | None) -> tuple[Key, ...]:
+    """Return what a plugin publishes: of what it makes of records, only what those of the stack have."""
+    keys = (key for key in plugin.published() if records is None or key.kind == "column" or key in records)
+    return (*keys, *plugin.adds)
 
 
-def _published(plugin: AnyPlugin) -> dict[str, Key]:
-    return {key.name: key for key in _all_published(plugin)}
+def _published(plugin: AnyPlugin, records: RecordType | None) -> dict[str, Key]:
+    return {key.name: key for key in _all_published(plugin, records)}
 
 
 def _members(plugins: list[AnyPlugin]) -> tuple[Member, ...]:
@@ -410,12 +413,14 @@ def _members(plugins: list[AnyPlugin]) -> tuple[Member, ...]:
     names = first.records.names
     for plugin in plugins:
         # A name published again keeps its first place and takes the newer value.
-        nearest_key.update(_published(plugin))
+        nearest_key.update(_published(plugin, first.records))
     wanted = plugins[-1].consumes
     if wanted == ANY_KEYS:
         last = plugins[-1]
         if isinstance(last, Output) and last.repeats:
-            return tuple((key.name, nearest_key[key.name]) for plugin in plugins for key in _all_published(plugin))
+            return tuple(
+                (key.name, nearest_key[key.name]) for plugin in plugins for key in _all_published(plugin, first.records)
+            )
         return tuple(nearest_key.items())
     found = dict.fromkeys(key for name in wanted for key in _meant(name.strip("[]"), nearest_key, names))
     return tuple((name, nearest_key[name]) for name in found)

@@ -90,3 +90,13 @@ def test_values(name: str, value: Any, text: str) -> None:
 
 def test_times() -> None:
     assert written(-1) == "1969-12-31 23:59:59.999999"
+
+
+def test_a_picture() -> None:
+    assert "x · 5</text>" in answer(("a", "b", "n"), ("x", 5, 2)).plot().svg
+    over_time = answer(("time", "n"), (1_795_509_000, 1), (1_795_509_060, 2), (1_795_509_300, 3)).plot().svg
+    assert over_time.count("<rect") == 3
+    assert "<title>2026-11-24 08:31:00: 2</title>" in over_time
+    assert answer(("n",)).plot().svg.count("<rect") == 0
+    with pytest.raises(ValueError, match="nothing in the answer is a number; its columns are a"):
+        answer(("a",), ("x",)).plot()

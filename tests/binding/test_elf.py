@@ -49,7 +49,7 @@ def test_both_sides_have_the_same_structs(shipped: elf.Object) -> None:
     assert sizes["counters"] == (4, ffi.sizeof("struct nfl_cell"))
     assert sizes["state"] == (4, ffi.sizeof("struct nfl_state"))
     assert sizes["sources"] == (16, ffi.sizeof("struct nfl_source"))
-    assert sizes["flows"] == (ffi.sizeof("struct nfl_flow"), 8)
+    assert sizes["flows"] == (ffi.sizeof("struct nfl_flow_key"), 8)
     assert sizes["networks4"] == (ffi.sizeof("struct nfl_network4"), 4)
     assert sizes["networks6"] == (ffi.sizeof("struct nfl_network6"), 4)
     assert sizes["parsed"] == (4, ffi.sizeof("struct nfl_packet"))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import pwd
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,16 +14,23 @@ import pytest
 from nflowlevel.binding.opener import Opener, use
 from nflowlevel.binding.rootpath import (
     LogDoor,
+    address_of,
+    directory_of,
     give_directory,
+    is_ours_alone,
+    make_directory,
     name_of_user,
+    open_document,
     open_own,
     open_plain,
     open_to_append,
     place_of,
+    refused,
     renewed,
+    unlink_open,
     whose,
 )
-from tests.fix_nobody import NOBODY, run_as_nobody
+from tests.fix_nobody import NOBODY, enter_user_namespace, run_as_nobody
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="this is about what root does")
 
@@ -286,6 +294,184 @@ def test_other_errors_of_roots_opening_are_told(open_to_all: Path) -> None:
             assert run_as_nobody(opened) == (0, f"{errno.ENXIO}\n")
         finally:
             use(None)
+
+
+# -- a daemon that stays root -----------------------------------------------------------------------------------------
+
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK
+
+
+def append(path: Path | str, data: bytes = b"line\n") -> None:
+    fd = open_to_append(str(path), _APPEND)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "dangling link", "hard link", "directory", "link above"])
+def test_root_appends_to_nothing_that_others_have_planted(open_to_all: Path, users: Path, kind: str) -> None:
+    path = users / "log"
+    if kind == "link above":
+        victim = plant("file", open_to_all / "log", open_to_all)
+        (users / "above").symlink_to(open_to_all)
+        path = users / "above/victim"
+    else:
+        victim = plant(kind, path, open_to_all)
+    with pytest.raises(OSError, match=r"symbolic link that others can change|has 2 names|directory"):
+        append(path)
+    assert victim.read_text() == "root's"
+    assert not (open_to_all / "new").exists()
+    error = refused(str(path))
+    assert (error is None) == (kind == "directory"), "the doctor knows"
+    if kind != "directory":
+        with pytest.raises(OSError, match=r"symbolic link|Not a directory"):
+            open_document(str(path), "x-")
+    assert run_as_nobody(lambda: int(refused(str(path)) is not None)).status == 0, "it is no news for other users"
+
+
+def test_root_appends_to_what_others_own_and_to_a_fifo_of_theirs(users: Path) -> None:
+    append(users / "log")
+    assert (users / "log").read_text() == "line\n"
+    os.chown(users / "log", NOBODY, NOBODY)
+    append(users / "log")
+    assert (users / "log").read_text() == "line\nline\n"
+    os.mkfifo(users / "fifo")
+    reader = os.open(users / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    append(users / "fifo")
+    assert os.read(reader, 10) == b"line\n"
+    os.close(reader)
+    assert refused(f"{users}/fifo") is refused(f"{users}/no/such") is None
+
+
+def test_root_follows_roots_links(open_to_all: Path) -> None:
+    """Also where a group may write, as in Ubuntu's /var/log, and in /tmp; but then nothing there is root's alone."""
+    (open_to_all / "data").mkdir()
+    (open_to_all / "log").symlink_to("data")
+    (open_to_all / "one").symlink_to(open_to_all / "data/two")
+    append(open_to_all / "log/file")
+    for mode in (0o755, 0o775, 0o1777):
+        os.chown(open_to_all, 0, 4)
+        open_to_all.chmod(mode)
+        append(open_to_all / "one")
+        assert refused(f"{open_to_all}/one") is None
+        assert is_roots(open_to_all / "one") == (mode == 0o755)
+    os.lchown(open_to_all / "one", 1, 1)
+    with pytest.raises(OSError, match="symbolic link that others can change"):
+        append(open_to_all / "one")
+    assert (open_to_all / "data/two").read_text() == "line\n" * 3
+    fd, path = open_document(f"{open_to_all}/log/", "x-")
+    os.close(fd)
+    assert (open_to_all / "data" / Path(path).name).exists()
+
+
+def test_a_moved_link_of_roots_is_not_followed(open_to_all: Path, users: Path) -> None:
+    """They can give it a second name in /tmp, and move it in a directory of theirs."""
+    victim = plant("symbolic link", open_to_all / "link", open_to_all)
+    shared = open_to_all / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    os.link(open_to_all / "link", shared / "log", follow_symlinks=False)
+    os.link(open_to_all / "link", users / "log", follow_symlinks=False)
+    for path in (shared, users):
+        with pytest.raises(OSError, match="symbolic link that others can change"):
+            append(path / "log")
+    (open_to_all / "link").unlink()
+    (shared / "log").unlink()
+    with pytest.raises(OSError, match="symbolic link that others can change"):
+        append(users / "log")
+    assert victim.read_text() == "root's"
+
+
+def test_what_this_process_has_open_is_appended_to(open_to_all: Path, users: Path) -> None:
+    read, write = os.pipe()
+    (open_to_all / "fd").symlink_to(f"/proc/self/fd/{write}")
+    for path in (f"/proc/self/fd/{write}", f"/dev/fd/{write}", open_to_all / "fd", f"/proc/{os.getpid()}/fd/{write}"):
+        append(path)
+        assert os.read(read, 10) == b"line\n"
+        assert refused(str(path)) is None
+    (users / "fd").symlink_to(f"/proc/self/fd/{write}")
+    with pytest.raises(OSError, match="'fd' is a symbolic link that others can change"):
+        append(users / "fd")
+    append("/dev/null")
+    (open_to_all / "cwd").mkdir()
+    before = os.getcwd()
+    os.chdir(open_to_all / "cwd")
+    try:
+        append("/proc/self/cwd/log")
+        append("relative")
+    finally:
+        os.chdir(before)
+    assert sorted(path.name for path in (open_to_all / "cwd").iterdir()) == ["log", "relative"]
+    os.close(read)
+    os.close(write)
+
+
+def test_root_of_a_user_namespace_follows_as_its_user_does(open_to_all: Path) -> None:
+    """It has no rights there that its user lacks."""
+    (open_to_all / "log").symlink_to(open_to_all / "data")
+    (open_to_all / "data").touch()
+    (open_to_all / "data").chmod(0o666)
+
+    def appended() -> int:
+        enter_user_namespace()
+        append(open_to_all / "log")
+        return int(refused("/dev/stderr") is not None)
+
+    assert run_as_nobody(appended) == (0, "")
+    assert (open_to_all / "data").read_text() == "line\n"
+
+
+def test_a_directory_is_made_and_opened_by_no_link_of_others(open_to_all: Path, users: Path) -> None:
+    make_directory(f"{open_to_all}/a/b/")
+    make_directory(f"{open_to_all}/a/b")
+    assert (open_to_all / "a/b").stat().st_mode & 0o777 == 0o700
+    assert is_ours_alone(f"{open_to_all}/a/b/")
+    make_directory(f"{users}/a/b")
+    assert not is_ours_alone(f"{users}/a")
+    (open_to_all / "link").symlink_to("a")
+    make_directory(f"{open_to_all}/link/c")
+    assert (open_to_all / "a/c").is_dir()
+    (users / "link").symlink_to(open_to_all)
+    (users / "dangling").symlink_to(open_to_all / "new")
+    for name in ("link/x", "link", "dangling"):
+        with pytest.raises(OSError, match="symbolic link that others can change"):
+            make_directory(f"{users}/{name}")
+        with pytest.raises(OSError, match="symbolic link that others can change"), directory_of(f"{users}/{name}"):
+            pass
+    (open_to_all / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_directory(f"{open_to_all}/file")
+    assert sorted(path.name for path in open_to_all.iterdir()) == ["a", "file", "link", "users"]
+
+
+def test_only_the_open_file_loses_its_name(open_to_all: Path, users: Path) -> None:
+    (users / "there").mkdir()
+    for directory in (open_to_all, users / "there"):
+        (directory / "file").touch()
+    fd = os.open(users / "there/file", os.O_RDONLY)
+    (users / "there").rename(users / "moved")
+    (users / "there").symlink_to(open_to_all)
+    with pytest.raises(OSError, match="symbolic link"):
+        unlink_open(f"{users}/there/file", fd)
+    unlink_open(f"{open_to_all}/file", fd)
+    assert (open_to_all / "file").exists()
+    unlink_open(f"{users}/moved/file", fd)
+    assert not (users / "moved/file").exists()
+    os.close(fd)
+
+
+def test_root_connects_to_no_socket_by_a_link_of_others(open_to_all: Path, users: Path) -> None:
+    for directory in (open_to_all, users):
+        with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+            server.bind(f"{directory}/socket")
+            server.listen()
+            with address_of(f"{directory}/socket") as address:
+                client.connect(address)
+            server.accept()[0].close()
+    (users / "link").symlink_to(open_to_all / "socket")
+    with pytest.raises(OSError, match="symbolic link"), address_of(f"{users}/link"):
+        pass
 
 
 # -- directories ------------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ _MISTAKES = {
     "decimal number with a zero": (("group=2", "group=018"), 4, "a leading 0 means octal"),
     "word that is none of the choices": (("[j]", "[j]\nmode=tpc"), 6, "[j] JSON: mode=tpc: must be file, tcp, udp"),
     "bad truth value": (("[j]", "[j]\nsync=maybe"), 6, "must be 0, 1, no, yes, off, on, false or true"),
-    "number for a truth value": (("[j]", "[j]\nsync=2"), 6, "[j] JSON: sync=2: must be 0, 1, no, yes"),
+    "no number for a truth value": (("[j]", "[j]\nsync=2x"), 6, "[j] JSON: sync=2x: not a whole number; must be 0, 1"),
     "empty file name": (("/nonexistent/out.json", '""'), 6, "[j] JSON: file=: must be at least 1 character long"),
     "option without value": (("group=2", "group="), 4, "[g]: 'group' has no value"),
     "quote that is not closed": (("/nonexistent/out.json", '"/nonexistent'), 6, "[j]: a double quote is not closed"),

@@ -57,7 +57,7 @@ def run(
 def test_rules_alone_are_the_same_bytes_but_for_what_logs(rules: Path) -> None:
     output, said = run("--rules", rules)
     assert output == converted()
-    assert said == f"nflowlevel migrate: {rules}: line 3: to group 1\n"
+    assert said == f"nflowlevel migrate: {rules}: line 3 now logs to group 1\n"
 
 
 def test_the_configuration_alone(rules: Path) -> None:
@@ -116,7 +116,7 @@ def test_both_together_can_be_loaded(rules: Path, netns: Netns) -> None:
 def test_standard_input(rules: Path) -> None:
     output, said = run("--rules", "-", stdin=_RULES)
     assert output == converted()
-    assert said == "nflowlevel migrate: standard input: line 3: to group 1\n"
+    assert said == "nflowlevel migrate: standard input: line 3 now logs to group 1\n"
 
 
 def test_standard_input_must_be_named() -> None:
@@ -147,6 +147,9 @@ def test_several_files_share_groups_and_a_configuration(tmp_path: Path, rules: P
     output, _ = run(rules, other)
     assert f"# {rules}:\n".encode() in output
     assert f"# {other}:\n".encode() in output
+    rules.write_bytes(_RULES.rstrip())
+    assert f"\n# {other}:\n".encode() in run(rules, other)[0], "the first list has no newline at its end"
+    assert run("--rules", rules)[0] == converted().rstrip()
     assert "these are several lists" in run("--rules", rules, other, status=1)[1]
     assert "two files would be called rules.v4" in run("-o", tmp_path / "x", rules, rules, status=2)[1]
 
@@ -160,7 +163,7 @@ def test_json(rules: Path) -> None:
     (each,) = shown["rules"]
     assert each["text"] == converted().decode("utf-8", "replace")
     assert (each["name"], each["form"], each["converted"], each["left"]) == (str(rules), "save", 1, [])
-    assert each["remarks"] == ["line 3: to group 1"]
+    assert each["remarks"] == ["line 3 now logs to group 1"]
 
 
 def test_what_cannot_be_carried_over_is_said_and_left(tmp_path: Path) -> None:
@@ -176,7 +179,7 @@ def test_what_cannot_be_carried_over_is_said_and_left(tmp_path: Path) -> None:
 def test_a_file_that_clears_what_is_loaded_needs_no_advice(tmp_path: Path, first: str) -> None:
     path = tmp_path / "nftables.conf"
     path.write_text(f"#!/usr/sbin/nft -f\n{first}\ntable ip t {{\n chain c {{\n  log\n }}\n}}\n")
-    assert run("--rules", path)[1] == f"nflowlevel migrate: {path}: line 5: to group 1\n"
+    assert run("--rules", path)[1] == f"nflowlevel migrate: {path}: line 5 now logs to group 1\n"
 
 
 def test_tables_of_iptables_are_loaded_behind_those_of_nft(tmp_path: Path) -> None:

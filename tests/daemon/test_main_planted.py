@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the user of `-u` can put in the daemon's way, at every path that the daemon opens in that user's directory.
+"""What a user can put in the daemon's way, at every path that the daemon opens in that user's directory: the user whom
+it becomes (`-u`), and one in whose directory it writes as root.
 
 The paths come from strace of a run with all outputs that have files, not from a list. At each of them stands then, when
 the daemon is started again, a link to something that is root's alone. It must stay as it was; and nothing may be waited
@@ -15,6 +16,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -23,8 +25,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fix_daemon import FILTERS, Daemon, config, log_rule, wait_for
-from tests.fix_netns import Pair
+from tests.fix_daemon import FILTERS, Daemon, config, log_rule, run, wait_for
+from tests.fix_netns import Netns, Pair
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
@@ -35,17 +37,24 @@ _USER = pwd.getpwnam("nobody")
 
 #: Calls that open, make, change or remove what is at a path.
 _CALLS = (
-    "open,openat,openat2,creat,mkdir,mkdirat,mknod,mknodat,rename,renameat,renameat2,truncate,chown,fchownat,unlink"
+    "open,openat,openat2,creat,mkdir,mkdirat,mknod,mknodat,rename,renameat,renameat2,truncate,chown,fchownat,unlink,"
+    "fcntl"
 )
+#: Directories whose files have other names each time.
+_DIRECTORIES = ("xml", "caps")
 #: openat(AT_FDCWD</>, "/a/file", …), openat(5</a>, "file", …), rename("/a/file", "/a/other")
 _CALL = re.compile(r'(?:(?:AT_FDCWD|\d+)<([^>]*)>, )?"((?:[^"\\]|\\.)*)"')
+#: fcntl(5</a>, F_DUPFD_CLOEXEC, 0) = 6</a>, and a file in that directory: /proc/self/fd/6/file.
+_DUPLICATE = re.compile(r"F_DUPFD_CLOEXEC, 0\) = (\d+)<([^>]*)>")
+_BY_DESCRIPTOR = re.compile(r"/proc/self/fd/(\d+)(?=/)")
 
 
 class Setting:
     """A directory of the user's with all that the daemon makes there, and one of root's that is not to be touched."""
 
-    def __init__(self, users: Path, roots: Path, pair: Pair, tmp_path: Path) -> None:
+    def __init__(self, users: Path, roots: Path, pair: Pair, tmp_path: Path, words: tuple[str, ...]) -> None:
         self.users, self.roots, self.pair, self.tmp_path = users, roots, pair, tmp_path
+        self.words = words
         self.base, self.saved = tmp_path / "base.json", tmp_path / "saved"
         spool = f"spool_directory={users}/spool"
         self.text = config(
@@ -55,6 +64,12 @@ class Setting:
             f"g:NFLOG,{FILTERS},own:SQLITE3",
             f"g:NFLOG,{FILTERS},refused:SQLITE3",
             f"g:NFLOG,{FILTERS},away:PGSQL",
+            f"g:NFLOG,{FILTERS},print:PRINTPKT,emu:LOGEMU",
+            f"g:NFLOG,{FILTERS},gprint:GPRINT",
+            f"g:NFLOG,{FILTERS},oprint:OPRINT",
+            f"g:NFLOG,{FILTERS},xml:XML",
+            f"g:NFLOG,{FILTERS},pcap:PCAP",
+            f"g:NFLOG,{FILTERS},many:PCAP",
             "a:NFACCT,graphite:GRAPHITE",
             g="group=2",
             a="pollinterval=1",
@@ -64,7 +79,16 @@ class Setting:
             refused=f"db={users}/refused.db\ntable=t\n{spool}\ndead_letter_file={users}/letters.jsonl",
             away=f'connstring="host=127.0.0.1 port=1 dbname=none"\ntable=packets\n{spool}',
             graphite="host=127.0.0.1\nport=2003",
+            emu=f"file={users}/emu.log",
+            gprint=f"file={users}/gprint.log",
+            oprint=f"file={users}/oprint.log",
+            xml=f"directory={users}/xml",
+            pcap=f"file={users}/one.pcap",
+            many=f"file={users}/caps/%s.pcap\nrotate_secs=1\nkeep_files=1\ncompress=gzip",
         )
+        for name in _DIRECTORIES:
+            (users / name).mkdir()
+            os.chown(users / name, _USER.pw_uid, _USER.pw_gid)
         with closing(sqlite3.connect(users / "refused.db")) as connection:
             connection.execute("CREATE TABLE t (udp_dport INT CHECK (udp_dport <> 9))")
         os.chown(users / "refused.db", _USER.pw_uid, _USER.pw_gid)
@@ -78,7 +102,7 @@ class Setting:
         """Start the daemon, let packets pass, stop it; whether it ran."""
         before = self.lines
         daemon = Daemon(
-            self.tmp_path, self.text, "-u", "nobody", "-p", f"{self.users}/pid", netns=self.pair.fw, wrapper=wrapper
+            self.tmp_path, self.text, *self.words, "-p", f"{self.users}/pid", netns=self.pair.fw, wrapper=wrapper
         )
         daemon.start()
         try:
@@ -119,16 +143,22 @@ class Setting:
             trace = self.tmp_path / f"trace{number}"
             ran = self.run("strace", "-f", "-y", "-s", "4096", "-e", f"trace={_CALLS}", "-o", str(trace))
             assert ran, [*self.tmp_path.glob("*.stderr")][-1].read_text()
+            held: dict[str, str] = {}
+
+            def named(by: re.Match[str], held: dict[str, str] = held) -> str:
+                return held.get(by[1], "")
+
             for line in trace.read_text().splitlines():
+                held.update(_DUPLICATE.findall(line))
                 for directory, name in _CALL.findall(line):
-                    path = Path(directory or "/", name)
+                    path = Path(directory or "/", _BY_DESCRIPTOR.sub(named, name))
                     if self.users in path.parents:
                         found.add(path.relative_to(self.users))
         return found
 
 
-@pytest.fixture
-def setting(pair: Pair, tmp_path: Path) -> Iterator[Setting]:
+@pytest.fixture(params=[(), ("-u", "nobody")], ids=["root", "user"])
+def setting(pair: Pair, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Setting]:
     pair.fw.nft(log_rule(2))
     # pytest's own directories are root's alone.
     with (
@@ -137,7 +167,7 @@ def setting(pair: Pair, tmp_path: Path) -> Iterator[Setting]:
     ):
         os.chown(users, _USER.pw_uid, _USER.pw_gid)
         os.chmod(roots, 0o755)
-        yield Setting(Path(users), Path(roots), pair, tmp_path)
+        yield Setting(Path(users), Path(roots), pair, tmp_path, request.param)
 
 
 _TEXT = b'{"timestamp": "no newline at the end'
@@ -210,9 +240,11 @@ def _removed(path: Path) -> None:
 def test_what_is_roots_stays_as_it_is(setting: Setting) -> None:
     paths = setting.traced()
     names = {re.sub(r"[0-9a-f-]{16,}", "N", str(path)) for path in paths}
+    paths = {path for path in paths if path.parts[0] not in _DIRECTORIES} | {Path(name) for name in _DIRECTORIES}
     assert names >= {
         "pid", "log", "out.json", "own.db", "own.db-wal", "own.db-shm", "refused.db", "letters.jsonl", "spool/own/lock",
         "spool/own/id", "spool/own/id.new", "spool/own/numbers", "spool/away/position", "spool/away/N.rows",
+        "emu.log", "gprint.log", "oprint.log", "one.pcap",
     }, names  # fmt: skip
     subprocess.run(["cp", "-a", setting.users, setting.saved], check=True)
     ran = 0
@@ -223,3 +255,47 @@ def test_what_is_roots_stays_as_it_is(setting: Setting) -> None:
     for some in _together(paths):
         ran += setting.attack({path: next(others) for path in some})
     assert ran > 10
+
+
+@pytest.mark.parametrize(
+    ("chain", "options"),
+    [
+        (f"{FILTERS},o:JSON", "file={}"),
+        (f"{FILTERS},p:PRINTPKT,o:LOGEMU", "file={}"),
+        (f"{FILTERS},o:GPRINT", "file={}"),
+        (f"{FILTERS},o:OPRINT", "file={}"),
+        (f"{FILTERS},o:PCAP", "file={}"),
+        (f"{FILTERS},o:PCAP", "file={}/%s.pcap\nrotate_secs=60"),
+        (f"{FILTERS},o:XML", "directory={}"),
+        (f"{FILTERS},o:SQLITE3", "db={}"),
+        (f"{FILTERS},o:SQLITE3", "db={}.db\nspool_directory={}"),
+    ],
+)
+def test_a_check_and_the_doctor_say_what_the_daemon_will_do(
+    netns: Netns, open_to_all: Path, users: Path, tmp_path: Path, chain: str, options: str
+) -> None:
+    """Of a link that a user made in their own directory: root does not follow it, that user does."""
+    victim = open_to_all / "victim"
+    if "/" in options or "directory" in options:
+        victim.mkdir(0o755)
+        os.chown(victim, _USER.pw_uid, _USER.pw_gid)
+    else:
+        victim.touch(0o600)
+    os.symlink(victim, users / "out")
+    text = config(f"g:NFLOG,{chain}", g="group=2", o=options.replace("{}", f"{users}/out"))
+    file = tmp_path / "u.conf"
+    file.write_text(text)
+    said = "'out' is a symbolic link that others can change"
+    check = run("-c", str(file), "--check-config")
+    assert said in check.stderr, check.stderr
+    assert "or start the daemon with -u USER" in check.stderr
+    assert said not in run("-c", str(file), "--check-config", "-u", "nobody").stderr
+    if "db" not in options:
+        doctor = netns.run(sys.executable, "-m", "nflowlevel", "doctor", "-c", str(file), check=False)
+        assert said in doctor.stdout, doctor.stdout
+    done = run("-c", str(file), "-l", "3", netns=netns) if "db" not in options else None
+    if done:
+        assert done.returncode == 1
+        assert f"{said} — name what it leads to, or start the daemon with -u USER" in done.stderr, done.stderr
+    assert victim.is_dir() or not victim.stat().st_size
+    assert not victim.is_dir() or not any(victim.iterdir())

@@ -346,7 +346,7 @@ def test_acknowledgements_are_looked_at_a_last_time(bench: Bench) -> None:
     read = 0
     while read < sent:
         read += len(bench.other.recv(1 << 16))
-    wait_for(lambda: link._unacknowledged(stream.sock) == 0)
+    wait_for(lambda: link.unacknowledged(stream.sock) == 0)
     stream.recover(None)
     assert bench.stats.written == sent // len(lines(10_000, 1, pad=1000))
     assert bench.left()[0] == 10_000 + bench.stats.written

@@ -192,7 +192,15 @@ def test_the_end_is_added(make: Make, left: Path, rest: bytes, whole: bytes, cap
     assert left.stat().st_mtime_ns == again
 
 
-@pytest.mark.parametrize("content", [b"", b"<other>\n<a>", HEAD + b"<a>1</a>\n" + FOOT, HEAD + b"no element"])
+@pytest.mark.parametrize("size", range(len(HEAD)))
+def test_a_document_without_its_beginning_is_made_whole(make: Make, left: Path, size: int) -> None:
+    """A kill can come between the two, or a full disk."""
+    left.write_bytes(HEAD[:size])
+    make(left.parent)
+    assert left.read_bytes() == HEAD + FOOT
+
+
+@pytest.mark.parametrize("content", [b"\n", b"<other>\n<a>", HEAD + b"<a>1</a>\n" + FOOT, HEAD + b"no element"])
 def test_other_files_are_left_alone(make: Make, left: Path, content: bytes) -> None:
     left.write_bytes(content)
     make(left.parent)

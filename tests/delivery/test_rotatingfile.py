@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
+import os
 import shutil
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -208,6 +211,36 @@ def test_two_of_the_same_pattern_are_refused(tmp_path: Path, clock: Clock) -> No
     with pytest.raises(OutputError, match="another section writes it"):
         rotating(tmp_path, every_secs=3600).open()
     one.close(1)
+
+
+@pytest.mark.parametrize("lock", ["flock", "fcntl"])
+def test_a_reader_that_locks_the_file_does_not_keep_it_from_being_continued(
+    tmp_path: Path, clock: Clock, numbers: Callable[[], dict[str, list[int]]], lock: str
+) -> None:
+    """Whoever may read it could else choose when a restart fails."""
+    for number in range(2):
+        file = rotating(tmp_path, every_secs=3600)
+        file.open()
+        file.write(record(number), 1)
+        file.close(1)
+        if not number:
+            (path,) = tmp_path.iterdir()
+            with path.open("ab") as torn:
+                torn.write(b"torn")
+            reader = path.open("rb")
+            if lock == "flock":
+                fcntl.flock(reader, fcntl.LOCK_EX)
+            else:
+                # An open file's own lock: those of a process would not be in this one's way.
+                fcntl.fcntl(reader, fcntl.F_OFD_SETLK, struct.pack("@hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
+    assert numbers() == {path.name: [0, 1]}
+    with reader:
+        file = rotating(tmp_path, every_secs=3600)
+        file.open()
+        if lock == "flock":
+            with pytest.raises(OutputError, match="another section writes it"):
+                rotating(tmp_path, every_secs=3600).open()
+        file.close(1)
 
 
 def test_a_pattern_is_needed(tmp_path: Path) -> None:

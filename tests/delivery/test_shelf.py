@@ -106,6 +106,48 @@ def test_files_of_another_user_are_neither_touched_nor_counted(tmp_path: Path) -
     assert names_in(tmp_path) == {"x-00.pcap", "x-02.pcap.gz", "x-03.pcap", "x-04.pcap"}
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="this is about what root does")
+def test_nobody_leads_root_to_other_files(open_to_all: Path, users: Path) -> None:
+    """By a link in place of the directory, to files of root's whose names fit."""
+    files = [closed(open_to_all, number, b"root's") for number in range(3)]
+    (users / "link").symlink_to(open_to_all)
+    assert shelf(users / "link", "gzip", keep_files=1).tidy()
+    assert [path.read_bytes() for path in files] == [b"root's"] * 3
+    assert names_in(open_to_all) == {"x-00.pcap", "x-01.pcap", "x-02.pcap", "users"}
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".gz.part"])
+@pytest.mark.parametrize("kind", ["directory", "link", "fifo", "another's"])
+def test_what_others_put_in_the_way_of_a_compressed_file_is_moved_aside(
+    tmp_path: Path, suffix: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed(tmp_path, 1, b"data")
+    planted = tmp_path / f"x-01.pcap{suffix}"
+    for aside in ("x-01.pcap{}.aside", "x-01.pcap{}.aside.1"):
+        if kind == "directory":
+            planted.mkdir()
+            (planted / "inside").touch()
+        elif kind == "link":
+            planted.symlink_to(tmp_path / "new")
+        elif kind == "fifo":
+            os.mkfifo(planted)
+        elif os.geteuid():
+            pytest.skip("only root can give a file to another user")
+        else:
+            planted.touch()
+            os.chown(planted, 1, 1)
+        before = planted.lstat()
+        assert shelf(tmp_path).tidy()
+        moved = tmp_path / aside.format(suffix)
+        assert moved.lstat().st_ino == before.st_ino
+        assert f"{planted} is in the way, and no file of ours: it is {moved.name} now" in caplog.text
+        assert gzip.decompress((tmp_path / "x-01.pcap.gz").read_bytes()) == b"data"
+        assert not (tmp_path / "x-01.pcap").exists()
+        (tmp_path / "x-01.pcap.gz").rename(tmp_path / "done")
+        closed(tmp_path, 1, b"data")
+    assert names_in(tmp_path) == {"x-01.pcap", "done", f"x-01.pcap{suffix}.aside", f"x-01.pcap{suffix}.aside.1"}
+
+
 def test_a_full_disk_leaves_the_file_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with small_disk(tmp_path / "disk", "1m") as disk:
         data = random.Random(1).randbytes(600 << 10)

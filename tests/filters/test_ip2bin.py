@@ -12,6 +12,7 @@ from nflowlevel.filters.ip2bin import IP2BIN
 from nflowlevel.plugin.contract import NoOptions
 from tests.corpus import by_name, frames
 from tests.fix_decoder import decode, shown
+from tests.flows import SNAT, TCP6, flow_batch
 from tests.messages import message_of
 from tests.oracle import build_message
 
@@ -50,3 +51,12 @@ def mapped(text: Any) -> str:
     address = ipaddress.ip_address(text)
     number = int(address) + (0xFFFF << 32 if address.version == 4 else 0)
     return f"0x{number:032x}"
+
+
+def test_both_directions_of_a_flow() -> None:
+    """D-S3: ulogd2 has no last one."""
+    batch = flow_batch(SNAT, TCP6)
+    ends = ("orig.ip.saddr", "orig.ip.daddr", "reply.ip.saddr", "reply.ip.daddr")
+    wanted = [tuple(map(mapped, row)) for row in batch.rows(*ends)]
+    assert batch.rows(*(f"{end}.bin" for end in ends)) == wanted
+    assert wanted[0][3] == IPV4 + "c6336407"

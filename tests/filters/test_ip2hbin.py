@@ -9,13 +9,17 @@ import pytest
 
 from nflowlevel.filters.ip2hbin import IP2HBIN
 from nflowlevel.plugin.contract import NoOptions
+from nflowlevel.records.flow import FLOW
 from nflowlevel.records.keys import published_by
+from nflowlevel.records.packet import PACKET
 from nflowlevel.records.render import CopyPlan
 from tests.corpus import by_name, frames
 from tests.fix_decoder import decode
+from tests.flows import SNAT, TCP6, flow_batch
 from tests.messages import message_of
 
-PUBLISHED = tuple((key.name, key) for key in published_by("IP2HBIN"))
+PUBLISHED = tuple((key.name, key) for key in published_by("IP2HBIN") if key in PACKET)
+OF_FLOWS = tuple((key.name, key) for key in published_by("IP2HBIN") if key in FLOW)
 
 
 @pytest.mark.parametrize(
@@ -59,3 +63,14 @@ def test_a_filter_takes_the_number_for_the_address_that_it_is() -> None:
     assert wanted
     assert batch.where("ip.hsaddr == 10.77.0.2").to_dicts() == wanted
     assert batch.where("ip.hsaddr == 172818434").to_dicts() == wanted
+
+
+def test_flows_of_ipv4_have_the_numbers_of_both_directions() -> None:
+    """D-S4: of IPv6 ulogd2 stores parts of memory addresses; of the last it stores nothing at all (D-S3)."""
+    batch = flow_batch(SNAT, TCP6)
+    names = [name for name, _ in OF_FLOWS]
+    assert names == ["orig.ip.hsaddr", "orig.ip.hdaddr", "reply.ip.hsaddr", "reply.ip.hdaddr"]
+    numbers = [int(ipaddress.IPv4Address(text)) for text in ("10.0.0.5", "203.0.113.9", "203.0.113.9", "198.51.100.7")]
+    assert batch.rows(*names) == [tuple(numbers), (None,) * 4]
+    (rendered,) = CopyPlan(OF_FLOWS).render(batch.raw, {})
+    assert rendered[0].decode() == "\t".join(map(str, numbers)) + "\n" + "\t".join(["\\N"] * 4) + "\n"

@@ -9,6 +9,7 @@ from nflowlevel.filters.ip2str import IP2STR
 from nflowlevel.plugin.contract import NoOptions
 from tests.corpus import by_name
 from tests.fix_decoder import decode, shown
+from tests.flows import SNAT, TCP6, flow_batch
 from tests.messages import message_of
 from tests.oracle import build_message
 
@@ -33,3 +34,11 @@ def test_texts(frame: str, texts: dict[str, str]) -> None:
     assert plugin.process(batch) is batch
     assert shown(batch, plugin.published()) == [texts, {}], "a packet without addresses has no texts of another's"
     plugin.close()
+
+
+def test_both_directions_of_a_flow() -> None:
+    keys = [f"{way}.ip.{end}.str" for way in ("orig", "reply") for end in ("saddr", "daddr")]
+    assert IP2STR("i", NoOptions()).process(flow_batch(SNAT, TCP6)).rows(*keys) == [
+        ("10.0.0.5", "203.0.113.9", "203.0.113.9", "198.51.100.7"),
+        ("fd00::5", "2001:db8::9", "2001:db8::9", "fd00::5"),
+    ]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.corpus import by_name
 from tests.fix_daemon import FILTERS, Daemon, config, records
 from tests.fix_netns import Pair
 from tests.fix_plugins import batch_of
+from tests.flows import TCP, flow_batch
 from tests.messages import message_of
 
 _MARKS = (None, 0, 1, 2, 3, 0x101, 0xFFFFFFFF)
@@ -47,6 +49,13 @@ def test_the_masked_mark_must_be_the_given_one(options: dict[str, int], marks: l
 def test_a_batch_that_passes_whole_is_not_copied() -> None:
     batch = batch_of(count=3)
     assert MARK("m", MARKOptions()).process(batch) is batch
+
+
+def test_flows_pass_by_their_own_mark() -> None:
+    """The mark of the flow, not of a packet: flows have no `oob.mark`."""
+    batch = flow_batch(*(replace(TCP, mark=mark, id=mark) for mark in (0, 1, 2, 3, 0xFFFFFFFF)))
+    assert MARK("m", MARKOptions(mark=1, mask=1)).process(batch).values("ct.id") == [1, 3, 0xFFFFFFFF]
+    assert MARK("m", MARKOptions()).process(batch).values("ct.id") == [0]
 
 
 def test_nothing_passes_nothing() -> None:

@@ -80,6 +80,8 @@ def test_commands(payload: bytes, wanted: tuple[str | None, str | None], dport: 
         (b'PASS \xff\xfe\x1b[2J"\\', (None, '\ufffd\ufffd\x1b[2J"\\')),
         (b"\n" * 30_000 + b"USER a", (None, None)),
         (b"USER " * 12_000, ("USER " * 51, None)),
+        (b"USER \r\n" * 500 + b"user b\nuSeR c\nPASS \nPASS d", ("b", "d")),
+        (b"USER " + b"x" * 300 + b"\nPASS p\n" + b"\nUSER y" * 200, ("x" * 255, "p")),
     ],
 )
 def test_hostile_payloads(payload: bytes, wanted: tuple[str | None, str | None]) -> None:

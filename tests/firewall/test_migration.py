@@ -258,7 +258,7 @@ def test_the_rules_of_ulog_are_accepted(netns: Netns) -> None:
     _send(netns, range(1000, 1001), "127.0.0.1")
     rule = '-A OUTPUT -j NFLOG --nflog-prefix "u l" --nflog-group 3 --nflog-size 100 --nflog-threshold 5'
     assert _rules(netns.run("iptables-save").stdout) == [rule]
-    assert [*found.remarks(found.documents[0])] == ["line 3: to group 3, which was group 3 of ULOG"]
+    assert [*found.remarks(found.documents[0])] == ["line 3 now logs to group 3, which was group 3 of ULOG"]
 
 
 def _frames(pair: Pair) -> list[bytes]:
@@ -382,7 +382,7 @@ def test_remarks() -> None:
     each = document("rules.v4", f"*filter\n{rules}-A a -j AUDIT\nCOMMIT\n")
     found = migration([each])
     assert [*found.remarks(each)] == [
-        "lines 2, 3, 4, 5, 6, 7 and 2 more: to group 1",
+        "lines 2, 3, 4, 5, 6, 7 and 2 more now log to group 1",
         "levels alert, crit, debug, err, info, notice, warning: a group has none, so all go to one; --by-level gives "
         "each a group and a file",
         "lines 2, 3, 4, 5, 6, 7 and 2 more: TCP options: not carried over, PRINTPKT does not write them; PCAP keeps "

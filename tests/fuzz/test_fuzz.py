@@ -35,13 +35,17 @@ def test_mutated_messages() -> None:
         r"(\d+) mutated messages, (\d+) records, (\d+) bytes of lines, [\d.]+ seconds\n"
         r"(\d+) mutated captures, (\d+) records, (\d+) written again, [\d.]+ seconds\n"
         r"(\d+) mutated reports, (\d+) records, [\d.]+ seconds\n"
+        r"(\d+) batches for IPFIX, (\d+) records, (\d+) messages, [\d.]+ seconds\n"
         r"(\d+) mutated inputs of the receiver, [\d.]+ seconds\n"
         r"(?:\d+ inputs of the receiver, by libFuzzer\n)?"
         r"(\d+) changed spools, (\d+) rows, [\d.]+ seconds\n",
         done.stdout,
     )
     assert line, done.stdout
-    messages, records, size, files, packets, written, reports, reported, inputs, spools, rows = map(int, line.groups())
+    numbers = map(int, line.groups())
+    messages, records, size, files, packets, written, reports, reported, batches, flows, sent, inputs, spools, rows = (
+        numbers
+    )
     assert COUNT <= messages < COUNT + 3, "a datagram has up to three messages"
     assert records > COUNT // 3, "most mutations are refused at once: they test nothing"
     assert size > 100 * records
@@ -50,6 +54,9 @@ def test_mutated_messages() -> None:
     assert written > packets // 2, "most packets are not written again: the writer is not tested"
     assert reports == COUNT // 2
     assert reported > reports // 2, "most reports are refused at once: they test nothing"
+    assert batches == COUNT // 4
+    assert flows > 10 * batches, "most batches are refused at once: they test nothing"
+    assert sent > batches
     assert inputs == COUNT // 4
     assert spools == COUNT // 100
     assert rows > 30 * spools, "most rows are set aside: they test nothing"

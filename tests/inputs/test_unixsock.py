@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -206,6 +211,49 @@ def test_what_was_written_before_the_stop_is_delivered(place: Path) -> None:
     assert len(lines_of(out)) == 500
 
 
+def test_each_byte_of_a_prefix_breaks_no_record_of_any_format(place: Path) -> None:
+    """Whoever reports chooses the prefix; NUL ends it, as in C."""
+    chain, text = "u:UNIXSOCK,b:BASE,s:IP2STR", "u:UNIXSOCK,b:BASE,s:IP2STR,p:PRINTPKT"
+    conf = config(
+        f"{chain},j:JSON", f"{text},e:LOGEMU", f"{chain},g:GPRINT", f"{chain},o:OPRINT", f"{chain},x:XML",
+        f"{text},l:SYSLOG", f"{chain},q:SQLITE3",
+        u=f"socket_path={place}/s", j=f"file={place}/j", e=f"file={place}/e", g=f"file={place}/g",
+        o=f"file={place}/o", x=f"directory={place}", l=f"socket_path={place}/log",
+        q=f"db={place}/q.db\nspool_directory={place}/spool",
+    )  # fmt: skip
+    prefixes = [bytes((byte,)) for byte in range(256)]
+    prefixes += [b"a" + byte + b"b" for byte in prefixes]
+    prefixes += [b"\r\n", b"\n===>PACKET BOUNDARY\n", b"</prefix></log>", b"]]>", b"%s%n", b"x" * 4000, b"\xff" * 999]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(f"{place}/log")
+        log.settimeout(20)
+        messages = []
+        with Daemon(place, conf) as daemon, connected(place / "s") as reporter:
+            for prefix in prefixes:
+                reporter.sendall(report(UDP, option(PREFIX, prefix + b"\0"), option(SECONDS, 1_700_000_000)))
+                messages.append(log.recv(1 << 17))
+            daemon.stop()
+    plain = [prefix.split(b"\0")[0] for prefix in prefixes]
+    count = len(plain)
+    found = lines_of(place / "j")
+    texts = [each["oob.prefix"].encode() for each in found]
+    assert all(text == prefix for text, prefix in zip(texts, plain, strict=True) if prefix.isascii())
+    for name, marks in (("e", b"SRC="), ("g", b"ip.saddr=")):
+        lines = (place / name).read_bytes().split(b"\n")
+        assert lines.pop() == b""
+        assert [line.count(marks) for line in lines] == [1] * count, name
+        assert not re.search(rb"[\0-\x08\x0a-\x1f\x7f]", b"".join(lines)), name
+    blocks = (place / "o").read_bytes().split(b"===>PACKET BOUNDARY\n")
+    assert [block.count(b"\noob.prefix=") + block.startswith(b"oob.prefix=") for block in blocks] == [0] + [1] * count
+    assert [message.count(b"SRC=") for message in messages] == [1] * count
+    assert not any(re.search(rb"[\0-\x08\x0a-\x1f\x7f]", message.removesuffix(b"\n")) for message in messages)
+    (document,) = place.glob("*.xml")
+    assert len(ET.fromstring(document.read_bytes())) == count
+    with contextlib.closing(sqlite3.connect(place / "q.db")) as connection:
+        rows = connection.execute("SELECT oob_prefix FROM packets ORDER BY 1").fetchall()
+    assert len(rows) == count
+
+
 def test_a_stack_waits_for_its_directory(place: Path) -> None:
     conf = place / "u.conf"
     conf.write_text(config(STACK, u=f"socket_path={place}/no/s", j=f"file={place}/out"))
@@ -232,6 +280,9 @@ def test_with_u_the_socket_is_of_him_who_can_change_its_directory(place: Path, o
             reporter.sendall(full(UDP))
             records(out / "x", 1)
         daemon.stop()
+    assert path.exists() == (owner == 0), "only root could remove it"
+    with Daemon(place, config(STACK, u=f"socket_path={path}", j=f"file={out}/x"), "-u", "nobody"):
+        connected(path).close()
 
 
 # -- beside ulogd2 ----------------------------------------------------------------------------------------------------
@@ -500,3 +551,34 @@ def test_d_u08_an_error_of_one_connection(place: Path) -> None:
     told = daemon.told()
     assert "unfinished 1" in told
     assert "broken 1" in told
+
+
+@contextlib.contextmanager
+def failing_read(pid: int) -> Iterator[None]:
+    """Let the next call of a process that reads from a socket fail with a reset."""
+    calls = "read,recvfrom,recvmsg"
+    command = ["strace", "-p", str(pid), "-e", f"trace={calls}", "-e", f"inject={calls}:error=ECONNRESET:when=1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+        assert tracer.stderr
+        assert "attached" in tracer.stderr.readline()
+        try:
+            yield
+        finally:
+            tracer.terminate()
+
+
+@needs_ulogd2
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed; type: make setup")
+def test_d_u08_a_read_error(place: Path) -> None:
+    """A reporter cannot cause one in ulogd2, which writes nothing to it: the kernel is made to say so."""
+    with theirs(place) as peer, failing_read(peer.process.pid), peer.connect() as reporter:
+        reporter.sendall(full(UDP))
+        assert peer.ended() == 255
+    with ours(place) as peer:
+        with failing_read(peer.process.pid), peer.connect() as reporter:
+            reporter.sendall(full(UDP))
+            wait_for(lambda: is_disconnected(reporter), "it is disconnected", peer.told)
+        with peer.connect() as reporter:
+            reporter.sendall(full(UDP))
+            peer.wait(1)
+            assert peer.process.poll() is None

@@ -12,12 +12,16 @@ from typing import Any
 
 import pytest
 
+from nflowlevel.filters.ip2str import IP2STR
+from nflowlevel.outputs.gprint import GPRINT, GPRINTOptions
+from nflowlevel.plugin.contract import NoOptions
 from nflowlevel.records.sums import SUM
 from tests.corpus import by_name
 from tests.fix_acct import sums_of
 from tests.fix_daemon import FILTERS, Daemon, config, log_by_iptables, log_rule, wait_for
 from tests.fix_netns import Pair
 from tests.fix_plugins import batch_of, stacks_of
+from tests.flows import TCP6, deliver, flow_batch
 from tests.forms import gprint_records, unescaped
 from tests.messages import message_of
 
@@ -208,3 +212,21 @@ def test_a_prefix_of_the_kernel_s(pair: Pair, tmp_path: Path) -> None:
         wait_for(lambda: out.read_bytes().endswith(b"\n"), "the line is there", lambda: daemon.stderr)
     (record,) = gprint_records(out.read_bytes().decode(errors="surrogateescape"))
     assert record["oob.prefix"] == "a\\x2cb\\\\c=\udcff: "
+
+
+def test_a_flow(tmp_path: Path) -> None:
+    """Items and order as ulogd2 writes them, with whole addresses of IPv6 (D-G03)."""
+    path = tmp_path / "gprint"
+    deliver(flow_batch(TCP6), IP2STR("i", NoOptions()), GPRINT("g", GPRINTOptions(file=str(path))))
+    line = path.read_text()
+    assert line.startswith(
+        "orig.ip.saddr=fd00::5,orig.ip.daddr=2001:db8::9,orig.ip.protocol=6,orig.l4.sport=40000,orig.l4.dport=22,"
+        "orig.raw.pktlen=500,orig.raw.pktcount=5,reply.ip.saddr=2001:db8::9,reply.ip.daddr=fd00::5,"
+        "reply.ip.protocol=6,reply.l4.sport=22,reply.l4.dport=40000,reply.raw.pktlen=1099511627776,"
+        "reply.raw.pktcount=4,ct.mark=0,ct.id=305419896,ct.event=4,flow.start.sec=1795460074,flow.start.usec=250000,"
+        "flow.end.sec=1795460081,flow.end.usec=750000,oob.family=10,oob.protocol=0,"
+    )
+    assert line.endswith(
+        ",orig.ip.saddr.str=fd00::5,orig.ip.daddr.str=2001:db8::9,reply.ip.saddr.str=2001:db8::9,"
+        "reply.ip.daddr.str=fd00::5\n"
+    )

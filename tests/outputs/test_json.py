@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -15,12 +16,16 @@ from typing import Any
 
 import pytest
 
+from nflowlevel.filters.ip2str import IP2STR
+from nflowlevel.outputs.json import JSON, JSONOptions
+from nflowlevel.plugin.contract import NoOptions
 from tests.corpus import by_name
 from tests.fix_daemon import FILTERS, Daemon, config, lines_of, log_by_iptables, log_rule, records, wait_for
 from tests.fix_lines import small_disk
 from tests.fix_netns import Pair
 from tests.fix_plugins import batch_of, stacks_of
 from tests.fix_receiver import Receiver
+from tests.flows import GRE, ICMP, ICMPV6, NOW, SNAT, TCP, TCP6, FlowOf, deliver, flow_batch
 from tests.messages import message_of
 
 _TIME = (1_795_460_084, 190_524)  # 2026-11-23 18:54:44 UTC
@@ -480,3 +485,61 @@ def test_memory_for_a_peer_that_is_away_is_bounded(
         two.daemon.says("the buffer is full; new records are dropped")
         back = receiver("tcp", address=away.address)
         wait_for(lambda: got(back) == list(range(pending)), "what had room has come", lambda: two.daemon.stderr)
+
+
+# -- flows ------------------------------------------------------------------------------------------------------------
+
+
+def of_flows(path: Path, *flows: FlowOf, **options: Any) -> list[str]:
+    """Return the lines of flows behind IP2STR."""
+    deliver(flow_batch(*flows), IP2STR("i", NoOptions()), JSON("j", JSONOptions(file=str(path), **options)))
+    return path.read_text().splitlines()
+
+
+def test_flows_are_what_ulogd2_wrote_of_them(tmp_path: Path, zone: object) -> None:
+    """The bytes of ulogd2 2.0.8 but for the zone, of a flow with NAT and of a ping: names, order, numbers, time."""
+    tcp, ping = of_flows(tmp_path / "json", SNAT, ICMP)
+    start, end = NOW - 10, NOW - 3
+    assert tcp == (
+        '{"timestamp": "2026-11-23T18:54:44+0000", "dvc": "Netfilter", "orig.ip.protocol": 6, "orig.l4.sport": 51234, '
+        '"orig.l4.dport": 443, "orig.raw.pktlen": 1234, "orig.raw.pktcount": 10, "reply.ip.protocol": 6, '
+        '"reply.l4.sport": 443, "reply.l4.dport": 40001, "reply.raw.pktlen": 56789, "reply.raw.pktcount": 8, '
+        f'"ct.mark": 0, "ct.id": 305419896, "ct.event": 4, "flow.start.sec": {start}, "flow.start.usec": 250000, '
+        f'"flow.end.sec": {end}, "flow.end.usec": 750000, "oob.family": 2, "oob.protocol": 0, '
+        '"src_ip": "10.0.0.5", "dest_ip": "203.0.113.9", "reply.ip.saddr.str": "203.0.113.9", '
+        '"reply.ip.daddr.str": "198.51.100.7"}'
+    )
+    assert '"reply.raw.pktcount": 2, "icmp.code": 0, "icmp.type": 8, "ct.mark": 0, ' in ping
+
+
+def test_all_keys_of_flows_are_there_for_who_asks(tmp_path: Path) -> None:
+    (few,), (all_,) = (of_flows(tmp_path / keys, ICMPV6, flow_keys=keys) for keys in ("ulogd2", "all"))
+    more = json.loads(all_).keys() - json.loads(few).keys()
+    assert more == {"ct.status", "ct.zone", "ct.zone.reply", "flow.number", "flow.last", "flow.end.reason", "icmpv6.id"}
+    # What ulogd2 2.0.8 lacks, but 2.0.9 has.
+    assert '"icmpv6.code": 0, "icmpv6.type": 128, ' in few
+
+
+def test_the_cim_names_of_flows_stand_behind_all_others(tmp_path: Path) -> None:
+    plain = of_flows(tmp_path / "plain", SNAT, TCP6, ICMP, ICMPV6, GRE)
+    more = of_flows(tmp_path / "cim", SNAT, TCP6, ICMP, ICMPV6, GRE, cim=True)
+    tails = [line.removeprefix(before.removesuffix("}")) for before, line in zip(plain, more, strict=True)]
+    assert tails == [
+        ', "src_port": 51234, "dest_port": 443, "bytes_out": 1234, "bytes_in": 56789, "packets_out": 10, '
+        '"packets_in": 8, "transport": "tcp"}',
+        f', "src_port": 40000, "dest_port": 22, "bytes_out": 500, "bytes_in": {2**40}, "packets_out": 5, '
+        '"packets_in": 4, "transport": "tcp"}',
+        ', "bytes_out": 168, "bytes_in": 168, "packets_out": 2, "packets_in": 2, "transport": "icmp"}',
+        ', "bytes_out": 180, "bytes_in": 120, "packets_out": 3, "packets_in": 2, "transport": "icmpv6"}',
+        ', "bytes_out": 180, "bytes_in": 120, "packets_out": 3, "packets_in": 2, "transport": "gre"}',
+    ]
+
+
+def test_a_protocol_without_a_name_is_unknown(tmp_path: Path) -> None:
+    (line,) = of_flows(tmp_path / "json", dataclasses.replace(TCP, protocol=200), cim=True)
+    assert json.loads(line)["transport"] == "unknown"
+
+
+def test_packets_have_their_cim_names_in_any_case(rendered: Callable[..., list[str]]) -> None:
+    (line,) = rendered(udp_message())
+    assert rendered(udp_message(), options="cim=yes") == [line, line]

@@ -12,12 +12,17 @@ from typing import Any
 
 import pytest
 
+from nflowlevel.filters.ip2bin import IP2BIN
+from nflowlevel.filters.ip2hbin import IP2HBIN
+from nflowlevel.outputs.oprint import OPRINT, OPRINTOptions
+from nflowlevel.plugin.contract import NoOptions
 from tests.corpus import by_name
 from tests.fix_acct import sums_of
 from tests.fix_daemon import FILTERS, PATIENCE, Daemon, config, log_rule, wait_for
 from tests.fix_lines import check, small_disk
 from tests.fix_netns import Pair
 from tests.fix_plugins import batch_of, stacks_of
+from tests.flows import SNAT, TCP6, deliver, flow_batch
 from tests.forms import BOUNDARY, oprint_records, unescaped
 from tests.messages import message_of
 
@@ -164,3 +169,20 @@ def test_a_daemon_that_rotates(pair: Pair, tmp_path: Path) -> None:
         wait_for(lambda: out.read_text().count(BOUNDARY) == 1, "the record is there", lambda: daemon.stderr)
     found = oprint_records(old.read_text() + out.read_text())
     assert [record["oob.seq.local"] for record in found] == list(range(500))
+
+
+def test_a_flow(tmp_path: Path) -> None:
+    """As ulogd2 writes it, with right addresses: also its object `ct`, of which there is nothing to say."""
+    path = tmp_path / "oprint"
+    filters = IP2BIN("b", NoOptions()), IP2HBIN("h", NoOptions())
+    deliver(flow_batch(SNAT, TCP6), *filters, OPRINT("o", OPRINTOptions(file=str(path))))
+    four, six = path.read_text().removeprefix(BOUNDARY).split(BOUNDARY)
+    assert four.startswith("orig.ip.saddr=10.0.0.5\norig.ip.daddr=203.0.113.9\norig.ip.protocol=6\n")
+    assert "\noob.family=2\noob.protocol=0\nct=default\n" in four
+    assert four.endswith(
+        "\norig.ip.saddr.bin=default\norig.ip.daddr.bin=default\nreply.ip.saddr.bin=default\n"
+        "reply.ip.daddr.bin=default\norig.ip.hsaddr=167772165\norig.ip.hdaddr=3405803785\n"
+        "reply.ip.hsaddr=3405803785\nreply.ip.hdaddr=3325256711\n"
+    )
+    assert six.startswith("orig.ip.saddr=fd00::5\n")
+    assert "hsaddr" not in six

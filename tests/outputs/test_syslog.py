@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+import random
 import re
 import signal
 import socket
@@ -266,6 +269,83 @@ def test_a_log_that_reads_nothing_costs_no_other_stack_anything(pair: Pair, tmp_
     assert counts, daemon.stderr
     assert int(counts[1]) + int(counts[2]) == 4220
     assert counts[3].startswith("full ")
+
+
+#: How often the log is replaced in `test_a_hostile_log_that_is_replaced_again_and_again`; 1,000 were tried.
+_REPLACED = int(os.environ.get("NFL_TEST_REPLACED", "25"))
+
+
+def test_a_hostile_log_that_is_replaced_again_and_again(pair: Pair, tmp_path: Path) -> None:
+    """By a log that reads a little or nothing, of datagrams or a stream, and by what is no log at all."""
+    pair.fw.nft(log_rule(2))
+    path = tmp_path / "log"
+    draw, seen, number = random.Random(7), set[int](), 0
+
+    def removed() -> None:
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+
+    def read(log: socket.socket, most: float) -> None:
+        with contextlib.suppress(OSError):
+            while len(seen) < most:
+                log.settimeout(0.02)
+                data = log.recv(1 << 16)
+                seen.update(int(found) for found in re.findall(rb"SPT=(\d+) ", data))
+
+    with Daemon(tmp_path, stack(path), netns=pair.fw) as daemon:
+        before = fds(daemon.pid)
+        for _ in range(_REPLACED):
+            removed()
+            kind = draw.choice(("reads", "reads", "deaf", "stream", "mute stream", "fifo", "directory", "file", "loop"))
+            sockets: list[socket.socket] = []
+            if kind in ("reads", "deaf", "stream", "mute stream"):
+                of_kind = socket.SOCK_STREAM if "stream" in kind else socket.SOCK_DGRAM
+                log = socket.socket(socket.AF_UNIX, of_kind)
+                log.bind(str(path))
+                sockets.append(log)
+                if of_kind == socket.SOCK_STREAM:
+                    log.listen(1)
+            elif kind == "fifo":
+                os.mkfifo(path)
+            elif kind == "directory":
+                path.mkdir()
+            elif kind == "file":
+                path.touch()
+            else:
+                path.symlink_to(path)
+            for _ in range(draw.randrange(4)):
+                number += 1
+                pair.send_udp(1, source_port=number + 1024)
+            if kind == "reads":
+                read(sockets[0], len(seen) + draw.randrange(4))
+            elif "stream" in kind:
+                with contextlib.suppress(OSError):
+                    sockets[0].settimeout(0.1)
+                    sockets.append(sockets[0].accept()[0])
+                    if kind == "stream":
+                        read(sockets[1], len(seen) + draw.randrange(4))
+                        sockets[1].send(b"unread")
+            time.sleep(draw.choice((0.0, 0.0, 0.02)))
+            for each in sockets:
+                each.close()
+        removed()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+            log.bind(str(path))
+            end = time.monotonic() + 60
+            while len(seen) < number and time.monotonic() < end:
+                read(log, number)
+            read(log, math.inf)  # what comes twice
+            assert fds(daemon.pid) < before + 5
+            daemon.stop()
+    assert seen == set(range(1025, 1025 + number)), daemon.stderr
+    assert f"records {number}, written {number}, pending 0" in daemon.stderr
+
+
+def fds(pid: int) -> int:
+    """Return how many descriptors a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def test_as_another_user(pair: Pair, tmp_path: Path, netns: Netns, log: socket.socket) -> None:

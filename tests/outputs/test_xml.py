@@ -27,6 +27,8 @@ from tests.fix_daemon import FILTERS, Daemon, config, log_rule, wait_for
 from tests.fix_netns import Pair
 from tests.fix_nobody import NOBODY
 from tests.fix_plugins import batch_of, stacks_of
+from tests.fix_reports import full, received, report
+from tests.flows import ALL, DNAT, GRE, ICMP, NEW, NOW, TCP, UDP, FlowOf, deliver, flow_batch
 from tests.messages import message_of
 
 _TIME = (1_795_460_084, 190_524)  # 2026-11-23 18:54:44 UTC
@@ -38,7 +40,7 @@ def documents(directory: Path) -> list[Path]:
     """Return the documents, in the order in which they were begun; fail where a name is none of ulogd2's."""
     found = []
     for path in directory.iterdir():
-        name = re.fullmatch(r"ulogd-(?:pkt|sum)-(\d\d)(\d\d)(\d{4})-(\d{6})(?:-(\d+))?\.xml", path.name)
+        name = re.fullmatch(r"ulogd-(?:pkt|flow|sum)-(\d\d)(\d\d)(\d{4})-(\d{6})(?:-(\d+))?\.xml", path.name)
         assert name, path.name
         day, month, year, clock, number = name.groups(default="0")
         found.append((year, month, day, clock, int(number), path))
@@ -315,3 +317,87 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     assert finding.remedy == f"mkdir -p {tmp_path}/no"
     assert not list(XML("x", XMLOptions(stdout=True)).needs())
     assert os.listdir(tmp_path) == []
+
+
+def test_reported_packets(tmp_path: Path, zone: object) -> None:
+    """ulogd2 has no element for them: its elements are what libnetfilter_log makes of a packet of NFLOG's."""
+    (stack,) = stacks_of(
+        config("u:UNIXSOCK,b:BASE,x:XML", u=f"socket_path={tmp_path}/s", x=f"directory={tmp_path / 'documents'}")
+    )
+    (tmp_path / "documents").mkdir()
+    packet = by_name("udp4").payload
+    output = stack.output
+    output.open()
+    output.write(received(full(packet, prefix="<&> ") + report(packet)))
+    output.close()
+    one, bare = elements(tmp_path / "documents")
+    assert {element.tag for element in one} == {"when", "prefix", "hw", "payload"}
+    assert one.findtext("prefix") == "<&> "
+    assert one.findtext("payload") == bare.findtext("payload") == packet.hex()
+    when = {element.tag: int(element.text or "") for element in one.iter() if element.tag in ("hour", "min", "year")}
+    assert when == {"hour": 22, "min": 13, "year": 2023}
+    assert {element.tag for element in bare} == {"when", "hw", "payload"}
+
+
+# -- flows ------------------------------------------------------------------------------------------------------------
+
+
+def document_of(directory: Path, *flows: FlowOf) -> str:
+    """Return the document of flows."""
+    directory.mkdir(exist_ok=True)
+    deliver(flow_batch(*flows), XML("x", XMLOptions(directory=str(directory))))
+    (path,) = documents(directory)
+    assert path.name.startswith("ulogd-flow-")
+    return path.read_text()
+
+
+def _meta(way: str, saddr: str, daddr: str, layer4: str, packets: int, size: int) -> str:
+    return (
+        f'<meta direction="{way}"><layer3 protonum="2" protoname="ipv4"><src>{saddr}</src><dst>{daddr}</dst></layer3>'
+        f"<layer4 {layer4}</layer4><counters><packets>{packets}</packets><bytes>{size}</bytes></counters></meta>"
+    )
+
+
+_CLIENT, _SERVER = "10.0.0.5", "203.0.113.9"
+
+
+def test_the_element_of_a_flow(tmp_path: Path, zone: object) -> None:
+    """As libnetfilter_conntrack writes it for ulogd2."""
+    text = document_of(tmp_path / "d", dataclasses.replace(UDP, timeout=29, status=0x300))
+    assert text == (
+        '<?xml version="1.0" encoding="utf-8"?>\n<conntrack>\n<flow>'
+        + _meta("original", _CLIENT, _SERVER,
+                'protonum="17" protoname="udp"><sport>5353</sport><dport>53</dport>', 1, 30)
+        + _meta("reply", _SERVER, _CLIENT,
+                'protonum="17" protoname="udp"><sport>53</sport><dport>5353</dport>', 0, 0)
+        + '<meta direction="independent"><timeout>29</timeout><id>305419896</id><unreplied/><deltatime>7</deltatime>'
+        f"</meta><when>{_WHEN}</when></flow>\n</conntrack>\n"
+    )  # fmt: skip
+
+
+def test_what_else_an_element_has(tmp_path: Path, zone: object) -> None:
+    """State, mark, zone, what is assured, the helper; keys of GRE; ICMP has nothing within layer 4."""
+    tcp = dataclasses.replace(DNAT, tcp_state=8, timeout=120, helper="a<b")
+    text = document_of(tmp_path / "d", tcp, GRE, ICMP, dataclasses.replace(TCP, tcp_state=77, times=(0, 0)))
+    dnat, gre, icmp, odd = text.splitlines()[2:-1]
+    independent = '<meta direction="independent">'
+    assert (
+        f"{independent}<state>CLOSE</state><timeout>120</timeout><mark>7</mark><zone>3</zone><id>305419896</id>"
+        f"<assured/><deltatime>7</deltatime></meta><when>{_WHEN}</when><helper>a&lt;b</helper></flow>"
+    ) in dnat
+    assert '<layer4 protonum="47" protoname="gre"><srckey>0xbeef</srckey><dstkey>0x10</dstkey></layer4>' in gre
+    assert '<layer4 protonum="1" protoname="icmp"></layer4>' in icmp
+    assert f"{independent}<state>NONE</state><id>305419896</id><assured/></meta>" in odd
+
+
+def test_a_new_flow_has_no_counters_and_lasts_until_now(tmp_path: Path, zone: object) -> None:
+    text = document_of(tmp_path / "d", dataclasses.replace(UDP, event=NEW, times=((NOW - 5) * 10**9, 0)))
+    assert "<counters>" not in text
+    assert "<deltatime>5</deltatime>" in text
+
+
+def test_many_flows_make_one_document(tmp_path: Path) -> None:
+    text = document_of(tmp_path / "d", *(ALL * 400))
+    root = ET.fromstring(text)
+    assert len(root) == 400 * len(ALL)
+    assert [each.findtext("meta/layer3/src") for each in root][: len(ALL)] == [flow.source.address for flow in ALL]

@@ -11,6 +11,7 @@ from nflowlevel.binding._lib import lib
 from nflowlevel.records.keys import (
     BY_NAME,
     CATALOGUE,
+    FlowCondition,
     Key,
     PacketCondition,
     ReportedCondition,
@@ -147,14 +148,57 @@ ULOGD2 = {
     "IP2STR": """
         ip.saddr.str       string  src_ip    -
         ip.daddr.str       string  dest_ip   -
+        orig.ip.saddr.str  string  src_ip    -
+        orig.ip.daddr.str  string  dest_ip   -
+        reply.ip.saddr.str string  -         -
+        reply.ip.daddr.str string  -         -
         arp.saddr.str      string  -         -
         arp.daddr.str      string  -         -
     """,
     "IP2HBIN": """
         ip.hsaddr          ipaddr  -         -
         ip.hdaddr          ipaddr  -         -
+        orig.ip.hsaddr     ipaddr  -         -
+        orig.ip.hdaddr     ipaddr  -         -
+        reply.ip.hsaddr    ipaddr  -         -
+        reply.ip.hdaddr    ipaddr  -         -
         arp.hsaddr         ipaddr  -         -
         arp.hdaddr         ipaddr  -         -
+    """,
+    "IP2BIN": """
+        ip.saddr.bin       rawstr  -         -
+        ip.daddr.bin       rawstr  -         -
+        orig.ip.saddr.bin  rawstr  -         -
+        orig.ip.daddr.bin  rawstr  -         -
+        reply.ip.saddr.bin rawstr  -         -
+        reply.ip.daddr.bin rawstr  -         -
+    """,
+    "NFCT": """
+        orig.ip.saddr      ipaddr  -         0:8
+        orig.ip.daddr      ipaddr  -         0:12
+        orig.ip.protocol   uint8   -         0:4
+        orig.l4.sport      uint16  -         0:7
+        orig.l4.dport      uint16  -         0:11
+        orig.raw.pktlen    uint64  -         0:85
+        orig.raw.pktcount  uint64  -         0:86
+        reply.ip.saddr     ipaddr  -         0:8
+        reply.ip.daddr     ipaddr  -         0:12
+        reply.ip.protocol  uint8   -         0:4
+        reply.l4.sport     uint16  -         0:7
+        reply.l4.dport     uint16  -         0:11
+        reply.raw.pktlen   uint64  -         0:85
+        reply.raw.pktcount uint64  -         0:86
+        icmp.code          uint8   -         0:177
+        icmp.type          uint8   -         0:176
+        ct.mark            uint32  -         21373:4
+        ct.id              uint32  -         21373:6
+        ct.event           uint32  -         -
+        flow.start.sec     uint32  -         0:150
+        flow.start.usec    uint32  -         0:154
+        flow.end.sec       uint32  -         0:151
+        flow.end.usec      uint32  -         0:151
+        oob.family         uint8   -         -
+        oob.protocol       uint8   -         -
     """,
     "PWSNIFF": """
         pwsniff.user       string  -         -
@@ -224,7 +268,12 @@ def test_every_key_is_complete() -> None:
         assert key.meaning.endswith("."), key
         assert key.since in ("ulogd2", "nflowlevel"), key
         assert key.valid.text, key
-        prefixes = {PacketCondition: "NFL_VALID_", ReportedCondition: "NFL_REPORTED_", SumCondition: "NFL_COUNTER_"}
+        prefixes = {
+            PacketCondition: "NFL_VALID_",
+            ReportedCondition: "NFL_REPORTED_",
+            FlowCondition: "NFL_FLOW_",
+            SumCondition: "NFL_COUNTER_",
+        }
         prefix = prefixes.get(type(key.valid))
         assert hasattr(lib, f"{prefix}{key.valid}") if prefix else key.kind == "column", key
 

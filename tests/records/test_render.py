@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.interfaces import NameTable
 from nflowlevel.records.batch import Batch
+from nflowlevel.records.flow import FLOW
 from nflowlevel.records.keys import (
     BY_NAME,
     CATALOGUE,
     TIME_KEY,
+    FlowCondition,
     Key,
     PacketCondition,
     ReportedCondition,
@@ -470,7 +472,7 @@ def test_every_size_of_buffer_for_texts() -> None:
 def test_every_key_lies_in_the_record() -> None:
     sizes = {"u8": 1, "u16": 2, "u32": 4, "addr": 16, "addr4": 4, "bytes": 4, "text": 4, "macbytes": 4, "ifname": 4}
     for key in (key for key in CATALOGUE if key.kind != "column"):
-        types = [type_ for type_ in (PACKET, REPORTED, SUM) if key in type_]
+        types = [type_ for type_ in (PACKET, REPORTED, FLOW, SUM) if key in type_]
         assert types, key
         for type_ in types:
             assert type_.field_size(key.field) == sizes.get(key.kind, type_.field_size(key.field)), key
@@ -484,13 +486,22 @@ def test_there_is_a_bit_for_every_condition() -> None:
     assert named - {f"NFL_VALID_{key.valid}" for key in CATALOGUE if key in PACKET} == {"NFL_VALID_KERNEL_TIME"}
 
 
+#: Names of C that begin as those of conditions, and are none.
+OTHERS = frozenset(
+    (
+        *("MESSAGE_MIN", "MESSAGE_MAX", "LABELS_BYTES", "HELPER_BYTES", "DATAGRAM_MAX", "NEW", "UPDATE", "DESTROY"),
+        *("IDLE", "ACTIVE", "FINISHED", "FORCED", "LACK"),
+    )
+)
+
+
 def test_conditions_are_the_bits_of_c() -> None:
     for conditions, prefix in ((PacketCondition, "NFL_VALID_"), (SumCondition, "NFL_COUNTER_"),
-                               (ReportedCondition, "NFL_REPORTED_")):  # fmt: skip
+                               (FlowCondition, "NFL_FLOW_"), (ReportedCondition, "NFL_REPORTED_")):  # fmt: skip
         declared = {
             name.removeprefix(prefix): getattr(lib, name)
             for name in dir(lib)
-            if name.startswith(prefix) and name.removeprefix(prefix) not in ("MESSAGE_MIN", "MESSAGE_MAX")
+            if name.startswith(prefix) and name.removeprefix(prefix) not in OTHERS
         }
         assert {condition.name: condition.value for condition in conditions} == declared
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.fields import fields_of, find_key
+from nflowlevel.records.flow import FLOW
 from nflowlevel.records.keys import BY_NAME, CATALOGUE, Key, PacketCondition, added_key
 from nflowlevel.records.packet import PACKET
 from nflowlevel.records.packetrow import Packet
@@ -325,5 +326,5 @@ def test_a_time_that_is_not_there() -> None:
 
 def test_each_key_of_the_catalogue_lies_in_one_type_or_in_none() -> None:
     for key in CATALOGUE:
-        assert (key in PACKET or key in REPORTED) + (key in SUM) == (key.kind != "column"), key
+        assert (key in PACKET or key in REPORTED) + (key in FLOW) + (key in SUM) == (key.kind != "column"), key
     assert BY_NAME["oob.mark"] not in WIDE

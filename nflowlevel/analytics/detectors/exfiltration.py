@@ -54,4 +54,5 @@ DETECTOR = detector(
     text=_TEXT,
     behind="src_ip = {row.src_ip} AND dest_ip = {row.dest_ip}",
     relation="flows",
+    needs=("bytes_out", "bytes_in"),
 )

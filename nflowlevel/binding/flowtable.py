@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The memory of the table of flows in C (_cdefs/flowtable.h): what was last known, and reported, of each flow.
+
+A table has room for as many flows as its owner says; memory is taken as it is used, 290 bytes a flow. What it makes are
+records of their own (`RecordArray`), which nothing changes afterwards.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+
+from nflowlevel.binding._lib import CData, ffi, lib
+from nflowlevel.binding.buffers import RecordArray
+from nflowlevel.binding.conntrack import FLOW_BYTES, ROOM_FLOWS, mapped
+
+#: Records that one piece of a scan makes at most.
+SCANNED = 16384
+#: For so long an end that was presumed may still be told by the kernel.
+_ENDED_NS = 60 * 10**9
+_ENTRY_BYTES: int = ffi.sizeof("struct nfl_flow_entry")
+_OUT_FLOWS = max(2 * ROOM_FLOWS, SCANNED)
+
+_uninitialised = ffi.new_allocator(should_clear_after_alloc=False)
+
+#: enum nfl_flow_end
+ACTIVE, FORCED = lib.NFL_FLOW_ACTIVE, lib.NFL_FLOW_FORCED
+
+
+class Made:
+    """Records that the table has made: as a batch reads them."""
+
+    __slots__ = ("count", "records", "valid_all", "valid_any")
+
+    def __init__(self, records: RecordArray | None, count: int, valid_any: int, valid_all: int) -> None:
+        self.records = records
+        self.count = count
+        self.valid_any = valid_any
+        self.valid_all = valid_all
+
+
+def _power(least: int) -> int:
+    return 1 << max(least - 1, 1).bit_length()
+
+
+class FlowTable:
+    """A table for `capacity` flows; with 0 it keeps none, and each event is a record.
+
+    `ends`: of so many flows it remembers that their end was told, as long as others end; the kernel may tell it again.
+    """
+
+    def __init__(self, capacity: int, *, ends: int, sees_new: bool) -> None:
+        heads = _power(capacity)
+        past = _power(2 * ends)
+        self._memory: list[mmap.mmap] = []
+        self.data: CData = ffi.new(
+            "struct nfl_flowtable *",
+            {
+                "entries": self._map("struct nfl_flow_entry *", capacity * _ENTRY_BYTES),
+                "heads": self._map("uint32_t *", heads * 4),
+                "past": [self._map("uint64_t *", past * 8) for _ in range(2)],
+                "seed": int.from_bytes(os.urandom(8), "big"),
+                "capacity": capacity,
+                "mask": heads - 1,
+                "past_mask": past - 1,
+                "keep": bool(capacity),
+                "sees_new": sees_new,
+            },
+        )
+        self._mapping = mapped(_OUT_FLOWS * FLOW_BYTES)
+        self._out: CData = ffi.from_buffer("struct nfl_flow[]", self._mapping)
+        self._scan: CData = ffi.new("struct nfl_flow_scan *")
+
+    def _map(self, type_: str, size: int) -> CData:
+        memory = mapped(size)
+        self._memory.append(memory)
+        return ffi.cast(type_, ffi.from_buffer(memory))
+
+    def __len__(self) -> int:
+        return int(self.data.count)
+
+    # -- events and dumps ----------------------------------------------------------------------------------------
+
+    def take(self, events: CData, count: int) -> Made:
+        """Take `count` events, at most ROOM_FLOWS, in their order; return the records that they make."""
+        self._now()
+        return self._made(lib.nfl_flowtable_take(self.data, events, count, self._out))
+
+    def begin(self) -> None:
+        """A dump begins."""
+        lib.nfl_flowtable_begin(self.data)
+
+    def list(self, flows: CData, count: int, *, listening_ns: int) -> Made:
+        """Take a piece of the dump; of flows that began before `listening_ns` the kernel may never tell the end."""
+        self._now()
+        return self._made(lib.nfl_flowtable_list(self.data, flows, count, listening_ns, self._out))
+
+    # -- scans ---------------------------------------------------------------------------------------------------
+
+    def scan(
+        self,
+        *,
+        older_ns: int | None,
+        gone: bool,
+        wait: bool = False,
+        idle: bool = False,
+        reason: int = ACTIVE,
+        ends: bool = False,
+    ) -> None:
+        """Begin to look through all flows; `scanned` gives the records.
+
+        older_ns: report what goes on and had no record for so long; None: nothing of what goes on.
+        gone: report as ended what the last dump has not shown; `wait`: but not what the kernel has yet to tell of.
+        idle: report also what has counted nothing. reason: flow.end.reason of what goes on.
+        ends: what goes on is reported as ended, and forgotten.
+        """
+        now = time.monotonic_ns()
+        self.data.cursor = 0
+        scan = self._scan
+        scan.since_ns = 0 if older_ns is None else max(1, now - older_ns)
+        scan.forget_ns = max(0, now - _ENDED_NS)
+        scan.gone, scan.wait, scan.idle, scan.reason, scan.ends = gone, wait, idle, reason, ends
+
+    def scanned(self) -> tuple[Made, bool]:
+        """Return the next records, and whether there may be more."""
+        self._now()
+        made = self._made(lib.nfl_flowtable_scan(self.data, self._scan, self._out, SCANNED))
+        return made, self.data.cursor < self.data.top
+
+    def _now(self) -> None:
+        data = self.data
+        data.real_ns, data.clock_ns = time.time_ns(), time.monotonic_ns()
+        data.valid_any, data.valid_all = 0, 2**64 - 1
+
+    def _made(self, count: int) -> Made:
+        return copied(self._out, count, self.data.valid_any, self.data.valid_all)
+
+    @property
+    def counted(self) -> CData:
+        """The table's counters: unmatched, untracked, repeated, replaced, presumed, returned, reset."""
+        return self.data
+
+
+def copied(flows: CData, count: int, valid_any: int, valid_all: int) -> Made:
+    """Return a copy of `count` records."""
+    if not count:
+        return Made(None, 0, 0, 0)
+    records = _uninitialised("struct nfl_flow[]", count)
+    ffi.memmove(records, flows, count * FLOW_BYTES)
+    return Made(RecordArray(records, count), count, valid_any, valid_all)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The sockets of connection tracking: events, the table, its load, and what the kernel says where it refuses."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from nflowlevel.binding._lib import ffi
+from nflowlevel.binding.acceptance import Accept
+from nflowlevel.binding.conntrack import (
+    ROOM_FLOWS,
+    EventSocket,
+    LoadSocket,
+    TableSocket,
+    load,
+    mapped,
+    read_table,
+    settings,
+)
+from nflowlevel.errors import KernelError
+from tests.fix_flows import SMALL_BUFFER, Watched
+from tests.fix_netns import Netns
+
+
+def test_load(watched: Watched) -> None:
+    watched.udp_flows(range(10000, 10100))
+    found = load(watched.fw.path)
+    assert found.flows == 100
+    assert found.limit > 1000
+    assert found.ratio == 100 / found.limit
+    socket = LoadSocket(watched.fw.path)
+    assert [socket.read().flows for _ in range(3)] == [100] * 3
+    socket.close()
+    with pytest.raises(ValueError, match="closed"):
+        socket.read()
+
+
+def test_settings(watched: Watched, netns: Netns) -> None:
+    told = settings(watched.fw.path)
+    assert (told.events, told.timestamps, told.counters) == (1, 1, 1)
+    other = settings(netns.path)
+    assert (other.timestamps, other.counters) == (0, 0)
+
+
+def test_events_that_are_wanted_come(watched: Watched) -> None:
+    events = EventSocket(("destroy",), Accept(), watched.fw.path)
+    try:
+        watched.send_udp(1, source_port=5000)
+        watched.flush()
+        assert events.receive() == 0  # it does not listen yet
+        events.listen()
+        watched.send_udp(1, source_port=5001)
+        watched.flush()
+        assert events.receive() == 1
+        assert (events.records[0].orig_l4_sport, events.records[0].ct_event) == (5001, 4)
+        watched.send_udp(1, source_port=5002)
+        watched.flush()
+        events.silence()
+        watched.send_udp(1, source_port=5003)
+        watched.flush()
+        assert events.receive() == 1
+        assert events.records[0].orig_l4_sport == 5002
+    finally:
+        events.close()
+
+
+def test_reliable_keeps_what_there_was_no_room_for(watched: Watched) -> None:
+    events = EventSocket(("destroy",), Accept(), watched.fw.path)
+    try:
+        events.socket.set_receive_buffer(SMALL_BUFFER)
+        events.listen(reliable=True)
+        watched.udp_flows(range(10000, 12000))
+        watched.flush()
+        assert load(watched.fw.path).flows > 1000  # they wait
+        assert events.socket.drops > 0
+        events.silence()
+        assert 0 < events.receive() < 2000
+        assert events.state.overran
+    finally:
+        events.close()
+
+
+def test_the_table_in_pieces(watched: Watched) -> None:
+    watched.udp_flows(range(10000, 15000))
+    table = TableSocket(Accept(), watched.fw.path)
+    records = ffi.from_buffer("struct nfl_flow[]", mapped(ROOM_FLOWS * ffi.sizeof("struct nfl_flow")))
+    try:
+        for _ in range(2):
+            table.begin()
+            ports = []
+            while not table.done:
+                count = table.receive(records, ROOM_FLOWS)
+                ports += [records[number].orig_l4_sport for number in range(count)]
+            assert sorted(ports) == [*range(10000, 15000)]
+            assert table.complete
+    finally:
+        table.close()
+
+
+def test_a_table_that_grows_while_it_is_read(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched.udp_flows(range(10000, 30000))
+    monkeypatch.setattr("nflowlevel.binding.conntrack.load", lambda netns: load(netns)._replace(flows=0))
+    records, count, any_, all_ = read_table(Accept(), watched.fw.path)
+    assert records is not None
+    assert count == 20000
+    assert any_ == all_
+    assert sorted(records.records[n].orig_l4_sport for n in range(count)) == [*range(10000, 30000)]
+
+
+def test_who_may_not_is_told_why(netns: Netns) -> None:
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            with netns.enter():
+                os.setresuid(65534, 65534, 65534)
+                try:
+                    EventSocket(("destroy",), Accept()).listen()
+                    TableSocket(Accept()).begin()
+                except KernelError as error:
+                    status = 0 if error.errno == errno.EPERM and "CAP_NET_ADMIN" in str(error) else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

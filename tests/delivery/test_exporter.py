@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One session with a collector: sequence numbers, templates, what is sent again, and collectors that mean no good."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nflowlevel.delivery import exporter as module
+from nflowlevel.delivery.exporter import BadRowsError, Exporter
+from nflowlevel.records.ipfix import flow_form, packet_form, ulogd2_form
+from nflowlevel.stats import OutputStats
+from tests.fix_ipfix import Session, StreamCollector, marks, read_stream, some_flows
+from tests.fix_lines import wait_for
+from tests.fix_plugins import batch_of
+
+FLOWS = flow_form()
+
+
+def rows(count: int, first: int = 1) -> bytes:
+    return b"".join(data for data, _ in FLOWS.encode(some_flows(count, first)))
+
+
+def exporter(transport: Any, port: int, **how: Any) -> Exporter:
+    how = {"domain": 7, "mtu": 1400, "stats": OutputStats(), **how}
+    return Exporter(transport, "127.0.0.1", str(port), **how)
+
+
+@pytest.fixture
+def collector() -> Iterator[StreamCollector]:
+    made = StreamCollector()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def datagrams() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        sock.bind(("127.0.0.1", 0))
+        yield sock
+
+
+def send_until_broken(one: Exporter, data: bytes) -> None:
+    """Send the same rows until the connection is over."""
+    broken = None
+    for _ in range(100):
+        time.sleep(0.01)
+        try:
+            one.send(FLOWS.layout, data)
+        except OSError as error:
+            broken = error
+            break
+    assert broken
+
+
+def received(sock: socket.socket) -> list[bytes]:
+    sock.setblocking(False)
+    found = []
+    try:
+        while True:
+            found.append(sock.recv(65536))
+    except BlockingIOError:
+        return found
+
+
+def test_each_connection_is_a_session_of_its_own(collector: StreamCollector) -> None:
+    """Templates are sent again, and the sequence begins with 0."""
+    one = exporter("tcp", collector.port)
+    for _ in range(2):
+        one.connect(5)
+        one.send(FLOWS.layout, rows(23))
+        one.send(FLOWS.layout, rows(100, 24))
+        one.close()
+    wait_for(lambda: [len(read_stream(bytes(stream))) for stream in collector.streams] == [123, 123])
+    for stream in collector.streams:
+        session = Session(mtu=1400)
+        assert marks(read_stream(bytes(stream), session)) == list(range(1, 124))
+        assert session.lost == 0
+        assert session.domains == {7}
+        assert len(session.announced) == 5
+        assert abs(max(session.times) - time.time()) < 60
+
+
+def test_datagrams_go_on_with_the_sequence(datagrams: socket.socket) -> None:
+    one = exporter("udp", datagrams.getsockname()[1])
+    session = Session(mtu=1400)
+    for turn in range(2):
+        one.connect(5)
+        one.send(FLOWS.layout, rows(50, 1 + 50 * turn))
+        one.close()
+        records = [record for message in received(datagrams) for record in session.read(message)]
+        assert marks(records) == list(range(1 + 50 * turn, 51 + 50 * turn))
+    assert session.lost == 0, "its count begins anew"
+    assert len(session.announced) == 10, "a new connection is perhaps another collector"
+
+
+def test_templates_are_sent_again_over_udp(datagrams: socket.socket) -> None:
+    """D-IX4: with `once` ulogd2 sends them once in its life."""
+    one = exporter("udp", datagrams.getsockname()[1], again_messages=3)
+    one.connect(5)
+    session = Session()
+    for turn in range(12):
+        one.send(FLOWS.layout, rows(1, 5))
+        for message in received(datagrams):
+            session.read(message)
+        assert len(session.announced) == 1 + turn // 3
+    one.close()
+
+
+def test_templates_are_sent_again_after_some_time(datagrams: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    one = exporter("udp", datagrams.getsockname()[1], again_secs=60)
+    one.connect(5)
+    session = Session()
+    for secs in (0, 59, 1, 1, 59, 300):
+        now[0] += secs
+        one.send(FLOWS.layout, rows(1, 5))
+    for message in received(datagrams):
+        session.read(message)
+    assert len(session.announced) == 1 + 3
+    one.close()
+
+
+@pytest.mark.parametrize(("announce", "count"), [("once", 1), ("always", 20), ("never", 0)])
+def test_when_templates_are_sent(datagrams: socket.socket, announce: Any, count: int) -> None:
+    """Parity 176."""
+    one = exporter("udp", datagrams.getsockname()[1], announce=announce, mtu=512)
+    one.connect(5)
+    known = Session()
+    for _ in range(20):
+        one.send(FLOWS.layout, rows(1, 5))
+    one.close()
+    found = received(datagrams)
+    assert len(found) == 20
+    first = exporter("udp", datagrams.getsockname()[1])
+    first.connect(5)
+    first.send(FLOWS.layout, rows(1, 5))
+    known.read(*received(datagrams))
+    first.close()
+    session = Session(templates=known.templates)
+    assert marks(record for message in found for record in session.read(message)) == [5] * 20
+    assert len(session.announced) == count
+
+
+def test_forms_side_by_side(collector: StreamCollector) -> None:
+    """Flows and packets in one session: their templates have different numbers."""
+    packets = packet_form()
+    encoded = b"".join(data for data, _ in packets.encode(batch_of(count=7)))
+    one = exporter("tcp", collector.port)
+    one.connect(5)
+    own = flow_form(32473)
+    for _ in range(2):
+        one.send(FLOWS.layout, rows(5))
+        one.send(packets.layout, encoded)
+        one.send(own.layout, b"".join(data for data, _ in own.encode(some_flows(5))))
+    one.close()
+    wait_for(lambda: len(collector.records) == 34)
+    session = Session()
+    read_stream(bytes(collector.streams[0]), session)
+    assert {number // 256 for number in session.ids} == {1, 2, 5}
+    assert session.lost == 0
+
+
+def test_ulogd2s_templates_have_its_number(collector: StreamCollector) -> None:
+    form = ulogd2_form()
+    one = exporter("tcp", collector.port)
+    one.connect(5)
+    one.send(form.layout, b"".join(data for data, _ in form.encode(some_flows(5))))
+    one.close()
+    wait_for(lambda: len(collector.records) == 5)
+    session = Session()
+    read_stream(bytes(collector.streams[0]), session)
+    assert session.ids == [257, 256, 256, 256, 256]
+
+
+def test_rows_that_are_not_ours(collector: StreamCollector) -> None:
+    one = exporter("tcp", collector.port)
+    one.connect(5)
+    with pytest.raises(BadRowsError, match="not made for IPFIX"):
+        one.send(("sum.name",), b"a\n")
+    with pytest.raises(BadRowsError, match="no data record"):
+        one.send(FLOWS.layout, b"a\n")
+    with pytest.raises(BadRowsError, match="no data record"):
+        one.check(FLOWS.layout, rows(3) + b"a\n")
+    one.check(FLOWS.layout, rows(5000))
+    one.send(FLOWS.layout, rows(3))
+    one.close()
+    wait_for(lambda: marks(collector.records) == [1, 2, 3])
+
+
+# -- collectors that go away ------------------------------------------------------------------------------------------
+
+
+def test_a_collector_that_closed_is_noticed_before_rows_are_lost(collector: StreamCollector) -> None:
+    """D-IX1: ulogd2 dies of it."""
+    one = exporter("tcp", collector.port)
+    one.connect(5)
+    one.send(FLOWS.layout, rows(10))
+    collector.close()
+    with pytest.raises(OSError, match="closed") as raised:
+        one.send(FLOWS.layout, rows(10, 11))
+    assert raised.value.errno == errno.EPIPE
+    again = StreamCollector(collector.port)
+    one.connect(5)
+    one.send(FLOWS.layout, rows(10, 11))
+    one.close()
+    wait_for(lambda: marks(again.records) == list(range(11, 21)))
+    assert marks(collector.records) == list(range(1, 11)), "what was read is not sent again"
+    again.close()
+
+
+def test_what_a_reset_may_have_cost_is_sent_again(collector: StreamCollector) -> None:
+    stats = OutputStats()
+    one = exporter("tcp", collector.port, stats=stats)
+    one.connect(5)
+    one.send(FLOWS.layout, rows(1))
+    wait_for(lambda: len(collector.records) == 1)
+    collector.reads.clear()
+    one.send(FLOWS.layout, rows(1, 2))  # one recv may be under way
+    one.send(FLOWS.layout, rows(100, 3))
+    collector.reset()
+    send_until_broken(one, rows(1, 103))
+    one.connect(5)
+    one.send(FLOWS.layout, rows(1, 103))
+    one.close()
+    wait_for(lambda: set(marks(collector.records)) == set(range(1, 104)))
+    last = Session()
+    sent = marks(read_stream(bytes(collector.streams[-1]), last))
+    assert last.lost == 0
+    assert stats.resent == len(sent) - 1
+    assert sent[-1] == 103
+    assert stats.maybe_lost == 0
+
+
+def test_what_is_too_much_to_be_kept_is_counted(collector: StreamCollector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_UNREAD", 2000)
+    stats = OutputStats()
+    one = exporter("tcp", collector.port, stats=stats)
+    one.connect(5)
+    one.send(FLOWS.layout, rows(1))
+    wait_for(lambda: len(collector.records) == 1)
+    collector.reads.clear()
+    one.send(FLOWS.layout, rows(500, 2))
+    collector.reset()
+    send_until_broken(one, rows(1, 502))
+    assert 400 < stats.maybe_lost <= 501
+    one.connect(5)
+    one.send(FLOWS.layout, rows(1, 502))
+    one.close()
+    found = set(marks(collector.records)) | {502}
+    assert 502 - len(found) <= stats.maybe_lost
+
+
+def test_a_collector_that_never_reads_is_left_by_abort() -> None:
+    collector = StreamCollector(receive_bytes=4096)
+    collector.reads.clear()
+    one = exporter("tcp", collector.port)
+    one.connect(5)
+    threading.Timer(0.3, one.abort).start()
+    began = time.monotonic()
+    with pytest.raises(BrokenPipeError):
+        one.send(FLOWS.layout, rows(1009) * 100)
+    assert 0.2 < time.monotonic() - began < 20
+    one.close()
+    collector.close()
+
+
+def test_a_talkative_collector_keeps_nobody() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        one = exporter("tcp", server.getsockname()[1])
+        one.connect(5)
+        peer, _ = server.accept()
+        with peer:
+            peer.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    peer.send(b"x" * 65536)
+            one.send(FLOWS.layout, rows(3))
+            peer.setblocking(True)
+            assert marks(read_stream(peer.recv(65536))) == [1, 2, 3]
+        one.close()
+
+
+def test_nobody_listens() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        one = exporter("tcp", closed.getsockname()[1])
+        with pytest.raises(ConnectionRefusedError):
+            one.connect(5)
+        with pytest.raises(OSError, match="not connected"):
+            one.send(FLOWS.layout, rows(1))
+    one.close()
+
+
+def test_a_refused_datagram_is_sent_again(datagrams: socket.socket) -> None:
+    """The records of messages that did not go out are not counted as sent."""
+    port = datagrams.getsockname()[1]
+    one = exporter("udp", port)
+    one.connect(5)
+    one.send(FLOWS.layout, rows(10))
+    session = Session()
+    read = [record for message in received(datagrams) for record in session.read(message)]
+    datagrams.close()
+    with pytest.raises(ConnectionRefusedError):
+        one.send(FLOWS.layout, rows(1000, 11))
+    one.close()
+    one.connect(5)
+    with pytest.raises(ConnectionRefusedError):
+        one.send(FLOWS.layout, rows(1000, 11))
+    one.close()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as later:
+        later.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        later.bind(("127.0.0.1", port))
+        one.connect(5)
+        one.send(FLOWS.layout, rows(1000, 11))
+        read += [record for message in received(later) for record in session.read(message)]
+        one.close()
+    assert marks(read) == list(range(1, 1011))
+    assert session.lost < 500, "it goes on with who refuses"
+
+
+def test_a_message_longer_than_a_datagram_is_an_error(datagrams: socket.socket) -> None:
+    one = exporter("udp", datagrams.getsockname()[1], mtu=65535)
+    one.connect(5)
+    with pytest.raises(OSError, match="too long"):
+        one.send(FLOWS.layout, rows(3000))
+    one.close()
+
+
+def test_a_collector_of_ipv6() -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        sock.bind(("::1", 0))
+        one = Exporter("udp", "::1", str(sock.getsockname()[1]), domain=1, mtu=512, stats=OutputStats())
+        assert one.shown == f"udp collector [::1]:{one.port}"
+        one.connect(5)
+        one.send(FLOWS.layout, rows(3))
+        assert marks(Session(mtu=512).read(sock.recv(65536))) == [1, 2]
+        one.close()

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Flows as nf_conntrack_netlink sends them, made by hand: of each protocol, with NAT, of both families.
+
+batch = flow_batch(TCP, message(replace(UDP, event=NEW)))
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nflowlevel.binding._lib import ffi, lib
+from nflowlevel.binding.buffers import RecordArray
+from nflowlevel.options import Options
+from nflowlevel.plugin.contract import Filter, Input, NoOptions, Output
+from nflowlevel.records.batch import Batch
+from nflowlevel.records.flow import FLOW
+from nflowlevel.stacks.destination import Destination
+from nflowlevel.stacks.stack import Source, Stack, _members
+from nflowlevel.stats import Counters
+
+NEW, UPDATE, DESTROY = 1, 2, 4
+#: Time of the batches, and of the flows before it.
+NOW = 1_795_460_084
+_CTNETLINK, _NEW, _DELETE = 1 << 8, 0, 2
+_CREATE_EXCL = 0x600
+_NESTED = 0x8000
+_TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
+
+
+@dataclass(frozen=True)
+class End:
+    """Address, and port where there is one."""
+
+    address: str
+    port: int = 0
+
+
+@dataclass(frozen=True)
+class FlowOf:
+    """What the kernel says of a flow."""
+
+    protocol: int
+    source: End
+    target: End
+    reply_source: End | None = None
+    """Where the answers come from; None: the target."""
+    reply_target: End | None = None
+    """Where they go to; None: the source."""
+    packets: tuple[int, int] = (3, 2)
+    bytes: tuple[int, int] = (180, 120)
+    event: int = DESTROY
+    icmp: tuple[int, int, int] = (8, 0, 77)
+    """Type, code and id."""
+    status: int = 0x18E
+    timeout: int | None = None
+    mark: int = 0
+    zone: int = 0
+    id: int = 0x12345678
+    times: tuple[int, int] = ((NOW - 10) * 10**9 + 250_000_000, (NOW - 3) * 10**9 + 750_000_000)
+    tcp_state: int | None = None
+    helper: str = ""
+    more: tuple[bytes, ...] = field(default=())
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """Return a netlink attribute, padded."""
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def nest(kind: int, *attributes: bytes) -> bytes:
+    """Return an attribute of attributes."""
+    return attribute(kind | _NESTED, b"".join(attributes))
+
+
+def _tuple(kind: int, flow: FlowOf, source: End, target: End, *, answer: bool = False) -> bytes:
+    addresses = [ipaddress.ip_address(end.address).packed for end in (source, target)]
+    first = 1 if len(addresses[0]) == 4 else 3
+    ip = nest(1, *(attribute(first + number, each) for number, each in enumerate(addresses)))
+    parts = [attribute(1, bytes((flow.protocol,)))]
+    type_, code, id_ = flow.icmp
+    if flow.protocol in (_ICMP, _ICMPV6):
+        at = 4 if flow.protocol == _ICMP else 7
+        shown = {8: 0, 128: 129}.get(type_, type_) if answer else type_
+        parts += [attribute(at, id_.to_bytes(2)), attribute(at + 1, bytes((shown,))), attribute(at + 2, bytes((code,)))]
+    elif flow.protocol in (6, 17, 33, 47, 132, 136):
+        parts += [attribute(2, source.port.to_bytes(2)), attribute(3, target.port.to_bytes(2))]
+    return nest(kind, ip, nest(2, *parts))
+
+
+def message(flow: FlowOf) -> bytes:
+    """Return what the kernel sends of it."""
+    back = flow.reply_source or flow.target, flow.reply_target or flow.source
+    attributes = [
+        _tuple(1, flow, flow.source, flow.target),
+        _tuple(2, flow, *back, answer=True),
+        attribute(3, flow.status.to_bytes(4)),
+        attribute(12, flow.id.to_bytes(4)),
+    ]
+    if flow.timeout is not None:
+        attributes.append(attribute(7, flow.timeout.to_bytes(4)))
+    if flow.mark:
+        attributes.append(attribute(8, flow.mark.to_bytes(4)))
+    if flow.zone:
+        attributes.append(attribute(18, flow.zone.to_bytes(2)))
+    if flow.tcp_state is not None:
+        attributes.append(nest(4, nest(1, attribute(1, bytes((flow.tcp_state,))))))
+    if flow.helper:
+        attributes.append(nest(5, attribute(1, flow.helper.encode() + b"\0")))
+    if flow.event == DESTROY:
+        for kind, packets, size in zip((9, 10), flow.packets, flow.bytes, strict=True):
+            attributes.append(nest(kind, attribute(1, packets.to_bytes(8)), attribute(2, size.to_bytes(8))))
+        attributes.append(nest(20, *(attribute(1 + number, at.to_bytes(8)) for number, at in enumerate(flow.times))))
+    elif flow.times[0]:
+        attributes.append(nest(20, attribute(1, flow.times[0].to_bytes(8))))
+    payload = bytes((2 if "." in flow.source.address else 10, 0, 0, 0)) + b"".join((*attributes, *flow.more))
+    kind = _CTNETLINK | (_DELETE if flow.event == DESTROY else _NEW)
+    flags = _CREATE_EXCL if flow.event == NEW else 0
+    return struct.pack("=IHHII", 16 + len(payload), kind, flags, 0, 0) + payload
+
+
+def flow_batch(*flows: FlowOf) -> Batch:
+    """Return a batch of these flows, as an input makes it: their time is whole seconds."""
+    data = b"".join(map(message, flows))
+    records = ffi.new("struct nfl_flow[]", max(len(flows), 1))
+    state = ffi.new("struct nfl_flows *", {"events": 7, "valid_all": (1 << 64) - 1})
+    count = lib.nfl_flows_decode(state, data, len(data), NOW * 10**9, records, len(flows))
+    assert count == len(flows), f"{count} of {len(flows)} flows were decoded"
+    array = RecordArray(records, count)
+    return Batch(array, count, type=FLOW, time=(NOW, None), valid_any=state.valid_any, valid_all=state.valid_all)
+
+
+CLIENT, SERVER, PUBLIC = "10.0.0.5", "203.0.113.9", "198.51.100.7"
+CLIENT6, SERVER6, PUBLIC6 = "fd00::5", "2001:db8::9", "2001:db8:1::7"
+
+TCP = FlowOf(_TCP, End(CLIENT, 51234), End(SERVER, 443), packets=(10, 8), bytes=(1234, 56789))
+UDP = FlowOf(_UDP, End(CLIENT, 5353), End(SERVER, 53), packets=(1, 0), bytes=(30, 0), status=0x308)
+ICMP = FlowOf(_ICMP, End(CLIENT), End(SERVER), packets=(2, 2), bytes=(168, 168))
+TCP6 = FlowOf(_TCP, End(CLIENT6, 40000), End(SERVER6, 22), packets=(5, 4), bytes=(500, 2**40))
+ICMPV6 = FlowOf(_ICMPV6, End(CLIENT6), End(SERVER6), icmp=(128, 0, 9))
+#: Of PPTP: the keys are where others have ports.
+GRE = FlowOf(47, End(CLIENT, 0xBEEF), End(SERVER, 0x10))
+#: Masqueraded: the server sees the public address and another port.
+SNAT = replace(TCP, reply_target=End(PUBLIC, 40001), status=0x19E)
+#: A port that is forwarded to a server inside.
+DNAT = FlowOf(_TCP, End(SERVER, 33333), End(PUBLIC, 8080), reply_source=End(CLIENT, 80), status=0x1AE, mark=7, zone=3)
+SNAT_UDP = replace(UDP, reply_target=End(PUBLIC, 5353), event=NEW)
+SNAT_ICMP = replace(ICMP, reply_target=End(PUBLIC))
+SNAT6 = replace(TCP6, reply_target=End(PUBLIC6, 40000))
+
+ALL = (TCP, UDP, ICMP, TCP6, ICMPV6, GRE, SNAT, DNAT, SNAT_UDP, SNAT_ICMP, SNAT6, replace(TCP, event=UPDATE))
+
+
+class Flows(Input[Options]):
+    """What stands at the head of a stack of flows; batches are delivered by hand."""
+
+    name = "NFCT"
+    provides = "flow"
+    records = FLOW
+
+    def __init__(self) -> None:
+        super().__init__("ct1", NoOptions())
+
+    def open(self) -> None: ...
+
+    def fileno(self) -> int:
+        return -1
+
+    def receive(self) -> Batch:
+        return Batch(None, 0, type=FLOW)
+
+    def drain(self) -> Iterator[Batch]:
+        yield from ()
+
+    @property
+    def stats(self) -> Counters:
+        return Counters()
+
+
+def deliver(batch: Batch, *plugins: Filter[Any] | Output[Any]) -> Stack:
+    """Send a batch through the stack of these plugins, close it and return it; fail where a plugin did."""
+    source = Source(Flows())
+    *filters, output = plugins
+    assert isinstance(output, Output)
+    destination = Destination(output)
+    share, objection = destination.join(_members([source.input, *plugins]), source.input)  # type: ignore[list-item]
+    assert not objection
+    stack = Stack("flows", source, filters, destination, share)  # type: ignore[arg-type]
+    source.stacks.append(stack)
+    destination.bind()
+    stack.open()
+    stack.deliver(batch)
+    stack.close()
+    assert stack.dropped == 0
+    return stack
