@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One host's timeline: what all logs say of an address, in the order of time, as one query.
 
-Its rows are us (microseconds since 1970), source (packets, flows, suricata or sshd), what (SYN, RST, UDP, an alert's
-signature, failed …), src, dest and detail. A port stands behind its address.
+Its rows are us (microseconds since 1970), source (packets, flows, suricata or sshd), what (SYN, RST, UDP, flow ends, an
+alert's signature, failed …), src, dest and detail. A port stands behind its address.
 
 With `every`, rows of the same source, kind and ends within a span of time become one: us and last, how many there were
 (n), to how many ports, and the detail of the first by the alphabet. So a scan of a thousand ports is one row.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import socket
 
-from nflowlevel.archive.schema import FLOWS, PACKETS, Relation
 from nflowlevel.errors import printable
 
 _COLUMNS = "us, source, what, src_ip, src_port, dest_ip, dest_port, detail"
@@ -24,6 +23,7 @@ _WHAT = (
     "WHEN ip_protocol = 17 THEN 'UDP' WHEN ip_protocol IS NOT NULL THEN 'protocol ' || CAST(ip_protocol AS STRING) "
     "ELSE 'packet' END"
 )
+_ENDS = ("src_ip", "dest_ip")
 _DETAIL = (
     ("TRIM(oob_prefix)", "''"),
     ("tcp_window", "' window '"),
@@ -48,9 +48,7 @@ def sql(ip: str, *, events: str | None = None, logins: str | None = None, every:
     ValueError: `ip` is no address.
     """
     host = address(ip)
-    parts = [_packets(host)]
-    if {"src_ip", "dest_ip", "src_port", "dest_port"} <= set(FLOWS.by_name):
-        parts.append(_flows(host, FLOWS))
+    parts = [_packets(host), _flows(host)]
     if events is not None:
         what = "CASE WHEN signature IS NULL THEN kind ELSE signature END"
         parts.append(
@@ -83,38 +81,34 @@ def sql(ip: str, *, events: str | None = None, logins: str | None = None, every:
 
 
 def _of(host: str) -> str:
-    return f"(src_ip = '{host}' OR dest_ip = '{host}')"
+    return "(" + " OR ".join(f"{name} = '{host}'" for name in _ENDS) + ")"
 
 
 def _packets(host: str) -> str:
-    detail = " || ".join(
-        f"COALESCE({label} || CAST({value} AS STRING), '')" for value, label in _DETAIL if _is_known(value, PACKETS)
-    )
+    detail = " || ".join(f"COALESCE({label} || CAST({value} AS STRING), '')" for value, label in _DETAIL)
     return (
         f"SELECT us, 'packets' AS source, {_WHAT} AS what, src_ip, src_port, dest_ip, dest_port, "
         f"TRIM({detail}) AS detail FROM packets WHERE {_of(host)}"
     )
 
 
-def _is_known(value: str, relation: Relation) -> bool:
-    return value.removeprefix("TRIM(").removesuffix(")") in relation.by_name
-
-
-def _flows(host: str, relation: Relation) -> str:
-    counted = [
-        f"COALESCE(' {label} ' || CAST({name} AS STRING), '')"
-        for name, label in (
-            ("orig_raw_pktcount", "packets"),
-            ("orig_raw_pktlen", "bytes"),
-            ("reply_raw_pktcount", "answers"),
-            ("reply_raw_pktlen", "bytes"),
-        )
-        if name in relation.by_name
-    ]
-    detail = f"TRIM({' || '.join(counted)})" if counted else "''"
+def _flows(host: str) -> str:
+    """A flow's time is that of its record: of its end, or of its begin where there is no end yet."""
+    counted = (
+        ("orig_raw_pktcount", "", " packets"),
+        ("orig_raw_pktlen", " ", " bytes"),
+        ("reply_raw_pktcount", ", answers ", " packets"),
+        ("reply_raw_pktlen", " ", " bytes"),
+    )
+    detail = " || ".join(
+        f"COALESCE('{before}' || CAST({name} AS STRING) || '{behind}', '')" for name, before, behind in counted
+    )
+    what = "CASE WHEN ct_event = 1 THEN 'flow begins' WHEN ct_event = 4 THEN 'flow ends' ELSE 'flow' END"
+    ends = (*_ENDS, "reply_ip_saddr_str", "reply_ip_daddr_str")
+    met = " OR ".join(f"{name} = '{host}'" for name in ends)
     return (
-        f"SELECT us, 'flows' AS source, 'flow' AS what, src_ip, src_port, dest_ip, dest_port, {detail} AS detail "
-        f"FROM flows WHERE {_of(host)}"
+        f"SELECT us, 'flows' AS source, {what} AS what, src_ip, orig_l4_sport AS src_port, dest_ip, "
+        f"orig_l4_dport AS dest_port, {detail} AS detail FROM flows WHERE {met}"
     )
 
 

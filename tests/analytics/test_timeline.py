@@ -77,6 +77,28 @@ def test_what_is_alike_becomes_one_row(tmp_path: Path) -> None:
         assert log.host("192.0.2.1").rows() == []
 
 
+def test_flows_are_met_by_any_of_their_addresses(tmp_path: Path) -> None:
+    flow = {
+        "timestamp": "2026-11-27T12:00:00Z", "dvc": "fw", "src_ip": "192.0.2.66", "dest_ip": "198.51.100.7",
+        "orig.ip.protocol": 6, "orig.l4.sport": 40000, "orig.l4.dport": 22, "orig.raw.pktcount": 9,
+        "orig.raw.pktlen": 900,
+        "reply.ip.saddr.str": "10.0.0.7", "reply.ip.daddr.str": "192.0.2.66", "reply.raw.pktcount": 8,
+        "reply.raw.pktlen": 700, "ct.event": 4, "flow.end.sec": START, "flow.end.usec": 5, "flow.start.sec": START - 60,
+    }  # fmt: skip
+    other = flow | {"src_ip": "192.0.2.67", "reply.ip.daddr.str": "192.0.2.67", "ct.event": 1}
+    wanted = (
+        START * 10**6 + 5, "flows", "flow ends", "192.0.2.66:40000", "198.51.100.7:22",
+        "9 packets 900 bytes, answers 8 packets 700 bytes",
+    )  # fmt: skip
+    with read(log_file(tmp_path / "a.json", [flow, other])) as log:
+        assert log.host("192.0.2.66").rows() == [wanted]
+        # The host behind the translated address has both.
+        assert [row[2:4] for row in log.host("10.0.0.7").rows()] == [
+            ("flow begins", "192.0.2.67:40000"),
+            ("flow ends", "192.0.2.66:40000"),
+        ]
+
+
 @pytest.mark.parametrize("text", ["", "x", "192.0.2.66' OR 1=1 --", "192.0.2.0/24", "1.2.3"])
 def test_what_is_no_address(text: str, tmp_path: Path) -> None:
     with (
