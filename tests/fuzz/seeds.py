@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Write what the fuzzers mutate: `messages` for decode_fuzz and receive_main, `captures` for capture_fuzz, `reports`
-for report_fuzz.
+for report_fuzz, `flows` for flow_fuzz.
 
 `inputs DIRECTORY` makes a directory with a file for each input of receive_fuzz, as libFuzzer wants them; the others
 go to standard output.
@@ -20,6 +20,7 @@ from pathlib import Path
 from tests import captures, fix_reports, oracle
 from tests.corpus import Frame, frames
 from tests.messages import FULL, egress_message_of, message_of
+from tests.test_flow_oracle import samples
 
 
 def seeds() -> Iterator[bytes]:
@@ -57,6 +58,9 @@ def report_seeds() -> Iterator[bytes]:
         yield fix_reports.report(frame.payload[:40]) + fix_reports.full(frame.payload[:21], prefix=b"no nul") * 2
 
 
+_LENGTHS_FIRST = {"messages": seeds, "reports": report_seeds, "flows": samples}
+
+
 def write_inputs(directory: Path) -> None:
     """Make files of one to three messages each, with their lengths before them."""
     directory.mkdir()
@@ -72,8 +76,8 @@ def main(what: str, directory: str = "") -> None:
     if what == "inputs":
         write_inputs(Path(directory))
         return
-    if what in ("messages", "reports"):
-        for message in seeds() if what == "messages" else report_seeds():
+    if what in _LENGTHS_FIRST:
+        for message in _LENGTHS_FIRST[what]():
             out.write(struct.pack("=I", len(message)) + message)
     else:
         for blocks, swapped, linktype, data in capture_seeds():
