@@ -3,6 +3,7 @@
 
 from bench import (
     accounting,
+    analytics,
     captures,
     compaction,
     flood_loss,
@@ -32,6 +33,7 @@ raise SystemExit(
             "library": library.ask,
             "captures": captures.ask,
             "accounting": accounting.ask,
+            "analytics": analytics.ask,
             "compaction": compaction.ask,
             "prefilter": prefilter.ask,
             "records": records.ask,
