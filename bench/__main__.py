@@ -3,6 +3,7 @@
 
 from bench import (
     accounting,
+    analytics,
     captures,
     compaction,
     flood_loss,
@@ -37,6 +38,7 @@ raise SystemExit(
             "library": library.ask,
             "captures": captures.ask,
             "accounting": accounting.ask,
+            "analytics": analytics.ask,
             "compaction": compaction.ask,
             "importing": importing.ask,
             "prefilter": prefilter.ask,

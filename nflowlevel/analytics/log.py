@@ -168,7 +168,7 @@ class Log:
         """Search by a detector (docs/detectors.md): `log.find("scan_then_brute", within="1h")`.
 
         Only the records of this log are looked at. ValueError, with the nearest name, for an unknown detector;
-        TypeError or ValueError for a parameter that it does not take; NotSupported where the log lacks what it looks at.
+        TypeError or ValueError for a parameter that it does not take; NotSupported where the log lacks what it needs.
         """
         found = find_detector(detector)
         known = RELATIONS[found.relation].by_name
