@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any, TypeAlias
 
-from nflowlevel.analytics import eve, sshlog
+from nflowlevel.analytics import eve, sshlog, systems
 from nflowlevel.analytics.engine import Engine
 
 Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -151,3 +151,38 @@ def logins_sql(logins: str, within: float = 120.0, port: int = SSH_PORT) -> str:
         f"SELECT {names}, o.opened AS opened, o.tcp_window AS tcp_window, o.ip_ttl AS ip_ttl "
         f"FROM said AS l LEFT JOIN (SELECT * FROM opened WHERE place = 1) AS o ON o.n = l.n ORDER BY {kept}"
     )
+
+
+#: What a guess needs of a row of packets.
+_OF_SYN = (
+    *("src_ip", "ip_ttl", "ip6_hoplimit", "tcp_window", "tcp_syn", "tcp_ack", "tcp_rst", "tcp_offset", "ip_totlen"),
+    *("ip_fragoff", "ip_id", "tcp_seq", "dest_ip", "dest_port"),
+)
+#: The columns of a table of systems.
+SYSTEMS = {
+    "src_ip": "VARCHAR",
+    "kind": "VARCHAR",
+    "name": "VARCHAR",
+    "hops": "INTEGER",
+    "basis": "VARCHAR",
+    "n": "BIGINT",
+}
+
+
+def first_syns_sql(sample: int) -> str:
+    """Return the query for the first SYNs of each source, with what a guess of its system needs."""
+    if sample < 1:
+        raise ValueError(f"sample must be at least 1, not {sample}")
+    names = ", ".join(_OF_SYN)
+    order = "us, dest_ip, dest_port, tcp_window"
+    return (
+        f"SELECT {names} FROM (SELECT {names}, ROW_NUMBER() OVER (PARTITION BY src_ip ORDER BY {order}) AS place "
+        f"FROM packets WHERE tcp_syn = 1 AND tcp_ack = 0 AND tcp_rst = 0) AS numbered WHERE place <= {int(sample)}"
+    )
+
+
+def systems_table(engine: Engine, query: str) -> str:
+    """Guess the systems of the SYNs that a query returns; return the name of the table of the engine with them."""
+    found = systems.systems(dict(zip(_OF_SYN, row, strict=True)) for row in engine.rows(engine.relation(query)))
+    rows = ((source, *system, number) for source, counts in found.items() for system, number in counts.items())
+    return _remember(engine, "systems", SYSTEMS, rows)

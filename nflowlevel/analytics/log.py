@@ -23,7 +23,16 @@ from nflowlevel.analytics.conditions import (
 )
 from nflowlevel.analytics.engine import DuckDB, Engine
 from nflowlevel.analytics.findings import Findings
-from nflowlevel.analytics.joins import SSH_PORT, Paths, alerts_sql, events_table, logins_sql, logins_table
+from nflowlevel.analytics.joins import (
+    SSH_PORT,
+    Paths,
+    alerts_sql,
+    events_table,
+    first_syns_sql,
+    logins_sql,
+    logins_table,
+    systems_table,
+)
 from nflowlevel.analytics.placed import TABLE, Placed, checked
 from nflowlevel.analytics.registry import find_detector
 from nflowlevel.analytics.store import Damaged, Store
@@ -213,6 +222,16 @@ class Log:
         """Return what sshd said of its peers, each with the SYN that opened the connection: window and TTL. OSError."""
         table = logins_table(self._engine, auth, year=year)
         return self._ask(self._within(logins_sql(table, seconds(within), port)))
+
+    def systems(self, *, sample: int = 20, **values: Given) -> Answer:
+        """Return what has sent the SYNs of each source, by its first `sample` ones: systems, and tools (docs/joins.md).
+
+        `values` choose sources or SYNs, as for `where`: `src_ip="192.0.2.0/24"`. Its columns are src_ip, kind, name,
+        hops, basis and n, how many of the sample there are.
+        """
+        chosen = self.syn.where(**values) if values else self.syn
+        text = chosen._within(first_syns_sql(sample))
+        return self._ask(f"SELECT * FROM {systems_table(self._engine, text)} ORDER BY src_ip, n DESC, kind, name, hops")
 
     def _ask(self, text: str) -> Answer:
         return Answer(self._engine, text)

@@ -139,6 +139,22 @@ def test_tables_have_names_of_their_own(tmp_path: Path) -> None:
             logins_table(engine, tmp_path / "none")
 
 
+def test_systems_of_sources(tmp_path: Path) -> None:
+    scanner = [record(n, ip__fragoff=0, dest_port=n + 1) for n in range(30)]
+    zmap = [record(n, ip__id=54321, src_ip="203.0.113.9", ip__totlen=44, ip__ttl=240) for n in range(2)]
+    stack = [record(5, ip__totlen=60, src_ip="203.0.113.10", ip__id=7, ip__fragoff=0x4000)]
+    answers = [record(6, tcp__ack=1, src_ip="203.0.113.11")]
+    with read(log_file(tmp_path / "a.json", [*scanner, *zmap, *stack, *answers])) as log:
+        assert log.systems().rows() == [
+            ("192.0.2.66", "raw", "scanner with IP id 256", 0, "marks", 20),
+            ("203.0.113.10", "unknown", "", 0, "", 1),
+            ("203.0.113.9", "raw", "ZMap", 15, "marks", 2),
+        ]
+        assert [row[0::5] for row in log.systems(sample=100, src_ip="192.0.2.0/24").rows()] == [("192.0.2.66", 30)]
+        with pytest.raises(ValueError, match=r"^sample must be at least 1, not 0$"):
+            log.systems(sample=0)
+
+
 def test_paths() -> None:
     assert paths("a") == ["a"]
     assert paths(Path("a")) == ["a"]
