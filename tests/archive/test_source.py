@@ -17,7 +17,7 @@ from tests.fix_nobody import run_as_nobody
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(lines=st.lists(st.binary(max_size=30)), size=st.integers(1, 50), start=st.integers(0, 40))
 def test_blocks_are_all_the_bytes_in_whole_lines(
     tmp_path: Path, pack: Callable[[bytes], bytes], lines: list[bytes], size: int, start: int
