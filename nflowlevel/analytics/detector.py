@@ -108,8 +108,6 @@ class Detector:
     """Whether `src_ip` is whom one would block: a sender that had to receive answers, or that is hard to mistake."""
     keeps_time: bool = True
     """Whether the records behind a finding lie between its `first` and `last`."""
-    needs: tuple[str, ...] = ()
-    """Columns of the relation that only some logs have."""
 
     def options(self, given: Mapping[str, object]) -> Parameters:
         """Return the parameters; TypeError or ValueError says which of those given cannot be."""
@@ -160,11 +158,10 @@ def detector(
     relation: Literal["packets", "flows"] = "packets",
     culprit: bool = False,
     keeps_time: bool = True,
-    needs: tuple[str, ...] = (),
 ) -> Detector:
     """Return the detector of a module, given its `__name__` and `__doc__`."""
     name = module.rpartition(".")[2]
-    return Detector(name, meaning or "", severity, parameters, text, behind, relation, culprit, keeps_time, needs)
+    return Detector(name, meaning or "", severity, parameters, text, behind, relation, culprit, keeps_time)
 
 
 def _read(name: str, value: object, annotation: object) -> object:

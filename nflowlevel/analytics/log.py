@@ -168,13 +168,9 @@ class Log:
         """Search by a detector (docs/detectors.md): `log.find("scan_then_brute", within="1h")`.
 
         Only the records of this log are looked at. ValueError, with the nearest name, for an unknown detector;
-        TypeError or ValueError for a parameter that it does not take; NotSupported where the log lacks what it needs.
+        TypeError or ValueError for a parameter that it does not take.
         """
         found = find_detector(detector)
-        known = RELATIONS[found.relation].by_name
-        if lacking := [column for column in found.needs if column not in known]:
-            told = f"{found.relation} without {', '.join(lacking)}"
-            raise NotSupported(f"detector {detector}", found=told, needed=f"a log of {found.relation} that has them")
         return Findings(self._engine, self._within(found.sql(**parameters)), found, parameters, self._within)
 
     # -- with other logs ---------------------------------------------------------------------------------------------

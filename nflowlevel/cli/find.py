@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nflowlevel.cli.status import WrongArgument
 from nflowlevel.cli.terminal import shown, table, tolerate, wrapped
-from nflowlevel.errors import NflowError, NotSupported, printable
+from nflowlevel.errors import NflowError, printable
 
 if TYPE_CHECKING:
     from nflowlevel.analytics.detector import Detector
@@ -131,13 +131,7 @@ def _found(
         for detector in detectors:
             if SEVERITIES.index(detector.severity) < least:
                 continue
-            try:
-                rows = asked.find(detector.name, **parameters).dicts()
-            except NotSupported as lacking:
-                if len(detectors) == 1:
-                    raise
-                print(wrapped(f"{_NAME}: left out: {lacking}", sys.stderr), file=sys.stderr)
-                continue
+            rows = asked.find(detector.name, **parameters).dicts()
             if options.evidence:
                 for row in rows:
                     row["evidence"] = _evidence(detector, row, parameters)
