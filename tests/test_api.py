@@ -144,7 +144,7 @@ def named(group: nfl.Group, capture: nfl.Capture, accounting: nfl.Accounting, pr
     counters: nfl.PrefilterCounters = pre.counters()
     top: nfl.Top = pre.top()
     count: nfl.Count = top.sources[0][1]
-    then: Log | Mark = attachment.then
+    then: LogTo | Mark = attachment.then
     print(group_stats, capture_stats, table, events, counters, count, then)
 
 
@@ -244,7 +244,7 @@ def test_help_and_signature(name: str) -> None:
     text = pydoc.render_doc(thing, renderer=pydoc.plaintext)
     assert inspect.getdoc(thing).splitlines()[0] in text  # type: ignore[union-attr]
     if thing.__init__ not in (Exception.__init__, dict.__init__):  # Python's own have no signature
-        without = name in ("CaptureStats", "GroupStats")
+        without = name in ("CaptureStats", "FlowStats", "GroupStats")
         assert bool(inspect.signature(thing).parameters.keys() - {"self"}) != without
 
 
