@@ -13,10 +13,11 @@ BIN := .venv/bin
 
 READY := .venv/.ready
 READY_FOR_TESTS := .venv/.ready-for-tests
+READY_FOR_ANALYTICS := .venv/.ready-for-analytics
 COMPILED := .venv/.compiled
 C_SOURCES := setup.py nflowlevel/daemon/ulogd.c $(wildcard nflowlevel/_cdefs/*.[ch] nflowlevel/_cdefs/*.py bpf/*.[ch])
 
-.PHONY: help setup demo demo-accounting demo-sql demo-flows test test-all lint format bench fuzz docs clean packages packages-for-tests
+.PHONY: help setup demo demo-accounting demo-sql demo-flows demo-analytics test test-all lint format bench fuzz docs clean packages packages-for-tests
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -34,6 +35,9 @@ demo-sql: $(COMPILED) ## show packets in SQLite, and in a PostgreSQL that is sto
 
 demo-flows: $(COMPILED) ## show flows through a router with NAT: JSON, the NAT log, and IPFIX read back by nfdump
 	$(BIN)/python demo/flows.py
+
+demo-analytics: $(COMPILED) $(READY_FOR_ANALYTICS) ## show how an attacker is found: packets, sshd's log, questions, and a report
+	$(BIN)/python demo/analytics.py
 
 test: setup ## run the tests, but for those that take long
 	$(BIN)/python -m pytest -m 'not slow'
@@ -80,9 +84,13 @@ $(READY): pyproject.toml setup.py | .venv/bin/python
 	$(INSTALL) -e '.[columns,pgsql]'
 	@touch $@ $(COMPILED)
 
+$(READY_FOR_ANALYTICS): pyproject.toml | $(READY)
+	$(INSTALL) -e '.[analytics,geo]'
+	@touch $@ $(COMPILED)
+
 $(READY_FOR_TESTS): pyproject.toml setup.py | .venv/bin/python packages-for-tests
 	$(INSTALL) -e '.[test]'
-	@touch $@ $(READY) $(COMPILED)
+	@touch $@ $(READY) $(READY_FOR_ANALYTICS) $(COMPILED)
 
 # --force: setuptools does not look at the header files.
 $(COMPILED): $(C_SOURCES) | $(READY)

@@ -20,7 +20,7 @@ PATIENCE_SECS = 20.0
 _INSIDE = "NFLOWLEVEL_DEMO_INSIDE"
 
 
-def enter_namespaces(program: str) -> None:
+def enter_namespaces(program: str, *arguments: str) -> None:
     """Start the program anew in a network namespace, once; an ordinary user in a user namespace, as its root."""
     # An ordinary user's path lacks the places of nft, ip and iptables.
     os.environ["PATH"] += ":/usr/sbin:/sbin"
@@ -28,7 +28,7 @@ def enter_namespaces(program: str) -> None:
         return
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     os.environ[_INSIDE] = str(os.geteuid())
-    os.execvp("unshare", ["unshare", *user, "--net", "--", sys.executable, program])
+    os.execvp("unshare", ["unshare", *user, "--net", "--", sys.executable, program, *arguments])
 
 
 def started_by_root() -> bool:
