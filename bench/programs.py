@@ -18,6 +18,7 @@ _LIBRARIES = {
     "inject": (),
     "floor": ("-lmnl", "-lnetfilter_log"),
     "flow_flood": (),
+    "floor_flows": (),
     "flow_floor": ("-lmnl",),
 }
 

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     import ssl
 
     from nflowlevel.records.batch import Batch
+    from nflowlevel.records.keys import Key
     from nflowlevel.records.types import RecordType
     from nflowlevel.spool.rows import Layout, Rows
 
@@ -200,10 +201,15 @@ class IPFIX(SpooledOutput[IPFIXOptions]):
         import ssl  # loaded only where it is used: the daemon starts faster without it
 
         options = self.options
-        context = ssl.create_default_context(cafile=options.ca or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if options.cert:
-            context.load_cert_chain(options.cert, options.key or None)
+        reading = f"ca={options.ca}"
+        try:
+            context = ssl.create_default_context(cafile=options.ca or None)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            if options.cert:
+                reading = f"cert={options.cert}" + (f", key={options.key}" if options.key else "")
+                context.load_cert_chain(options.cert, options.key or None)
+        except OSError as error:
+            raise OSError(error.errno, f"read the certificates of TLS: {reading}: {_reason(error)}") from error
         return context
 
     def load(self) -> None:
@@ -217,9 +223,7 @@ class IPFIX(SpooledOutput[IPFIXOptions]):
             try:
                 self._read_secrets()
             except OSError as error:
-                files = ", ".join(name for name in ("ca", "cert", "key") if getattr(self.options, name))
-                what = error.strerror or error
-                yield Finding("problem", f"read the certificates of TLS: {what}", f"check {files or 'ca'}")
+                yield Finding("problem", _reason(error), "name files in PEM form that the daemon's user can read")
         yield from super().needs()
 
     def examine(self) -> Iterator[Finding]:
@@ -229,6 +233,10 @@ class IPFIX(SpooledOutput[IPFIXOptions]):
 
         yield from self.needs()
         yield from reach.peer(self.options.proto, self.options.host, self._port)
+
+    def agrees(self, one: Key, other: Key) -> bool:
+        """Any stacks may end here: each kind of records has its own templates."""
+        return True
 
     def completed(self, batch: Batch) -> Batch:
         """Return the batch: what is sent is in the records."""
@@ -277,6 +285,8 @@ class _Collector(Sink):
         self._made = made
         #: No rows have it, as each kind of records has its own.
         self.layout = ()
+        #: The last row that went out with a write that failed after it.
+        self._gone = 0
 
     @property
     def shown(self) -> str:
@@ -310,15 +320,22 @@ class _Collector(Sink):
 
     def write(self, rows: Rows, writer: str, before: int | None) -> None:
         """Send the rows, and wait until they are out."""
+        rest = rows.after(self._gone)
+        if rest:
+            self._send(rest)
+        if self._exporter.transport == "udp":
+            with self._stats.lock:
+                self._stats.unconfirmed += rows.count
+
+    def _send(self, rows: Rows) -> None:
         try:
             self._exporter.send(rows.layout, rows.data)
         except BadRowsError as error:
             raise Refused(f"{error}", "layout") from None
         except OSError as error:
+            if self._exporter.gone:
+                self._gone = rows.first + self._exporter.gone - 1
             raise Unavailable(f"send to {self.shown}: {_reason(error)}") from error
-        if self._exporter.transport == "udp":
-            with self._stats.lock:
-                self._stats.unconfirmed += rows.count
 
     def describe(self, rows: Rows) -> Sequence[Mapping[str, object]]:
         """Return each row as it is: of what it consists only its layout tells."""
