@@ -28,12 +28,9 @@ sys.path.insert(0, str(ROOT))
 
 from docs.library import library_page  # noqa: E402
 from nflowlevel import filters, inputs, outputs  # noqa: E402
-<<<<<<< HEAD
 from nflowlevel.analytics.detector import COLUMNS, SEVERITIES, Detector  # noqa: E402
 from nflowlevel.analytics.registry import all_detectors  # noqa: E402
-=======
 from nflowlevel.archive.schema import RELATIONS  # noqa: E402
->>>>>>> anread
 from nflowlevel.daemon import prefilters  # noqa: E402
 from nflowlevel.options import OptionDoc, describe  # noqa: E402
 from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin, Input, Output  # noqa: E402
