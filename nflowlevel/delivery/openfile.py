@@ -213,8 +213,7 @@ class OpenFile:
             # Another writer is alive: an unfinished line may be its work in progress.
             if self._form:
                 self._join(self._form, unlocked)
-                if self._form.has_one_writer:
-                    return  # a reader has it
+                unlocked |= self._form.has_one_writer  # a reader has it
         except OSError:
             if self._form:
                 self._whole(self._form)

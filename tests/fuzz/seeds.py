@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Write what the fuzzers mutate: `messages` for decode_fuzz and receive_main, `captures` for capture_fuzz, `reports`
-for report_fuzz, `lines` for scan_fuzz.
+for report_fuzz, `flows` for flow_fuzz, `lines` for scan_fuzz.
 
 `inputs DIRECTORY` makes a directory with a file for each input of receive_fuzz, as libFuzzer wants them; the others
 go to standard output.
@@ -20,6 +20,7 @@ from pathlib import Path
 from tests import captures, fix_archive, fix_reports, oracle
 from tests.corpus import Frame, frames
 from tests.messages import FULL, egress_message_of, message_of
+from tests.test_flow_oracle import samples
 
 
 def seeds() -> Iterator[bytes]:
@@ -70,6 +71,9 @@ def line_seeds() -> Iterator[bytes]:
     )
 
 
+_LENGTHS_FIRST = {"messages": seeds, "reports": report_seeds, "flows": samples, "lines": line_seeds}
+
+
 def write_inputs(directory: Path) -> None:
     """Make files of one to three messages each, with their lengths before them."""
     directory.mkdir()
@@ -85,9 +89,8 @@ def main(what: str, directory: str = "") -> None:
     if what == "inputs":
         write_inputs(Path(directory))
         return
-    made = {"messages": seeds, "reports": report_seeds, "lines": line_seeds}
-    if what in made:
-        for message in made[what]():
+    if what in _LENGTHS_FIRST:
+        for message in _LENGTHS_FIRST[what]():
             out.write(struct.pack("=I", len(message)) + message)
     else:
         for blocks, swapped, linktype, data in capture_seeds():
