@@ -66,7 +66,8 @@ def _tuple(kind: int, source: bytes, target: bytes, sport: int, dport: int) -> b
 
 def _messages(first: int, count: int) -> tuple[bytes, bytes]:
     """Return what makes flows, and what removes them."""
-    made, removed = [], []
+    made: list[bytes] = []
+    removed: list[bytes] = []
     for number in range(first, first + count):
         source = struct.pack("!I", 0x0A630100 + number // 60_000)
         sport = 1024 + number % 60_000

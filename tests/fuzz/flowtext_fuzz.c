@@ -12,6 +12,7 @@
 #include "record.h"
 #include "flow.h"
 #include "flowtext.h"
+#include "communityid.h"
 
 static uint64_t records_total;
 
@@ -49,12 +50,25 @@ static void line(char *(*write)(char *, const struct nfl_flow *), const struct n
 	free(text);
 }
 
+static void community_id(const struct nfl_flow *f)
+{
+	struct nfl_batch batch = { .records = f, .stride = sizeof(*f), .count = 1 };
+	char *id = exactly(NFL_COMMUNITY_ID_BYTES, NULL);
+	uint8_t *present = exactly(1, NULL);
+
+	nfl_community_ids(&batch, 1, (uint16_t)any(), id, present);
+	check(*present ? !memcmp(id, "1:", 2) && id[NFL_COMMUNITY_ID_BYTES - 1] == '=' : id[0] == ' ', "a community ID is none");
+	free(id);
+	free(present);
+}
+
 static void print(const struct nfl_flow *f)
 {
 	char *text = exactly(NFL_FLOW_XML_BYTES, NULL), *end = nfl_flow_xml(text, f, (int64_t)any());
 
 	check(!memchr(text, '&', (size_t)(end - text)), "an element has what would have to be escaped");
 	free(text);
+	community_id(f);
 	line(nfl_flow_print, f);
 	line(nfl_flow_translated, f);
 	line(nfl_flow_account, f);

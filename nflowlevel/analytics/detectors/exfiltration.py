@@ -38,7 +38,8 @@ fresh AS (
     FROM pairs AS p CROSS JOIN (SELECT MIN(us) AS begin_us FROM flows) AS l
    WHERE p.met_us >= l.begin_us + {known_us})
 SELECT 'exfiltration' AS finding, 'high' AS severity, f.src_ip AS src_ip, f.dest_ip AS dest_ip,
-       CASE WHEN MIN(f.orig_l4_dport) = MAX(f.orig_l4_dport) THEN MIN(f.orig_l4_dport) ELSE NULLIF(0, 0) END AS dest_port,
+       CASE WHEN MIN(f.orig_l4_dport) = MAX(f.orig_l4_dport) THEN MIN(f.orig_l4_dport)
+            ELSE NULLIF(0, 0) END AS dest_port,
        MIN(f.us) AS first, MAX(f.us) AS last, COUNT(*) AS count,
        SUM(f.orig_raw_pktlen) AS bytes_out, SUM(f.reply_raw_pktlen) AS bytes_in
   FROM flows AS f JOIN fresh AS n ON n.src_ip = f.src_ip AND n.dest_ip = f.dest_ip
