@@ -48,9 +48,9 @@ def _tuple(data: bytes) -> dict[str, Value] | None:
                     size = 16 if six else 4
                     if len(nested) >= size:
                         addresses[end] = nested[:size]
-                    if end == "daddr":
                         families.add(10 if six else 2)
         elif kind == 2:
+            ports = {}
             for what, nested in _lenient(value):
                 if what == 1:
                     if nested:
@@ -62,8 +62,9 @@ def _tuple(data: bytes) -> dict[str, Value] | None:
                 elif what in (4, 7):
                     icmp[0] = be16(nested) if len(nested) >= 2 else 0
                 elif what in (5, 8):
-                    if nested:
-                        found["icmp" if what == 5 else "icmpv6"] = nested[0]
+                    # A flow has one of both; of a message with both, the last type counts.
+                    found["icmp" if what == 5 else "icmpv6"] = int(len(nested) > 0)
+                    found["icmp.type"] = nested[0] if nested else 0
                 elif what in (6, 9):
                     icmp[1] = nested[0] if nested else 0
         elif kind == 3:
@@ -127,9 +128,9 @@ def decode(message: bytes, *, now: int = 0) -> dict[str, Value] | None:
         keys[f"{way}.ip.protocol"] = found["protocol"]
         if "sport" in orig and "sport" in reply:
             keys |= {f"{way}.l4.sport": found["sport"], f"{way}.l4.dport": found["dport"]}
-    icmp = next((name for name in ("icmp", "icmpv6") if name in orig), None)
+    icmp = next((name for name in ("icmp", "icmpv6") if orig.get(name)), None)
     if icmp:
-        keys |= {f"{icmp}.type": orig[icmp], f"{icmp}.code": orig["icmp.code"], f"{icmp}.id": orig["icmp.id"]}
+        keys |= {f"{icmp}.type": orig["icmp.type"], f"{icmp}.code": orig["icmp.code"], f"{icmp}.id": orig["icmp.id"]}
     keys |= {
         "ct.zone": orig["zone"] if zone is None else zone,
         "ct.zone.reply": reply["zone"] if zone is None else zone,

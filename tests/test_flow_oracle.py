@@ -7,6 +7,7 @@ import random
 import struct
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -71,7 +72,12 @@ def ours(datagram: bytes) -> dict[str, Any] | None:
     if not batch:
         return None
     (keys,) = batch.to_dicts()
-    return {name: value for name, value in keys.items() if name in _KEYS}
+    # Not every library shortens an IPv6 address in the same way.
+    return {
+        name: str(ip_address(value)) if name.endswith("addr") else value
+        for name, value in keys.items()
+        if name in _KEYS
+    }
 
 
 def theirs(datagram: bytes) -> dict[str, Any] | None:
@@ -80,10 +86,8 @@ def theirs(datagram: bytes) -> dict[str, Any] | None:
 
 
 def _shown(name: str, value: Any) -> Any:
-    import ipaddress
-
     if name.endswith("addr"):
-        return str(ipaddress.ip_address(value))
+        return str(ip_address(value))
     return value.decode("utf-8", "surrogateescape") if name == "ct.helper" else value
 
 
@@ -105,7 +109,7 @@ def test_samples_and_truncations(datagram: bytes) -> None:
 
 
 def test_mutations() -> None:
-    chance = random.Random(12)
+    chance = random.Random(13)
     everything = [*samples()]
     decoded = 0
     for _ in range(6000):

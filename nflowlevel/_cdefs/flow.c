@@ -94,32 +94,31 @@ static void address(uint8_t *to, const struct attribute *a, uint32_t length, boo
 	*seen = true;
 }
 
+/* Both addresses are of one family. */
 static void tuple_ip(struct tuple *t, const struct attribute *nest)
 {
 	struct attributes all = inside(nest);
-	bool source = false, target = false;
+	bool source4 = false, target4 = false, source6 = false, target6 = false;
 	struct attribute a;
 
 	while (next(&all, &a)) {
 		switch (a.type) {
 		case CTA_IP_V4_SRC:
-			address(t->saddr, &a, 4, &source);
+			address(t->saddr, &a, 4, &source4);
 			break;
 		case CTA_IP_V4_DST:
-			address(t->daddr, &a, 4, &target);
-			t->four = true;
+			address(t->daddr, &a, 4, &target4);
 			break;
 		case CTA_IP_V6_SRC:
-			address(t->saddr, &a, 16, &source);
+			address(t->saddr, &a, 16, &source6);
 			break;
 		case CTA_IP_V6_DST:
-			address(t->daddr, &a, 16, &target);
-			t->six = true;
+			address(t->daddr, &a, 16, &target6);
 			break;
 		}
 	}
-	if (!source || !target)
-		t->four = t->six = false;
+	t->four = source4 && target4 && !source6 && !target6;
+	t->six = source6 && target6 && !source4 && !target4;
 }
 
 static void tuple_proto(struct tuple *t, const struct attribute *nest)

@@ -445,6 +445,43 @@ uint32_t nfl_flowtable_scan(struct nfl_flowtable *table, const struct nfl_flow_s
 	return records;
 }
 
+/* -- from run to run ------------------------------------------------------------------------------------------------------------- */
+
+uint32_t nfl_flowtable_save(struct nfl_flowtable *table, struct nfl_flow_kept *out, uint32_t room)
+{
+	struct nfl_flow_entry *entry;
+	uint32_t count = 0;
+
+	for (; table->cursor < table->top && count < room; table->cursor++) {
+		entry = table->entries + table->cursor;
+		if (entry->state == NFL_FLOW_FREE || entry->state == NFL_FLOW_ENDED || !entry->flow.flow_number)
+			continue;
+		out[count].flow = entry->flow;
+		memcpy(out[count++].reported, entry->reported, sizeof(entry->reported));
+	}
+	return count;
+}
+
+uint32_t nfl_flowtable_restore(struct nfl_flowtable *table, const struct nfl_flow_kept *kept, uint32_t count)
+{
+	struct nfl_flow_entry *entry, *other;
+	uint32_t i, hash, known = 0;
+
+	for (i = 0; i < count; i++) {
+		hash = (uint32_t)(key_of(table, &kept[i].flow) >> 32);
+		if (find(table, &kept[i].flow, hash, &other))
+			continue;
+		entry = add(table, &kept[i].flow, hash, NFL_FLOW_OLD);
+		if (!entry)
+			continue;
+		entry->flow.flow_number = kept[i].flow.flow_number;
+		entry->flow.ct_helper[NFL_FLOW_HELPER_BYTES - 1] = 0;
+		memcpy(entry->reported, kept[i].reported, sizeof(entry->reported));
+		known++;
+	}
+	return known;
+}
+
 /* -- which are wanted ------------------------------------------------------------------------------------------------------------ */
 
 static bool within(const struct nfl_flow_network *networks, uint32_t count, const uint8_t *address, uint8_t family)

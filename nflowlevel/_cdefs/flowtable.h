@@ -73,6 +73,18 @@ uint32_t nfl_flowtable_list(struct nfl_flowtable *table, const struct nfl_flow *
 /* Go on from the cursor until the table's end, or until `out` is full; the number of records made. */
 uint32_t nfl_flowtable_scan(struct nfl_flowtable *table, const struct nfl_flow_scan *scan, struct nfl_flow *out, uint32_t room);
 
+/* What has to be known of a flow that was reported in part, when somebody else goes on with it. */
+struct nfl_flow_kept {
+	struct nfl_flow flow;
+	uint64_t reported[4];
+};
+
+/* Save what goes on and was reported in part, from the cursor on; the number of flows. */
+uint32_t nfl_flowtable_save(struct nfl_flowtable *table, struct nfl_flow_kept *out, uint32_t room);
+
+/* Know what was saved; before the first dump. The number of flows that there was room for. */
+uint32_t nfl_flowtable_restore(struct nfl_flowtable *table, const struct nfl_flow_kept *kept, uint32_t count);
+
 /* Which flows are wanted: those whose original direction is from one of the sources, to one of the targets and of one of the
  * protocols. An empty list wants all. */
 struct nfl_flow_network { uint8_t family, address[16], mask[16]; };

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import time
+from collections.abc import Iterator
 
 from nflowlevel.binding._lib import CData, ffi, lib
 from nflowlevel.binding.buffers import RecordArray
@@ -20,6 +21,9 @@ SCANNED = 16384
 #: For so long an end that was presumed may still be told by the kernel.
 _ENDED_NS = 60 * 10**9
 _ENTRY_BYTES: int = ffi.sizeof("struct nfl_flow_entry")
+#: Of a flow that was saved.
+KEPT_BYTES: int = ffi.sizeof("struct nfl_flow_kept")
+_SAVED = 4096
 _OUT_FLOWS = max(2 * ROOM_FLOWS, SCANNED)
 
 _uninitialised = ffi.new_allocator(should_clear_after_alloc=False)
@@ -127,6 +131,21 @@ class FlowTable:
         self._now()
         made = self._made(lib.nfl_flowtable_scan(self.data, self._scan, self._out, SCANNED))
         return made, self.data.cursor < self.data.top
+
+    # -- from run to run -----------------------------------------------------------------------------------------
+
+    def save(self) -> Iterator[bytes]:
+        """Yield what another run has to know of flows that go on and were reported in part."""
+        out = _uninitialised("struct nfl_flow_kept[]", _SAVED)
+        self.data.cursor = 0
+        while count := lib.nfl_flowtable_save(self.data, out, _SAVED):
+            yield bytes(ffi.buffer(out, count * KEPT_BYTES))
+
+    def restore(self, saved: bytes) -> int:
+        """Know what `save` gave; the number of flows. Call it before the first dump."""
+        self._now()
+        kept = ffi.from_buffer("struct nfl_flow_kept[]", saved)
+        return int(lib.nfl_flowtable_restore(self.data, kept, len(saved) // KEPT_BYTES))
 
     def _now(self) -> None:
         data = self.data

@@ -58,8 +58,10 @@ def run(options: argparse.Namespace) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    source = _source(options)
     screen = _screen()
+    source = _source(options)
+    what = options.file or ("flows" if options.flows else f"group {options.group}")
+    print(f"{printable(what, None)}: waiting for records; stop with Ctrl-C", file=sys.stderr, flush=True)
     findings: list[Found] = []
     rounds, look = 0, time.monotonic() + _FIND_SECS
     try:

@@ -18,11 +18,13 @@ is read (`netlink_resync_timeout`), and flows that are gone are reported with wh
 `pollinterval` that is at most so old. With `reliable` the kernel keeps ended flows until it has told of them; if that
 fills its table, the daemon gives it up for a while rather than have new connections fail, and counts and says so.
 
-Flows that go on at the stop are not reported, as in ulogd2, unless `flush_at_stop` is set.
+Flows that go on at the stop are not reported, as in ulogd2, unless `flush_at_stop` is set. What was reported of them is
+kept in `state_file`, so that the records add up over a restart, too; not over a crash.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -114,6 +116,13 @@ class NFCTOptions(Options, frozen=True, kw_only=True):
         ),
     ] = 0
     flush_at_stop: Annotated[bool, Meta(description="Report what goes on when the daemon stops.")] = False
+    state_file: Annotated[
+        str,
+        Meta(
+            description="Where to keep what was reported of flows that go on, from an orderly stop to the next start; "
+            "empty: in the directory that the service manager gives (`StateDirectory=`), if it gives one."
+        ),
+    ] = ""
     network_namespace_path: NetnsPath = ""
 
     def __post_init__(self) -> None:
@@ -198,9 +207,15 @@ class NFCT(Input[NFCTOptions]):
             or max(options.netlink_socket_buffer_size, _DEFAULT_MAX_SOCKET_BUFFER),
             max_flows=options.hash_max_entries,
             flush_at_stop=options.flush_at_stop,
+            state_file=self._state_file(),
         )
         self._flows = flows
         self.place = of_socket(flows.fileno()) if self.netns else None
+
+    def _state_file(self) -> str:
+        directory = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+        default = os.path.join(directory, f"{self.instance}.flows") if directory else ""
+        return self.options.state_file or default if self.options.hash_enable else ""
 
     @property
     def flows(self) -> Flows:

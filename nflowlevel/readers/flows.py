@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import os
 import time
 from collections.abc import Collection, Iterator
 from types import TracebackType
@@ -35,7 +36,8 @@ from nflowlevel.binding.conntrack import (
     read_table,
     settings,
 )
-from nflowlevel.binding.flowtable import ACTIVE, FORCED, FlowTable, Made
+from nflowlevel.binding.flowtable import ACTIVE, FORCED, KEPT_BYTES, FlowTable, Made
+from nflowlevel.binding.rootpath import open_own
 from nflowlevel.errors import KernelError, choice
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.readers.arguments import Seconds, SocketBuffer, checked
@@ -70,6 +72,8 @@ _OLD_SECS = 60.0
 #: A table for at least so many flows: memory is only taken by those that there are.
 _LEAST_FLOWS = 1 << 20
 _LEAST_ENDS = 1 << 16
+
+_HEAD = b"nflowlevel: flows that go on, 1, %d\n" % KEPT_BYTES
 
 _ENDS: tuple[EventName, ...] = ("destroy",)
 
@@ -111,6 +115,7 @@ class Flows:
         max_socket_buffer: SocketBuffer = 256 * MIB,
         max_flows: MaxFlows = 0,
         flush_at_stop: bool = False,
+        state_file: str = "",
     ) -> None:
         if isinstance(events, str):
             raise TypeError(f"events: give a list of names, such as ['{events}']")
@@ -126,6 +131,7 @@ class Flows:
         self._resync_secs = resync_secs
         self._reliable = reliable
         self._flush = flush_at_stop
+        self._state_file = state_file
         self._limited = Limited()
         self._stopping = self._closed = self._silent = False
         self._stats = FlowStats()
@@ -167,6 +173,7 @@ class Flows:
         if self.tracks:
             self._tables = TableSocket(self._accept, self.netns)
             self._sockets.append(self._tables)
+            self._restore()
             # Listened before listed: what begins in between is told, and known once.
             self._due["known"] = 0.0
             now = time.monotonic()
@@ -319,10 +326,11 @@ class Flows:
         yield from self._rest()
         if self._flush and self.tracks:
             yield from self._flushed(ends=False)
+        self._save()
 
     def leave(self) -> Iterator[FlowBatch]:
         """Like `drain`, where all flows end: they are reported as ended."""
-        self._flush = False
+        self._flush, self._state_file = False, ""
         yield from self.drain()
         if self.tracks:
             yield from self._flushed(ends=True)
@@ -344,6 +352,49 @@ class Flows:
     def _flushed(self, *, ends: bool) -> Iterator[FlowBatch]:
         self._begin({"ends" if ends else "flush"})
         yield from self._rest()
+
+    # -- from run to run -----------------------------------------------------------------------------------------
+
+    def _restore(self) -> None:
+        """Know what the run before has reported of flows that go on."""
+        self._restored = 0
+        if not self._state_file:
+            return
+        try:
+            with open(open_own(self._state_file, os.O_RDONLY, 0, self._owners()), "rb") as file:
+                head, saved = file.readline(len(_HEAD) + 1), file.read()
+            os.unlink(self._state_file)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._say(f"{self._state_file}: {error.strerror or error}; flows reported in part are reported once more")
+            return
+        if head != _HEAD or len(saved) % KEPT_BYTES:
+            self._say(
+                f"{self._state_file} is not a file of this version; flows reported in part are reported once more"
+            )
+            return
+        self._restored = self._table.restore(saved)
+
+    def _save(self) -> None:
+        """Keep what was reported of flows that go on for the next run."""
+        if not self._state_file or not self.tracks or self._closed:
+            return
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            with open(open_own(self._state_file, flags, 0o600, self._owners()), "wb") as file:
+                file.write(_HEAD)
+                file.writelines(self._table.save())
+        except OSError as error:
+            self._say(f"{self._state_file}: {error.strerror or error}; the next run reports flows once more")
+
+    def _owners(self) -> set[int]:
+        """Whose the file may be: root's, our own, or that of the user to whom its directory belongs."""
+        return {0, os.geteuid(), os.stat(os.path.dirname(os.path.abspath(self._state_file))).st_uid}
+
+    @staticmethod
+    def _say(text: str) -> None:
+        log.warning("flows: %s", text)
 
     # -- the kernel's table --------------------------------------------------------------------------------------
 
@@ -396,7 +447,7 @@ class Flows:
     def _begin_scan(self) -> None:
         """What waited has been taken: what the dump has not shown is gone."""
         purposes = self._purposes
-        if purposes == {"known"}:
+        if purposes == {"known"} and not self._restored:
             self._end_of_scan()
             return
         older_ns: int | None = None
@@ -560,6 +611,7 @@ def open_flows(
     max_socket_buffer: int = 256 * MIB,
     max_flows: int = 0,
     flush_at_stop: bool = False,
+    state_file: str = "",
 ) -> Flows:
     """Listen to connection tracking: flows as they end, or also as they begin (`new`) and change (`update`).
 
@@ -577,6 +629,7 @@ def open_flows(
     max_socket_buffer: size in bytes up to which it doubles when the kernel loses events.
     max_flows: most flows that are known at a time; 0: as many as the kernel can have.
     flush_at_stop: report what goes on when the reading is stopped.
+    state_file: where to keep what was reported of flows that go on, from an orderly stop to the next run; "": nowhere.
 
     Raises KernelError if the kernel does not let us, TypeError for a value of the wrong type and ValueError for one
     that is not allowed.
@@ -594,6 +647,7 @@ def open_flows(
         max_socket_buffer=max_socket_buffer,
         max_flows=max_flows,
         flush_at_stop=flush_at_stop,
+        state_file=state_file,
     )
 
 

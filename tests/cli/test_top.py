@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +24,8 @@ __all__ = ["netns", "pair"]
 def _top(*arguments: str, act: Callable[[], None]) -> str:
     command = [sys.executable, "-m", "nflowlevel", "top", "--watch", "1.5", "--count", "2", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        time.sleep(1.0)
+        assert process.stderr
+        assert "waiting for records" in process.stderr.readline()
         act()
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
@@ -84,7 +84,7 @@ def test_a_group(pair: Pair) -> None:
 def test_on_a_terminal(pair: Pair) -> None:
     pair.fw.nft("table inet t { chain c { type filter hook input priority 0; udp dport 9 log group 7; }; }")
     screen = Screen(pair.fw, 100, "top", "--group", "7", "--watch", "1.5", "--count", "2")
-    time.sleep(1.0)
+    screen.begun()
     pair.send_udp(20)
     text = screen.shown()
     assert "sources" in text

@@ -385,6 +385,24 @@ def test_active_timeout_and_the_sum(watched: Watched, tmp_path: Path) -> None:
     assert max(each["flow.number"] for each in found) >= 3
 
 
+def test_the_sum_over_a_restart(watched: Watched, tmp_path: Path) -> None:
+    """What was reported in part is kept in the directory that the service manager gives."""
+    out = tmp_path / "out.json"
+    text = config(STACK, ct1="", json1=f"file={out}\nflow_keys=all")
+    environment = {"STATE_DIRECTORY": str(tmp_path)}
+    for run in (1, 2):
+        with Daemon(tmp_path, text, netns=watched.fw, environment=environment) as daemon:
+            watched.udp_flows(PORTS, packets=2)
+            daemon.process.send_signal(signal.SIGUSR2)
+            records(out, run * len(PORTS))
+        assert (tmp_path / "ct1.flows").exists()
+    with Daemon(tmp_path, text, netns=watched.fw, environment=environment):
+        watched.flush()
+        found = records(out, 3 * len(PORTS))
+    assert added(found) == watched.seen()
+    assert sorted(each["flow.number"] for each in found) == sorted([1, 2, 3] * len(PORTS))
+
+
 def test_the_buffer_is_large_and_grows(watched: Watched, opened: Callable[..., NFCT]) -> None:
     assert opened().flows.socket_buffer == 128 << 20  # the kernel doubles it
     nfct = opened(netlink_socket_buffer_size=SMALL_BUFFER)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -205,6 +206,42 @@ def test_counts_go_on_over_a_restart(watched: Watched) -> None:
         watched.flush()
         batches += until(reader, len(PORTS))
     assert summed(batches) == watched.seen()
+
+
+def test_parts_that_were_reported_are_kept_over_a_restart(watched: Watched, tmp_path: Path) -> None:
+    """Also of flows that end while nobody listens: of those what was known is all that there is."""
+    state = str(tmp_path / "state")
+    batches = []
+    for _ in range(3):
+        with open_flows(netns=watched.fw.path, track=True, state_file=state) as reader:
+            watched.udp_flows(PORTS, packets=2)
+            batches += reported(reader)
+            watched.udp_flows(PORTS)
+            reader.stop()
+            batches += [*reader.batches()]
+    told = summed(batches)
+    assert told.packets == watched.seen().packets - len(PORTS)
+    watched.fw.run("conntrack", "-D", "-p", "udp", "--sport", str(PORTS[0]))
+    with open_flows(netns=watched.fw.path, track=True, state_file=state) as reader:
+        last = reported(reader)
+        watched.flush()
+        last += read(reader)
+    assert told.packets + summed(last).packets == watched.seen().packets - 1
+    ended = [row for row in records(last, "sport", "flow.number", "flow.last") if row[0] == PORTS[0]]
+    assert ended == [(PORTS[0], 4, 1)]
+    assert not Path(state).exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"nflowlevel: flows that go on, 1, 9\n", b"x" * 5000])
+def test_a_state_of_something_else_is_refused(
+    netns: Netns, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    state = tmp_path / "state"
+    state.write_bytes(content)
+    with open_flows(netns=netns.path, track=True, state_file=str(state)) as reader:
+        known(reader)
+        assert reader.stats.tracked == 0
+    assert "is not a file of this version" in caplog.text
 
 
 def test_a_reader_that_stops_tells_what_it_has_heard(watched: Watched) -> None:

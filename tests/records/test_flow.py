@@ -41,6 +41,7 @@ def test_all_that_the_kernel_says() -> None:
         "flow.number": 1, "flow.last": 1, "flow.end.reason": 3,
         "orig.ip.saddr.str": "10.77.0.2", "orig.ip.daddr.str": "192.0.2.80",
         "reply.ip.saddr.str": "192.0.2.80", "reply.ip.daddr.str": "198.51.100.1",
+        "nat.saddr.str": "198.51.100.1", "nat.sport": 61000,
         "orig.ip.saddr.bin": "0x00000000000000000000ffff0a4d0002",
         "orig.ip.daddr.bin": "0x00000000000000000000ffffc0000250",
         "reply.ip.saddr.bin": "0x00000000000000000000ffffc0000250",
