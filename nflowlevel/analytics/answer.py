@@ -20,7 +20,7 @@ _MOST_CHARACTERS = 60
 #: Spans of time that are drawn.
 _MOST_SPANS = 2000
 #: Columns with a time: how many make a second.
-_TIMES = {"sec": 1, "time": 1, "day": 1, "us": 10**6, "first": 10**6, "last": 10**6}
+_TIMES = {"sec": 1, "time": 1, "day": 1} | dict.fromkeys(("us", "first", "last", "scan_first"), 10**6)
 
 
 class Answer:

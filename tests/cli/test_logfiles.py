@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which part of which files is meant by subcommands that ask a log."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from nflowlevel.cli import logfiles
+from nflowlevel.cli.logfiles import add_files, opened
+from nflowlevel.cli.status import WrongArgument
+from tests.fix_logs import log_file, record
+
+
+def _options(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_files(parser)
+    return parser.parse_args(arguments)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> str:
+    return str(log_file(tmp_path / "ulogd.json", [record(number * 3600, dest_port=number) for number in range(48)]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        ([], 48),
+        (["--since", "24h"], 24),
+        (["--filter", "tcp.dport < 10"], 10),
+        (["--since", "24h", "-F", "tcp.dport < 30"], 6),
+    ],
+)
+def test_the_part_that_is_meant(log: str, arguments: list[str], count: int) -> None:
+    assert opened(_options(log, *arguments)).count().value() == count
+
+
+@pytest.mark.parametrize("arguments", [["--since", "soon"], ["--filter", "tcp.dport =="]])
+def test_what_cannot_be(log: str, arguments: list[str]) -> None:
+    with pytest.raises(WrongArgument):
+        opened(_options(log, *arguments))
+
+
+def test_without_a_file(log: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logfiles, "DEFAULT_FILE", log)
+    assert opened(_options()).count().value() == 48
