@@ -8,6 +8,7 @@ examples/nflowlevel.conf  every option of every plugin, with its default
 nflowlevel/records/attributes.py
                           an attribute for each name of a packet's keys, from nflowlevel/records/
 docs/from-ulogd2.md       the table between its two marks, from tests/parity_differences.py
+docs/analytics.md         the tables of columns, from archive/schema.py
 docs/filters.md           the table of fields, from the language of filters and the prefilter's part of it
 """
 
@@ -26,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from docs.library import library_page  # noqa: E402
 from nflowlevel import filters, inputs, outputs  # noqa: E402
+from nflowlevel.archive.schema import RELATIONS  # noqa: E402
 from nflowlevel.daemon import prefilters  # noqa: E402
 from nflowlevel.options import OptionDoc, describe  # noqa: E402
 from nflowlevel.plugin.contract import ANY_KEYS, AnyPlugin, Input, Output  # noqa: E402
@@ -49,6 +51,7 @@ _PLUGINS = ("<!-- plugins: made by `make docs` -->", "<!-- /plugins -->")
 _HISTORICAL = ("<!-- historical: made by `make docs` -->", "<!-- /historical -->")
 _DIFFERENCES = ("<!-- differences: made by `make docs` -->", "<!-- /differences -->")
 _FIELDS = ("<!-- fields: made by `make docs` -->", "<!-- /fields -->")
+_COLUMNS = ("<!-- columns: made by `make docs` -->", "<!-- /columns -->")
 _ROOMS = ("<!-- rooms: made by `make docs` -->", "<!-- /rooms -->")
 
 _KEYS_INTRODUCTION = """\
@@ -138,6 +141,8 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield page, between(text, _DIFFERENCES, differences_table())
     page = ROOT / "docs" / "filters.md"
     yield page, between(page.read_text(), _FIELDS, fields_table())
+    page = ROOT / "docs" / "analytics.md"
+    yield page, between(page.read_text(), _COLUMNS, columns_tables())
     page = ROOT / "docs" / "architecture.md"
     yield page, between(page.read_text(), _ROOMS, rooms_list())
 
@@ -147,6 +152,18 @@ def between(text: str, marks: tuple[str, str], block: str) -> str:
     before, _, rest = text.partition(marks[0])
     _, _, after = rest.partition(marks[1])
     return f"{before}{marks[0]}\n\n{block}\n\n{marks[1]}{after}"
+
+
+def columns_tables() -> str:
+    """Return a table of the columns of each relation."""
+    parts = []
+    for relation in RELATIONS.values():
+        rows = [
+            (f"`{column.name}`", column.type, ", ".join(f"`{key}`" for key in column.keys), column.meaning)
+            for column in relation
+        ]
+        parts.append(f"### {relation.name}\n\n{_table(('Column', 'Type', 'Keys', 'Meaning'), rows)}")
+    return "\n\n".join(parts)
 
 
 # docs/keys.md

@@ -113,9 +113,8 @@ class Store:
         except BaseException:
             self._end()
             raise
-        if sys.stdout.isatty():
-            self._connection.execute("SET enable_progress_bar = true")
-            self._connection.execute("SET progress_bar_time = 1000")
+        # DuckDB draws it on standard output, also where that is a file.
+        self._connection.execute(f"SET enable_progress_bar = {'true' if sys.stdout.isatty() else 'false'}")
         #: How many lines, and files, are no records.
         self.damaged = 0
         #: The first of them.

@@ -133,6 +133,11 @@ def test_memory_is_bounded() -> None:
         store.close()
 
 
+def test_no_bar_is_drawn_into_a_file(store: Store) -> None:
+    """DuckDB would draw one into what `find --json` writes to a file, after two seconds."""
+    assert ask(store, "SELECT current_setting('enable_progress_bar')") == [(False,)]
+
+
 def test_no_extension_comes_from_anywhere(store: Store) -> None:
     ((install, load),) = ask(
         store, "SELECT current_setting('autoinstall_known_extensions'), current_setting('autoload_known_extensions')"

@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Write what the fuzzers mutate: `messages` for decode_fuzz and receive_main, `captures` for capture_fuzz, `reports`
-<<<<<<< HEAD
-for report_fuzz, `flows` for flow_fuzz, `lines` for scan_fuzz.
-=======
 for report_fuzz, `flows` for flow_fuzz and flowtext_fuzz, `lines` for scan_fuzz.
->>>>>>> main
 
 `inputs DIRECTORY` makes a directory with a file for each input of receive_fuzz, as libFuzzer wants them; the others
 go to standard output.

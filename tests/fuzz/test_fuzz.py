@@ -37,10 +37,7 @@ def test_mutated_messages() -> None:
         r"(\d+) mutated reports, (\d+) records, [\d.]+ seconds\n"
         r"(\d+) batches for IPFIX, (\d+) records, (\d+) messages, [\d.]+ seconds\n"
         r"(\d+) mutated messages of flows, (\d+) flows, (\d+) reported, [\d.]+ seconds\n"
-<<<<<<< HEAD
-=======
         r"(\d+) mutated messages of conntrack, (\d+) flows, [\d.]+ seconds\n"
->>>>>>> main
         r"(\d+) mutated blocks of lines, (\d+) rows, (\d+) handed back, [\d.]+ seconds\n"
         r"(\d+) mutated inputs of the receiver, [\d.]+ seconds\n"
         r"(?:\d+ inputs of the receiver, by libFuzzer\n)?"
@@ -50,11 +47,7 @@ def test_mutated_messages() -> None:
     assert line, done.stdout
     numbers = map(int, line.groups())
     messages, records, size, files, packets, written, reports, reported, batches, flows, sent, *rest = numbers
-<<<<<<< HEAD
-    events, known, ended, blocks, plain, odd, inputs, spools, rows = rest
-=======
     events, known, ended, conntrack, told, blocks, plain, odd, inputs, spools, rows = rest
->>>>>>> main
     assert COUNT <= messages < COUNT + 3, "a datagram has up to three messages"
     assert records > COUNT // 3, "most mutations are refused at once: they test nothing"
     assert size > 100 * records
@@ -69,11 +62,8 @@ def test_mutated_messages() -> None:
     assert events == COUNT
     assert known > COUNT // 5, "most messages of flows are refused at once: they test nothing"
     assert ended > known // 3, "the table reports nothing"
-<<<<<<< HEAD
-=======
     assert conntrack == COUNT // 2
     assert told > conntrack // 4, "most messages of conntrack are refused at once: they test nothing"
->>>>>>> main
     assert blocks == COUNT // 4
     assert plain > blocks, "most lines are handed back: they test nothing"
     assert odd > blocks // 4
