@@ -177,7 +177,7 @@ class Log:
         """Search by a detector (docs/detectors.md): `log.find("scan_then_brute", within="1h")`.
 
         Only the records of this log are looked at. ValueError, with the nearest name, for an unknown detector;
-        TypeError or ValueError for a parameter that it does not take.
+        TypeError or ValueError for a parameter that it does not take; NotSupported where the log lacks what it needs.
         """
         found = find_detector(detector)
         return Findings(self._engine, self._within(found.sql(**parameters)), found, parameters, self._within)
