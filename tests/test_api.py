@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 #: Packages that recipes use and that come without types.
-_UNTYPED = ("dpkt", "pandas", "pyarrow", "scapy")
+_UNTYPED = ("dpkt", "pandas", "pyarrow", "pyspark", "scapy")
 
 
 def python_blocks() -> dict[str, str]:
