@@ -64,7 +64,7 @@ def mypy(directory: Path) -> str:
 
 
 def test_there_are_blocks() -> None:
-    assert len([name for name in BLOCKS if name.startswith("README")]) == 3
+    assert len([name for name in BLOCKS if name.startswith("README")]) == 4
     assert sum("nflowlevel" in block for block in BLOCKS.values()) >= 3
 
 
