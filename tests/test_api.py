@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 #: Packages that recipes use and that come without types.
-_UNTYPED = ("dpkt", "pandas", "pyarrow", "scapy")
+_UNTYPED = ("dpkt", "pandas", "pyarrow", "pyspark", "scapy")
 
 
 def python_blocks() -> dict[str, str]:
@@ -64,7 +64,7 @@ def mypy(directory: Path) -> str:
 
 
 def test_there_are_blocks() -> None:
-    assert len([name for name in BLOCKS if name.startswith("README")]) == 3
+    assert len([name for name in BLOCKS if name.startswith("README")]) == 4
     assert sum("nflowlevel" in block for block in BLOCKS.values()) >= 3
 
 
