@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bench.asking import Answer, Row, main, median_spread, ratios, take_turns, times, verdict
 from bench.contenders import daemon, plugin_files, ulogd2_missing
-from bench.flows import prepare, send_flows
+from bench.made_flows import prepare, send_flows
 from bench.netns import Field
 from bench.programs import program
 from bench.running import spawn

@@ -242,7 +242,8 @@ class Comparison:
         mine, other = (list(_records(sink, outcome)) for outcome in (ours, theirs))
         where = f"[{sink.instance}] {sink.plugin} to {sink.target}"
         assert other, f"{where}: ulogd2 wrote nothing, so there is nothing to compare\n{theirs.log}"
-        assert len(mine) == len(other), f"{where}: {len(mine)} records, ulogd2 has {len(other)}\n{ours.log}"
+        told = "\n".join(map(str, (*mine, "ulogd2:", *other, ours.log)))
+        assert len(mine) == len(other), f"{where}: {len(mine)} records, ulogd2 has {len(other)}\n{told}"
         # Two stacks that end in one file take turns as they like; one keeps its order.
         ordered = sink.stacks == 1
         for number, their in enumerate(other):

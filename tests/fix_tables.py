@@ -39,8 +39,10 @@ def _schema_of(kind: Literal["pgsql", "mysql"], options: Any) -> tuple[str, str]
     """Return the script that makes what an output fills, and the table or view to look at afterwards."""
     if options.table in _TABLES:
         return f"create table {options.table} ({_TABLES[options.table]});", options.table
+    # The view for flows shows none of them: ulogd2's function leaves `state` empty.
+    seen = "ulog2_ct" if options.table == "conntrack" else options.table
     flat = "-flat" if options.procedure.upper() == "INSERT" else ""
-    return shipped_schema(f"{kind}-ulogd2{flat}.sql"), options.table
+    return shipped_schema(f"{kind}-ulogd2{flat}.sql"), seen
 
 
 @contextlib.contextmanager

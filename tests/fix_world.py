@@ -76,11 +76,14 @@ FLOWS = (
         "-f ipv4 -p udp --orig-port-src 5054",
     ),
 )
-#: What is translated of them: a port that comes in, and an own packet that goes out.
+#: What is translated of them: a port that comes in, and an own packet that goes out. Connections to databases here are
+#: none of them.
 _TRANSLATION = """
 table inet flows {
 chain pre { type nat hook prerouting priority dstnat; udp dport 99 redirect to :98; }
 chain post { type nat hook postrouting priority srcnat; meta nfproto ipv4 udp dport 55 snat ip to 10.77.0.1:4055; }
+chain in { type filter hook prerouting priority raw; iifname lo notrack; }
+chain out { type filter hook output priority raw; oifname lo notrack; }
 chain marks { type filter hook prerouting priority 0; udp dport 53 ct mark set 0x12; }
 }"""
 

@@ -180,8 +180,11 @@ class Flows(Input[Options]):
         return Counters()
 
 
-def deliver(batch: Batch, *plugins: Filter[Any] | Output[Any]) -> Stack:
-    """Send a batch through the stack of these plugins, close it and return it; fail where a plugin did."""
+def deliver(batch: Batch, *plugins: Filter[Any] | Output[Any], patience: float = 1.0) -> Stack:
+    """Send a batch through the stack of these plugins, close it and return it; fail where a plugin did.
+
+    The output has `patience` seconds to deliver what it has.
+    """
     source = Source(Flows())
     *filters, output = plugins
     assert isinstance(output, Output)
@@ -193,6 +196,6 @@ def deliver(batch: Batch, *plugins: Filter[Any] | Output[Any]) -> Stack:
     destination.bind()
     stack.open()
     stack.deliver(batch)
-    stack.close()
+    stack.close(patience)
     assert stack.dropped == 0
     return stack

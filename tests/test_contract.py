@@ -21,11 +21,13 @@ from nflowlevel.plugin.contract import ANY_KEYS, Filter, Input, Member, Output, 
 from nflowlevel.plugin.spooled import SpooledOutput
 from nflowlevel.plugin.tables import SQLOutput
 from nflowlevel.records.batch import Batch
+from nflowlevel.records.flow import FLOW
 from nflowlevel.records.keys import CATALOGUE, Key, published_by
 from nflowlevel.sql.database import schema
 from nflowlevel.stacks.describe import page
 from nflowlevel.stacks.registry import builtin_names, find_plugin
 from nflowlevel.stats import Counters
+from tests import flows as fixtures
 from tests import oracle
 from tests.captures import RAW, pcap
 from tests.corpus import by_name
@@ -106,14 +108,30 @@ def sums() -> dict[str, Batch]:
     return {"empty": Batch(None, 0), "nothing": batch(0), "one": batch(1), "many": batch(1000)}
 
 
-_PACKET_PLUGINS = ("NFLOG", "BASE", "IFINDEX", "IP2STR", "HWHDR")
-_BATCHES = {"packet": packets, "sum": sums}
+def flows() -> dict[str, Batch]:
+    """Return batches of flows that have ended: of those that begin, some outputs write nothing."""
+    ended = [flow for flow in fixtures.ALL if flow.event != fixtures.NEW]
+    return {
+        "empty": Batch(None, 0, type=FLOW),
+        "all": fixtures.flow_batch(*ended),
+        "selected": fixtures.flow_batch(*ended).select([1, 3]),
+        "nothing selected": fixtures.flow_batch(*ended).select([]),
+    }
+
+
+_PLUGINS_BEFORE = {
+    "packet": ("NFLOG", "BASE", "IFINDEX", "IP2STR", "HWHDR"),
+    "sum": ("NFACCT",),
+    "flow": ("NFCT", "IP2STR"),
+}
+_BATCHES = {"packet": packets, "sum": sums, "flow": flows}
 
 
 def _members(data: str) -> list[Key]:
     """Return what a stack of such data publishes, in its order."""
-    publishers = _PACKET_PLUGINS if data == "packet" else ("NFACCT",)
-    return list({key.name: key for name in publishers for key in made(_PLUGINS[name]).published()}.values())
+    keys = (key for name in _PLUGINS_BEFORE[data] for key in made(_PLUGINS[name]).published())
+    of_flows = (key for key in keys if key in FLOW) if data == "flow" else keys
+    return list({key.name: key for key in of_flows}.values())
 
 
 # -- all --------------------------------------------------------------------------------------------------------------
@@ -212,6 +230,31 @@ def test_a_filter_takes_every_batch(plugin: Any, kind: str) -> None:
     assert len(passed) <= count
     for key in plugin.adds:
         assert len(passed.values(key.name)) == len(passed)
+    assert batch.to_dicts() == before
+    instance.close()
+
+
+def _of_flows() -> list[Any]:
+    """Return the filters that a stack of flows may have."""
+    known = {key.name for key in _members("flow")}
+    return [
+        plugin
+        for plugin in _FILTERS
+        if "flow" in plugin.accepts and all(name[0] == "[" or name in known for name in plugin.consumes)
+    ]
+
+
+@each(_of_flows())
+@pytest.mark.parametrize("kind", flows())
+def test_a_filter_takes_every_batch_of_flows(plugin: Any, kind: str) -> None:
+    batch = flows()[kind]
+    before = batch.to_dicts()
+    instance = made(plugin)
+    instance.open()
+    passed = instance.process(batch.copy())
+    assert len(passed) <= len(before)
+    names = [key.name for key in instance.published() if key.kind == "column" or key in FLOW]
+    assert all(len(row) == len(names) for row in passed.rows(*names))
     assert batch.to_dicts() == before
     instance.close()
 

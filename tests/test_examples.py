@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from tests.fix_collectors import Nfacctd, Nfcapd
 from tests.fix_daemon import Daemon, config, log_rule, records, wait_for
 from tests.fix_flows import Watched
 from tests.fix_netns import Netns, Pair
+from tests.fix_sqlite import rows_of
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -285,3 +287,40 @@ def test_the_configuration_of_nfacctd() -> None:
     theirs = (EXAMPLES / "pmacct" / "nfacctd.conf").read_text()
     (port,) = re.findall(r"nfacctd_port: (\d+)", theirs)
     assert f"\nport={port}\n" in (EXAMPLES / "pmacct" / "nflowlevel.conf").read_text()
+
+
+# The log of translations
+
+
+def test_the_log_of_translations(pair: Pair, tmp_path: Path) -> None:
+    """Rules and configuration together: a subscriber's flow out, and one in to a forwarded port, with times."""
+    for line in (EXAMPLES / "nat-audit" / "conntrack.conf").read_text().splitlines():
+        if not line.startswith("#"):
+            name, _, value = line.partition(" = ")
+            pair.fw.sysctl(name, value)
+    rules = (EXAMPLES / "nat-audit" / "nat.nft").read_text().replace('"wan0"', '"va"')
+    pair.fw.nft(rules)
+    pair.fw.ip("address add 100.64.0.10/32 dev lo\naddress add 198.51.100.8/29 dev va")
+    pair.peer.ip("route add 198.51.100.8/29 dev vb")
+    text = (EXAMPLES / "nat-audit" / "ulogd.conf").read_text()
+    text = re.sub(r'"/var/(log|lib/ulogd)/', f'"{tmp_path}/', text)
+    with pair.fw.enter():
+        subscriber = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with Daemon(tmp_path, text, netns=pair.fw) as daemon, subscriber:
+        subscriber.bind(("100.64.0.10", 5054))
+        subscriber.sendto(b"hello", (Pair.PEER4, 9))
+        pair.fw.run("conntrack", "-D", "-p", "udp", "--orig-port-src", "5054")
+        wait_for(lambda: (tmp_path / "nat.log").exists() and (tmp_path / "nat.log").read_text(), "there is a line")
+        daemon.stop()
+    found = re.fullmatch(
+        r"\w{3} [ \d]\d [\d:]{8} \S+ \[DESTROY\] PROTO=UDP SRC=100\.64\.0\.10 SPT=5054 NATSRC=(198\.51\.100\.\d+) "
+        r"NATSPT=(\d+) DST=10\.77\.0\.2 DPT=9 START=([\d-]+T[\d:]+Z) END=([\d-]+T[\d:]+Z) \n",
+        (tmp_path / "nat.log").read_text(),
+    )
+    assert found, (tmp_path / "nat.log").read_text()
+    (record,) = map(json.loads, (tmp_path / "nat.json").read_text().splitlines())
+    assert (record["nat.saddr.str"], record["nat.sport"]) == (found[1], int(found[2]))
+    assert (record["src_ip"], record["src_port"], record["transport"]) == ("100.64.0.10", 5054, "udp")
+    assert re.fullmatch(r"1:.{27}=", record["community_id"])
+    assert "print" not in record
+    assert rows_of(tmp_path / "nat.db", "SELECT nat_saddr_str, nat_event FROM flows") == [(found[1], 5)]

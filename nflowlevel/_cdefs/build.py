@@ -27,6 +27,7 @@ FRAGMENTS = (
     "flowtable.h",
     "render.h",
     "flowtext.h",
+    "communityid.h",
     "print.h",
     "ipfix.h",
     "arrowstream.h",
@@ -46,6 +47,7 @@ SOURCES = (
     "flowtable.c",
     "render.c",
     "flowtext.c",
+    "communityid.c",
     "print.c",
     "ipfix.c",
     "arrowstream.c",
@@ -84,6 +86,7 @@ ffibuilder.set_source(
     #include "flowtable.h"
     #include "render.h"
     #include "flowtext.h"
+    #include "communityid.h"
     #include "print.h"
     #include "ipfix.h"
     #include "arrowstream.h"

@@ -275,12 +275,16 @@ static char *put_state(char *p, const char *const *states, uint8_t count, uint8_
 /* Seconds of the flow by the kernel's own times: whole ones, and until now where it goes on. */
 static char *put_duration(char *p, const struct nfl_flow *f, int64_t now)
 {
-	int64_t start = (int64_t)(f->start_ns / NS_PER_SEC), seconds;
+	uint64_t seconds = 0;
+	int64_t start = (int64_t)(f->start_ns / NS_PER_SEC);
 
 	if (!f->start_ns)
 		return p;
-	seconds = f->stop_ns ? ((int64_t)f->stop_ns - (int64_t)f->start_ns) / (int64_t)NS_PER_SEC : now - start;
-	p = put_u64(SAY(p, "<deltatime>"), seconds > 0 ? (uint64_t)seconds : 0);
+	if (f->stop_ns > f->start_ns)
+		seconds = (f->stop_ns - f->start_ns) / NS_PER_SEC;
+	else if (!f->stop_ns && now > start)
+		seconds = (uint64_t)(now - start);
+	p = put_u64(SAY(p, "<deltatime>"), seconds);
 	return SAY(p, "</deltatime>");
 }
 

@@ -48,13 +48,14 @@ _EXAMPLES = """Without a configuration: nflowlevel sql init SQLITE3 db=packets.d
 
 #: Plugins that can be named instead of an output of the configuration, and the file of each one's schema.
 _PLUGINS = {"PGSQL": "pgsql", "MYSQL": "mysql", "SQLITE3": "sqlite3"}
-#: Our own tables: for packets, and for accounting.
-_TABLES = ("packets", "sums")
+#: Our own tables: for packets, for accounting, and for flows.
+_TABLES = ("packets", "sums", "flows")
 #: For MySQL too, which wants a statement for each table.
 _GRANTS = """\
 -- If the output uses another user than the one who executes this, that user (here: ulog) needs:
 --     GRANT INSERT ON packets TO ulog;
 --     GRANT INSERT ON sums TO ulog;
+--     GRANT INSERT ON flows TO ulog;
 --     GRANT SELECT, INSERT, UPDATE ON nflowlevel_ledger TO ulog;"""
 #: What a table of ours cannot know beforehand.
 _ADDED = "to store what a filter adds"
@@ -203,7 +204,7 @@ def _create(output: SQLOutput[Any], members: Members) -> None:
             print(f"[{output.instance}] {database.shown}: the ledger exists, next to the table {table}")
             return
         database.run(_script(database.dialect))
-        ours = f"the tables {' and '.join(_TABLES)} and the ledger exist"
+        ours = f"the tables {', '.join(_TABLES)} and the ledger exist"
         columns = _columns(database)
         if not columns:
             raise NflowError(f"[{output.instance}] {database.shown}: {ours}, but no table {table}: name one of them")

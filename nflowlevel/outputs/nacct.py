@@ -50,4 +50,4 @@ class NACCT(LineOutput[NACCTOptions]):
 
     def render(self, batch: Batch) -> Iterator[tuple[memoryview, int]]:
         """Yield the batch's lines and their number, usually at once; the memory is good until the next is asked for."""
-        return self._plan.accounts(batch.raw)
+        return self._plan.accounts(batch.raw) if batch.type.of_flows else iter(())

@@ -498,20 +498,23 @@ class Batch:
         A newline ends it. It costs nothing until it is asked for. Other records have no such text.
         """
         _ = self.names
-        if self._lease and (self.type.of_packets or self.type.of_flows):
-            self.add_printed(PRINT if self.type.of_packets else PRINT_FLOW)
-        else:
-            self.add(PRINT, [None] * self._count)
+        self.add_printed(PRINT_FLOW if self.type.of_flows else PRINT)
 
     def add_printed(self, key: Key) -> None:
-        """Add a text that C makes of the records when it is asked for; for filters whose records have one."""
+        """Add a text that C makes of the records when it is asked for: PRINT, PRINT_FLOW or PRINT_NAT.
+
+        Records of another kind than the text's have none.
+        """
+        if self._lease is None or not (self.type.of_packets if key is PRINT else self.type.of_flows):
+            self.add(key, [None] * self._count)
+            return
         self._added[key.name] = Printed(self.raw, key)
         self._cache.clear()
 
     def rows_with(self, condition: Condition) -> list[int]:
-        """Return the numbers of the rows that meet a condition of the batch's type; all at once where all do."""
+        """Return the numbers of the rows that meet a condition; none where it is one of another type of records."""
         bit = 1 << condition.value
-        if self._lease is None or not self._valid_any & bit:
+        if self._lease is None or not self._valid_any & bit or not self.type.has_condition(condition):
             return []
         if self._valid_all & bit:
             return list(range(self._count))

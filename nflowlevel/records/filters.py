@@ -95,10 +95,16 @@ def _field(name: str, found: str, keys: list[Key], type_: RecordType) -> Field:
     """Return the field of a key, or of several that share a name."""
     key, names = keys[0], tuple(key.name for key in keys)
     if key.kind in ("addr", "addr4", "addrnumber"):
-        # As text, as a number or neither: it is the same address.
-        own = [each for each in type_.by_name.values() if each.field == key.field and each.type == "ipaddr"]
+        # As text, as a number or neither: it is the same address; but NAT's holds for other records than the reply's.
+        own = [
+            each
+            for each in type_.by_name.values()
+            if each.field == key.field
+            and each.type == "ipaddr"
+            and (each.valid is key.valid or "addrnumber" in (each.kind, key.kind))
+        ]
         # IP2HBIN's numbers are of that type, too, and stand before the keys of flows.
-        same = [each.name for each in sorted(own, key=lambda each: each.kind == "addrnumber")]
+        same = [each.name for each in own if each.kind != "addrnumber"]
         return Field(same[0], "address", keys=(same[0],)) if same else Field(found, "address", keys=names)
     if key.type == "raw":
         raise TypeError(f"'{name}' is bytes, and filters cannot compare bytes")

@@ -155,7 +155,9 @@ def _spellings(field: Field, type_: RecordType) -> tuple[str, ...]:
     names = [field.name, *field.keys]
     for key in field.keys:
         known = type_.by_name.get(key)
-        same = [each for each in type_.by_name.values() if known and each.field == known.field]
+        same = [
+            each for each in type_.by_name.values() if known and (each.field, each.valid) == (known.field, known.valid)
+        ]
         names += [name for each in same if each.type == "string" for name in (each.name, each.cim)]
     return tuple(dict.fromkeys(filter(None, names)))
 
@@ -363,7 +365,7 @@ class _Arrays:
 
     def _ip4(self, key: str) -> tuple[Array, Array]:
         np_ = self._np
-        if self._is_list(key):
+        if not self._is_bytes(key):
             numbers = [_as_ip4(text) for text in self._batch.values(key)]
             known = np_.array([number is not None for number in numbers], dtype=bool)
             return np_.array([number or 0 for number in numbers], np_.int64), known
@@ -387,11 +389,15 @@ class _Arrays:
                 assert isinstance(item, range)
                 inside |= (numbers >= item[0]) & (numbers <= item[-1])
             return (inside != node.negated) * np_.int64(1), known
-        if node.field.type == "address" and not self._is_list(node.field.name):
+        if node.field.type == "address" and self._is_bytes(node.field.name):
             return self._networks(node)
         found = _tested(node, _first(map(self._batch.values, node.field.keys)))
         known = np_.array([each is not None for each in found], dtype=bool)
         return np_.array([bool(each) for each in found], np_.int64), known
+
+    def _is_bytes(self, name: str) -> bool:
+        """Whether an address lies in the records as such, and not only as a text of them."""
+        return not self._is_list(name) and self._batch.type.by_name[name].type == "ipaddr"
 
     def _networks(self, node: Member) -> tuple[Array, Array]:
         key, np_ = node.field.name, self._np

@@ -473,11 +473,13 @@ class LogPlan:
         self._view = memoryview(ffi.buffer(self._out))
 
     def render(self, records: Records, text: Printed | None = None) -> Iterator[tuple[memoryview, int]]:
-        """Yield (lines, number of lines) of a text, by default that of packets; usually once.
+        """Yield (lines, number of lines) of a text, by default that of PRINTPKT or PRINTFLOW; usually once.
 
         A memoryview is good until the next is asked for.
         """
-        return self._render(records, _LOG_TEXTS[text.kind] if text else lib.NFL_LOG_PACKET)
+        of_flows = records.type is not None and records.type.of_flows
+        own = lib.NFL_LOG_FLOW if of_flows else lib.NFL_LOG_PACKET
+        return self._render(records, _LOG_TEXTS[text.kind] if text else own)
 
     def accounts(self, flows: Records) -> Iterator[tuple[memoryview, int]]:
         """Yield the lines of NACCT in the same way: without a time, and none for a flow that is new."""

@@ -89,6 +89,10 @@ class RecordType:
         if not 0 <= key.valid.value < _MOST_CONDITIONS:
             raise ValueError(f"record type {self.name}: no bit of 64 for condition {key.valid}")
 
+    def has_condition(self, condition: Condition) -> bool:
+        """Tell whether a condition is one of this type's, and not of another type with the same number."""
+        return isinstance(condition, tuple({type(key.valid) for key in self._keys}))
+
     def __contains__(self, key: object) -> bool:
         """Whether this very key lies in the record; another type may have one of the same name."""
         return key in self._keys

@@ -86,10 +86,10 @@ def tables_of(path: Path) -> set[str]:
 
 def test_init_creates_what_is_missing_and_leaves_the_rest(command: Command, path: Path) -> None:
     command.configure("lite:SQLITE3", lite=f"db={path}")
-    said = f"[lite] SQLite {path}: the tables packets and sums and the ledger exist\n"
+    said = f"[lite] SQLite {path}: the tables packets, sums, flows and the ledger exist\n"
     note = f"  note: the file is root's; a daemon with -u USER needs: chown USER {path} (or --owner USER here)\n"
     assert command("init") == said + note
-    assert tables_of(path) == {"packets", "sums", "nflowlevel_ledger"}
+    assert tables_of(path) == {"packets", "sums", "flows", "nflowlevel_ledger"}
     script = "INSERT INTO packets (oob_prefix) VALUES ('kept'); INSERT INTO nflowlevel_ledger VALUES ('w', 7, 'then')"
     execute(path, f"{script}; ALTER TABLE packets ADD COLUMN mine TEXT; DROP TABLE sums")
     assert command("init", "lite") == said
@@ -152,7 +152,7 @@ def test_what_a_filter_adds_has_a_type(command: Command, path: Path, monkeypatch
 
 def test_init_without_a_configuration(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["sql", "init", "SQLITE3", f"db={path}"]) == 0
-    assert tables_of(path) == {"packets", "sums", "nflowlevel_ledger"}
+    assert tables_of(path) == {"packets", "sums", "flows", "nflowlevel_ledger"}
     assert cli.main(["sql", "init", "SQLITE3", "dbx=x"]) == 2
     assert "[sqlite3] SQLITE3: unknown option 'dbx' — did you mean 'db'?" in capsys.readouterr().err
     assert cli.main(["sql", "init", "SQLITE3", "x.db"]) == 2
@@ -170,7 +170,7 @@ def test_print_creates_nothing_and_can_be_executed(command: Command, path: Path,
     assert script.startswith(f"-- For [lite], SQLite {path}\n")
     assert not path.exists()
     execute(path, script)
-    assert tables_of(path) == {"packets", "sums", "nflowlevel_ledger"}
+    assert tables_of(path) == {"packets", "sums", "flows", "nflowlevel_ledger"}
 
 
 @pytest.mark.parametrize(("plugin", "name"), [("PGSQL", "pgsql"), ("MYSQL", "mysql"), ("SQLITE3", "sqlite3")])
@@ -368,7 +368,7 @@ def test_init_and_check_of_our_tables(command: Command, server_db: Any, configur
     output = command("check", status=69)
     assert "  unavailable: " in output
     assert PASSWORD not in output
-    assert "the tables packets and sums and the ledger exist\n" in command("init")
+    assert "the tables packets, sums, flows and the ledger exist\n" in command("init")
     server_db.execute("insert into packets (oob_prefix) values ('kept')")
     command("init")
     assert server_db.count("packets") == 1

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,6 +77,28 @@ def test_each_packet_of_the_corpus() -> None:
     assert ids(batch) == wanted
     assert None in wanted
     assert len(set(wanted)) > 20
+
+
+def test_random_flows_and_each_type_of_icmp() -> None:
+    """Ends that are alike, the smaller one on either side, types with and without an answer."""
+    chosen = random.Random(3)
+    addresses = {4: ("10.0.0.1", "10.0.0.2", "255.1.2.3"), 6: ("fd00::1", "fd00::2", "2001:db8::ff")}
+    flows, wanted = [], []
+    for number in range(3000):
+        six = number % 2
+        protocol = chosen.choice((6, 17, 132, 47, 136, 50, 58 if six else 1, 58 if six else 1, 58 if six else 1))
+        saddr, daddr = (chosen.choice(addresses[6 if six else 4]) for _ in range(2))
+        sport, dport = (chosen.choice((0, 1, 2, 443, 65535)) for _ in range(2))
+        type_, code = chosen.randrange(256), chosen.randrange(4)
+        seed = number % 3 and 0xFFFE
+        flow = FlowOf(protocol, End(saddr, sport), End(daddr, dport), icmp=(type_, code, 1))
+        first, second = (type_, code) if protocol in (1, 58) else (sport, dport)
+        flows.append((seed, flow))
+        wanted.append(of_texts(protocol, saddr, daddr, first, second, seed))
+    for seed in (0, 0xFFFE):
+        of_seed = [at for at, (each, _) in enumerate(flows) if each == seed]
+        assert ids(flow_batch(*(flows[at][1] for at in of_seed)), seed) == [wanted[at] for at in of_seed]
+    assert len(set(wanted)) > 1000
 
 
 def test_the_seed() -> None:

@@ -185,3 +185,21 @@ def test_many_flows_in_small_pieces() -> None:
 def test_an_empty_batch() -> None:
     assert len(nat().process(flow_batch())) == 0
     assert len(nat(translated_only=True).process(flow_batch())) == 0
+
+
+@pytest.mark.parametrize(
+    ("filter_", "count"),
+    [
+        ("nat.saddr.str == 198.51.100.7", 3),
+        ("nat.saddr.str in {198.51.100.0/24, 2001:db8:1::/48}", 4),
+        ("nat.daddr.str", 1),
+        ("nat.dport == 80", 1),
+        # Where it was not translated, the source of the answers is no translated address.
+        ("nat.daddr.str == 203.0.113.9", 0),
+        ("reply.ip.daddr == 198.51.100.7", 3),
+        ("reply.ip.hdaddr == 198.51.100.7", 3),
+        ("reply.ip.daddr == fd00::5", 2),
+    ],
+)
+def test_a_filter_looks_at_what_was_translated(filter_: str, count: int) -> None:
+    assert len(flow_batch(*ALL).where(filter_)) == count

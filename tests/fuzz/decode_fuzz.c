@@ -640,7 +640,7 @@ static void render_texts(void)
 static void render_log(void)
 {
 	static const char before[] = "<29>", after[] = " fuzz ";
-	struct nfl_log log = { before, after, below(sizeof(before)), below(sizeof(after)), -1, "" };
+	struct nfl_log log = { before, after, below(sizeof(before)), below(sizeof(after)), -1, "", NFL_LOG_PACKET, 0 };
 	size_t size = one_in(2) ? below(2000) : 4000, used;
 	uint32_t done;
 

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: GPL-2.0-or-later
--- Tables of nflowlevel for MariaDB and MySQL: `packets` for logged packets, `sums` for accounting.
+-- Tables of nflowlevel for MariaDB and MySQL: `packets` for logged packets, `flows` for what conntrack knows of
+-- connections, `sums` for accounting.
 --
 -- A column has the name of its key with "_" for "." (docs/keys.md) and a type that holds all its values; `oob_time` is
 -- oob.time.sec and oob.time.usec together, in UTC whatever the session's time zone is. A stack fills the columns whose
@@ -65,6 +66,50 @@ CREATE TABLE IF NOT EXISTS packets (
     ahesp_spi int unsigned,
     arp_saddr_str varchar(15) CHARACTER SET ascii,
     arp_daddr_str varchar(15) CHARACTER SET ascii,
+    KEY oob_time (oob_time)
+) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
+
+CREATE TABLE IF NOT EXISTS flows (
+    _id bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    oob_time datetime(6),
+    ct_event tinyint unsigned,
+    oob_family tinyint unsigned,
+    orig_ip_saddr_str varchar(45) CHARACTER SET ascii,
+    orig_ip_daddr_str varchar(45) CHARACTER SET ascii,
+    orig_ip_protocol tinyint unsigned,
+    orig_l4_sport smallint unsigned,
+    orig_l4_dport smallint unsigned,
+    orig_raw_pktlen bigint unsigned,
+    orig_raw_pktcount bigint unsigned,
+    reply_ip_saddr_str varchar(45) CHARACTER SET ascii,
+    reply_ip_daddr_str varchar(45) CHARACTER SET ascii,
+    reply_l4_sport smallint unsigned,
+    reply_l4_dport smallint unsigned,
+    reply_raw_pktlen bigint unsigned,
+    reply_raw_pktcount bigint unsigned,
+    icmp_type tinyint unsigned,
+    icmp_code tinyint unsigned,
+    icmpv6_type tinyint unsigned,
+    icmpv6_code tinyint unsigned,
+    tcp_state tinyint unsigned,
+    ct_mark int unsigned,
+    ct_id int unsigned,
+    ct_zone smallint unsigned,
+    ct_status int unsigned,
+    ct_helper varchar(16),
+    flow_start_sec int unsigned,
+    flow_start_usec int unsigned,
+    flow_end_sec int unsigned,
+    flow_end_usec int unsigned,
+    flow_number int unsigned,
+    flow_last boolean,
+    flow_end_reason tinyint unsigned,
+    nat_saddr_str varchar(45) CHARACTER SET ascii,
+    nat_sport smallint unsigned,
+    nat_daddr_str varchar(45) CHARACTER SET ascii,
+    nat_dport smallint unsigned,
+    nat_event tinyint unsigned,
+    community_id varchar(30) CHARACTER SET ascii,
     KEY oob_time (oob_time)
 ) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4;
 

@@ -1,11 +1,12 @@
 -- SPDX-License-Identifier: GPL-2.0-or-later
--- Tables of nflowlevel for PostgreSQL 14 or later: `packets` for logged packets, `sums` for accounting.
+-- Tables of nflowlevel for PostgreSQL 14 or later: `packets` for logged packets, `flows` for what conntrack
+-- knows of connections, `sums` for accounting.
 --
 -- A column has the name of its key with "_" for "." (docs/keys.md) and a type that holds all its values; `oob_time` is
 -- oob.time.sec and oob.time.usec together. A stack fills the columns whose keys it has; the others are null and take no
 -- room. You may drop columns that you do not need, and add columns for other keys, at any time.
 --
--- Both tables have a partition for each day (UTC). Rows of a day without a partition go into the one called
+-- All tables have a partition for each day (UTC). Rows of a day without a partition go into the one called
 -- `..._default`. This file creates the partitions of the next 30 days. Executing it again does no harm. Once a week:
 --
 --     SELECT nflowlevel_make_partitions(30);          -- today and the next 29 days
@@ -85,11 +86,59 @@ CREATE TABLE IF NOT EXISTS sums (
     sum_name text
 ) PARTITION BY RANGE (oob_time);
 
+CREATE TABLE IF NOT EXISTS flows (
+    oob_time timestamptz,
+    orig_raw_pktlen bigint,
+    orig_raw_pktcount bigint,
+    reply_raw_pktlen bigint,
+    reply_raw_pktcount bigint,
+    flow_start_sec bigint,
+    flow_end_sec bigint,
+    ct_id bigint,
+    ct_mark bigint,
+    ct_status bigint,
+    flow_number bigint,
+    flow_start_usec integer,
+    flow_end_usec integer,
+    orig_l4_sport integer,
+    orig_l4_dport integer,
+    reply_l4_sport integer,
+    reply_l4_dport integer,
+    nat_sport integer,
+    nat_dport integer,
+    ct_zone integer,
+    ct_event smallint,
+    oob_family smallint,
+    orig_ip_protocol smallint,
+    icmp_type smallint,
+    icmp_code smallint,
+    icmpv6_type smallint,
+    icmpv6_code smallint,
+    tcp_state smallint,
+    flow_end_reason smallint,
+    nat_event smallint,
+    flow_last boolean,
+    orig_ip_saddr_str inet,
+    orig_ip_daddr_str inet,
+    reply_ip_saddr_str inet,
+    reply_ip_daddr_str inet,
+    nat_saddr_str inet,
+    nat_daddr_str inet,
+    ct_helper text,
+    community_id text
+) PARTITION BY RANGE (oob_time);
+
 CREATE TABLE IF NOT EXISTS packets_default PARTITION OF packets DEFAULT;
 CREATE TABLE IF NOT EXISTS sums_default PARTITION OF sums DEFAULT;
+CREATE TABLE IF NOT EXISTS flows_default PARTITION OF flows DEFAULT;
 
 CREATE INDEX IF NOT EXISTS packets_brin ON packets
     USING brin (oob_time, ip_saddr_str inet_bloom_ops, ip_daddr_str inet_bloom_ops) WITH (pages_per_range = 32);
+-- The second address of a flow's reply is the public one of who sits behind NAT.
+CREATE INDEX IF NOT EXISTS flows_brin ON flows
+    USING brin (
+        oob_time, orig_ip_saddr_str inet_bloom_ops, orig_ip_daddr_str inet_bloom_ops, reply_ip_daddr_str inet_bloom_ops
+    ) WITH (pages_per_range = 32);
 CREATE INDEX IF NOT EXISTS sums_brin ON sums USING brin (oob_time) WITH (pages_per_range = 32);
 
 -- Create the missing partitions of today and the following days; return how many were created.
@@ -102,7 +151,7 @@ DECLARE
     day date;
     made integer := 0;
 BEGIN
-    FOREACH parent IN ARRAY ARRAY['packets', 'sums'] LOOP
+    FOREACH parent IN ARRAY ARRAY['packets', 'flows', 'sums'] LOOP
         -- This does not keep anyone waiting who stores rows, only another call.
         EXECUTE format('LOCK TABLE ONLY %I IN SHARE UPDATE EXCLUSIVE MODE', parent);
         SELECT string_agg(quote_ident(attname), ', ') INTO columns
@@ -141,7 +190,7 @@ DECLARE
     partition regclass;
     dropped integer := 0;
 BEGIN
-    FOREACH parent IN ARRAY ARRAY['packets', 'sums'] LOOP
+    FOREACH parent IN ARRAY ARRAY['packets', 'flows', 'sums'] LOOP
         FOR partition IN
             SELECT c.oid
             FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: GPL-2.0-or-later
--- Tables of nflowlevel for SQLite 3: `packets` for logged packets, `sums` for accounting.
+-- Tables of nflowlevel for SQLite 3: `packets` for logged packets, `flows` for what conntrack knows of
+-- connections, `sums` for accounting.
 --
 -- A column has the name of its key with "_" for "." (docs/keys.md). `oob_time` is oob.time.sec and oob.time.usec
 -- together, as text in UTC like 2026-11-24 08:30:00.000250: SQLite's date functions take it, it sorts by time, and it
@@ -63,6 +64,49 @@ CREATE TABLE IF NOT EXISTS packets (
     arp_daddr_str TEXT
 );
 CREATE INDEX IF NOT EXISTS packets_oob_time ON packets (oob_time);
+
+CREATE TABLE IF NOT EXISTS flows (
+    oob_time TEXT,
+    ct_event INTEGER,
+    oob_family INTEGER,
+    orig_ip_saddr_str TEXT,
+    orig_ip_daddr_str TEXT,
+    orig_ip_protocol INTEGER,
+    orig_l4_sport INTEGER,
+    orig_l4_dport INTEGER,
+    orig_raw_pktlen INTEGER,
+    orig_raw_pktcount INTEGER,
+    reply_ip_saddr_str TEXT,
+    reply_ip_daddr_str TEXT,
+    reply_l4_sport INTEGER,
+    reply_l4_dport INTEGER,
+    reply_raw_pktlen INTEGER,
+    reply_raw_pktcount INTEGER,
+    icmp_type INTEGER,
+    icmp_code INTEGER,
+    icmpv6_type INTEGER,
+    icmpv6_code INTEGER,
+    tcp_state INTEGER,
+    ct_mark INTEGER,
+    ct_id INTEGER,
+    ct_zone INTEGER,
+    ct_status INTEGER,
+    ct_helper TEXT,
+    flow_start_sec INTEGER,
+    flow_start_usec INTEGER,
+    flow_end_sec INTEGER,
+    flow_end_usec INTEGER,
+    flow_number INTEGER,
+    flow_last INTEGER,
+    flow_end_reason INTEGER,
+    nat_saddr_str TEXT,
+    nat_sport INTEGER,
+    nat_daddr_str TEXT,
+    nat_dport INTEGER,
+    nat_event INTEGER,
+    community_id TEXT
+);
+CREATE INDEX IF NOT EXISTS flows_oob_time ON flows (oob_time);
 
 CREATE TABLE IF NOT EXISTS sums (
     oob_time TEXT,
