@@ -34,7 +34,6 @@ from tests.fix_collectors import (
 )
 from tests.fix_daemon import Daemon, config, log_rule
 from tests.fix_daemon import wait_for as patiently
-from tests.fix_flows import Watched
 from tests.fix_ipfix import (
     REVERSE,
     Record,
@@ -50,6 +49,7 @@ from tests.fix_ipfix import (
 from tests.fix_lines import check, wait_for
 from tests.fix_netns import Netns, missing
 from tests.fix_plugins import Feed, batch_of
+from tests.fix_watched import Watched
 
 
 def made(tmp_path: Path, port: int, **options: Any) -> IPFIX:
