@@ -23,6 +23,7 @@ from tests.fix_daemon import Daemon, config, log_rule, records, wait_for
 from tests.fix_watched import Watched
 from tests.fix_netns import Netns, Pair
 from tests.fix_sqlite import rows_of
+from tests.fix_watched import Watched
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"

@@ -50,6 +50,7 @@ from tests.fix_ipfix import (
 from tests.fix_lines import check, wait_for
 from tests.fix_netns import Netns, missing
 from tests.fix_plugins import Feed, batch_of
+from tests.fix_watched import Watched
 
 
 def made(tmp_path: Path, port: int, **options: Any) -> IPFIX:
