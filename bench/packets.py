@@ -8,7 +8,6 @@ how many attacks of each kind are in it, whatever the number of packets, by the 
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nflowlevel.archive.layout import path_of
 
 Numbers = NDArray[np.int64]
 
@@ -222,12 +223,12 @@ def _others(world: _World) -> Iterator[dict[str, Numbers]]:
         insider, usual = world.new(), world.servers(2)
         yield _packets(200, us=_times(world, 200, world.length / 250, world.begin * _SECOND), source=insider,
                        host=usual[random.integers(0, 2, 200)], dest_port=443, src_port=_ports(random, 200))  # fmt: skip
-        yield _packets(60, us=_times(world, 60, 5.0, earliest=0.6), source=insider, host=world.servers(60), dest_port=445,
-                       src_port=_ports(random, 60))  # fmt: skip
+        yield _packets(60, us=_times(world, 60, 5.0, earliest=0.6), source=insider, host=world.servers(60),
+                       dest_port=445, src_port=_ports(random, 60))  # fmt: skip
     for _ in range(PLANTED["new_services"]):
         clients = random.choice(_CLIENTS, 50, replace=False)
-        yield _packets(50, us=_times(world, 50, 60.0, earliest=0.6), source=world.servers(1)[0], host=clients, tcp_ack=1,
-                       src_port=31337, dest_port=_ports(random, 50))  # fmt: skip
+        yield _packets(50, us=_times(world, 50, 60.0, earliest=0.6), source=world.servers(1)[0], host=clients,
+                       tcp_ack=1, src_port=31337, dest_port=_ports(random, 50))  # fmt: skip
 
 
 _ATTACKS: tuple[Callable[[_World], Iterator[dict[str, Numbers]]], ...] = (_fixed_port, _brutes, _scans, _others)
@@ -284,13 +285,15 @@ def _table(pa: Any, addresses: Any, columns: dict[str, Numbers]) -> Any:
 
 
 def write_archive(directory: Path, records: int, days: float = 7.0, *, seed: int = 1, dvc: str = "fw1") -> int:
-    """Write `dvc=…/day=…/HH-0.parquet` below a directory, as an archive has them; return their bytes."""
+    """Write Parquet files below a directory as an archive has them, one an hour; return their bytes."""
     import pyarrow.parquet as pq
 
     size = 0
     for start, table in parts(records, days, seed=seed):
-        when = datetime.datetime.fromtimestamp(start, datetime.UTC)
-        path = directory / f"dvc={dvc}" / f"day={when:%Y-%m-%d}" / f"{when:%H}-0.parquet"
+        if not len(table):
+            continue
+        first, last = table["sec"][0].as_py(), table["sec"][-1].as_py()
+        path = directory / path_of("packets", dvc, first, last, f"{seed:08x}", start, 0)
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, path, compression="zstd", row_group_size=500_000)
         size += path.stat().st_size

@@ -13,7 +13,14 @@ from bench.netns import FW, PORT, Field
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "bench"
-_LIBRARIES = {"flood": (), "inject": (), "floor": ("-lmnl", "-lnetfilter_log")}
+_LIBRARIES = {
+    "flood": (),
+    "inject": (),
+    "floor": ("-lmnl", "-lnetfilter_log"),
+    "flow_flood": (),
+    "floor_flows": (),
+    "flow_floor": ("-lmnl",),
+}
 
 
 @functools.cache

@@ -47,6 +47,7 @@ SECTIONS: dict[str, tuple[object, ...]] = {
         nfl.Sum,
     ),
     "Logs": (nfl.read, nfl.Log, nfl.Answer),
+    "Flows": (nfl.open_flows, nfl.Flows, nfl.FlowStats, nfl.flows, nfl.Flow, nfl.Accept),
     "Accounting objects": (nfl.Accounting, nfl.Counter, nfl.CounterTable, nfl.QuotaEvents),
     "The BPF prefilter": (
         nfl.Prefilter,
@@ -69,6 +70,9 @@ SECTIONS: dict[str, tuple[object, ...]] = {
         nfl.StackError,
     ),
 }
+
+#: Functions whose options are those of what they open.
+_OPENED: dict[Any, Any] = {nfl.open_group: nfl.Group.__init__, nfl.open_flows: nfl.Flows.__init__}
 
 _SPECIAL = {
     "__len__": "`len(…)`",
@@ -164,7 +168,7 @@ def _function(function: Any, table: Callable[..., str]) -> list[str]:
     parts = [f"### {function.__name__}", _code(function.__name__, function), first, *([rest] if rest else [])]
     if options:
         signature = inspect.signature(function)
-        called = inspect.unwrap(nfl.Group.__init__ if function is nfl.open_group else function)
+        called = inspect.unwrap(_OPENED.get(function, function))
         types = get_type_hints(called)
         allowed = arguments(called) if any(types[name] in (int, float) for name in options if name in types) else {}
         rows = [
@@ -243,6 +247,8 @@ _MADE_BY_OTHERS = frozenset(
         nfl.CaptureStats,
         nfl.Count,
         nfl.CounterTable,
+        nfl.Flow,
+        nfl.FlowStats,
         nfl.GroupStats,
         nfl.Packet,
         nfl.PrefilterCounters,
@@ -330,7 +336,7 @@ def _code(name: str, function: Any, *, skip_self: bool = False) -> str:
 def _plain(function: Any, parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
     """Return the parameters with the types of those that have limits (`Annotated`) instead of the names of these."""
     called = getattr(function, "__init__", None) if isinstance(function, type) else function
-    called = inspect.unwrap(nfl.Group.__init__ if called is nfl.open_group else called)  # type: ignore[arg-type]
+    called = inspect.unwrap(_OPENED.get(called, called))  # type: ignore[arg-type]
     try:
         plain, limited = get_type_hints(called), get_type_hints(called, include_extras=True)
     except (NameError, TypeError):

@@ -9,9 +9,9 @@ import subprocess
 
 import pytest
 
-from tests.fix_flows import unstamped, watched
 from tests.fix_netns import bridge, missing, netns, pair, remove_stale
 from tests.fix_nobody import open_to_all, users
+from tests.fix_watched import unstamped, watched
 
 __all__ = ["bridge", "netns", "open_to_all", "pair", "unstamped", "users", "watched"]
 

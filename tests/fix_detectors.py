@@ -42,8 +42,8 @@ PACKETS = pa.schema(
 FLOWS = pa.schema(
     [
         ("sec", pa.int64()), ("us", pa.int64()), ("src_ip", pa.string()), ("dest_ip", pa.string()),
-        ("src_port", pa.uint16()), ("dest_port", pa.uint16()), ("ip_protocol", pa.uint8()),
-        ("bytes_out", pa.uint64()), ("bytes_in", pa.uint64()),
+        ("orig_l4_sport", pa.uint16()), ("orig_l4_dport", pa.uint16()), ("orig_ip_protocol", pa.uint8()),
+        ("orig_raw_pktlen", pa.uint64()), ("reply_raw_pktlen", pa.uint64()),
     ]
 )  # fmt: skip
 
@@ -69,8 +69,8 @@ def udp(at: float, src: str, dest: str, port: int | None, **columns: Any) -> Rec
 def flow(at: float, src: str, dest: str, port: int, out: int, back: int) -> Record:
     """Return a flow that ended `at` seconds after the beginning."""
     us = BEGIN * SECOND + round(at * SECOND)
-    return {"sec": us // SECOND, "us": us, "src_ip": src, "dest_ip": dest, "src_port": 40_000, "dest_port": port,
-            "ip_protocol": 6, "bytes_out": out, "bytes_in": back}  # fmt: skip
+    return {"sec": us // SECOND, "us": us, "src_ip": src, "dest_ip": dest, "orig_l4_sport": 40_000,
+            "orig_l4_dport": port, "orig_ip_protocol": 6, "orig_raw_pktlen": out, "reply_raw_pktlen": back}  # fmt: skip
 
 
 def us(at: float) -> int:

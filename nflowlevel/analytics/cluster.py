@@ -93,6 +93,8 @@ def session(spark: Any) -> Any:
         raise NotSupported("asking Spark", found="no Python module pyspark", needed=needed) from None
     builder: Any = SparkSession.builder
     builder = builder.master(spark).appName("nflowlevel").config("spark.ui.enabled", "false")
+    # Its bars would stand between the lines of an answer.
+    builder = builder.config("spark.ui.showConsoleProgress", "false")
     if _LOCAL.match(spark):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")

@@ -25,19 +25,20 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
+from nflowlevel.analytics.conditions import seconds
 from nflowlevel.errors import printable
 from nflowlevel.options import Options, refuse_unknown, taken
 
 #: What every result begins with; what the detector adds stands behind.
 COLUMNS = ("finding", "severity", "src_ip", "dest_ip", "dest_port", "first", "last", "count")
+#: Columns of results that are times, with how many make a second.
+TIMES = {"first": 10**6, "last": 10**6, "scan_first": 10**6, "day": 1, "hour": 1, "minute": 1}
 #: From the least to the most urgent. `info` is a table to look at, not a suspicion.
 SEVERITIES = ("info", "low", "medium", "high")
 #: A packet that opens a connection.
 SYN = "tcp_syn = 1 AND tcp_ack = 0 AND tcp_rst = 0"
 
 _DAY = 86_400
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": _DAY, "w": 7 * _DAY}
-_DURATION = re.compile(r"\s*([0-9]{1,9})\s*([smhdw]?)\s*")
 _WHOLE = re.compile("[0-9]{1,18}")
 _TOLD = "seconds, or a duration such as 90s, 5m, 1h or 7d"
 #: What a text of a finding may hold to stand in a query: addresses, and words of our own. Engines read quotes and
@@ -163,14 +164,6 @@ def detector(
     return Detector(name, meaning or "", severity, parameters, text, behind, relation, culprit, keeps_time)
 
 
-def duration(text: str) -> int:
-    """Return the seconds of a duration such as `90`, `90s`, `5m`, `1h`, `7d` or `2w`; ValueError if it is none."""
-    found = _DURATION.fullmatch(text)
-    if not found:
-        raise ValueError(f"must be {_TOLD}, not '{printable(text)}'")
-    return int(found[1]) * _UNITS[found[2] or "s"]
-
-
 def _read(name: str, value: object, annotation: object) -> object:
     """Return a value in the form that is checked then: durations are seconds, lists are text, numbers are numbers."""
     if isinstance(value, datetime.timedelta):
@@ -182,9 +175,9 @@ def _read(name: str, value: object, annotation: object) -> object:
     if isinstance(value, str):
         if _is(annotation, "duration"):
             try:
-                return duration(value)
-            except ValueError as unfit:
-                raise ValueError(f"{name} {unfit}") from None
+                return int(value) if _WHOLE.fullmatch(value) else int(seconds(value))
+            except ValueError:
+                raise ValueError(f"{name} must be {_TOLD}, not '{printable(value)}'") from None
         if _WHOLE.fullmatch(value):
             return int(value)
     return value

@@ -128,7 +128,7 @@ class Store:
         # What was read lies beside the relations, under the same names.
         self._connection.execute("CREATE SCHEMA read")
         self._place = _Place(b"", "", 1)
-        self._rows = Rows(self._reader(), dvc="", host="", damaged=self._keep_damaged)
+        self._rows = Rows(self._reader(), dvc="", host="", damaged=self._keep_damaged, in_tables=True)
         self.make_views()
 
     def _reader(self) -> duckdb.DuckDBPyConnection:

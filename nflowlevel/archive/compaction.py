@@ -25,7 +25,7 @@ from nflowlevel.records.keys import Key
 
 #: Rows of a file, but for the last one of a source or a day: one row group.
 FILE_ROWS = 500_000
-BLOCK_BYTES = 32 << 20
+BLOCK_BYTES = 48 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def _store(journal: Journal, source: LogSource, settings: Settings, known: Recor
         end = start
         for block in source.blocks(start, BLOCK_BYTES):
             before = rows.rows
-            rows.add(convert(block, damaged.add) if convert else block)
+            rows.add(convert(bytes(block), damaged.add) if convert else block)
             end += len(block)
             if settings.progress:
                 settings.progress(len(block))

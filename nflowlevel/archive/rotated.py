@@ -38,7 +38,10 @@ def rotated(path: str) -> list[str]:
 
 
 def is_locked(path: str) -> bool:
-    """Tell whether a process holds a lock on the file (flock), as our outputs do; without asking for it."""
+    """Tell whether a process holds a lock on the file, as our outputs do; without asking for it.
+
+    That is flock's, or that of a capture's one writer (openfile.py).
+    """
     try:
         status = os.stat(path)
         with open("/proc/locks") as file:
@@ -46,4 +49,5 @@ def is_locked(path: str) -> bool:
     except OSError:
         return False
     wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    return any(words[1] == "FLOCK" and words[5] == wanted for words in locks if len(words) > 5)
+    held = (("FLOCK", "READ"), ("FLOCK", "WRITE"), ("OFDLCK", "WRITE"))
+    return any((words[1], words[3]) in held and words[5] == wanted for words in locks if len(words) > 5)

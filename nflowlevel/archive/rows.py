@@ -52,7 +52,8 @@ class Rows:
     """Rows that wait to be written. `damaged` is called with each line that is no record, as it was read.
 
     `dvc` is the firewall's name that all rows get; where it is empty, they have that of their record, or else `host`.
-    `added` are keys of columns that plugins add to packets.
+    `added` are keys of columns that plugins add to packets. With `in_tables`, rows stay in tables that have the names
+    of the relations, for who asks them there: nothing is to be written.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class Rows:
         host: str,
         damaged: Callable[[bytes], None],
         added: Iterable[Key] = (),
+        in_tables: bool = False,
     ) -> None:
+        self._in_tables: Final = in_tables
         self._database, self._damaged = database, damaged
         self._errors: Final = _refusals()
         relations = dict(RELATIONS)
@@ -71,25 +74,32 @@ class Rows:
         self._relations: Final = tuple(relations.values())
         #: What an object of another relation than packets has in it.
         self._marks: Final = {
-            found.name: [f'"{mark}":'.encode() for mark in found.marks[:1]] for found in self._relations[1:]
+            found.name: [f'"{mark}":'.encode() for mark in found.marks] for found in self._relations[1:]
         }
         self._types: Final = {
             member: type_ for found in self._relations for member, type_ in found.json_types.items() if type_ in _LIMITS
         }
-        marks = [mark for found in self._relations[1:] for mark in found.marks[:1]]
+        marks = [mark for found in self._relations[1:] for mark in found.marks]
         self._scanner: Final = Scanner(self._relations[0], marks)
         #: The columns of the table `plain`: those that any row has had, as each costs time, also where it is empty.
         self._plain: list[str] = []
+        #: Those of the last such table.
+        self._filled: list[str] = []
         self.rows = 0
+        #: What is not plain has a connection of its own: a line that is refused ends its transaction. That of plain
+        #: rows is open until they are written, and then taken back: to end it would copy them.
+        self._side = database if in_tables else database.cursor()
+        self._is_begun = False
         database.register("scanned", self._scanner)
-        database.execute("SET VARIABLE host = $1", [host])
-        database.execute("SET VARIABLE firewall = $1", [dvc])
+        for connection in (database, self._side):
+            connection.execute("SET VARIABLE host = $1", [host])
+            connection.execute("SET VARIABLE firewall = $1", [dvc])
         self._name: Final = "getvariable('firewall')" if dvc else "coalesce(nullif(dvc, ''), getvariable('host'))"
         for found in self._relations:
             columns = ", ".join(f"{column.name} {column.type}" for column in found)
             database.execute(f"CREATE TABLE {found.name} ({columns})")
 
-    def add(self, lines: bytes) -> None:
+    def add(self, lines: bytes | memoryview) -> None:
         """Add the records of whole lines; DuckDB's own errors where the disk or the memory does not hold them."""
         at, left = 0, []
         while at < len(lines):
@@ -101,18 +111,30 @@ class Rows:
             self._add_odd(odd)
 
     def _take(self) -> None:
-        """Add the rows that were scanned to the table `plain`."""
+        """Add the rows that were scanned."""
         filled = [name for name in self._scanner.filled() if name != "dvc"]
+        if not self._in_tables:
+            self._make_plain(filled)
+        names = "".join(f", {name}" for name in filled)
+        sql = (
+            f"INSERT INTO {'packets' if self._in_tables else 'plain'} (sec, us, dvc{names}) "
+            f"SELECT sec, us, {self._name}{names} FROM scanned"
+        )
+        self.rows += int(self._database.execute(sql).fetchone()[0])
+
+    def _make_plain(self, filled: list[str]) -> None:
+        """Have a table `plain` with these columns."""
         if not self._plain:
-            self._plain = ["sec", "us", "dvc"]
-            self._database.execute("CREATE TABLE plain (sec BIGINT, us BIGINT, dvc VARCHAR)")
+            self._plain = list(dict.fromkeys(("sec", "us", "dvc", *self._filled, *filled)))
+            columns = ", ".join(f"{name} {self._relations[0].by_name[name].type}" for name in self._plain)
+            self._database.execute("BEGIN")
+            self._database.execute(f"CREATE TABLE plain ({columns})")
+            self._is_begun = True
         for name in filled:
             if name not in self._plain:
                 self._database.execute(f"ALTER TABLE plain ADD COLUMN {name} {self._relations[0].by_name[name].type}")
                 self._plain.append(name)
-        names = "".join(f", {name}" for name in filled)
-        sql = f"INSERT INTO plain (sec, us, dvc{names}) SELECT sec, us, {self._name}{names} FROM scanned"
-        self.rows += int(self._database.execute(sql).fetchone()[0])
+        self._filled = self._plain
 
     def _add_odd(self, lines: bytes) -> None:
         """Add the records of lines that are not plain."""
@@ -140,21 +162,23 @@ class Rows:
         """Add all of these lines, or nothing; whether they are all records."""
         kinds = [name for name, marks in self._marks.items() if any(mark in lines for mark in marks)]
         wanted = [found for found in self._relations if found.name in ("packets", *kinds)]
+        # To tell the kinds, the members of all are looked at.
+        columns = json_columns(*(self._relations if kinds else wanted))
         # A file in memory: DuckDB takes a path for a pattern, and somebody else's name may hold any character.
         memory = os.memfd_create("nflowlevel-lines", os.MFD_CLOEXEC)
         rows = 0
         try:
             _write(memory, lines)
             source = (
-                f"read_json('/proc/self/fd/{memory}', format='newline_delimited', columns={json_columns(*wanted)}, "
+                f"read_json('/proc/self/fd/{memory}', format='newline_delimited', columns={columns}, "
                 "compression='none')"
             )
-            self._database.execute("BEGIN")
+            self._side.execute("BEGIN")
             for found in wanted:
                 rows += self._insert(found, source, is_alone=len(wanted) == 1)
-            self._database.execute("COMMIT")
+            self._side.execute("COMMIT")
         except self._errors:
-            self._database.execute("ROLLBACK")
+            self._side.execute("ROLLBACK")
             return False
         finally:
             os.close(memory)
@@ -168,7 +192,7 @@ class Rows:
         timed = f"CASE WHEN us BETWEEN 0 AND {_LAST_US} THEN us ELSE error('no time') END AS us"
         columns = ", ".join((f"sec, {timed}, {self._name} AS dvc", *names))
         sql = f"INSERT INTO {relation.name} SELECT {columns} FROM (SELECT {relation.select()} FROM {source}{chosen})"
-        return int(self._database.execute(sql).fetchone()[0])
+        return int(self._side.execute(sql).fetchone()[0])
 
     def _is_fit(self, line: bytes) -> bool:
         """Tell whether nothing is seen that DuckDB would refuse a line for."""
@@ -191,7 +215,10 @@ class Rows:
         return bool(second) or isinstance(found.get("timestamp") or found.get("@timestamp"), str)
 
     def slices(self) -> list[Slice]:
-        """Return what files the rows make."""
+        """Return what files the rows make. After it, no rows are added until `clear`."""
+        if self._is_begun and any(self._has(found.name) for found in self._relations):
+            self._database.execute("COMMIT")  # both kinds are to be seen together
+            self._is_begun = False
         made = []
         for found in self._relations:
             sql = (
@@ -213,7 +240,7 @@ class Rows:
         return f"({plain} UNION ALL SELECT {names or '*'} FROM packets)" if self._has("packets") else f"({plain})"
 
     def _has(self, table: str) -> bool:
-        return bool(self._database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+        return bool(self._side.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
     def write(self, part: Slice, fd: int, metadata: dict[str, str]) -> None:
         """Write the rows of a slice, sorted by time, to a file that is open; `metadata` goes into its footer."""
@@ -235,10 +262,13 @@ class Rows:
 
     def clear(self) -> None:
         """Forget the rows: they were written."""
+        if self._is_begun:
+            self._database.execute("ROLLBACK")
+        elif self._plain:
+            self._database.execute("DROP TABLE plain")
+        self._is_begun, self._plain = False, []
         for found in self._relations:
-            self._database.execute(f"TRUNCATE {found.name}")
-        if self._plain:
-            self._database.execute("TRUNCATE plain")
+            self._side.execute(f"TRUNCATE {found.name}")
         self.rows = 0
 
 

@@ -16,7 +16,7 @@ from nflowlevel.archive.schema import ACTION, Relation
 from nflowlevel.binding._lib import CData, ffi, lib
 
 #: Rows that are handed over at a time.
-ROWS = 32_768
+ROWS = 65_536
 
 _KINDS = {
     "UTINYINT": (lib.NFL_SCAN_U8, b"C", 1),
@@ -26,6 +26,7 @@ _KINDS = {
     "VARCHAR": (lib.NFL_SCAN_TEXT, b"vu", 16),
 }
 _NULLABLE = 2
+_uninitialised = ffi.new_allocator(should_clear_after_alloc=False)
 _LEAST_TABLE = 64
 
 _capsule = ctypes.pythonapi.PyCapsule_New
@@ -54,7 +55,8 @@ class Scanner:
         second, fraction = relation.clock
         members |= {second: (lib.NFL_SCAN_SEC, 0), fraction: (lib.NFL_SCAN_USEC, 0)}
         self._bits = [self._new("uint8_t[]", ROWS // 8) for _ in self.columns]
-        self._values = [self._new("uint64_t[]", ROWS * _KINDS[column.type][2] // 8) for column in self.columns]
+        # What has no value is not looked at.
+        self._values = [_uninitialised("uint64_t[]", ROWS * _KINDS[column.type][2] // 8) for column in self.columns]
         self._sec, self._us = self._new("int64_t[]", ROWS), self._new("int64_t[]", ROWS)
         self._odd = self._new("struct nfl_scan_line[]", ROWS)
         self._scan = self._plan(members)
@@ -132,7 +134,7 @@ class Scanner:
         bits = zip(self.columns, self._bits, strict=True)
         return [column.name for column, valid in bits if any(ffi.buffer(valid, size)[:])]
 
-    def scan(self, lines: bytes, start: int) -> tuple[int, bytes]:
+    def scan(self, lines: bytes | memoryview, start: int) -> tuple[int, bytes]:
         """Read lines from byte `start` on; return where it stopped, and the lines that are not plain.
 
         It stops at the end, or after `ROWS` rows or lines that are not plain: call it again from there.

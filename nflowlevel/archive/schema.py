@@ -299,7 +299,8 @@ def json_kind() -> str:
     relation's own counts as a packet.
     """
     whens = "".join(
-        f"WHEN {_quoted(found.marks[0])} IS NOT NULL THEN {_text(found.name)} "
+        f"WHEN coalesce({', '.join(f'{_quoted(mark)}::VARCHAR' for mark in found.marks)}) IS NOT NULL "
+        f"THEN {_text(found.name)} "
         for found in (SUMS, FLOWS)
         if found.marks
     )

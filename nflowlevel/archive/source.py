@@ -115,36 +115,37 @@ class LogSource:
                 total += len(piece)
         return total
 
-    def blocks(self, start: int, block_bytes: int) -> Iterator[bytes]:
+    def blocks(self, start: int, block_bytes: int) -> Iterator[memoryview]:
         """Yield the lines from byte `start` on, in blocks that end with a newline; only the last may lack it.
 
-        A line that is longer than a block comes as several blocks. NflowError: the compressed data is cut or damaged.
+        A block is good until the next is asked for. A line that is longer than a block comes as several blocks.
+        NflowError: the compressed data is cut or damaged.
         """
-        rest, left = b"", start
-        total = None if self.is_compressed else self.size
+        total = None if self.is_compressed else self.size - start
+        if total is not None:
+            block_bytes = max(1, min(block_bytes, total))
+        # One buffer for all: fresh memory costs as much as reading.
+        buffer = bytearray(block_bytes)
+        view = memoryview(buffer)
         with self._reading() as file:
-            if left and not self.is_compressed:
-                file.seek(left)
-                left = 0
-            while left and (piece := file.read(min(left, _PIECE_BYTES))):
-                left -= len(piece)
-            read = start
+            _skip(file, start, is_compressed=self.is_compressed)
+            held = 0
             while True:
-                wanted = block_bytes if total is None else min(block_bytes, total - read)
-                piece = _read(file, wanted) if wanted > 0 else b""
-                read += len(piece)
-                if not piece:
+                wanted = block_bytes - held if total is None else min(block_bytes - held, total)
+                size = _fill(file, view[held : held + wanted])
+                total = None if total is None else total - size
+                held += size
+                if not size:
                     break
-                rest += piece
-                end = rest.rfind(b"\n") + 1
+                end = buffer.rfind(b"\n", held - size, held) + 1
+                if not end and held == block_bytes:
+                    end = held
                 if end:
-                    yield rest[:end]
-                    rest = rest[end:]
-                elif len(rest) >= block_bytes:
-                    yield rest
-                    rest = b""
-        if rest:
-            yield rest
+                    yield view[:end]
+                    buffer[: held - end] = view[end:held]
+                    held -= end
+            if held:
+                yield view[:held]
 
     def check(self) -> None:
         """Raise Changed if the file is not as it was when it was opened, NotClosed if somebody writes to it."""
@@ -239,6 +240,22 @@ def _writes(pid: str, number: str) -> bool:
     with open(f"/proc/{pid}/fdinfo/{number}") as file:
         flags = next(line.split()[1] for line in file if line.startswith("flags:"))
     return int(flags, 8) & os.O_ACCMODE != os.O_RDONLY
+
+
+def _skip(file: IO[bytes], count: int, *, is_compressed: bool) -> None:
+    if not is_compressed:
+        file.seek(count)
+        return
+    while count and (piece := file.read(min(count, _PIECE_BYTES))):
+        count -= len(piece)
+
+
+def _fill(file: Any, view: memoryview) -> int:
+    """Fill a view, and return how much there was: less only at the end."""
+    done = 0
+    while done < len(view) and (size := file.readinto(view[done:])):
+        done += size
+    return done
 
 
 def _read(file: IO[bytes], size: int) -> bytes:

@@ -32,6 +32,7 @@ COMMANDS = {
     "check-config": "check a configuration for errors",
     "sql": "create and check the tables of SQL outputs",
     "prefilter": "load, change, watch and remove BPF programs that choose what is logged",
+    "find": "find scans, guessing, beacons and more in what was logged",
     "drop-in": "run the daemon in the place of Debian's ulogd, and undo that",
     "import": "archive lines of the kernel's log, of LOGEMU and of JSON as Parquet",
     "compact": "archive closed JSON files as Parquet, and remove what is too old",

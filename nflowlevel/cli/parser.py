@@ -17,6 +17,8 @@ class Parser(parser.Parser):
     """A parser of the command or of a subcommand; parsers of its subcommands are of this class too."""
 
     wrong = WRONG_ARGUMENTS
+    #: The list that also takes words behind an option: before 3.12.7 argparse ends an optional list there.
+    late: str | None = None
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Read the words. A subcommand that lacks its own subcommand shows its help; what is not known is refused."""
@@ -30,6 +32,9 @@ class Parser(parser.Parser):
         own = itertools.takewhile(lambda word: word not in names, words)
         self.refuse_unknown([word for word in own if word.startswith("--") and not self.is_known(word)])
         found, unknown = super().parse_known_args(words, namespace)
+        if self.late:
+            getattr(found, self.late).extend(word for word in unknown if not word.startswith("-"))
+            unknown = [word for word in unknown if word.startswith("-")]
         self.refuse_unknown(unknown)
         return found, unknown
 

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING
 
 from nflowlevel.binding.rootpath import whose
 from nflowlevel.delivery.backlog import Backlog, Chunk
-from nflowlevel.delivery.framing import LINES
-from nflowlevel.delivery.openfile import STDOUT, Beginning, OpenFile, SameFile
+from nflowlevel.delivery.form import ANY_LINES, Form
+from nflowlevel.delivery.openfile import STDOUT, OpenFile, SameFile
 from nflowlevel.delivery.syncer import Syncer
 from nflowlevel.delivery.target import MAX_PENDING_BYTES
 from nflowlevel.errors import OutputError
@@ -35,8 +35,6 @@ from nflowlevel.logs import NOTICE, Limited, log
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from nflowlevel.delivery.form import Form
-    from nflowlevel.delivery.framing import Framing
     from nflowlevel.stats import OutputStats
 
 #: A slow FIFO is tried again after this long (and with each batch); an event for it would need the loop's help.
@@ -75,27 +73,23 @@ class AppendFile:
         self,
         path: str,
         *,
-        begins: Beginning = b"",
-        form: Form | None = None,
+        form: Form = ANY_LINES,
         sync: bool = False,
         max_pending_bytes: int = MAX_PENDING_BYTES,
         retry_secs: float = 1.0,
-        framing: Framing = LINES,
         stats: OutputStats,
         limited: Limited,
     ) -> None:
-        """`begins` is how every record begins: so a torn one of ours is told from what others left in the file.
-
-        `framing` says where records end, where that is not each line. With a `form`, records are not
-        lines, and it says all that.
-        """
+        """`form` says where records end, and how a torn one of ours is told from what others left in the file."""
         self.path = path
-        self._begins, self._form = begins, form
+        self._form = form
+        #: Whether something stands before the records. That is looked at when the file is opened, and takes time.
+        self._has_head = form.described >= 0
         self.stats = stats
         self._limited = limited
         self._retry_secs = retry_secs
         self._name = "standard output" if path in STDOUT else path
-        self._backlog = Backlog(max_pending_bytes, stats, form.framing if form else framing)
+        self._backlog = Backlog(max_pending_bytes, stats, form.framing)
         self._syncer = Syncer(self._name, stats, limited) if sync else None
         self._file: OpenFile | None = None
         self._written_of_first = 0  # bytes of the first pending chunk that are in the target: part of one line
@@ -133,7 +127,7 @@ class AppendFile:
             if not self._waited_for(error):
                 raise OutputError(f"open {self._name}: {_reason(error, self.path)}") from error
             self._open_later(error)
-        if self._form and self._file:
+        if self._file and not self._file.is_introduced:
             self._flush(self._file)
 
     def write(self, data: Buffer, records: int) -> None:
@@ -205,15 +199,15 @@ class AppendFile:
         unlocked = since is not None and time.monotonic() - since >= _LOCK_PATIENCE_SECS
         try:
             # To look through a capture again takes time, and the lock of its one writer would be in our own way.
-            current = self._file if self._form else None
-            return OpenFile(self.path, begins=self._begins, form=self._form, unlocked=unlocked, current=current)
+            current = self._file if self._has_head else None
+            return OpenFile(self.path, form=self._form, unlocked=unlocked, current=current)
         except BlockingIOError:
             self._locked_since = since or time.monotonic()
             raise
 
     def _use(self, file: OpenFile) -> None:
         """Go on with `file`."""
-        if self._form or (self._file and not self._file.is_same(file)):
+        if self._has_head or (self._file and not self._file.is_same(file)):
             self._written_of_first = 0  # the new target gets the whole line
         self._release()
         self._file = file
@@ -331,7 +325,7 @@ class AppendFile:
         self._limited(logging.ERROR, "write", f"write {self._name}: {_reason(error)}; {waiting}")
         self._retry_at = time.monotonic() + self._retry_secs
         # The next reader of a FIFO needs to be told what comes, where that is not simply lines.
-        is_same_file = error.errno in _SAME_FILE and not (self._form and error.errno == errno.EPIPE)
+        is_same_file = error.errno in _SAME_FILE and not (self._has_head and error.errno == errno.EPIPE)
         if not is_same_file and self.path not in STDOUT:
             self._reopen_at = self._retry_at
 

@@ -19,13 +19,17 @@ from collections.abc import Collection
 
 from nflowlevel.binding.rootpath import open_document, place_of, unlink_open
 from nflowlevel.delivery.appendfile import AppendFile
-from nflowlevel.delivery.openfile import STDOUT, OpenFile, end_of_last_line
+from nflowlevel.delivery.form import LineForm
+from nflowlevel.delivery.openfile import STDOUT, OpenFile
 from nflowlevel.delivery.target import MAX_PENDING_BYTES
 from nflowlevel.logs import Limited, log
 from nflowlevel.stats import OutputStats
 
 #: So many documents, the newest, are looked at for one without an end.
 _MOST_LOOKED_AT = 16
+
+#: What is between the beginning and the end.
+_ELEMENTS = LineForm(b"<")
 
 _LOOK = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -152,7 +156,7 @@ def _finish_one(directory: int, name: str, head: bytes, foot: bytes, owners: Col
         is_ours = head.startswith(begun) and os.pread(reader, len(foot), max(0, size - len(foot))) != foot
         if not is_ours or not _nobody_writes(reader):
             return
-        keep = end_of_last_line(reader, size, b"<") if begun == head else size
+        keep = _ELEMENTS.whole(reader, size) if begun == head else size
         if keep is None:
             return
         writer = os.open(name, os.O_WRONLY | os.O_APPEND | _LOOK, dir_fd=directory)

@@ -67,6 +67,10 @@ class BadRowsError(ValueError):
     """These are no rows of IPFIX: they will never go out."""
 
 
+class _NotSentError(OSError):
+    """A datagram could not be sent; those before it were, as far as anybody knows."""
+
+
 class _Sent(bytearray):
     """Rows that were sent, with their layout."""
 
@@ -120,6 +124,8 @@ class Exporter:
         self._announced_at = 0.0
         self._messages = 0
         self._proven = False
+        #: Rows of the last `send`, from its first on, that went out over UDP although it failed.
+        self.gone = 0
         self._unread: Unread | None = None
         #: Acknowledged on a connection that was reset, and perhaps not read: to be sent first.
         self._doubtful: list[_Sent] = []
@@ -283,14 +289,19 @@ class Exporter:
             pause = min(pause * 2, _ACK_SECS[1])
 
     def _send_datagrams(self, sock: socket.socket, layout: tuple[str, ...], rows: bytes) -> None:
-        data, at = ffi.from_buffer("uint8_t[]", rows), 0
+        data, at, first = ffi.from_buffer("uint8_t[]", rows), 0, self._session.sequence
+        self.gone = 0
         _refused(sock)
         while at < len(rows):
             if self._is_due():
                 self._renew()
             made, used = self._pack(layout, data + at, len(rows) - at)
             self._messages += self._session.messages
-            self._send_messages(sock, made)
+            try:
+                self._send_messages(sock, made)
+            except _NotSentError:
+                self.gone = (self._session.sequence - first) & 0xFFFFFFFF
+                raise
             at += used
         self._wait(sock, 0, _REFUSAL_SECS)
         _refused(sock)
@@ -318,7 +329,8 @@ class Exporter:
             self._wait(sock, select.POLLOUT, 1.0)
             return 0
         if sent < 0:
-            raise OSError(-sent, os.strerror(-sent))
+            _refused(sock)
+            raise _NotSentError(-sent, os.strerror(-sent))
         if not self._proven:
             self._wait(sock, 0, _REFUSAL_SECS)
         elif sent < size:

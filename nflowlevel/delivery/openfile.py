@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """OpenFile: a descriptor to which records are appended, and what can be asked of a regular file, a FIFO, a terminal.
 
-A regular file is looked at when it is opened: if it does not end in a newline and what follows the last one begins as a
-record of ours does, a writer was killed in the middle of a line, and the torn line is removed; of a record of several
-lines, all of them. Anything else belongs to somebody else: it is kept, and closed by a newline. To see whether it may
-do that, an opener asks for flock's exclusive lock; whoever writes holds the shared one.
+A regular file is looked at when it is opened: its `Form` says where the last whole record ends. What follows was torn
+when a writer was killed, and is removed. What the form does not know belongs to somebody else: it is kept, and closed
+by a newline. To see whether it may do that, an opener asks for flock's exclusive lock; whoever writes holds the shared
+one.
 
 Whoever may read a file may lock it by flock. So the one writer of a file that can have only one is known by a lock that
 readers cannot have: fcntl's write lock, of the open file.
 
-Records that are not lines have a `Form`. It says where the last whole record ends, refuses files of another kind, and
-what stands before the records. That is written by `introduce`, under the exclusive lock while the file is empty.
+Some forms refuse files of another kind, and have something that stands before the records. That is written by
+`introduce`, under the exclusive lock while the file is empty.
 """
 
 from __future__ import annotations
@@ -19,25 +19,20 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 import select
 import stat
 import struct
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from nflowlevel.binding.rootpath import open_to_append
+from nflowlevel.delivery.form import ANY_LINES, Form
 from nflowlevel.logs import log
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from nflowlevel.delivery.form import Form
 
 STDOUT = ("-", "/dev/stdout")
-
-#: How a record begins: with these bytes, or, where each may be one of several, these of them at each place.
-Beginning: TypeAlias = bytes | Sequence[bytes]
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
@@ -45,14 +40,6 @@ _ANOTHER_WRITER = "another program or another section writes it; name a file of 
 #: `struct flock`: type, whence, start, length (0: to the end), process.
 _FLOCK = struct.Struct("@hhqqi4x")
 
-#: The search for the last newline reads blocks of this size.
-_BLOCK_BYTES = 64 << 10
-#: No line is that long: a longer unfinished end was not left by us, and is closed by a newline instead of cut off.
-_MAX_TORN_BYTES = 1 << 20
-#: Nor does a power failure leave more zeros behind it. A file may have terabytes of them: the receive loop reads them.
-_MAX_LOOKED_AT = 16 << 20
-#: How such an end of a record of several lines begins: with the name of a key, or a part of it.
-_ITEM = re.compile(rb"[\w.]+(=|\0*\Z)")
 #: What poll(2) promises that a pipe takes without blocking.
 _PIPE_BUF = 4096
 #: The most a FIFO may buffer without privileges; the default of 64 KiB is less than one batch.
@@ -74,20 +61,17 @@ class OpenFile:
         self,
         path: str,
         *,
-        begins: Beginning = b"",
-        form: Form | None = None,
+        form: Form = ANY_LINES,
         unlocked: bool = False,
         current: OpenFile | None = None,
         fd: int = -1,
     ) -> None:
-        """`begins` is how every record of ours begins; without it nothing counts as ours.
+        """`fd` is a descriptor of the file that is open already.
 
-        One that ends in a newline is the first line of records that have several, all others being `name=value`. A
-        `form` is for files of other records. `fd` is a descriptor of the file that is open already. SameFile where the
-        path leads to the regular file `current`.
+        SameFile where the path leads to the regular file `current`.
         """
         self.path = path
-        self._begins, self._form = begins, form
+        self._form = form
         self._described, self._rest, self._rest_written, self._then_described = -1, b"", 0, -1
         #: Whether a torn line was found at the end.
         self.repaired = False
@@ -118,11 +102,11 @@ class OpenFile:
     @property
     def is_introduced(self) -> bool:
         """Whether a record may follow."""
-        return self._form is None or (self._described == self._form.described and not self._rest)
+        return self._described == self._form.described and not self._rest
 
     def introduce(self) -> None:
         """Write what the form wants before the next record; OSError where not all of it could be written."""
-        while self._form and not self.is_introduced:
+        while not self.is_introduced:
             if not self._rest:
                 self._then_described = self._form.described
                 self._rest = self._form.prelude(self._described, is_empty=self._is_empty)
@@ -207,26 +191,21 @@ class OpenFile:
 
     def _lock_and_repair(self, unlocked: bool) -> None:
         """Take the shared lock; before that, if nobody else writes the file, remove a torn line from its end."""
+        form = self._form
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            # Another writer is alive: an unfinished line may be its work in progress.
-            if self._form:
-                self._join(self._form, unlocked)
-                if self._form.has_one_writer:
-                    return  # a reader has it
+            # Another writer is alive: an unfinished record may be its work in progress.
+            self._join(unlocked)
+            unlocked |= form.has_one_writer  # a reader has it
         except OSError:
-            if self._form:
-                self._whole(self._form)
+            self._whole()
             return  # a file system without locks: nobody can tell, so nothing is cut
         else:
-            if self._form:
-                self._mend(self._form)
-            else:
-                self._repair()
-            if self._form and self._form.has_one_writer and not self._is_only_writer():
+            self._mend()
+            if form.has_one_writer and not self._is_only_writer():
                 raise OSError(errno.EBUSY, _ANOTHER_WRITER)
-            if self._form and (self._form.has_one_writer or self._is_empty):
+            if form.has_one_writer or (self._is_empty and not self.is_introduced):
                 return  # the lock is kept
         try:
             fcntl.flock(self.fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -234,16 +213,16 @@ class OpenFile:
             if not unlocked:
                 raise
 
-    def _join(self, form: Form, unlocked: bool) -> None:
+    def _join(self, unlocked: bool) -> None:
         """Look at a file that somebody else writes; OSError where we cannot write it, too."""
-        if form.has_one_writer:
+        if self._form.has_one_writer:
             if not self._is_only_writer():
                 raise OSError(errno.EBUSY, _ANOTHER_WRITER)
-            self._mend(form)
+            self._mend()
             return
-        if self._is_empty and not unlocked:
+        if self._is_empty and not self.is_introduced and not unlocked:
             raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))
-        self._whole(form)
+        self._whole()
 
     def _is_only_writer(self) -> bool:
         """Take the lock of the one writer; False where another process or another open file has it.
@@ -259,41 +238,42 @@ class OpenFile:
             pass
         return True
 
-    def _whole(self, form: Form) -> int:
-        """Return where the last whole record ends; OSError for a file of another kind."""
+    def _whole(self) -> int | None:
+        """Return where the last whole record ends; OSError for a file of another kind.
+
+        Lines can be appended to a file that cannot be read: it counts as whole.
+        """
         size = self.size
         if not size:
             return 0
-        reader = _reader(self.fd)
         try:
-            return form.whole(reader, size)
+            reader = _reader(self.fd)
+        except OSError as error:
+            # What passes is waited for: a file is not written to with a torn line at its end.
+            if not self.is_introduced or error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise
+            return size
+        try:
+            return self._form.whole(reader, size)
         finally:
             os.close(reader)
 
-    def _mend(self, form: Form) -> None:
-        """Cut off what follows the last whole record."""
+    def _mend(self) -> None:
+        """Cut off what follows the last whole record, or close it by a newline if it is not ours."""
         size = self.size
-        keep = self._whole(form)
+        keep = self._whole()
         if keep == size or self.size != size:
-            return  # whole, or just growing: a writer that knows no lock
-        os.ftruncate(self.fd, keep)
-        self.repaired = True
-        log.error("%s ended in a torn record (a crash?): its last %d bytes were cut off", self.path, size - keep)
-
-    def _repair(self) -> None:
-        """Cut off what follows the last newline, or close it by a newline if it is not ours."""
-        size = os.fstat(self.fd).st_size
-        keep = _end_of_last_line(self.fd, size, self._begins)
-        if keep == size or os.fstat(self.fd).st_size != size:
             return  # whole, or just growing: a writer that knows no lock
         if keep is not None:
             try:
                 os.ftruncate(self.fd, keep)
-            except OSError:
-                pass  # an append-only file
+            except OSError:  # an append-only file
+                if not self.is_introduced:
+                    raise
             else:
                 self.repaired = True
-                log.error("%s ended in a torn line (a crash?): its %d bytes were cut off", self.path, size - keep)
+                unit = "line" if self.is_introduced else "record"
+                log.error("%s ended in a torn %s (a crash?): its %d bytes were cut off", self.path, unit, size - keep)
                 return
         with contextlib.suppress(OSError):  # a full disk: the first write meets it too
             os.write(self.fd, b"\n")
@@ -321,78 +301,11 @@ def _open_stdout() -> int:
     return fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
-def _end_of_last_line(fd: int, size: int, begins: Beginning) -> int | None:
-    """Return the position after the last newline of a file of `size` bytes.
-
-    None if what follows is not a torn line of ours: it begins otherwise, or is too long. Zeros count less: after a
-    power failure a file system may show them where data had not arrived. A file that cannot be read counts as whole.
-    """
-    try:
-        reader = _reader(fd)
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-            raise  # that passes: the file is opened later, and is not written to with a torn line at its end
-        return size
-    try:
-        return end_of_last_line(reader, size, begins)
-    finally:
-        os.close(reader)
-
-
 def _reader(fd: int) -> int:
     """Return a descriptor to read a file that is open for appending, whatever its path leads to by now; OSError."""
     # One that root opened for us can be read itself.
     is_readable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
     return os.dup(fd) if is_readable else os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
-
-
-def end_of_last_line(reader: int, size: int, begins: Beginning) -> int | None:
-    """Return the position after the last newline of a file of `size` bytes, or None if what follows is not ours.
-
-    See _end_of_last_line; `reader` is a descriptor to read from.
-    """
-    text, end = 0, size
-    while end > 0 and text <= _MAX_TORN_BYTES and size - end < _MAX_LOOKED_AT:
-        start = max(0, end - _BLOCK_BYTES)
-        block = os.pread(reader, end - start, start)
-        newline = block.rfind(b"\n")
-        if newline >= 0:
-            keep = start + newline + 1
-            if keep == size:
-                return keep
-            if isinstance(begins, bytes) and begins.endswith(b"\n"):
-                return _end_of_last_block(reader, keep, size, begins)
-            return keep if _is_ours(os.pread(reader, len(begins), keep), begins, keep) else None
-        text += len(block) - block.count(0)
-        end = start
-    is_ours = end == 0 and text <= _MAX_TORN_BYTES and _is_ours(os.pread(reader, len(begins), 0), begins, 0)
-    return 0 if size == 0 or is_ours else None
-
-
-def _end_of_last_block(reader: int, keep: int, size: int, begins: bytes) -> int | None:
-    """Return where a record of several lines begins whose last one, from `keep` on, is torn; None if it is not ours."""
-    torn = os.pread(reader, min(size - keep, _MAX_TORN_BYTES), keep)
-    if not torn.rstrip(b"\0") or begins.startswith(torn.rstrip(b"\0")):
-        return keep  # records in front of it are whole
-    if not _ITEM.match(torn):
-        return None
-    start = max(0, keep - _MAX_TORN_BYTES)
-    before = os.pread(reader, keep - start, start)
-    found = before.rfind(b"\n" + begins)
-    if found >= 0:
-        return start + found + 1
-    return 0 if start == 0 and before.startswith(begins) else None
-
-
-def _is_ours(found: bytes, begins: Beginning, keep: int) -> bool:
-    """Tell whether what was found after the last newline, at `keep`, is the beginning of a record of ours."""
-    written = found.rstrip(b"\0")
-    # Nothing but zeros behind whole lines is what a power failure leaves; a file of zeros is no log.
-    if not written:
-        return bool(begins) and keep > 0
-    places = [bytes((may,)) if isinstance(may, int) else may for may in begins]
-    fits = (byte in may for byte, may in zip(written, places, strict=False))
-    return bool(begins) and all(fits)
 
 
 def _same(one: int, other: int) -> bool:

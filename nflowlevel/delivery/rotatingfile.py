@@ -108,7 +108,6 @@ class RotatingFile(AppendFile):
 
     def _first(self, data: bytearray, room: int) -> tuple[int, int]:
         """Return how many records, and bytes of them, fit into `room`; in an empty file at least one does."""
-        assert self._form
         framing = self._form.framing
         count, size = framing.before(data, max(0, room))
         return (count, size) if size or self._has_records else framing.before(data, framing.after(data, 1))
@@ -163,7 +162,7 @@ class RotatingFile(AppendFile):
         if old and old.path != file.path and not self._has_records:
             with contextlib.suppress(OSError):
                 unlink_open(old.path, old.fd)  # nobody needs a file without a packet
-        had_records = file.size > len(self._form.prelude(-1, is_empty=True) if self._form else b"")
+        had_records = file.size > len(self._form.prelude(-1, is_empty=True))
         super()._use(file)
         self._had_records, self._written_before = had_records, self.stats.written
         self._name = file.path

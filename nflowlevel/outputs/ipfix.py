@@ -277,6 +277,8 @@ class _Collector(Sink):
         self._made = made
         #: No rows have it, as each kind of records has its own.
         self.layout = ()
+        #: The last row that went out with a write that failed after it.
+        self._gone = 0
 
     @property
     def shown(self) -> str:
@@ -310,15 +312,22 @@ class _Collector(Sink):
 
     def write(self, rows: Rows, writer: str, before: int | None) -> None:
         """Send the rows, and wait until they are out."""
+        rest = rows.after(self._gone)
+        if rest:
+            self._send(rest)
+        if self._exporter.transport == "udp":
+            with self._stats.lock:
+                self._stats.unconfirmed += rows.count
+
+    def _send(self, rows: Rows) -> None:
         try:
             self._exporter.send(rows.layout, rows.data)
         except BadRowsError as error:
             raise Refused(f"{error}", "layout") from None
         except OSError as error:
+            if self._exporter.gone:
+                self._gone = rows.first + self._exporter.gone - 1
             raise Unavailable(f"send to {self.shown}: {_reason(error)}") from error
-        if self._exporter.transport == "udp":
-            with self._stats.lock:
-                self._stats.unconfirmed += rows.count
 
     def describe(self, rows: Rows) -> Sequence[Mapping[str, object]]:
         """Return each row as it is: of what it consists only its layout tells."""

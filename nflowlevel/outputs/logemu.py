@@ -22,7 +22,7 @@ from nflowlevel.records.render import LogPlan
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from nflowlevel.delivery.openfile import Beginning
+    from nflowlevel.delivery.form import Beginning
     from nflowlevel.records.batch import Batch
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from nflowlevel.delivery.framing import Blocks
+from nflowlevel.delivery.form import BlockForm
 from nflowlevel.plugin.contract import ANY_KEYS, Member
 from nflowlevel.plugin.lines import File, FlowKeys, LineOptions, LineOutput, flow_members
 from nflowlevel.plugin.plans import Plans
@@ -58,7 +58,7 @@ class OPRINT(LineOutput[OPRINTOptions]):
     consumes = ANY_KEYS
     repeats = True
     accepts = frozenset(("raw", "packet", "flow", "sum"))
-    framing = Blocks(_BOUNDARY)
+    form = BlockForm(_BOUNDARY)
 
     def __init__(self, instance: str, options: OPRINTOptions) -> None:
         super().__init__(instance, options)
@@ -73,11 +73,6 @@ class OPRINT(LineOutput[OPRINTOptions]):
         """Make the plan that the renderer in C follows."""
         shown = _shown(tuple(flow_members(members, self.options.flow_keys)))
         return ItemPlan([*shown], separator=b"\n", head=_BOUNDARY + b"\n", words=frozenset(_OBJECTS.values()))
-
-    @property
-    def begins(self) -> bytes:
-        """How every record begins."""
-        return _BOUNDARY + b"\n"
 
     def render(self, batch: Batch) -> Iterator[tuple[memoryview, int]]:
         """Yield the batch's lines and the number of records, usually at once; good until the next pair is asked for."""

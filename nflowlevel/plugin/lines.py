@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Literal, TypeVar
 from msgspec import Meta
 
 from nflowlevel.delivery.appendfile import AppendFile
-from nflowlevel.delivery.framing import LINES, Framing
-from nflowlevel.delivery.openfile import STDOUT, Beginning
+from nflowlevel.delivery.form import Beginning, Form, LineForm
+from nflowlevel.delivery.openfile import STDOUT
 from nflowlevel.delivery.target import MAX_PENDING_BYTES, LineTarget
 from nflowlevel.logs import Limited
 from nflowlevel.options import Options, Port
@@ -169,8 +169,10 @@ class LineOutput(TargetOutput[SomeLines, LineTarget]):
         """
         return b""
 
-    #: Where records end, where that is not each line. Then `begins` is the first line of a record, with its newline.
-    framing: ClassVar[Framing] = LINES
+    @property
+    def form(self) -> Form:
+        """What a file is made up of; lines that begin as `begins` says."""
+        return LineForm(self.begins)
 
     @abstractmethod
     def render(self, batch: Batch) -> Iterable[tuple[Buffer, int]]:
@@ -188,10 +190,9 @@ class LineOutput(TargetOutput[SomeLines, LineTarget]):
         if options.mode == "file":
             return AppendFile(
                 options.file,
-                begins=self.begins,
+                form=self.form,
                 sync=options.sync,
                 max_pending_bytes=options.max_pending_bytes,
-                framing=self.framing,
                 stats=self._stats,
                 limited=Limited(),
             )
@@ -204,7 +205,7 @@ class LineOutput(TargetOutput[SomeLines, LineTarget]):
             host=options.host,
             port=options.port,
             max_pending_bytes=options.max_pending_bytes,
-            framing=self.framing,
+            framing=self.form.framing,
             stats=self._stats,
             limited=Limited(),
         )

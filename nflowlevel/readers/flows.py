@@ -210,13 +210,12 @@ class Flows:
             self._check_open()
             if self._phase is _Phase.NOTHING:
                 self._begin_if_due()
-            if self._phase is _Phase.DUMPING:
-                made = self._list()
-            elif self._phase is _Phase.SCANNING and self._turn:
-                made = self._scan()
-            else:
-                made = self._listen()
-        self._turn = not self._turn
+            made = self._step()
+            # What ends at once, as with an empty table, is not worth another call.
+            before: _Phase | None = None
+            while not made.count and self._phase is not before and self._phase is not _Phase.NOTHING:
+                before = self._phase
+                made = self._step()
         return self._batch(made)
 
     def _batch(self, made: Made) -> FlowBatch:
@@ -228,6 +227,14 @@ class Flows:
             valid_all=made.valid_all,
             time=(int(time.time()), None),
         )
+
+    def _step(self) -> Made:
+        self._turn = not self._turn
+        if self._phase is _Phase.DUMPING:
+            return self._list()
+        if self._phase is _Phase.SCANNING and self._turn:
+            return self._scan()
+        return self._listen()
 
     def _listen(self) -> Made:
         events = self._events

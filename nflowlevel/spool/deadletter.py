@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nflowlevel.binding.rootpath import directory_of, make_directory, name_of_user, whose
-from nflowlevel.delivery.openfile import end_of_last_line
+from nflowlevel.delivery.form import LineForm
 from nflowlevel.logs import log
 from nflowlevel.spool.sink import Unavailable
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: The last line is looked for in so many bytes at the end; no row is longer.
 _TAIL_BYTES = 1 << 20
 #: How each line of ours begins.
-_BEGINS = b'{"time": "'
+_FORM = LineForm(b'{"time": "')
 
 
 class DeadLetters:
@@ -104,7 +104,7 @@ class DeadLetters:
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
             raise OSError(errno.EINVAL, "not a regular file, or it has several names (hard links)")
         size = status.st_size
-        keep = end_of_last_line(self._fd, size, _BEGINS)
+        keep = _FORM.whole(self._fd, size)
         if keep is None:
             os.write(self._fd, b"\n")
             log.error("%s did not end in a newline: one was added", self.path)

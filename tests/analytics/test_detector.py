@@ -8,26 +8,18 @@ from typing import Any
 
 import pytest
 
-from nflowlevel.analytics.detector import Sliding, duration
+from nflowlevel.analytics.detector import Sliding
 from nflowlevel.analytics.registry import find_detector
 from tests.fix_detectors import Engine, packet
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600), ("7d", 604_800), ("2w", 1_209_600), (" 1 h ", 3600)],
-)
-def test_a_duration_has_a_unit(text: str, seconds: int) -> None:
-    assert duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "h", "1y", "-1h", "1.5h", "1h30m", "1e3", "9999999999"])
+@pytest.mark.parametrize("text", ["", "h", "1y", "-1h", "1.5h", "1h30m", "1e3", "9999999999h"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="must be seconds, or a duration such as 90s, 5m, 1h or 7d, not '"):
-        duration(text)
+    with pytest.raises(ValueError, match=r"^within must be seconds, or a duration such as 90s, 5m, 1h or 7d, not '"):
+        find_detector("port_scan").sql(within=text)
 
 
-@pytest.mark.parametrize("given", [600, "600", "10m", "600s", datetime.timedelta(minutes=10)])
+@pytest.mark.parametrize("given", [600, "600", "10m", "600s", " 10 m ", datetime.timedelta(minutes=10)])
 def test_a_time_may_be_given_in_each_form(given: object) -> None:
     assert find_detector("port_scan").sql(within=given) == find_detector("port_scan").sql(within=600)
 

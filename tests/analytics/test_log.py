@@ -79,3 +79,18 @@ def test_an_unknown_name_is_told_with_the_nearest(log: Log) -> None:
         log.count("tcp_windw")
     with pytest.raises(KeyError, match="did you mean 'dest_port'"):
         log.where(tcp_dport=22)
+
+
+def test_a_detector_looks_at_the_records_of_the_log(log: Log) -> None:
+    found = log.find("fixed_port", attempts=6)
+    assert {row["src_ip"] for row in found.dicts()} == {f"192.0.2.{n}" for n in range(5)}
+    assert {row["src_ip"] for row in log.where(src_ip="192.0.2.0/31").find("fixed_port", attempts=6).dicts()} == {
+        "192.0.2.0",
+        "192.0.2.1",
+    }
+    assert log.find("fixed_port").rows() == []
+    assert log.sql(found.sql).rows() == found.rows()
+    with pytest.raises(ValueError, match=r"^unknown detector 'beakon' — did you mean 'beacon'\?$"):
+        log.find("beakon")
+    with pytest.raises(TypeError, match=r"^fixed_port: unknown option 'attempt' — did you mean 'attempts'\?$"):
+        log.find("fixed_port", attempt=13)

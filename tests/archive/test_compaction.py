@@ -106,6 +106,18 @@ def test_files_by_kind_firewall_and_day_sorted_by_time(tmp_path: Path) -> None:
     assert query(tmp_path / "ar", "SELECT dvc, sum_name, sum_pkts FROM sums") == [(os.uname().nodename, "http", 7)]
 
 
+def test_flows_and_sums_beside_packets(tmp_path: Path) -> None:
+    flow = {"timestamp": "2026-11-23T00:00:00Z", "dvc": "fw", "src_ip": "192.0.2.1", "orig.ip.protocol": 6, "ct.id": 7}
+    flow |= {"flow.end.sec": SECOND, "flow.end.usec": 5}
+    some = b'{"timestamp": "2026-11-23T00:00:00Z", "sum.name": "http", "sum.pkts": 7}\n'
+    data = log(range(3)) + json.dumps(flow).encode() + b"\n" + log(range(3, 5)) + some
+    (result,) = run(tmp_path / "ar", write(tmp_path / "u.json.1", data))
+    assert (result.records, result.damaged, result.files) == (7, 0, 3)
+    assert marks(tmp_path / "ar") == [0, 1, 2, 3, 4]
+    assert query(tmp_path / "ar", "SELECT us, src_ip, ct_id FROM flows") == [(SECOND * 1_000_000 + 5, "192.0.2.1", 7)]
+    assert query(tmp_path / "ar", "SELECT sum_name FROM sums") == [("http",)]
+
+
 def test_rows_are_written_as_soon_as_a_file_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compaction, "FILE_ROWS", 100)
     monkeypatch.setattr(compaction, "BLOCK_BYTES", 1 << 12)

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 
 from nflowlevel.archive.rotated import is_locked, rotated
+from nflowlevel.delivery.captureform import CaptureForm
+from nflowlevel.delivery.openfile import OpenFile
 
 
 def test_rotated_names_the_oldest_first(tmp_path: Path) -> None:
@@ -51,4 +53,16 @@ def test_a_lock_is_seen_and_not_asked_for(tmp_path: Path) -> None:
         assert not is_locked(str(path))
         fcntl.flock(file, fcntl.LOCK_SH)
         assert is_locked(str(path))
+    assert not is_locked(str(path))
+
+
+def test_a_capture_that_a_reader_had_locked_at_its_opening_is_seen_to_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "x.pcap"
+    form = CaptureForm("pcap", "raw", has_one_writer=True)
+    OpenFile(str(path), form=form).close()
+    with path.open("rb") as reader:
+        fcntl.flock(reader, fcntl.LOCK_EX)
+        writer = OpenFile(str(path), form=form)
+    assert is_locked(str(path))
+    writer.close()
     assert not is_locked(str(path))

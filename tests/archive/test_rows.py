@@ -55,6 +55,42 @@ def test_a_file_is_sorted_by_time(made: tuple[Rows, list[bytes]], tmp_path: Path
     assert written(rows, part, tmp_path / "x.parquet") == [0, 1, 2, 3]
 
 
+def test_plain_lines_and_others_are_one_file(made: tuple[Rows, list[bytes]], tmp_path: Path) -> None:
+    rows, kept = made
+    for first in (0, 100):
+        rows.add(record(first + 3))
+        # Not plain, a damaged one, and a column that no line before had.
+        rows.add(record(first + 1, **{"oob.prefix": 'a "word"'}) + b"{\n" + record(first, **{"tcp.seq": 7}))
+        rows.add(record(first + 2, **{"udp.len": 8}))
+        (part,) = rows.slices()
+        path = tmp_path / f"{first}.parquet"
+        assert written(rows, part, path) == [first, first + 1, first + 2, first + 3]
+        sql = "SELECT oob_prefix, tcp_seq, udp_len FROM read_parquet($1)"
+        assert duckdb.connect().execute(sql, [str(path)]).fetchall() == [
+            ("in: ", 7, None), ('a "word"', None, None), ("in: ", None, 8), ("in: ", None, None)
+        ]  # fmt: skip
+        rows.clear()
+        assert rows.slices() == []
+        rows.clear()
+    assert kept == [b"{\n"] * 2
+
+
+def test_rows_in_tables_are_seen_by_others(tmp_path: Path) -> None:
+    database = engine.connect(str(tmp_path))
+    reader = database.cursor()
+    reader.execute("CREATE SCHEMA read")
+    reader.execute("USE read")
+    kept: list[bytes] = []
+    rows = Rows(reader, dvc="", host="", damaged=kept.append, in_tables=True)
+    rows.add(log(range(3)) + b"{\n" + record(3, **{"oob.prefix": 'a "word"'}))
+    rows.add(b'{"oob.time.sec": 5, "sum.name": "a"}\n' + record(4))
+    assert database.cursor().execute("SELECT oob_mark FROM read.packets ORDER BY us").fetchall() == [
+        (n,) for n in range(5)
+    ]
+    assert database.cursor().execute("SELECT sum_name FROM read.sums").fetchall() == [("a",)]
+    assert (rows.rows, kept) == (6, [b"{\n"])
+
+
 def test_a_refused_block_adds_nothing_of_it(made: tuple[Rows, list[bytes]]) -> None:
     rows, kept = made
     # The first kind is added before the second one is refused.

@@ -76,7 +76,7 @@ OBJECTS = st.dictionaries(st.sampled_from(MEMBERS), VALUES, max_size=8).map(lamb
 FORMS = st.sampled_from([(", ", ": "), (",", ":"), (" ,\t", " :  ")])
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.tuples(OBJECTS, FORMS, st.booleans()), min_size=1, max_size=12))
 def test_it_reads_what_duckdb_reads(
     tmp_path: Path, objects: list[tuple[dict[str, Any], tuple[str, str], bool]]

@@ -167,11 +167,14 @@ def test_a_plugin_s_own_column(tmp_path: Path) -> None:
 def test_objects_tell_their_relation(tmp_path: Path) -> None:
     path = tmp_path / "log.json"
     lines: list[dict[str, Any]] = [{"sum.name": "http", "sum.pkts": 2**64 - 1}, {"oob.prefix": "x"}]
-    lines += [{mark: 1} for mark in FLOWS.marks[:1]]
+    # Without IP2STR a flow has no address.
+    lines += [{"ct.id": 7}, {"orig.ip.protocol": 6, "timestamp": "2026-11-23T00:00:00Z"}]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     columns = json_columns(*RELATIONS.values())
     found = duckdb.connect().execute(f"SELECT {json_kind()} FROM read_json(?, columns={columns})", [str(path)])
-    assert [row[0] for row in found.fetchall()] == ["sums", "packets", "flows"][: len(lines)]
+    assert [row[0] for row in found.fetchall()] == ["sums", "packets", "flows", "flows"]
+    assert {"ct.id", "orig.ip.protocol"} <= set(FLOWS.marks)
+    assert "sum.name" in SUMS.marks
 
 
 def test_sums_have_their_time_and_name(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from nflowlevel.binding._lib import ffi
 from nflowlevel.binding.acceptance import Accept, network, protocol
 from nflowlevel.binding.conntrack import EventSocket, TableSocket, mapped
-from tests.fix_flows import Watched
+from tests.fix_watched import Watched
 
 LISTS = (
     {"sources": ["10.77.0.0/24"]},

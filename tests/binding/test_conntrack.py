@@ -21,8 +21,8 @@ from nflowlevel.binding.conntrack import (
     settings,
 )
 from nflowlevel.errors import KernelError
-from tests.fix_flows import SMALL_BUFFER, Watched
 from tests.fix_netns import Netns
+from tests.fix_watched import SMALL_BUFFER, Watched
 
 
 def test_load(watched: Watched) -> None:

@@ -9,8 +9,10 @@ for.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import random
 import re
 import shutil
 import signal
@@ -18,7 +20,8 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import cycle, zip_longest
 from pathlib import Path
@@ -237,24 +240,115 @@ def _removed(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def test_what_is_roots_stays_as_it_is(setting: Setting) -> None:
+#: What is planted in turns. Each kind at each path would take minutes: so each file has its turn with all.
+_KINDS = {
+    "symbolic links": (_symbolic_link,),
+    "others": (_hard_link, _dangling_link, _link_to_a_directory, _fifo, _link_to_a_directory),
+}
+
+
+@pytest.mark.parametrize("kinds", _KINDS)
+def test_what_is_roots_stays_as_it_is(setting: Setting, kinds: str) -> None:
     paths = setting.traced()
     names = {re.sub(r"[0-9a-f-]{16,}", "N", str(path)) for path in paths}
-    paths = {path for path in paths if path.parts[0] not in _DIRECTORIES} | {Path(name) for name in _DIRECTORIES}
+    # Nobody can plant anything at a name that is drawn each time.
+    paths = {
+        path for path in paths if path.parts[0] not in _DIRECTORIES and not re.search("^pid.*[0-9a-f]{16}", str(path))
+    }
+    paths |= {Path(name) for name in _DIRECTORIES}
     assert names >= {
         "pid", "log", "out.json", "own.db", "own.db-wal", "own.db-shm", "refused.db", "letters.jsonl", "spool/own/lock",
         "spool/own/id", "spool/own/id.new", "spool/own/numbers", "spool/away/position", "spool/away/N.rows",
         "emu.log", "gprint.log", "oprint.log", "one.pcap",
     }, names  # fmt: skip
     subprocess.run(["cp", "-a", setting.users, setting.saved], check=True)
-    ran = 0
+    ran, turns = 0, cycle(_KINDS[kinds])
     for some in _together(paths):
-        ran += setting.attack(dict.fromkeys(some, _symbolic_link))
-    # Each kind of link at each path would take minutes: a kind for each path, so that each file has its turn with all.
-    others = cycle((_hard_link, _dangling_link, _link_to_a_directory, _fifo, _link_to_a_directory))
-    for some in _together(paths):
-        ran += setting.attack({path: next(others) for path in some})
-    assert ran > 10
+        ran += setting.attack({path: next(turns) for path in some})
+    assert ran > 5
+
+
+#: How long the user plants things while the daemon runs; 40 s were tried.
+_LIVE_SECS = float(os.environ.get("NFL_TEST_LIVE_SECS", "4"))
+
+
+def _keep_planting(users: Path, roots: Path, names: Sequence[str], end: float) -> None:
+    """As the user: put links, FIFOs, directories and files in the places of these names, and take them away again."""
+    draw = random.Random(3)
+    file, directory = next(roots.glob("*/file")), next(roots.glob("*/directory"))
+    plants: list[Callable[[Path], object]] = [
+        lambda path: path.symlink_to(file), lambda path: path.symlink_to(directory), os.mkfifo, Path.mkdir,
+        lambda path: path.symlink_to(roots / "new"), lambda path: path.write_bytes(_TEXT), lambda path: None,
+    ]  # fmt: skip
+    number = 0
+    while time.time() < end:
+        path, number = users / draw.choice(names), number + 1
+        moved = path.with_name(f"moved{number}")
+        with contextlib.suppress(OSError):
+            path.rename(moved)
+        with contextlib.suppress(OSError):
+            draw.choice(plants)(path)
+        time.sleep(draw.random() / 20)
+        with contextlib.suppress(OSError):
+            _removed(path)
+        if moved.is_dir() or draw.random() < 0.5:
+            with contextlib.suppress(OSError):
+                moved.rename(path)
+
+
+def test_what_is_roots_stays_as_it_is_while_the_daemon_runs(setting: Setting) -> None:
+    """With new files each second, with SIGHUP, and with a kill; the other stack loses nothing."""
+    (setting.roots / "1").mkdir()
+    _link_to_a_directory(setting.roots / "1", setting.roots / "1/link")
+    _a_file(setting.roots / "1")
+    before = _state(setting.roots)
+    names = ("out.json", "emu.log", "gprint.log", "oprint.log", "one.pcap", "own.db", "xml", "caps", "spool", "log")
+    end = time.time() + _LIVE_SECS
+    pid = os.fork()
+    if not pid:
+        try:
+            os.setgroups([])
+            os.setresgid(_USER.pw_gid, _USER.pw_gid, _USER.pw_gid)
+            os.setresuid(_USER.pw_uid, _USER.pw_uid, _USER.pw_uid)
+            _keep_planting(setting.users, setting.roots, names, end)
+        finally:
+            os._exit(0)
+    draw, killed = random.Random(5), False
+    daemon = None
+    while time.time() < end:
+        if daemon is None:
+            daemon, sent, had = (
+                Daemon(setting.tmp_path, setting.text, *setting.words, netns=setting.pair.fw),
+                0,
+                setting.lines,
+            )
+            daemon.start()
+            try:
+                daemon.expect("READY")
+            except AssertionError:  # its log was planted: that is refused
+                assert daemon.process.poll() == 2, daemon.stderr
+                daemon.close()
+                daemon = None
+                continue
+        count = draw.randrange(1, 30)
+        setting.pair.send_udp(count)
+        sent += count
+        assert daemon.process.poll() is None, daemon.stderr
+        if draw.random() < 0.3:
+            daemon.send(signal.SIGHUP)
+        if not killed and time.time() > end - _LIVE_SECS / 2:
+            killed = True
+            daemon.process.kill()
+            daemon.process.wait()
+            daemon.close()
+            daemon = None
+        time.sleep(draw.random() / 20)
+    os.waitpid(pid, 0)
+    if daemon:
+        daemon.stop()
+        daemon.close()
+        assert setting.lines == had + sent, daemon.stderr
+    assert _state(setting.roots) == before
 
 
 @pytest.mark.parametrize(

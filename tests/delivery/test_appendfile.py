@@ -23,6 +23,7 @@ import pytest
 
 from nflowlevel.delivery import appendfile
 from nflowlevel.delivery.appendfile import AppendFile
+from nflowlevel.delivery.form import LineForm
 from nflowlevel.errors import OutputError
 from nflowlevel.logs import NOTICE, Limited
 from nflowlevel.stats import OutputStats
@@ -45,7 +46,7 @@ def make() -> Iterator[Make]:
     def opened(path: Path | str, **options: Any) -> AppendFile:
         file = AppendFile(
             str(path),
-            **{"begins": BEGINS, "retry_secs": NEVER, "stats": OutputStats(), "limited": Limited(), **options},
+            **{"form": LineForm(BEGINS), "retry_secs": NEVER, "stats": OutputStats(), "limited": Limited(), **options},
         )
         file.open()
         files.append(file)
@@ -706,12 +707,13 @@ def test_sync_of_a_fifo_is_not_tried(make: Make, tmp_path: Path) -> None:
 _CHILD = """
 import os, sys
 from nflowlevel.delivery.appendfile import AppendFile
+from nflowlevel.delivery.form import LineForm
 from nflowlevel.logs import NOTICE, Limited
 from nflowlevel.stats import OutputStats
 from tests.fix_lines import lines
 
 path, first, batch, batches, pad = sys.argv[1], *map(int, sys.argv[2:])
-file = AppendFile(path, begins=b'{"n": ', stats=OutputStats(), limited=Limited())
+file = AppendFile(path, form=LineForm(b'{"n": '), stats=OutputStats(), limited=Limited())
 file.open()
 print("open", flush=True)
 for n in range(first, first + batch * batches, batch):

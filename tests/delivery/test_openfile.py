@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from nflowlevel.delivery.form import BlockForm, LineForm
 from nflowlevel.delivery.openfile import OpenFile
 from tests.fix_lines import descriptors_left, lines, no_descriptor_left
 
@@ -29,7 +30,7 @@ def _descriptors() -> Iterator[None]:
 
 def opened(path: Path, begins: bytes = b"") -> bool:
     """Open and close; return whether the end was repaired."""
-    file = OpenFile(str(path), begins=begins)
+    file = OpenFile(str(path), form=BlockForm(begins[:-1]) if begins.endswith(b"\n") else LineForm(begins))
     file.close()
     return file.repaired
 

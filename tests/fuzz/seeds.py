@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Write what the fuzzers mutate: `messages` for decode_fuzz and receive_main, `captures` for capture_fuzz, `reports`
-for report_fuzz, `flows` for flow_fuzz.
+for report_fuzz, `flows` for flow_fuzz and flowtext_fuzz, `lines` for scan_fuzz.
 
 `inputs DIRECTORY` makes a directory with a file for each input of receive_fuzz, as libFuzzer wants them; the others
 go to standard output.
 
-Of a message or of reports their length (32 bits, native), then their bytes. Of a capture four such numbers, then what
-follows its header: whether it is pcapng, whether it is of the other byte order, its link type, its length.
+Of a message, of reports or of lines their length (32 bits, native), then their bytes. Of a capture four such numbers,
+then what follows its header: whether it is pcapng, whether it is of the other byte order, its link type, its length.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import itertools
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
-from tests import captures, fix_reports, flows, oracle
+from tests import captures, fix_archive, fix_reports, oracle
 from tests.corpus import Frame, frames
 from tests.messages import FULL, egress_message_of, message_of
+from tests.test_flow_oracle import samples
 
 
 def seeds() -> Iterator[bytes]:
@@ -58,12 +58,20 @@ def report_seeds() -> Iterator[bytes]:
         yield fix_reports.report(frame.payload[:40]) + fix_reports.full(frame.payload[:21], prefix=b"no nul") * 2
 
 
-def flow_seeds() -> Iterator[bytes]:
-    """Yield messages of conntrack of each kind of flow, with all that they can have, and of flows that begin."""
-    for flow in flows.ALL:
-        yield flows.message(flow)
-        yield flows.message(replace(flow, tcp_state=3, helper="ftp", mark=7, zone=2, timeout=60))
-        yield flows.message(replace(flow, event=flows.NEW))
+def line_seeds() -> Iterator[bytes]:
+    """Yield lines of JSON: plain and damaged ones, those of other relations, and forms that no output of ours has."""
+    plain = fix_archive.log(
+        range(3), **{"raw.label": 1, "orig.raw.pktlen": 2**63, "oob.prefix": "a text behind a view"}
+    )
+    yield plain
+    yield plain.replace(b": ", b":").replace(b'"raw.label":1', b'"action" : "blocked"')
+    yield fix_archive.record(1)[:-20] + b"\n" + fix_archive.record(2)
+    yield b'{"oob.time.sec": 1, "sum.name": "http", "third.party": "a", "oob.mark": 4294967295}\n' + fix_archive.record(
+        3
+    )
+
+
+_LENGTHS_FIRST = {"messages": seeds, "reports": report_seeds, "flows": samples, "lines": line_seeds}
 
 
 def write_inputs(directory: Path) -> None:
@@ -81,8 +89,8 @@ def main(what: str, directory: str = "") -> None:
     if what == "inputs":
         write_inputs(Path(directory))
         return
-    if what in ("messages", "reports", "flows"):
-        for message in {"messages": seeds, "reports": report_seeds, "flows": flow_seeds}[what]():
+    if what in _LENGTHS_FIRST:
+        for message in _LENGTHS_FIRST[what]():
             out.write(struct.pack("=I", len(message)) + message)
     else:
         for blocks, swapped, linktype, data in capture_seeds():

@@ -35,16 +35,19 @@ def test_mutated_messages() -> None:
         r"(\d+) mutated messages, (\d+) records, (\d+) bytes of lines, [\d.]+ seconds\n"
         r"(\d+) mutated captures, (\d+) records, (\d+) written again, [\d.]+ seconds\n"
         r"(\d+) mutated reports, (\d+) records, [\d.]+ seconds\n"
-        r"(\d+) mutated messages of conntrack, (\d+) flows, [\d.]+ seconds\n"
         r"(\d+) batches for IPFIX, (\d+) records, (\d+) messages, [\d.]+ seconds\n"
+        r"(\d+) mutated messages of flows, (\d+) flows, (\d+) reported, [\d.]+ seconds\n"
+        r"(\d+) mutated messages of conntrack, (\d+) flows, [\d.]+ seconds\n"
+        r"(\d+) mutated blocks of lines, (\d+) rows, (\d+) handed back, [\d.]+ seconds\n"
         r"(\d+) mutated inputs of the receiver, [\d.]+ seconds\n"
         r"(?:\d+ inputs of the receiver, by libFuzzer\n)?"
         r"(\d+) changed spools, (\d+) rows, [\d.]+ seconds\n",
         done.stdout,
     )
     assert line, done.stdout
-    messages, records, size, files, packets, written, reports, reported, *others = map(int, line.groups())
-    conntrack, decoded, batches, flows, sent, inputs, spools, rows = others
+    numbers = map(int, line.groups())
+    messages, records, size, files, packets, written, reports, reported, batches, flows, sent, *rest = numbers
+    events, known, ended, conntrack, told, blocks, plain, odd, inputs, spools, rows = rest
     assert COUNT <= messages < COUNT + 3, "a datagram has up to three messages"
     assert records > COUNT // 3, "most mutations are refused at once: they test nothing"
     assert size > 100 * records
@@ -53,11 +56,17 @@ def test_mutated_messages() -> None:
     assert written > packets // 2, "most packets are not written again: the writer is not tested"
     assert reports == COUNT // 2
     assert reported > reports // 2, "most reports are refused at once: they test nothing"
-    assert conntrack == COUNT // 2
-    assert decoded > conntrack // 4, "most messages of conntrack are refused at once: they test nothing"
     assert batches == COUNT // 4
     assert flows > 10 * batches, "most batches are refused at once: they test nothing"
     assert sent > batches
+    assert events == COUNT
+    assert known > COUNT // 5, "most messages of flows are refused at once: they test nothing"
+    assert ended > known // 3, "the table reports nothing"
+    assert conntrack == COUNT // 2
+    assert told > conntrack // 4, "most messages of conntrack are refused at once: they test nothing"
+    assert blocks == COUNT // 4
+    assert plain > blocks, "most lines are handed back: they test nothing"
+    assert odd > blocks // 4
     assert inputs == COUNT // 4
     assert spools == COUNT // 100
     assert rows > 30 * spools, "most rows are set aside: they test nothing"

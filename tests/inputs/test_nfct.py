@@ -22,7 +22,7 @@ from nflowlevel.options import Value, convert
 from nflowlevel.records.batch import Batch
 from tests import ulogd2
 from tests.fix_daemon import Daemon, config, lines_of, records, wait_for
-from tests.fix_flows import SMALL_BUFFER, Sum, Watched, summed
+from tests.fix_watched import SMALL_BUFFER, Sum, Watched, summed
 
 STACK = "ct1:NFCT,ip2str1:IP2STR,json1:JSON"
 PORTS = range(20000, 20200)
@@ -106,7 +106,7 @@ def both(watched: Watched, directory: Path, options: str) -> Iterator[tuple[Path
     """Run both daemons with the same options; yield the files that they write to."""
     ours = directory / "ours.json"
     theirs = Ulogd(watched, directory, options)
-    text = config(STACK, ct1=options, json1=f"file={ours}")
+    text = config(STACK, ct1=options, json1=f"file={ours}\nflow_keys=all")
     with Daemon(directory, text, netns=watched.fw):
         yield ours, theirs.file
         theirs.stop()
@@ -193,7 +193,9 @@ def test_beside_ulogd2_that_polls(watched: Watched, tmp_path: Path) -> None:
 def test_d_f01_usr2_without_hash(watched: Watched, tmp_path: Path) -> None:
     """ulogd2 crashes."""
     out = tmp_path / "out.json"
-    with Daemon(tmp_path, config(STACK, ct1="hash_enable=0", json1=f"file={out}"), netns=watched.fw) as daemon:
+    with Daemon(
+        tmp_path, config(STACK, ct1="hash_enable=0", json1=f"file={out}\nflow_keys=all"), netns=watched.fw
+    ) as daemon:
         watched.send_udp(1, source_port=5000)
         daemon.process.send_signal(signal.SIGUSR2)
         daemon.says("there is no table of flows to report")
@@ -205,7 +207,7 @@ def test_d_f02_usr2_with_several_stacks(watched: Watched, tmp_path: Path) -> Non
     """ulogd2 crashes."""
     outs = [tmp_path / "a.json", tmp_path / "b.json"]
     stacks = "ct1:NFCT,i:IP2STR,a:JSON", "ct1:NFCT,i2:IP2STR,b:JSON"
-    text = config(*stacks, ct1="", a=f"file={outs[0]}", b=f"file={outs[1]}")
+    text = config(*stacks, ct1="", a=f"file={outs[0]}\nflow_keys=all", b=f"file={outs[1]}\nflow_keys=all")
     with Daemon(tmp_path, text, netns=watched.fw) as daemon:
         watched.send_udp(3, source_port=5000)
         daemon.process.send_signal(signal.SIGUSR2)
@@ -262,7 +264,7 @@ def test_d_f05_what_goes_on_at_the_stop(watched: Watched, tmp_path: Path) -> Non
     """ulogd2 never reports it; here `flush_at_stop` does. What goes on after that is not known yet to a later run."""
     outs = {value: tmp_path / f"{value}.json" for value in (0, 1)}
     for value, out in outs.items():
-        text = config(STACK, ct1=f"flush_at_stop={value}", json1=f"file={out}")
+        text = config(STACK, ct1=f"flush_at_stop={value}", json1=f"file={out}\nflow_keys=all")
         with Daemon(tmp_path, text, netns=watched.fw):
             watched.udp_flows(PORTS, packets=2)
     assert lines_of(outs[0]) == []
@@ -369,7 +371,9 @@ def test_event_mask(watched: Watched, opened: Callable[..., NFCT]) -> None:
 
 def test_active_timeout_and_the_sum(watched: Watched, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    with Daemon(tmp_path, config(STACK, ct1="active_timeout=1", json1=f"file={out}"), netns=watched.fw) as daemon:
+    with Daemon(
+        tmp_path, config(STACK, ct1="active_timeout=1", json1=f"file={out}\nflow_keys=all"), netns=watched.fw
+    ) as daemon:
         for _ in range(8):
             watched.udp_flows(PORTS[:20], packets=2)
             time.sleep(0.4)

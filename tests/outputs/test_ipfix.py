@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +14,15 @@ from typing import Any
 
 import pytest
 
-from nflowlevel.binding._lib import ffi
+from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.buffers import RecordArray
+from nflowlevel.delivery import exporter
 from nflowlevel.errors import ConfigError
 from nflowlevel.options import Value, convert
 from nflowlevel.outputs.ipfix import IPFIX, IPFIXOptions
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.sums import SUM
+from tests import ulogd2
 from tests.fix_collectors import (
     Nfacctd,
     Nfcapd,
@@ -28,8 +32,21 @@ from tests.fix_collectors import (
     free_port,
     read_by_python_ipfix,
 )
+from tests.fix_daemon import Daemon, config
 from tests.fix_daemon import wait_for as patiently
-from tests.fix_ipfix import Session, StreamCollector, flow, flows, marks, messages, read_stream, some_flows
+from tests.fix_flows import Watched
+from tests.fix_ipfix import (
+    REVERSE,
+    Record,
+    Session,
+    StreamCollector,
+    flow,
+    flows,
+    marks,
+    messages,
+    read_stream,
+    some_flows,
+)
 from tests.fix_lines import check, wait_for
 from tests.fix_netns import Netns, missing
 from tests.fix_plugins import Feed, batch_of
@@ -346,6 +363,34 @@ def test_a_udp_collector_that_is_away_and_says_so(tmp_path: Path) -> None:
     assert session.lost == 0
 
 
+def test_what_went_out_is_not_sent_again(
+    datagrams: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D-IX8: after a failure in the middle ulogd2 sends the messages before it once more."""
+    calls = []
+
+    class Failing:
+        """As the network fails now and then."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(lib, name)
+
+        def nfl_ipfix_send(self, fd: int, data: Any, size: int, most: int) -> int:
+            calls.append(size)
+            return -errno.ENETUNREACH if len(calls) in (2, 3, 5) else lib.nfl_ipfix_send(fd, data, size, most)
+
+    monkeypatch.setattr(exporter, "lib", Failing())
+    output = made(tmp_path, datagrams.getsockname()[1], proto="udp", reconnect=1)
+    output.write(some_flows(1009))
+    wait_for(lambda: output.stats.written == 1009)
+    output.close(5)
+    assert output.stats.errors == 3
+    session = Session()
+    assert marks(r for message in received(datagrams) for r in session.read(message)) == list(range(1, 1010))
+    assert session.lost == 0
+    assert output.stats.unconfirmed == 1009
+
+
 # -- TLS --------------------------------------------------------------------------------------------------------------
 
 
@@ -524,3 +569,119 @@ def test_tshark_finds_no_fault(proto: str, tmp_path: Path) -> None:
         assert wire.tshark(port, proto, "frame.number", "_ws.expert.message", filter_=f"cflow and ({faults})") == []
     finally:
         netns.close()
+
+
+# -- conntrack's flows ------------------------------------------------------------------------------------------------
+
+#: The messages themselves, over loopback, are no flow.
+_UNWATCHED = (
+    "table inet r {\nchain i {\ntype filter hook prerouting priority -300;\niif lo notrack\n}\n"
+    "chain o {\ntype filter hook output priority -300;\noif lo notrack\n}\n}\n"
+)
+_REDIRECT = "table ip n {\nchain d {\ntype nat hook prerouting priority -100;\nudp dport 53 redirect to :9\n}\n}"
+
+
+def traffic(watched: Watched) -> None:
+    """Flows of each kind, both ways."""
+    watched.udp_flows(range(5000, 5100), packets=3)
+    watched.echo(socket.AF_INET, count=3, size=100)
+    watched.echo(socket.AF_INET6, count=2, size=1000)
+    watched.tcp(100_000, 3_000_000)
+
+
+def test_the_sums_of_conntrack_arrive(watched: Watched, tmp_path: Path) -> None:
+    """All packets and bytes of both directions, over a restart of the collector."""
+    watched.fw.nft(_UNWATCHED)
+    with watched.fw.enter():
+        collector = StreamCollector()
+    text = config(
+        "ct1:NFCT,ipfix1:IPFIX",
+        ct1="active_timeout=1\nflush_at_stop=1",
+        ipfix1=f"oid=3\nhost=127.0.0.1\nport={collector.port}\nspool_directory={tmp_path / 'spool'}\nreconnect=1",
+    )
+    with Daemon(tmp_path, text, netns=watched.fw):
+        traffic(watched)
+        patiently(lambda: len(collector.records) > 100, "flows")
+        collector.close()
+        with watched.fw.enter():
+            again = StreamCollector(collector.port)
+        watched.udp_flows(range(6000, 6100), packets=7)
+        watched.flush()
+        patiently(lambda: len(again.records) >= 100, "flows come to the next collector")
+    again.close()
+    found = collector.records + again.records
+    assert sum(record[0, 1] + record[REVERSE, 1] for record in found) == watched.seen().bytes
+    assert sum(record[0, 2] + record[REVERSE, 2] for record in found) == watched.seen().packets
+    assert {record[0, 4] for record in found} == {1, 6, 17, 58}
+    assert not [record for record in found if not record[0, 152] <= record[0, 153] <= time.time() * 1000 + 1000]
+
+
+def test_a_translated_flow_of_conntrack(watched: Watched, tmp_path: Path) -> None:
+    watched.fw.nft(_UNWATCHED)
+    watched.fw.nft(_REDIRECT)
+    with watched.fw.enter():
+        collector = StreamCollector()
+    text = config(
+        "ct1:NFCT,ipfix1:IPFIX",
+        ct1="",
+        ipfix1=f"oid=3\nhost=127.0.0.1\nport={collector.port}\nspool_directory={tmp_path / 'spool'}",
+    )
+    with Daemon(tmp_path, text, netns=watched.fw):
+        with watched.peer.enter(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.sendto(b"?", (watched.FW4, 53))
+        time.sleep(0.2)
+        watched.flush()
+        patiently(lambda: collector.records, "the flow")
+    collector.close()
+    (record,) = collector.records
+    assert (record[0, 11], record[0, 228]) == (53, 9)
+    assert record[0, 230] == 5
+
+
+def test_beside_ulogd2(watched: Watched, tmp_path: Path) -> None:
+    """Parity 173 to 177: with format=ulogd2 the same flows, but those of its last message, which it never sends."""
+    if ulogd2.missing():
+        pytest.skip(ulogd2.missing())
+    watched.fw.nft(_UNWATCHED)
+    with watched.fw.enter():
+        ours, theirs = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    for sock in (ours, theirs):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        sock.bind(("127.0.0.1", 0))
+    modules = next(Path("/usr/lib").glob("*/ulogd"))
+    section = "oid=3\nhost=127.0.0.1\nproto=udp\nmtu=512\nsend_template=always\nport="
+    events = "hash_enable=0\nevent_mask=4"
+    log, conf = tmp_path / "ulogd.log", tmp_path / "ulogd.conf"
+    conf.write_text(
+        f'[global]\nlogfile="{log}"\nloglevel=1\nplugin="{modules}/ulogd_inpflow_NFCT.so"\n'
+        f'plugin="{modules}/ulogd_output_IPFIX.so"\nstack=ct1:NFCT,ipfix1:IPFIX\n'
+        f"[ct1]\n{events}\n[ipfix1]\n{section}{theirs.getsockname()[1]}\n"
+    )
+    process = watched.fw.popen("/usr/sbin/ulogd", "-c", str(conf), stderr=subprocess.DEVNULL)
+    patiently(lambda: log.exists() and "initialization finished" in log.read_text(), "ulogd2 runs")
+    spool = f"\nformat=ulogd2\nspool_directory={tmp_path / 'spool'}"
+    text = config("ct1:NFCT,ipfix1:IPFIX", ct1=events, ipfix1=f"{section}{ours.getsockname()[1]}{spool}")
+    with Daemon(tmp_path, text, netns=watched.fw):
+        time.sleep(0.3)
+        watched.udp_flows(range(5000, 5100), packets=3)
+        watched.tcp(100_000, 3_000_000)
+        watched.echo(socket.AF_INET, count=3, size=100)
+        watched.flush()
+        time.sleep(0.5)
+    process.terminate()
+    process.wait(20)
+    session = Session(mtu=512)
+    mine = [record for message in received(ours) for record in session.read(message)]
+    other = Session(mtu=512)
+    his = [record for message in received(theirs) for record in other.read(message)]
+    ours.close()
+    theirs.close()
+    assert session.lost == 0
+    assert session.templates == other.templates
+    assert len(mine) == 102
+    assert len(his) >= 80
+
+    def comparable(record: Record) -> tuple[tuple[tuple[int, int], Any], ...]:
+        return tuple(sorted(record.items()))
+
+    assert set(map(comparable, his)) <= set(map(comparable, mine))

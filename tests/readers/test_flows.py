@@ -13,8 +13,8 @@ import nflowlevel as nfl
 from nflowlevel.binding.acceptance import Accept
 from nflowlevel.binding.conntrack import EventSocket
 from nflowlevel.readers.flows import flows, open_flows
-from tests.fix_flows import SMALL_BUFFER, Watched, known, read, records, reported, summed, until
 from tests.fix_netns import Netns
+from tests.fix_watched import SMALL_BUFFER, Watched, known, read, records, reported, summed, until
 
 PORTS = range(20000, 20400)
 

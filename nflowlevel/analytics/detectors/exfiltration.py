@@ -6,7 +6,8 @@ beginning of the log (the first flow of all), and young for `young` from its fir
 whose source sent, in the flows of its youth, at least `bytes`, and at least `factor` times as much as it got.
 `dest_port` is empty if there were several; `count` is the flows, `bytes_out` and `bytes_in` their bytes.
 
-Limits: it needs flows with counters. Slow leaks, and leaks to a host that is used for other things, are not found.
+Limits: it needs flows with counters, and each byte reported once (whole flows at their end, or deltas). Slow leaks, and
+leaks to a host that is used for other things, are not found.
 
 Confuses: the first upload of a new backup, a new mail server, a video conference or a file sent to a new partner: one
 finding for each pair. A backup at fixed times is known after its first day; downloads of proxies come in, they do not
@@ -37,13 +38,15 @@ fresh AS (
     FROM pairs AS p CROSS JOIN (SELECT MIN(us) AS begin_us FROM flows) AS l
    WHERE p.met_us >= l.begin_us + {known_us})
 SELECT 'exfiltration' AS finding, 'high' AS severity, f.src_ip AS src_ip, f.dest_ip AS dest_ip,
-       CASE WHEN MIN(f.dest_port) = MAX(f.dest_port) THEN MIN(f.dest_port) ELSE NULLIF(0, 0) END AS dest_port,
+       CASE WHEN MIN(f.orig_l4_dport) = MAX(f.orig_l4_dport) THEN MIN(f.orig_l4_dport)
+            ELSE NULLIF(0, 0) END AS dest_port,
        MIN(f.us) AS first, MAX(f.us) AS last, COUNT(*) AS count,
-       SUM(f.bytes_out) AS bytes_out, SUM(f.bytes_in) AS bytes_in
+       SUM(f.orig_raw_pktlen) AS bytes_out, SUM(f.reply_raw_pktlen) AS bytes_in
   FROM flows AS f JOIN fresh AS n ON n.src_ip = f.src_ip AND n.dest_ip = f.dest_ip
  WHERE f.us <= n.met_us + {young_us}
  GROUP BY f.src_ip, f.dest_ip
-HAVING SUM(f.bytes_out) >= {bytes} AND SUM(f.bytes_out) >= {factor} * SUM(f.bytes_in)
+HAVING SUM(f.orig_raw_pktlen) >= {bytes}
+   AND SUM(f.orig_raw_pktlen) >= {factor} * SUM(f.reply_raw_pktlen)
  ORDER BY bytes_out DESC, src_ip, dest_ip"""
 
 DETECTOR = detector(

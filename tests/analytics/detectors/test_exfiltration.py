@@ -29,9 +29,9 @@ def model(records: list[Record]) -> list[Row]:
     for (source, dest), group in grouped(records, "src_ip", "dest_ip").items():
         met = min(r["us"] for r in group)
         young = [r for r in group if r["us"] <= met + 100 * SECOND]
-        sent, got = sum(r["bytes_out"] for r in young), sum(r["bytes_in"] for r in young)
+        sent, got = sum(r["orig_raw_pktlen"] for r in young), sum(r["reply_raw_pktlen"] for r in young)
         if met >= begin + 50 * SECOND and sent >= 1000 and sent >= 2 * got:
-            port = the_one(young, "dest_port")
+            port = the_one(young, "orig_l4_dport")
             rows.append(row(young, src=source, dest=dest, port=port, bytes_out=sent, bytes_in=got))
     return rows
 

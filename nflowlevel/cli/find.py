@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`nflowlevel find`: what detectors find in a log. Whether they find something or not, the exit status is 0."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from nflowlevel.cli.status import WrongArgument
+from nflowlevel.cli.terminal import shown, table, tolerate, wrapped
+from nflowlevel.errors import NflowError, printable
+
+if TYPE_CHECKING:
+    from nflowlevel.analytics.detector import Detector
+    from nflowlevel.analytics.log import Log
+
+_NAME = "nflowlevel find"
+_ALL, _FILE = "all", "/var/log/ulogd.json"
+_EXAMPLES = f"""examples:
+  nflowlevel find all --since 24h                         all detectors, on the last day of {_FILE}
+  nflowlevel find scan_then_brute archive/ -p within=2h   with a parameter, on an archive
+  nflowlevel find port_scan kern.log --json | jq .src_ip  a JSON object a line
+  nflowlevel find all archive/ --nft > suggested.nft      sources to block, as a suggestion: nothing is applied
+  nflowlevel find beacon --spark spark://host:7077 /srv/archive
+
+Without a name the detectors are listed. docs/detectors.md says what each means, its limits and what it confuses.
+The status is 0 whether or not something was found.
+"""
+#: Findings of a detector that a person is shown.
+_MOST = 40
+_LEFT = 5
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.epilog = _EXAMPLES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.usage = f"{_NAME} [options] [NAME|{_ALL} [FILE ...]]"
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar=f"NAME|{_ALL} FILE",
+        help="a detector, or all, or nothing to list them; then logs, archives, captures and databases, packed or not, "
+        f"also patterns (default {_FILE})",
+    )
+    parser.late = "words"  # type: ignore[attr-defined]
+    parser.add_argument(
+        "--since", metavar="TIME", help="only records since then: 24h, 7d (back from the newest) or 2026-11-24T08:30"
+    )
+    parser.add_argument("--until", metavar="TIME", help="only records before then: 2026-11-24T08:30")
+    parser.add_argument(
+        "-p", "--parameter", metavar="NAME=VALUE", action="append", default=[], help="a parameter of the detector"
+    )
+    parser.add_argument("--severity", metavar="LEAST", help="only findings of low, medium or high severity and above")
+    parser.add_argument("--evidence", action="store_true", help="with the query for the records behind each finding")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("-j", "--json", action="store_true", help="a JSON object a line")
+    form.add_argument("--nft", action="store_true", help="sources to block as input for nft: a suggestion, not applied")
+    parser.add_argument(
+        "--spark", metavar="MASTER", help="ask Spark, such as spark://host:7077 or local[4]: archives only"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Find, and print."""
+    from nflowlevel.analytics.detector import SEVERITIES
+    from nflowlevel.analytics.registry import all_detectors
+
+    tolerate()
+    if not options.words:
+        rows = [(detector.name, detector.severity, detector.summary) for detector in all_detectors()]
+        print(*table(rows, 3), sep="\n")
+        return 0
+    name, *files = options.words
+    least = options.severity or SEVERITIES[0]
+    if least not in SEVERITIES:
+        told = f"{', '.join(SEVERITIES[:-1])} or {SEVERITIES[-1]}"
+        raise WrongArgument(f"--severity must be {told}, not '{printable(least)}'")
+    detectors = _chosen(name)
+    parameters = _parameters(options.parameter, detectors)
+    _print(options, _found(options, files, detectors, parameters, SEVERITIES.index(least)))
+    return 0
+
+
+def _chosen(name: str) -> list[Detector]:
+    from nflowlevel.analytics.registry import all_detectors, find_detector
+
+    if name == _ALL:
+        return all_detectors()
+    try:
+        return [find_detector(name)]
+    except ValueError as error:
+        if os.path.exists(name):
+            raise WrongArgument(f"name a detector, or all, before the file {printable(name)}") from None
+        raise WrongArgument(str(error)) from None
+
+
+def _parameters(given: Sequence[str], detectors: Sequence[Detector]) -> dict[str, object]:
+    """Return what was given as NAME=VALUE, after the detector has looked at it."""
+    if given and len(detectors) > 1:
+        raise WrongArgument("-p is for one detector, not for all")
+    pairs = [each.partition("=") for each in given]
+    if wrong := next((name for name, equals, _ in pairs if not equals), None):
+        raise WrongArgument(f"-p '{printable(wrong)}': write NAME=VALUE")
+    parameters: dict[str, object] = {name: value for name, _, value in pairs}
+    try:
+        for detector in detectors:
+            detector.options(parameters)
+    except (TypeError, ValueError) as error:
+        raise WrongArgument(str(error)) from None
+    return parameters
+
+
+def _found(
+    options: argparse.Namespace,
+    files: Sequence[str],
+    detectors: Sequence[Detector],
+    parameters: Mapping[str, object],
+    least: int,
+) -> Iterator[tuple[Detector, list[dict[str, Any]]]]:
+    """Yield each detector with its findings."""
+    from nflowlevel.analytics.detector import SEVERITIES
+
+    with _open(files) as log:
+        asked = _narrowed(log.on(options.spark) if options.spark else log, options)
+        for detector in detectors:
+            if SEVERITIES.index(detector.severity) < least:
+                continue
+            rows = asked.find(detector.name, **parameters).dicts()
+            if options.evidence:
+                for row in rows:
+                    row["evidence"] = _evidence(detector, row, parameters)
+            yield detector, rows
+        if log.damaged.count:
+            damaged = f"{log.damaged.count:,} lines or files are no records and do not count"
+            print(wrapped(f"{_NAME}: {damaged}", sys.stderr), file=sys.stderr)
+
+
+def _open(files: Sequence[str]) -> Log:
+    from nflowlevel.analytics.reading import read
+
+    try:
+        return read(*(files or [_FILE]))
+    except ValueError as error:
+        raise NflowError(str(error)) from None
+
+
+def _narrowed(log: Log, options: argparse.Namespace) -> Log:
+    """Return the records of the time that was asked for."""
+    try:
+        if options.since and options.since[-1:].isalpha() and options.since[-1] not in "Zz":
+            return log.last(options.since, until=options.until)
+        if options.since or options.until:
+            return log.between(options.since, options.until)
+    except ValueError as error:
+        raise WrongArgument(f"--since, --until: {error}") from None
+    return log
+
+
+def _evidence(detector: Detector, row: Mapping[str, Any], parameters: Mapping[str, object]) -> str | None:
+    try:
+        return detector.evidence(row, **parameters)
+    except ValueError:
+        return None  # a log with something else than an address in its place
+
+
+# -- printing ---------------------------------------------------------------------------------------------------------
+
+
+def _print(options: argparse.Namespace, found: Iterator[tuple[Detector, list[dict[str, Any]]]]) -> None:
+    if options.nft:
+        from nflowlevel.analytics.suggestion import suggestion
+
+        print(suggestion(row for _, rows in found for row in rows), end="")
+        return
+    count = 0
+    for detector, rows in found:
+        count += len(rows)
+        if options.json:
+            for row in rows:
+                print(json.dumps({name: written(name, value) for name, value in row.items()}), flush=False)
+        elif rows:
+            _show(detector, rows)
+    if not options.json and not count:
+        print("nothing found")
+
+
+def written(name: str, value: Any) -> Any:
+    """Return a value of a finding as JSON has it: times as text of ISO 8601 in UTC."""
+    from nflowlevel.analytics.detector import TIMES
+
+    if name in TIMES and isinstance(value, int):
+        whole, rest = divmod(value, TIMES[name])
+        when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=whole, microseconds=rest)
+        return when.isoformat(timespec="microseconds" if TIMES[name] > 1 else "seconds").replace("+00:00", "Z")
+    return value
+
+
+def _show(detector: Detector, rows: Sequence[Mapping[str, Any]]) -> None:
+    print(f"{detector.name} ({detector.severity}): {detector.summary}")
+    columns = [name for name in rows[0] if name not in ("finding", "severity", "evidence")]
+    lines = [tuple(columns), *(tuple(_cell(name, row[name]) for name in columns) for row in rows[:_MOST])]
+    made = table(lines, _LEFT)
+    print(f"  {made[0]}")
+    for line, row in zip(made[1:], rows[:_MOST], strict=True):
+        print(f"  {shown(line)}")
+        if row.get("evidence"):
+            print(f"    {row['evidence']}")
+    if len(rows) > _MOST:
+        print(f"  … and {len(rows) - _MOST:,} more; --json prints all")
+    print()
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    text = str(written(name, value))
+    # To the second is enough to look at.
+    return text[:19] + "Z" if name in ("first", "last", "scan_first") else text
