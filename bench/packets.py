@@ -298,3 +298,35 @@ def write_archive(directory: Path, records: int, days: float = 7.0, *, seed: int
         pq.write_table(table, path, compression="zstd", row_group_size=500_000)
         size += path.stat().st_size
     return size
+
+
+def write_flows(directory: Path, records: int, days: float = 7.0, *, seed: int = 1, dvc: str = "fw1") -> None:
+    """Write flows beside the packets of `write_archive`: connections that ended, and one theft on the last day."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    random, secs = np.random.default_rng(seed), round(days * 86_400)
+    source = (_CLIENTS * random.random(records) ** 3).astype(np.int64)
+    host = (source * 7 + random.integers(0, 4, records) * 131) % _SERVERS
+    times = BEGIN * _SECOND + np.sort(random.integers(0, secs * _SECOND, records))
+    stolen = np.arange(records - 20, records)
+    source[stolen], host[stolen] = _CLIENTS, _SERVERS
+    clients = pa.array([f"100.64.{n >> 8}.{n & 255}" for n in range(_CLIENTS)] + ["10.0.4.7"])
+    servers = pa.array([f"10.1.{n >> 8}.{n & 255}" for n in range(_SERVERS)] + ["198.18.0.1"])
+    sent, got = random.integers(200, 10**6, records), random.integers(200, 10**7, records)
+    sent[stolen], got[stolen] = 10**9, 10**4
+    table = pa.table(
+        {
+            "sec": times // _SECOND, "us": times, "src_ip": clients.take(pa.array(source)),
+            "dest_ip": servers.take(pa.array(host)), "orig_l4_dport": np.full(records, 443, np.uint16),
+            "orig_raw_pktlen": sent.astype(np.uint64), "reply_raw_pktlen": got.astype(np.uint64),
+        }
+    )  # fmt: skip
+    day = 86_400
+    for begin in range(BEGIN, BEGIN + secs, day):
+        low, high = np.searchsorted(times, (begin * _SECOND, (begin + day) * _SECOND))
+        if high > low:
+            first, last = int(times[low]) // _SECOND, int(times[high - 1]) // _SECOND
+            path = directory / path_of("flows", dvc, first, last, f"{seed:08x}", begin, 0)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table.slice(low, high - low), path, compression="zstd", row_group_size=500_000)

@@ -144,7 +144,7 @@ def named(group: nfl.Group, capture: nfl.Capture, accounting: nfl.Accounting, pr
     counters: nfl.PrefilterCounters = pre.counters()
     top: nfl.Top = pre.top()
     count: nfl.Count = top.sources[0][1]
-    then: Log | Mark = attachment.then
+    then: LogTo | Mark = attachment.then
     print(group_stats, capture_stats, table, events, counters, count, then)
 
 

@@ -258,6 +258,37 @@ def test_unit_does_not_start_a_wrong_configuration_again() -> None:
     assert unit()["Service"]["RestartPreventExitStatus"] == str(EXIT_CONFIG)
 
 
+# Collectors of flows
+
+
+@pytest.mark.parametrize("name", ["nfdump", "pmacct"])
+def test_collectors_of_flows(name: str, watched: Watched, tmp_path: Path) -> None:
+    """The configurations for nfcapd and nfacctd run, and the collectors count what conntrack counts."""
+    watched.fw.nft(
+        "table inet r {\nchain i {\ntype filter hook prerouting priority -300;\niif lo notrack\n}\n"
+        "chain o {\ntype filter hook output priority -300;\noif lo notrack\n}\n}\n"
+    )
+    collector = Nfcapd(tmp_path, watched.fw) if name == "nfdump" else Nfacctd(tmp_path, watched.fw)
+    text = (EXAMPLES / name / "nflowlevel.conf").read_text()
+    text = re.sub("(?m)^port=.*$", f"port={collector.port}\nspool_directory={tmp_path / 'spool'}", text)
+    text = re.sub("(?m)^logfile=.*$", "", text)
+    with collector:
+        with Daemon(tmp_path, text, netns=watched.fw):
+            watched.udp_flows(range(5000, 5100), packets=3)
+            watched.flush()
+            time.sleep(0.5)
+        time.sleep(2)  # nothing tells that it has them
+    key = "in_packets" if name == "nfdump" else "packets"
+    assert sum(each[key] for each in collector.flows) == watched.seen().packets == 300
+
+
+def test_the_configuration_of_nfacctd() -> None:
+    """It is for the port of the configuration beside it."""
+    theirs = (EXAMPLES / "pmacct" / "nfacctd.conf").read_text()
+    (port,) = re.findall(r"nfacctd_port: (\d+)", theirs)
+    assert f"\nport={port}\n" in (EXAMPLES / "pmacct" / "nflowlevel.conf").read_text()
+
+
 # The log of translations
 
 
@@ -293,34 +324,3 @@ def test_the_log_of_translations(pair: Pair, tmp_path: Path) -> None:
     assert re.fullmatch(r"1:.{27}=", record["community_id"])
     assert "print" not in record
     assert rows_of(tmp_path / "nat.db", "SELECT nat_saddr_str, nat_event FROM flows") == [(found[1], 5)]
-
-
-# Collectors of flows
-
-
-@pytest.mark.parametrize("name", ["nfdump", "pmacct"])
-def test_collectors_of_flows(name: str, watched: Watched, tmp_path: Path) -> None:
-    """The configurations for nfcapd and nfacctd run, and the collectors count what conntrack counts."""
-    watched.fw.nft(
-        "table inet r {\nchain i {\ntype filter hook prerouting priority -300;\niif lo notrack\n}\n"
-        "chain o {\ntype filter hook output priority -300;\noif lo notrack\n}\n}\n"
-    )
-    collector = Nfcapd(tmp_path, watched.fw) if name == "nfdump" else Nfacctd(tmp_path, watched.fw)
-    text = (EXAMPLES / name / "nflowlevel.conf").read_text()
-    text = re.sub("(?m)^port=.*$", f"port={collector.port}\nspool_directory={tmp_path / 'spool'}", text)
-    text = re.sub("(?m)^logfile=.*$", "", text)
-    with collector:
-        with Daemon(tmp_path, text, netns=watched.fw):
-            watched.udp_flows(range(5000, 5100), packets=3)
-            watched.flush()
-            time.sleep(0.5)
-        time.sleep(2)  # nothing tells that it has them
-    key = "in_packets" if name == "nfdump" else "packets"
-    assert sum(each[key] for each in collector.flows) == watched.seen().packets == 300
-
-
-def test_the_configuration_of_nfacctd() -> None:
-    """It is for the port of the configuration beside it."""
-    theirs = (EXAMPLES / "pmacct" / "nfacctd.conf").read_text()
-    (port,) = re.findall(r"nfacctd_port: (\d+)", theirs)
-    assert f"\nport={port}\n" in (EXAMPLES / "pmacct" / "nflowlevel.conf").read_text()

@@ -89,6 +89,7 @@ static void forget(struct nfl_flowtable *table, struct nfl_flow_entry *entry)
 		at = &table->entries[*at - 1].next;
 	*at = entry->next;
 	entry->next = table->free;
+	table->old -= entry->state == NFL_FLOW_OLD;
 	entry->state = NFL_FLOW_FREE;
 	table->free = number;
 	table->count--;
@@ -120,6 +121,7 @@ static struct nfl_flow_entry *add(struct nfl_flowtable *table, const struct nfl_
 	entry->state = state;
 	*head = (uint32_t)(entry - table->entries) + 1;
 	table->count++;
+	table->old += state == NFL_FLOW_OLD;
 	return entry;
 }
 
@@ -430,6 +432,7 @@ uint32_t nfl_flowtable_scan(struct nfl_flowtable *table, const struct nfl_flow_s
 			if (!scan->gone || (scan->wait && entry->state != NFL_FLOW_OLD))
 				continue;
 			report_gone(table, entry, out + records++);
+			table->old -= entry->state == NFL_FLOW_OLD;
 			entry->state = NFL_FLOW_ENDED;
 			table->presumed++;
 		} else if (scan->ends) {

@@ -35,6 +35,7 @@ struct nfl_flowtable {
 	uint32_t top;			/* entries below were used */
 	uint32_t free;			/* number + 1 of the first free one */
 	uint32_t count;			/* entries in use */
+	uint32_t old;			/* of those: older than the listener */
 	uint32_t generation;		/* of the last dump that was begun */
 	uint32_t cursor;		/* where nfl_flowtable_scan goes on; it is through when this is not below top */
 	uint32_t past_count, past_now;

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from nflowlevel.analytics import timeline
 from nflowlevel.analytics.answer import Answer, written
 from nflowlevel.analytics.cluster import Spark, session
 from nflowlevel.analytics.conditions import (
@@ -22,6 +23,16 @@ from nflowlevel.analytics.conditions import (
 )
 from nflowlevel.analytics.engine import DuckDB, Engine
 from nflowlevel.analytics.findings import Findings
+from nflowlevel.analytics.joins import (
+    SSH_PORT,
+    Paths,
+    alerts_sql,
+    events_table,
+    first_syns_sql,
+    logins_sql,
+    logins_table,
+    systems_table,
+)
 from nflowlevel.analytics.placed import TABLE, Placed, checked
 from nflowlevel.analytics.registry import find_detector
 from nflowlevel.analytics.store import Damaged, Store
@@ -166,10 +177,57 @@ class Log:
         """Search by a detector (docs/detectors.md): `log.find("scan_then_brute", within="1h")`.
 
         Only the records of this log are looked at. ValueError, with the nearest name, for an unknown detector;
-        TypeError or ValueError for a parameter that it does not take.
+        TypeError or ValueError for a parameter that it does not take; NotSupported where the log lacks what it needs.
         """
         found = find_detector(detector)
         return Findings(self._engine, self._within(found.sql(**parameters)), found, parameters, self._within)
+
+    # -- with other logs ---------------------------------------------------------------------------------------------
+
+    def host(
+        self,
+        address: str,
+        *,
+        eve: Paths | None = None,
+        auth: Paths | None = None,
+        every: Duration | None = None,
+        year: int | None = None,
+    ) -> Answer:
+        """Return a host's timeline: what this log, Suricata and sshd say of an address, in the order of time.
+
+        eve: Suricata's EVE, one file or several. auth: sshd's log, or the journal's export (`-o json`, `-o export`).
+        every: make one row of what is alike in each such span of time, such as `"1m"`. year: of times without one.
+        ValueError: it is no address; OSError: a file cannot be read.
+        """
+        host = timeline.address(address)
+        events = logins = None
+        if eve is not None:
+            events = events_table(self._engine, eve, only=lambda event: host in (event.src_ip, event.dest_ip))
+        if auth is not None:
+            logins = logins_table(self._engine, auth, year=year, only=lambda login: login.src_ip == host)
+        span = None if every is None else max(1, round(seconds(every)))
+        text = timeline.sql(host, events=events, logins=logins, every=span)
+        return self._ask(self._within(text))
+
+    def alerts(self, eve: Paths, *, within: Duration = 60) -> Answer:
+        """Return Suricata's alerts, each with the packets of its flow at most so far apart in time. OSError."""
+        events = events_table(self._engine, eve, only=lambda event: event.kind == "alert")
+        return self._ask(self._within(alerts_sql(events, seconds(within))))
+
+    def logins(self, auth: Paths, *, within: Duration = 120, port: int = SSH_PORT, year: int | None = None) -> Answer:
+        """Return what sshd said of its peers, each with the SYN that opened the connection: window and TTL. OSError."""
+        table = logins_table(self._engine, auth, year=year)
+        return self._ask(self._within(logins_sql(table, seconds(within), port)))
+
+    def systems(self, *, sample: int = 20, **values: Given) -> Answer:
+        """Return what has sent the SYNs of each source, by its first `sample` ones: systems, and tools (docs/joins.md).
+
+        `values` choose sources or SYNs, as for `where`: `src_ip="192.0.2.0/24"`. Its columns are src_ip, kind, name,
+        hops, basis and n, how many of the sample there are.
+        """
+        chosen = self.syn.where(**values) if values else self.syn
+        text = chosen._within(first_syns_sql(sample))
+        return self._ask(f"SELECT * FROM {systems_table(self._engine, text)} ORDER BY src_ip, n DESC, kind, name, hops")
 
     def _ask(self, text: str) -> Answer:
         return Answer(self._engine, text)

@@ -59,9 +59,12 @@ _MOST_8, _MOST_16, _MOST_32 = 0xFF, 0xFFFF, 0xFFFF_FFFF
 _REMEMBERED = 65_536
 
 _PROTOCOLS = {"TCP": 6, "UDP": 17, "ICMP": 1, "ICMPv6": 58, "SCTP": 132, "UDPLITE": 136, "ESP": 50, "AH": 51}
-_FLAGS = ("cwr", "ece", "urg", "ack", "psh", "rst", "syn", "fin")
+#: In the order of lines; AE, the lowest of the reserved bits, has a name of its own in kernels of today.
+_FLAGS = ("ae", "cwr", "ece", "urg", "ack", "psh", "rst", "syn", "fin")
 #: IPv6 headers that others follow: what could not be reached behind them is not known.
 _EXTENSIONS = frozenset((0, 43, 44, 51, 60, 135, 139, 140))
+#: Those of them behind which the kernel does not look, so that its line ends with their number.
+_UNKNOWN_TO_THE_KERNEL = frozenset((135, 139, 140))
 
 # -- forms ------------------------------------------------------------------------------------------------------------
 # All repetitions are bounded, or end where the next part begins: no text takes more than linear time.
@@ -80,28 +83,28 @@ _REPEATED = re.compile(r"message repeated (\d{1,6}) times: \[ ?(.*)\] ?", re.ASC
 
 _LINK = re.compile(
     r"IN=(\S{0,64}) OUT=(\S{0,64})(?: PHYSIN=(\S{0,64}))?(?: PHYSOUT=(\S{0,64}))?"
-    r"(?: MAC=((?:[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){0,63})?)"
+    r"(?: MAC=([0-9a-fA-F:]{0,191})"
     r"| MACSRC=([0-9a-f:]{17}) MACDST=([0-9a-f:]{17}) MACPROTO=([0-9a-f]{4})(?: VPROTO=([0-9a-f]{4}) VID=(\d{1,5}))?)?"
     r"(?: TUNNEL=[0-9.]{7,15}->[0-9.]{7,15})?(?: |$)",
     re.ASCII,
 )
 _IP4 = re.compile(
     r"SRC=([0-9.]{7,15}) DST=([0-9.]{7,15}) LEN=(\d{1,5}) TOS=(0x)?([0-9A-F]{2}) PREC=0x([0-9A-F]{2}) TTL=(\d{1,3})"
-    r" ID=(\d{1,5}) ((?:CE )?(?:DF )?(?:MF )?)(?:FRAG:(\d{1,4}) )?(?:OPT \(([0-9A-F]{0,80})\) )?PROTO=(\w{1,7})(?: |$)",
+    r" ID=(\d{1,5}) ((?:CE )?(?:DF )?(?:MF )?)(?:FRAG:(\d{1,4}) )?(?:OPT \(([0-9A-F]{0,80})\) )?"
+    r"(?:PROTO=(\w{1,7})(?: |$)|TRUNCATED|(?<=FRAG:\d )$|(?<=FRAG:\d\d )$|(?<=FRAG:\d{3} )$|(?<=FRAG:\d{4} )$)",
     re.ASCII,
 )
-_IP6 = re.compile(
-    r"SRC=([0-9a-f:.]{2,45}) DST=([0-9a-f:.]{2,45}) LEN=(\d{1,5}) TC=(\d{1,3}) HOPLIMIT=(\d{1,3}) FLOWLBL=(\d{1,7}) "
-    r"((?:OPT \( (?:FRAG:\d{1,5} (?:INCOMPLETE )?ID:[0-9a-f]{8} |AH SPI=0x[0-9a-f]{1,8} )?\) "
-    r"|FRAG:\d{1,5} (?:INCOMPLETE )?ID:[0-9a-f]{8} ){0,16})"
-    r"(?:FRAG: (\d{1,5}) ID: ([0-9a-f]{8}) )?PROTO=(\w{1,7})(?: |$)",
-    re.ASCII,
+_IP6_HEADERS = (
+    r"SRC=([0-9a-f:.]{2,45}) DST=([0-9a-f:.]{2,45}) LEN=(\d{1,5}) TC=(\d{1,3}) HOPLIMIT=(\d{1,3}) FLOWLBL=(\d{1,7})"
+    r"(?: |$)((?:OPT \( (?:FRAG:\d{1,5} (?:INCOMPLETE )?ID:[0-9a-f]{8} |AH SPI=0x[0-9a-f]{1,8} )?\) "
+    r"|FRAG:\d{1,5} (?:INCOMPLETE )?ID:[0-9a-f]{8} ?){0,16})"
 )
+_IP6 = re.compile(_IP6_HEADERS + r"(?:FRAG: (\d{1,5}) ID: ([0-9a-f]{8}) )?PROTO=(\w{1,7})(?: |$)", re.ASCII)
 _FRAGMENT6 = re.compile(r"FRAG:(\d{1,5}) (?:INCOMPLETE )?ID:([0-9a-f]{8})", re.ASCII)
-#: IPv6 of which the kernel says no protocol, because a header is missing or not whole.
+#: IPv6 of which the kernel says no protocol: a header is missing, is not whole, or is of a later fragment.
 _IP6_END = re.compile(
-    r"SRC=([0-9a-f:.]{2,45}) DST=([0-9a-f:.]{2,45}) LEN=(\d{1,5}) TC=(\d{1,3}) HOPLIMIT=(\d{1,3}) FLOWLBL=(\d{1,7}) "
-    r"[^\[\]]{0,512}(?:TRUNCATED|Unknown Ext Hdr \d{1,3}|\)|INCOMPLETE \[\d{1,5} bytes\] \)) ?",
+    _IP6_HEADERS
+    + r"(?:[^\[\]]{0,64}(?:TRUNCATED|Unknown Ext Hdr \d{1,3}|\)|INCOMPLETE \[\d{1,10} bytes\] \)))? {0,2}$",
     re.ASCII,
 )
 #: What ulogd writes of a packet whose network header is missing: zeros, which are none of its values.
@@ -114,14 +117,14 @@ _ARP_PRINTED = re.compile(
 _ARP_KERNEL = re.compile(
     r"ARP HTYPE=(\d{1,5}) PTYPE=0x([0-9a-f]{4}) OPCODE=(\d{1,5})"
     r"(?: MACSRC=[0-9a-f:]{17} IPSRC=([0-9.]{7,15}) MACDST=[0-9a-f:]{17} IPDST=([0-9.]{7,15})"
-    r"| INCOMPLETE \[\d{1,5} bytes\])?(?: |$)",
+    r"| INCOMPLETE \[\d{1,10} bytes\])?(?: |$)",
     re.ASCII,
 )
-_INCOMPLETE = re.compile(r"INCOMPLETE ?(?:\[\d{1,5} bytes\] ?)?", re.ASCII)
+_INCOMPLETE = re.compile(r"INCOMPLETE ?(?:\[(\d{1,10}) bytes\] ?)?", re.ASCII)
 _TCP = re.compile(
     r"SPT=(\d{1,5}) DPT=(\d{1,5}) (?:SEQ=(\d{1,10}) ACK=(\d{1,10}) )?WINDOW=(\d{1,5}) (?:RES=0x([0-9a-f]{2}) )?"
-    r"((?:CWR )?(?:ECE )?(?:URG )?(?:ACK )?(?:PSH )?(?:RST )?(?:SYN )?(?:FIN )?)URGP=(\d{1,5})"
-    r"(?: OPT \(([0-9A-F]{0,80})\))?(?: |$)",
+    r"((?:AE )?(?:CWR )?(?:ECE )?(?:URG )?(?:ACK )?(?:PSH )?(?:RST )?(?:SYN )?(?:FIN )?)URGP=(\d{1,5})"
+    r"(?: OPT \((?:([0-9A-F]{0,80})|TRUNCATED)\))?(?: |$)",
     re.ASCII,
 )
 _UDP = re.compile(r"SPT=(\d{1,5}) DPT=(\d{1,5}) LEN=(\d{1,5})(?: |$)", re.ASCII)
@@ -130,7 +133,8 @@ _SPI = re.compile(r"SPI=0x([0-9a-f]{1,8})(?: |$)", re.ASCII)
 _ICMP = re.compile(
     r"TYPE=(\d{1,3}) CODE=(\d{1,3})(?: |$)(?:ID=(\d{1,5}) SEQ=(\d{1,5})(?: |$))?"
     r"(?:(?:PARAMETER=\d{1,3}|POINTER=[0-9a-f]{1,8}|GATEWAY=[0-9.]{7,15})(?: |$))?"
-    r"(?:\[[^\[\]]{0,1024}(?:\[\d{1,5} bytes\][^\[\]]{0,1024})?\](?: |$))?(?:MTU=(\d{1,10})(?: |$))?",
+    r"(?:\[[^\[\]]{0,1024}(?:\[\d{1,10} bytes\][^\[\]]{0,1024})?\](?: |$))?(?:MTU=(\d{1,10})(?: |$))?"
+    r"(?:INCOMPLETE \[\d{1,10} bytes\](?: |$))?",
     re.ASCII,
 )
 _END = re.compile(
@@ -308,11 +312,7 @@ def _link(row: Row, found: re.Match[str]) -> None:
     if physout:
         row["oob_physout"] = physout
     if mac:
-        row["mac_str"] = mac = mac.lower()
-        length = (len(mac) + 1) // 3
-        row["raw_mac_len"] = length
-        if length == 14:  # an Ethernet header
-            row["mac_daddr_str"], row["mac_saddr_str"] = mac[:17], mac[18:35]
+        row.update(_MACS.get(mac) or _mac(mac))
     elif source:
         row["mac_saddr_str"], row["mac_daddr_str"] = source, destination
         row["oob_protocol"] = int(ethertype, 16)
@@ -336,25 +336,26 @@ def _ip4(row: Row, found: re.Match[str]) -> tuple[str, bool]:
     row["ip_fragoff"] = fragment
     if options is not None:
         row["ip_ihl"] = 5 + len(options) // 8
-    row["ip_protocol"] = _protocol(protocol)
-    return protocol, kernel is None
+    if protocol is not None:
+        row["ip_protocol"] = _protocol(protocol)
+    return protocol or "", kernel is None
 
 
 def _ip6(row: Row, found: re.Match[str]) -> tuple[str, bool, bool]:
-    *_, headers, offset, fragment, protocol = found.groups()
+    offset, fragment, protocol = found.groups()[-3:]
     _ip6_header(row, found)
-    if headers and (inner := _FRAGMENT6.search(headers)) is not None:
-        offset, fragment = inner.groups()
     if fragment is not None:
         row["ip6_fragoff"], row["ip6_fragid"] = _number(offset, _MOST_16), int(fragment, 16)
     number = _protocol(protocol)
-    row["ip6_nexthdr"] = number
-    later = bool(offset) and offset != "0"
+    # The kernel writes all digits of an address.
+    printed = len(found[1]) < 39 or len(found[2]) < 39
+    later = row.get("ip6_fragoff", 0) > 0
+    nested = later and (found[7] or "").count("FRAG:") > 1
+    if printed or not (nested or number in _UNKNOWN_TO_THE_KERNEL):
+        row["ip6_nexthdr"] = number
     # As in the schema: of a later fragment, only the number of the header that it is a part of.
     if number not in _EXTENSIONS and not later:
         row["ip_protocol"] = number
-    # The kernel writes all digits of an address.
-    printed = len(found[1]) < 39 or len(found[2]) < 39
     return protocol, printed, later
 
 
@@ -369,6 +370,11 @@ def _ip6_header(row: Row, found: re.Match[str]) -> None:
     row["ip6_payloadlen"] = payload
     row["ip6_priority"], row["ip6_hoplimit"] = _number(priority, _MOST_8), _number(hops, _MOST_8)
     row["ip6_flowlabel"] = _number(label, 0xFFFFF)
+    # Behind the header of a later fragment nothing is a header, though the kernel looks on.
+    for fragment in _FRAGMENT6.finditer(found[7] or ""):
+        row["ip6_fragoff"], row["ip6_fragid"] = _number(fragment[1], _MOST_16), int(fragment[2], 16)
+        if row["ip6_fragoff"]:
+            break
 
 
 def _protocol(text: str) -> int:
@@ -420,6 +426,10 @@ def _transport(row: Row, line: str, at: int, protocol: str, *, fragment: bool) -
     if end is not None:
         return end
     if (incomplete := _INCOMPLETE.match(line, at)) is not None:
+        if int(incomplete[1] or 0) > _MOST_16:
+            # The kernel was led behind the packet's end by a header's length: there is no such protocol.
+            for name in ("ip_protocol", "ip6_nexthdr"):
+                row.pop(name, None)
         return incomplete.end()
     if not fragment:
         raise _CutError
@@ -442,7 +452,7 @@ def _tcp(row: Row, line: str, at: int) -> int | None:
         if row["tcp_urg"]:
             row["tcp_urgp"] = pointer
     if reserved is not None:
-        row["tcp_reserved"] = row["tcp_res1"] = int(reserved, 16) >> 2 & 0xF
+        row["tcp_reserved"] = row["tcp_res1"] = (int(reserved, 16) >> 2 & 0xF) | ("AE " in flags)
         row["tcp_res2"] = ("CWR " in flags) << 1 | ("ECE " in flags)
     if options is not None:
         row["tcp_options"] = options.lower()
@@ -542,7 +552,7 @@ _MEMBERS = {column.name: column.members[0] for column in LINES} | {"us": "oob.ti
 def _members(row: Row) -> Row:
     """Return a row as the members of a JSON object."""
     made = {_MEMBERS[name]: value for name, value in row.items()}
-    made["oob.time.usec"] = row["us"] - row["sec"] * 1_000_000
+    made["oob.time.usec"] %= 1_000_000
     return made
 
 
@@ -555,11 +565,29 @@ def _flag_sets() -> dict[str, dict[str, int]]:
     for bits in range(1 << len(_FLAGS)):
         values = {name: bits >> place & 1 for place, name in enumerate(_FLAGS)}
         text = "".join(f"{name.upper()} " for name, value in values.items() if value)
-        sets[text] = {f"tcp_{name}": value for name, value in values.items() if name not in ("cwr", "ece")}
+        sets[text] = {f"tcp_{name}": value for name, value in values.items() if name not in ("ae", "cwr", "ece")}
     return sets
 
 
 _FLAG_SETS: Final = _flag_sets()
+#: Link-layer headers that have been met, and what rows say of them.
+_MACS: Final[dict[str, Row]] = {}
+_MAC = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){0,63}", re.ASCII)
+
+
+def _mac(text: str) -> Row:
+    if not _MAC.fullmatch(text):
+        raise _CutError
+    mac = text.lower()
+    known: Row = {"mac_str": mac, "raw_mac_len": (len(mac) + 1) // 3}
+    if known["raw_mac_len"] == 14:  # an Ethernet header
+        known |= {"mac_daddr_str": mac[:17], "mac_saddr_str": mac[18:35]}
+    if len(_MACS) >= _REMEMBERED:
+        _MACS.clear()
+    _MACS[text] = known
+    return known
+
+
 #: Addresses that have been met, as they stand in lines, and as rows have them.
 _ADDRESSES: Final[dict[str, str]] = {}
 

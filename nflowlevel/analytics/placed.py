@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from nflowlevel.analytics.engine import Engine
@@ -20,7 +19,7 @@ assert tuple(COLUMNS) == Place._fields
 class Placed:
     """Places of addresses, for one engine."""
 
-    def __init__(self, databases: Sequence[str | os.PathLike[str]], networks: str | os.PathLike[str] | None) -> None:
+    def __init__(self, databases: Sequence[str], networks: str | None) -> None:
         self.databases, self.networks = tuple(databases), networks
         self._places: Places | None = None
         self._known: set[str] = set()

@@ -30,8 +30,8 @@ _PARQUET_MIN_BYTES = 12
 def read(
     *sources: str | os.PathLike[str],
     year: int | None = None,
-    mmdb: Sequence[str | os.PathLike[str]] = (),
-    networks: str | os.PathLike[str] | None = None,
+    mmdb: Sequence[str] = (),
+    networks: str | None = None,
     memory_limit: str | None = None,
 ) -> Log:
     """Open a log for questions: everything that the sources hold, as one.

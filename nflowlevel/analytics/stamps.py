@@ -15,6 +15,8 @@ from typing import NamedTuple
 _DAY_SECS = 86_400
 #: Entries of a table of what was met before; then it begins anew.
 _REMEMBERED = 65_536
+#: `Mmm dd hh:mm:ss` and a blank: many lines begin with the same.
+_BSD_BYTES = 16
 _MONTHS = {name: number for number, name in enumerate(calendar.month_abbr) if number}
 
 _TIME = re.compile(
@@ -47,14 +49,23 @@ class Stamps:
         self._year = year
         now = time.time() if changed is None else changed
         self._latest = now + _DAY_SECS
+        self._known: dict[str, Stamp] = {}
         self._times: dict[tuple[str | None, ...], int] = {}
 
     def find(self, line: str) -> Stamp | None:
         """Return the time of a line; None: it begins with none."""
+        begin = line[:_BSD_BYTES]
+        if (known := self._known.get(begin)) is not None and line[_BSD_BYTES : _BSD_BYTES + 1] != " ":
+            return known
         found = _TIME.match(line)
         if found is None or (when := self._when(found)) is None:
             return None
-        return Stamp(*when, found.end(), found["dmesg"] is not None)
+        stamp = Stamp(*when, found.end(), found["dmesg"] is not None)
+        if stamp.end == _BSD_BYTES and found["month"] and not found["fraction"]:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[begin] = stamp
+        return stamp
 
     def _when(self, found: re.Match[str]) -> tuple[int, int] | None:
         iso, iso_fraction, zone, _, _, month, day, before, clock, fraction, after = found.groups()

@@ -113,9 +113,8 @@ class Store:
         except BaseException:
             self._end()
             raise
-        if sys.stdout.isatty():
-            self._connection.execute("SET enable_progress_bar = true")
-            self._connection.execute("SET progress_bar_time = 1000")
+        # DuckDB draws it on standard output, also where that is a file.
+        self._connection.execute(f"SET enable_progress_bar = {'true' if sys.stdout.isatty() else 'false'}")
         #: How many lines, and files, are no records.
         self.damaged = 0
         #: The first of them.
@@ -124,6 +123,7 @@ class Store:
         self.archives: dict[str, list[str]] = {name: [] for name in RELATIONS}
         #: URLs of archives that only a cluster can read.
         self.remote: list[str] = []
+        self._links: dict[str, str] = {}
         self._lock = threading.Lock()
         # What was read lies beside the relations, under the same names.
         self._connection.execute("CREATE SCHEMA read")
@@ -184,7 +184,8 @@ class Store:
         """Return which relation Parquet files are of, by their columns."""
         found: dict[str, list[str]] = {name: [] for name in RELATIONS}
         for path in paths:
-            described = self._connection.execute(f"DESCRIBE SELECT * FROM {parquet([path])}").fetchall()
+            source = parquet([self._readable(path)])
+            described = self._connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
             columns = {name for name, *_ in described}
             owner = next((each for each in _OWNERS if _OWNERS[each] & columns), "packets")
             found[owner].append(path)
@@ -200,11 +201,21 @@ class Store:
         read = f"SELECT {names} FROM read.{relation.name}"
         if not self.archives[relation.name]:
             return read
-        source = parquet(self.archives[relation.name])
+        source = parquet(map(self._readable, self.archives[relation.name]))
         found = {name for name, *_ in self._connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
         archived = f"SELECT {', '.join(_archived(relation, found))} FROM {source}"
         (count,) = self._connection.execute(f"SELECT COUNT(*) FROM read.{relation.name}").fetchall()[0]
         return f"{archived} UNION ALL {read}" if count else archived
+
+    def _readable(self, path: str) -> str:
+        """Return the path of a file for DuckDB, which knows no way to write a backslash: a link leads there."""
+        if "\\" not in path:
+            return path
+        link = self.directory / f"{len(self._links)}.parquet"
+        if path not in self._links:
+            link.symlink_to(path)
+            self._links[path] = str(link)
+        return self._links[path]
 
     def remember(self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> None:
         """Add rows to a table of the store's own, which is made if it is not there."""

@@ -25,7 +25,10 @@ def connect(directory: str, *, threads: int = 1, memory_bytes: int = MEMORY_BYTE
         "autoinstall_known_extensions": "false",
         "autoload_known_extensions": "false",
     }
-    return duckdb().connect(":memory:", config=config)
+    database = duckdb().connect(":memory:", config=config)
+    # It would be drawn on standard output, also where that is a file.
+    database.execute("SET enable_progress_bar = false")
+    return database
 
 
 def duckdb() -> Any:

@@ -71,7 +71,7 @@ COMMENT = "nflowlevel prefilter "
 TABLE_PREFIX = "nflowlevel-"
 
 
-class Log(NamedTuple):
+class LogTo(NamedTuple):
     """Log the packet to a group; a 0 leaves the setting to the reader."""
 
     group: int
@@ -108,7 +108,7 @@ class MatchTable:
         prefilter: str,
         program: int,
         hooks: Iterable[str],
-        then: Log | Mark,
+        then: LogTo | Mark,
         *,
         priority: int,
         keep: bool = False,
@@ -239,11 +239,11 @@ def _chain(table: str, hook: str, priority: int) -> _Part:
     return _Part(f"hook nftables table inet {table} into {hook}", _NEWCHAIN, _NEW, attributes)
 
 
-def _rule(table: str, chain: str, program: int, then: Log | Mark) -> _Part:
+def _rule(table: str, chain: str, program: int, then: LogTo | Mark) -> _Part:
     info = _BPF_INFO.pack(_BPF_BY_DESCRIPTOR, 0, program)
     match = attribute(_MATCH_NAME, _MATCH + b"\0") + number(_MATCH_REVISION, 1) + attribute(_MATCH_INFO, info)
     expressions = [_expression("match", match), _expression("counter", b"")]
-    expressions += [_log(then)] if isinstance(then, Log) else _set_mark(then)
+    expressions += [_log(then)] if isinstance(then, LogTo) else _set_mark(then)
     attributes = text(_RULE_TABLE, table) + text(_RULE_CHAIN, chain)
     attributes += nested(_RULE_EXPRESSIONS, b"".join(expressions))
     return _Part(
@@ -251,7 +251,7 @@ def _rule(table: str, chain: str, program: int, then: Log | Mark) -> _Part:
     )
 
 
-def _log(log: Log) -> bytes:
+def _log(log: LogTo) -> bytes:
     data = attribute(_LOG_GROUP, log.group.to_bytes(2, "big"))
     if log.prefix:
         data += text(_LOG_PREFIX, log.prefix)

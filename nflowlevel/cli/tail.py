@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     # JSON is UTF-8 whatever the terminal speaks.
     terminal.tolerate("utf-8" if options.json else None)
     render = (
-        _json_lines(groups=len(numbers) > 1)
+        json_lines(groups=len(numbers) > 1)
         if options.json
         else _Text(names=options.names, groups=len(numbers) > 1).lines
     )
@@ -148,7 +148,7 @@ def _loss(group: Group) -> str:
     return f"{stats.received} packets received, {lost}"
 
 
-def _json_lines(*, groups: bool) -> Callable[[Batch], list[str]]:
+def json_lines(*, groups: bool) -> Callable[[Batch], list[str]]:
     """Return what renders a batch as the usual stack does; with `groups` each object begins with the group's number."""
     output = build(parse_text(_JSON_STACK))[0].output
     assert isinstance(output, JSON)

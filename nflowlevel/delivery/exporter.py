@@ -354,7 +354,8 @@ class Exporter:
                 if not sock.recv(64 << 10):
                     raise BrokenPipeError(errno.EPIPE, "the collector closed the connection")
         except OSError as error:
-            if not (isinstance(error, BlockingIOError) or _wants(error)):
+            nothing_there = isinstance(error, BlockingIOError) or (type(sock) is not socket.socket and _wants(error))
+            if not nothing_there:
                 raise
         finally:
             sock.setblocking(True)

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     import ssl
 
     from nflowlevel.records.batch import Batch
+    from nflowlevel.records.keys import Key
     from nflowlevel.records.types import RecordType
     from nflowlevel.spool.rows import Layout, Rows
 
@@ -200,10 +201,15 @@ class IPFIX(SpooledOutput[IPFIXOptions]):
         import ssl  # loaded only where it is used: the daemon starts faster without it
 
         options = self.options
-        context = ssl.create_default_context(cafile=options.ca or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if options.cert:
-            context.load_cert_chain(options.cert, options.key or None)
+        reading = f"ca={options.ca}"
+        try:
+            context = ssl.create_default_context(cafile=options.ca or None)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            if options.cert:
+                reading = f"cert={options.cert}" + (f", key={options.key}" if options.key else "")
+                context.load_cert_chain(options.cert, options.key or None)
+        except OSError as error:
+            raise OSError(error.errno, f"read the certificates of TLS: {reading}: {_reason(error)}") from error
         return context
 
     def load(self) -> None:
@@ -217,9 +223,7 @@ class IPFIX(SpooledOutput[IPFIXOptions]):
             try:
                 self._read_secrets()
             except OSError as error:
-                files = ", ".join(name for name in ("ca", "cert", "key") if getattr(self.options, name))
-                what = error.strerror or error
-                yield Finding("problem", f"read the certificates of TLS: {what}", f"check {files or 'ca'}")
+                yield Finding("problem", _reason(error), "name files in PEM form that the daemon's user can read")
         yield from super().needs()
 
     def examine(self) -> Iterator[Finding]:
@@ -229,6 +233,10 @@ class IPFIX(SpooledOutput[IPFIXOptions]):
 
         yield from self.needs()
         yield from reach.peer(self.options.proto, self.options.host, self._port)
+
+    def agrees(self, one: Key, other: Key) -> bool:
+        """Any stacks may end here: each kind of records has its own templates."""
+        return True
 
     def completed(self, batch: Batch) -> Batch:
         """Return the batch: what is sent is in the records."""

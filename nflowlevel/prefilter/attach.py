@@ -21,7 +21,7 @@ from collections.abc import Collection
 from types import TracebackType
 
 from nflowlevel.binding import nftmatch
-from nflowlevel.binding.nftmatch import HOOKS, TABLE_PREFIX, Log, Mark, MatchTable
+from nflowlevel.binding.nftmatch import HOOKS, TABLE_PREFIX, LogTo, Mark, MatchTable
 from nflowlevel.errors import choice
 
 _ON_EXIT = ("no-match", "keep")
@@ -41,7 +41,7 @@ class Attachment:
     Forgetting the object releases them. As a context manager it detaches.
     """
 
-    def __init__(self, table: MatchTable, hooks: tuple[str, ...], then: Log | Mark) -> None:
+    def __init__(self, table: MatchTable, hooks: tuple[str, ...], then: LogTo | Mark) -> None:
         self._table = table
         self.hooks = hooks
         self.then = then
@@ -141,19 +141,19 @@ def _known(what: str, value: str, known: Collection[str]) -> None:
 
 def action(
     group: int | None, mark: int | None, mask: int | None, prefix: str = "", snaplen: int = 0, queue_threshold: int = 0
-) -> Log | Mark:
+) -> LogTo | Mark:
     """Return what becomes of packets that match; ValueError where these settings do not fit together."""
     if (group is None) == (mark is None):
         raise ValueError("give either a group to log to or a mark to set, not both")
     return _log(group or 0, prefix, snaplen, queue_threshold) if mark is None else mark_of(mark, mask)
 
 
-def _log(group: int, prefix: str, snaplen: int, queue_threshold: int) -> Log:
+def _log(group: int, prefix: str, snaplen: int, queue_threshold: int) -> LogTo:
     in_range("group", group, 0, 0xFFFF)
     in_range("snaplen", snaplen, 0, 0xFFFFFFFF)
     in_range("queue_threshold", queue_threshold, 0, 0xFFFF)
     check_prefix(prefix, NFT_PREFIX_BYTES)
-    return Log(group, prefix, snaplen, queue_threshold)
+    return LogTo(group, prefix, snaplen, queue_threshold)
 
 
 def mark_of(mark: int, mask: int | None) -> Mark:

@@ -33,6 +33,7 @@ from nflowlevel.binding.conntrack import (
     LoadSocket,
     TableSocket,
     read_table,
+    settings,
 )
 from nflowlevel.binding.flowtable import ACTIVE, FORCED, FlowTable, Made
 from nflowlevel.errors import KernelError, choice
@@ -60,6 +61,11 @@ _EVENT_BYTES = 768
 _GUARD_RATIO = 0.9
 _GUARD_LOOK_SECS = 0.1
 _GUARD_SECS = 1.0
+
+#: nf_conntrack_events: flows that are older than the first listener never end, as far as the kernel tells.
+_AUTO = 2
+#: So often it is looked whether they are still there.
+_OLD_SECS = 60.0
 
 #: A table for at least so many flows: memory is only taken by those that there are.
 _LEAST_FLOWS = 1 << 20
@@ -130,7 +136,7 @@ class Flows:
         self._phase = _Phase.NOTHING
         self._turn = False
         self._settle = 0
-        #: What a dump is made for: `known`, `poll`, `active`, `asked`, `resync`.
+        #: What a dump is made for: `known`, `poll`, `active`, `asked`, `resync`, `old`.
         self._due: dict[str, float] = {}
         self._purposes: set[str] = set()
         #: `lost`, when the dump began, and when what was gone was looked for last.
@@ -168,6 +174,7 @@ class Flows:
                 self._due["poll"] = now + self._poll_secs
             if self._active_secs:
                 self._due["active"] = now + self._active_secs / 2
+        self._untold = settings(self.netns).events == _AUTO
         self._events.listen(reliable=self._reliable)
         self._listening_ns = time.time_ns()
 
@@ -390,7 +397,7 @@ class Flows:
         """What waited has been taken: what the dump has not shown is gone."""
         purposes = self._purposes
         if purposes == {"known"}:
-            self._phase = _Phase.NOTHING
+            self._end_of_scan()
             return
         older_ns: int | None = None
         if purposes & {"asked", "flush"}:
@@ -414,8 +421,13 @@ class Flows:
     def _scan(self) -> Made:
         made, more = self._table.scanned()
         if not more:
-            self._phase = _Phase.NOTHING
+            self._end_of_scan()
         return made
+
+    def _end_of_scan(self) -> None:
+        self._phase = _Phase.NOTHING
+        if self._untold and self._table.counted.old:
+            self._due.setdefault("old", time.monotonic() + _OLD_SECS)
 
     # -- loss ----------------------------------------------------------------------------------------------------
 

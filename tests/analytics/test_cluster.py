@@ -19,6 +19,7 @@ from nflowlevel.archive.schema import PACKETS
 from nflowlevel.errors import NotSupported
 from nflowlevel.records.filters import parse
 from nflowlevel.sql.where import where
+from tests import fix_spark
 from tests.analytics.test_log import RECORDS
 from tests.fix_filters import ADDED, CASES
 from tests.fix_logs import log_file, parquet_file, record
@@ -35,15 +36,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def spark() -> Iterator[Any]:
-    """A session of Spark in this process's own Java."""
+    """A session of Spark in a Java of this process's own."""
     pytest.importorskip("pyspark", reason="pyspark is not installed (pip install 'nflowlevel[spark]')")
-    with warnings.catch_warnings():
-        # Of pyspark's own modules: versions of pandas, sockets that its Java closes.
-        warnings.simplefilter("ignore")
-        made = session("local[1]")
-        made.sparkContext.setLogLevel("OFF")
+    with fix_spark.session("local[1]") as made:
         yield made
-        made.stop()
 
 
 @pytest.fixture(scope="module")

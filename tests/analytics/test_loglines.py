@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import calendar
+import os
 import random
 import re
+import select
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -14,17 +16,22 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
 
+import nflowlevel as nfl
 from nflowlevel.analytics import loglines, stamps
 from nflowlevel.analytics.loglines import LINES, LONGEST, LogLines
 from nflowlevel.archive.schema import PACKETS
 from nflowlevel.filters.printpkt import PRINTPKT
+from nflowlevel.firewall import nf_log
 from nflowlevel.plugin.contract import NoOptions
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.render import LogPlan
 from tests import oracle
 from tests.corpus import frames
 from tests.fix_decoder import chunks, decode
+from tests.fix_netns import Pair
 from tests.messages import FULL, message_of
 
 #: 27 November 2026, 12:00:00 UTC.
@@ -501,6 +508,76 @@ def test_packets_of_any_bytes_are_read_back() -> None:
         return message_of(replace(frame, payload=bytes(payload)), mark=mark, prefix=prefix)
 
     assert _assert_read_back(any_packet() for _ in range(10_000)) == 10_000
+
+
+# -- written by the kernel, and read back ------------------------------------------------------------------------------
+
+
+def _kernel_frames(pair: Pair) -> list[bytes]:
+    """Return frames of many kinds: those of the corpus that the kernel lets through to a rule."""
+    ends = (bytes.fromhex(mac.replace(":", "")) for mac in (pair.FW_MAC, pair.PEER_MAC))
+    link = b"".join(ends)
+    found = []
+    for frame in frames():
+        if frame.payload[:1] and frame.payload[0] >> 4 in (4, 6):
+            found.append(link + (b"\x08\x00" if frame.payload[0] >> 4 == 4 else b"\x86\xdd") + frame.payload)
+    return found
+
+
+def _kernel_lines(log: int, prefix: str, end: str) -> list[str]:
+    """Return lines of the kernel's log from its descriptor's place on, until one has `end`."""
+    lines: list[str] = []
+    late = time.monotonic() + 20
+    while time.monotonic() < late:
+        if select.select([log], [], [], 1)[0]:
+            text = os.read(log, 8192).decode().partition(";")[2].partition("\n")[0]
+            if text.startswith(prefix):
+                lines.append(text)
+                if end in text:
+                    return lines
+    raise AssertionError("the kernel's log did not end")
+
+
+@pytest.mark.parametrize("asks", ["", "--log-tcp-sequence --log-tcp-options --log-ip-options --log-uid"])
+def test_what_the_kernel_writes_is_what_its_group_says(pair: Pair, asks: str) -> None:
+    """Each packet meets LOG, then NFLOG: the line read back must agree with the packet's keys in all that it says."""
+    before = nf_log.all_netns()
+    prefix = f"nfl{os.getpid()}: "
+    rules = f'-A PREROUTING -i va -j LOG --log-prefix "{prefix}" {asks}\n-A PREROUTING -i va -j NFLOG --nflog-group 1\n'
+    last = bytes(
+        Ether(src=pair.PEER_MAC, dst=pair.FW_MAC) / IP(src=pair.PEER4, dst=pair.FW4, id=4242) / UDP(sport=4, dport=4242)
+    )
+    log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        os.lseek(log, 0, os.SEEK_END)
+        nf_log.set_all_netns(True)
+        for command in ("iptables", "ip6tables"):
+            pair.fw.run(f"{command}-restore", input=f"*raw\n:PREROUTING ACCEPT [0:0]\n{rules}COMMIT\n")
+        with nfl.open_group(1, netns=pair.fw.path, profile="latency") as group:
+            pair.inject([*_kernel_frames(pair), last])
+            lines = _kernel_lines(log, prefix, "DPT=4242")
+            group.stop()
+            packets = [keys for batch in group.batches() for keys in batch.to_dicts()]
+    finally:
+        nf_log.set_all_netns(bool(before))
+        os.close(log)
+    assert len(lines) == len(packets) > 100
+    parser = LogLines(_NOON)
+    said: set[str] = set()
+    assert [line for line in lines if LogLines(_NOON).parse(f"{_HEAD}[1.5] {line}") is None] == []
+    for line, keys in zip(lines, packets, strict=True):
+        row = parser.parse(f"{_HEAD}[1.5] {line}")
+        assert row is not None, (line, parser.counts)
+        wanted = _columns(keys)
+        if "ip_tos" in wanted:
+            wanted["ip_tos"] &= 0xFE
+        skip = {"sec", "us", "dvc", "raw_pktcount", "oob_prefix", "tcp_options"}
+        differing = {n: (v, wanted.get(n)) for n, v in row.items() if n not in skip and v != wanted.get(n)}
+        assert not differing, (line, differing)
+        said |= set(row)
+    assert {"tcp_window", "udp_len", "icmp_type", "icmpv6_type", "ip6_flowlabel", "ahesp_spi", "ip6_fragid"} <= said
+    if asks:
+        assert {"tcp_options", "tcp_seq"} <= said
 
 
 # -- hostile lines ----------------------------------------------------------------------------------------------------

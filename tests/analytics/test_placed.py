@@ -50,7 +50,7 @@ def test_an_address_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_names_of_ones_own(tmp_path: Path) -> None:
     names = tmp_path / "networks.csv"
     names.write_text("10.1.0.0/16,it's us\n")
-    log = read(log_file(tmp_path / "log.json", RECORDS), networks=names)
+    log = read(log_file(tmp_path / "log.json", RECORDS), networks=str(names))
     assert log.count("dest_ip", geo="network", top=2).rows()[0] == ("it's us", 5, 1)
 
 

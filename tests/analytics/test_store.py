@@ -66,7 +66,7 @@ def test_each_kind_has_its_relation(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["it's.parquet", "a*b?[c].parquet", "é\n{}.parquet", "x'); DROP TABLE packets; --.parquet"]
+    "name", ["it's.parquet", "a*b?[c].parquet", "é\n{}.parquet", "a\\*.parquet", "x'); DROP TABLE packets; --.parquet"]
 )
 def test_a_name_of_a_file_is_only_a_name(store: Store, tmp_path: Path, name: str) -> None:
     made = parquet_file(tmp_path / "a.parquet", [record()])
@@ -131,6 +131,11 @@ def test_memory_is_bounded() -> None:
         assert str(spill).startswith(str(store.directory))
     finally:
         store.close()
+
+
+def test_no_bar_is_drawn_into_a_file(store: Store) -> None:
+    """DuckDB would draw one into what `find --json` writes to a file, after two seconds."""
+    assert ask(store, "SELECT current_setting('enable_progress_bar')") == [(False,)]
 
 
 def test_no_extension_comes_from_anywhere(store: Store) -> None:

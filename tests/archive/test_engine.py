@@ -14,9 +14,9 @@ from nflowlevel.errors import NotSupported
 
 def test_it_is_bounded_and_loads_nothing(tmp_path: Path) -> None:
     with engine.connect(str(tmp_path), threads=1, memory_bytes=100 << 20) as database:
-        names = ("threads", "memory_limit", "temp_directory", "autoinstall_known_extensions")
+        names = ("threads", "memory_limit", "temp_directory", "autoinstall_known_extensions", "enable_progress_bar")
         found = [database.execute(f"SELECT current_setting('{name}')").fetchone()[0] for name in names]
-    assert found == [1, "100.0 MiB", str(tmp_path / "spill"), False]
+    assert found == [1, "100.0 MiB", str(tmp_path / "spill"), False, False]
 
 
 def test_what_does_not_fit_goes_to_the_directory(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from nflowlevel import Group
 from nflowlevel.binding import nftmatch
-from nflowlevel.binding.nftmatch import Log, Mark, MatchTable, Table
+from nflowlevel.binding.nftmatch import LogTo, Mark, MatchTable, Table
 from nflowlevel.errors import KernelError, NotSupported
 from tests.fix_group import collect, packets_in, run_python
 from tests.fix_lines import no_descriptor_left
@@ -28,7 +28,7 @@ NAME = "nflowlevel-ssh"
 
 
 def make(netns: Netns | None, program: int, *, name: str = NAME, **options: Any) -> MatchTable:
-    given: dict[str, Any] = {"hooks": ["input"], "then": Log(7), "priority": -1, **options}
+    given: dict[str, Any] = {"hooks": ["input"], "then": LogTo(7), "priority": -1, **options}
     return MatchTable(name, "ssh", program, netns=netns.path if netns else None, **given)
 
 
@@ -46,7 +46,7 @@ def ruleset(netns: Netns) -> str:
 
 def test_matched_packets_are_logged(pair: Pair, port9: int) -> None:
     with Group(7, netns=pair.fw.path) as group:
-        table = make(pair.fw, port9, then=Log(7, "föö"))
+        table = make(pair.fw, port9, then=LogTo(7, "föö"))
         pair.send_udp(13, port=10)
         pair.send_udp(11, port=10, source=pair.PEER6)
         pair.send_udp(23)
@@ -80,9 +80,9 @@ def test_other_bits_of_the_mark_stay(pair: Pair, port9: int) -> None:
 @pytest.mark.parametrize(
     ("then", "priority", "shown"),
     [
-        (Log(0), 0, ["xt match bpf counter packets 0 bytes 0 log group 0\n", "priority filter;"]),
+        (LogTo(0), 0, ["xt match bpf counter packets 0 bytes 0 log group 0\n", "priority filter;"]),
         (
-            Log(65535, "p: ", 128, 32),
+            LogTo(65535, "p: ", 128, 32),
             -1,
             ['log prefix "p: " group 65535 snaplen 128 queue-threshold 32\n', "priority filter - 1;"],
         ),
@@ -90,7 +90,7 @@ def test_other_bits_of_the_mark_stay(pair: Pair, port9: int) -> None:
         (Mark(0, 0x100), 5, ["meta mark set meta mark & 0xfffffeff\n", "priority filter + 5;"]),
     ],
 )
-def test_what_nft_shows(netns: Netns, port9: int, then: Log | Mark, priority: int, shown: list[str]) -> None:
+def test_what_nft_shows(netns: Netns, port9: int, then: LogTo | Mark, priority: int, shown: list[str]) -> None:
     with_table = make(netns, port9, hooks=["input", "forward", "output"], then=then, priority=priority)
     text = ruleset(netns)
     for words in (*shown, "xt match bpf counter packets 0 bytes 0 "):
@@ -175,10 +175,10 @@ def test_kept_is_replaced(netns: Netns, port9: int, keep: bool) -> None:
 def test_killed(netns: Netns, port9: int) -> None:
     code = f"""if True:
         import os, signal
-        from nflowlevel.binding.nftmatch import Log, MatchTable, tables
+        from nflowlevel.binding.nftmatch import LogTo, MatchTable, tables
         from tests.fix_program import load
-        gone = MatchTable("nflowlevel-gone", "gone", load(9), ["input"], Log(7), priority=0, netns={netns.path!r})
-        kept = MatchTable("nflowlevel-kept", "kept", load(9), ["input"], Log(7), priority=0, keep=True,
+        gone = MatchTable("nflowlevel-gone", "gone", load(9), ["input"], LogTo(7), priority=0, netns={netns.path!r})
+        kept = MatchTable("nflowlevel-kept", "kept", load(9), ["input"], LogTo(7), priority=0, keep=True,
                           netns={netns.path!r})
         print(*sorted(table.name for table in tables({netns.path!r})), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -91,6 +91,9 @@ static void check_table(void)
 	for (number = table.free; number; number = table.entries[number - 1].next)
 		check(number <= table.top && ++unused <= table.top && table.entries[number - 1].state == NFL_FLOW_FREE,
 		      "what is free is in use");
+	for (uint32_t i = number = 0; i < table.top; i++)
+		number += table.entries[i].state == NFL_FLOW_OLD;
+	check(number == table.old, "old flows are miscounted");
 	check(chained == table.count && chained + unused == table.top && table.top <= table.capacity, "entries are missing");
 }
 

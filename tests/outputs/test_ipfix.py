@@ -32,7 +32,7 @@ from tests.fix_collectors import (
     free_port,
     read_by_python_ipfix,
 )
-from tests.fix_daemon import Daemon, config
+from tests.fix_daemon import Daemon, config, log_rule
 from tests.fix_daemon import wait_for as patiently
 from tests.fix_flows import Watched
 from tests.fix_ipfix import (
@@ -457,7 +457,15 @@ def test_what_certificates_lack_is_said(tmp_path: Path) -> None:
     output = IPFIX("x", options(tls="yes", ca=str(tmp_path / "none.pem"), spool_directory=str(tmp_path)))
     (finding,) = [each for each in output.needs() if "certificates" in each.text]
     assert finding.status == "problem"
-    assert "No such file" in finding.text
+    assert finding.text == f"read the certificates of TLS: ca={tmp_path}/none.pem: No such file or directory"
+
+
+def test_a_certificate_that_is_none(tmp_path: Path) -> None:
+    pem = certificate(tmp_path, "collector")
+    (tmp_path / "x").write_text("no key")
+    output = made(tmp_path, 1, tls=True, ca=str(pem), cert=str(tmp_path / "x"))
+    wait_for(lambda: f"cert={tmp_path}/x" in output.state)
+    output.close(0.1)
 
 
 def test_certificates_are_read_by_who_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -614,6 +622,33 @@ def test_the_sums_of_conntrack_arrive(watched: Watched, tmp_path: Path) -> None:
     assert sum(record[0, 2] + record[REVERSE, 2] for record in found) == watched.seen().packets
     assert {record[0, 4] for record in found} == {1, 6, 17, 58}
     assert not [record for record in found if not record[0, 152] <= record[0, 153] <= time.time() * 1000 + 1000]
+
+
+def test_two_stacks_of_a_daemon_into_one_instance(watched: Watched, tmp_path: Path) -> None:
+    """Flows and packets, each counted for its stack."""
+    watched.fw.nft(_UNWATCHED)
+    watched.fw.nft(log_rule(5))
+    with watched.fw.enter():
+        collector = StreamCollector()
+    text = config(
+        "ct1:NFCT,ipfix1:IPFIX",
+        "log1:NFLOG,base1:BASE,ip2str1:IP2STR,ipfix1:IPFIX",
+        ct1="",
+        log1="group=5",
+        ipfix1=f"oid=3\nhost=127.0.0.1\nport={collector.port}\nspool_directory={tmp_path / 'spool'}",
+    )
+    with Daemon(tmp_path, text, netns=watched.fw):
+        watched.udp_flows(range(5000, 5037), packets=2)
+        watched.flush()
+        patiently(lambda: len(collector.records) == 37 + 74, "flows and packets")
+    collector.close()
+    flows_, packets = ([r for r in collector.records if ((21373, 3) in r) == logged] for logged in (False, True))
+    assert (len(flows_), len(packets)) == (37, 74)
+    assert sum(record[0, 1] for record in flows_) == sum(record[0, 1] for record in packets) == watched.seen().bytes
+    assert {record[21373, 3] for record in packets} == {"pfx: "}
+    session = Session()
+    read_stream(bytes(collector.streams[0]), session)
+    assert session.lost == 0
 
 
 def test_a_translated_flow_of_conntrack(watched: Watched, tmp_path: Path) -> None:

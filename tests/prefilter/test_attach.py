@@ -133,7 +133,7 @@ def test_iptables(road: Road, bpffs: Path, port9: int, hook: str, variant: str) 
 def test_own_table_logs(road: Road, port9: int, hook: str) -> None:
     with put(road.fw, port9, hooks=[hook], group=GROUP, prefix="ssh: ", queue_threshold=5) as attachment:
         assert attachment.table == "inet nflowlevel-ssh"
-        assert repr(attachment).startswith(f"<Attachment inet nflowlevel-ssh at {hook}: Log(group=")
+        assert repr(attachment).startswith(f"<Attachment inet nflowlevel-ssh at {hook}: LogTo(group=")
         logged(road, hook, "ssh: ")
     assert nftmatch.tables(road.fw.path) == []
 

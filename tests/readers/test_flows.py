@@ -250,6 +250,26 @@ def test_packets_that_race_the_end_of_their_flow(watched: Watched) -> None:
     assert told.bytes == 48 * told.packets
 
 
+def test_flows_of_whose_end_the_kernel_never_tells(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nf_conntrack_events=2, the default, those that began before anybody listened."""
+    monkeypatch.setattr("nflowlevel.readers.flows._OLD_SECS", 0.3)
+    # Somebody may be listening elsewhere, and that counts for all namespaces.
+    watched.fw.sysctl("net.netfilter.nf_conntrack_events", 0)
+    watched.udp_flows(PORTS, packets=2)
+    watched.fw.sysctl("net.netfilter.nf_conntrack_events", 2)
+    with open_flows(netns=watched.fw.path, track=True) as reader:
+        known(reader)
+        watched.udp_flows(range(30000, 30050))
+        watched.flush()
+        batches = until(reader, len(PORTS) + 50)
+        stats = reader.stats
+        assert summed(batches) == watched.seen()
+        assert (stats.received, stats.presumed) == (50, len(PORTS))
+        batches = read(reader, 0.7)
+        assert not batches
+        assert reader.stats.dumps == 2, "it looks though nothing is old any more"
+
+
 # -- kinds of flows XX
 
 

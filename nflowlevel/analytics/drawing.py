@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Pictures as SVG, drawn line by line: bars, and a series over time. Nothing of others gets in but as escaped text.
+
+A picture says in words what it shows (`role="img"` and its label), and each part of it has its numbers as a title.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from nflowlevel.errors import printable
+
+_ROW, _WIDTH, _NAMES, _COUNTS = 20, 520, 150, 90
+_SERIES_WIDTH, _SERIES_HEIGHT = 1060, 150
+_LEFT = 62
+_MOST_CHARACTERS = 24
+_DAY = 86_400
+
+
+def cut(text: str, most: int = _MOST_CHARACTERS) -> str:
+    """Return a text that is not too long to be drawn."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def bars(title: str, rows: Sequence[tuple[object, int]], marked: frozenset[object] = frozenset()) -> str:
+    """Return a bar for each value and its count, the largest as wide as the picture; `marked` values stand out."""
+    most = max((count for _, count in rows), default=1) or 1
+    parts = []
+    for number, (value, count) in enumerate(rows):
+        top, name = number * _ROW, "(none)" if value is None else printable(str(value), None)
+        width = max(1.0, (_WIDTH - _NAMES - _COUNTS) * count / most)
+        kind = "blocked" if value in marked else "allowed"
+        parts.append(
+            f'<text x="{_NAMES - 8}" y="{top + 14}" class="name">{html.escape(cut(name))}</text>'
+            f'<rect x="{_NAMES}" y="{top + 3}" width="{width:.1f}" height="{_ROW - 6}" class="{kind}">'
+            f"<title>{html.escape(cut(name, 200))}: {count:,}</title></rect>"
+            f'<text x="{_NAMES + width + 5:.1f}" y="{top + 14}" class="count">{count:,}</text>'
+        )
+    return _figure(title, _WIDTH, _ROW * len(rows) + 4, parts)
+
+
+def series(title: str, rows: Sequence[tuple[int, int, int, int]], step: int) -> str:
+    """Return stacked bars over time: (second, allowed, blocked, neither), one for each `step` seconds."""
+    if not rows:
+        return ""
+    first, end = rows[0][0], rows[-1][0] + step
+    most = max(sum(row[1:]) for row in rows) or 1
+    scale, high = (_SERIES_WIDTH - _LEFT) / (end - first), _SERIES_HEIGHT - 6
+    parts = []
+    for share in (0.0, 0.5, 1.0):
+        y = 6 + high * (1 - share)
+        parts.append(
+            f'<line x1="{_LEFT}" x2="{_SERIES_WIDTH}" y1="{y:.0f}" y2="{y:.0f}" class="grid"/>'
+            f'<text x="{_LEFT - 8}" y="{y + 4:.0f}" class="name">{most * share:,.0f}</text>'
+        )
+    for second, *counts in rows:
+        allowed, blocked, other = counts
+        x, bottom = _LEFT + (second - first) * scale, float(_SERIES_HEIGHT)
+        said = f"{moment(second)}: {allowed:,} allowed, {blocked:,} blocked" + (f", {other:,} neither" if other else "")
+        parts.append(f"<g><title>{said}</title>")
+        for count, kind in ((blocked, "blocked"), (allowed, "allowed"), (other, "other")):
+            if count:
+                height = high * count / most
+                bottom -= height
+                width = max(step * scale * 0.92, 0.6)
+                parts.append(
+                    f'<rect x="{x:.1f}" y="{bottom:.1f}" width="{width:.1f}" height="{height:.1f}" class="{kind}"/>'
+                )
+        parts.append("</g>")
+    parts += _dates(first, end, scale)
+    return _figure(title, _SERIES_WIDTH, _SERIES_HEIGHT + 24, parts, wide=True)
+
+
+def _dates(first: int, end: int, scale: float) -> list[str]:
+    """Return the labels of the axis: days, or hours where there are few days."""
+    apart = next((each for each in (3600, 3 * 3600, 6 * 3600, _DAY, 7 * _DAY) if (end - first) / each <= 12), 30 * _DAY)
+    form = "%d %b" if apart >= _DAY else "%H:%M"
+    return [
+        f'<text x="{_LEFT + (second - first) * scale:.1f}" y="{_SERIES_HEIGHT + 17}" class="date">'
+        f"{datetime.fromtimestamp(second, UTC).strftime(form)}</text>"
+        for second in range(-(-first // apart) * apart, end, apart)
+    ]
+
+
+def _figure(title: str, width: int, height: int, parts: Sequence[str], *, wide: bool = False) -> str:
+    said = html.escape(title, quote=True)
+    return (
+        f"<figure{' class=wide' if wide else ''}><figcaption>{said}</figcaption>"
+        f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-label="{said}">{"".join(parts)}</svg>'
+        "</figure>"
+    )
+
+
+def moment(second: int) -> str:
+    """Return a second as people read it, in UTC."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S")

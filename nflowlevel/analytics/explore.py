@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The page on which a log is looked at: histograms that are clicked, a table of records, the SQL of what is seen.
+
+It is served on loopback, to whoever knows the token in its URL. A browser that was sent here by another page has no
+token; one that was made to take another name for this address (DNS rebinding) gives itself away by its Host header, and
+a script of another page by its Origin. The page itself comes with the package; it loads nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from nflowlevel.analytics.log import Log
+from nflowlevel.archive.schema import PACKETS, Column
+from nflowlevel.errors import NflowError, printable
+
+#: The histograms, and the columns of the table.
+PANELS: tuple[str, ...] = (
+    "tcp_window", "dest_port", "src_port", "src_ip", "dest_ip", "ip_ttl", "oob_prefix", "ip_protocol", "oob_in",
+)  # fmt: skip
+SHOWN: tuple[str, ...] = (
+    "sec", "dvc", "oob_prefix", "oob_in", "src_ip", "src_port", "dest_ip", "dest_port", "ip_protocol", "tcp_window",
+    "ip_ttl", "ip_totlen", "ip_id", "raw_label",
+)  # fmt: skip
+_VALUES = 10
+_RECORDS = 50
+#: A bar of the picture is one of these, so that there are at most so many.
+_STEPS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 10_800, 43_200, 86_400, 604_800)
+_MOST_BARS = 200
+_MOST_QUERY = 16_384
+_NAMES = ("127.0.0.1", "localhost", "[::1]")
+
+_TYPES = {
+    "explore.html": "text/html; charset=utf-8",
+    "explore.css": "text/css; charset=utf-8",
+    "explore.js": "text/javascript; charset=utf-8",
+}
+_TEXT = "text/plain; charset=utf-8"
+_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_NUMBER = re.compile(r"-?[0-9]{1,20}")
+
+
+def selected(log: Log, pairs: Sequence[tuple[str, str]]) -> Log:
+    """Return the packets that the state of the page means; ValueError, KeyError or FilterError say what is wrong."""
+    log = log.packets
+    for name, text in pairs:
+        if name in ("from", "to"):
+            if not _NUMBER.fullmatch(text):
+                raise ValueError(f"{name} must be seconds since 1970, not {printable(text)!r}")
+            log = log.between(int(text), None) if name == "from" else log.between(None, int(text))
+        elif name == "where":
+            log = log.where(text)
+        else:
+            column = PACKETS.find(name.removeprefix("!"))
+            value = _value(column, text)
+            log = log.exclude(**{column.name: value}) if name.startswith("!") else log.where(**{column.name: value})
+    return log
+
+
+def _value(column: Column, text: str) -> str | int | None:
+    if not text:
+        return None
+    if column.type == "VARCHAR":
+        return text
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{column.name} is a number, not {printable(text)!r}")
+    return int(text)
+
+
+def answer(log: Log, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return what the page shows of a state."""
+    began = time.perf_counter()
+    chosen = selected(log, pairs)
+    count, first, last = chosen.sql("SELECT COUNT(*) AS n, MIN(sec) AS first, MAX(sec) AS last FROM packets").rows()[0]
+    step = step_of(first, last)
+    bars = chosen.sql(
+        f"SELECT sec - sec % {step} AS time, SUM(CASE WHEN raw_label > 0 THEN 1 ELSE 0 END) AS allowed, "
+        f"SUM(CASE WHEN raw_label = 0 THEN 1 ELSE 0 END) AS blocked, "
+        f"SUM(CASE WHEN raw_label IS NULL THEN 1 ELSE 0 END) AS other "
+        f"FROM packets GROUP BY sec - sec % {step} ORDER BY time"
+    ).rows()
+    records = chosen.records(*SHOWN, limit=_RECORDS)
+    panels = [{"column": name, "rows": chosen.count(name, top=_VALUES).rows()} for name in PANELS]
+    return {
+        "count": count,
+        "step": step,
+        "time": [[int(each) for each in row] for row in bars],
+        "panels": panels,
+        "columns": SHOWN,
+        "records": records.rows(),
+        "sql": records.sql,
+        "milliseconds": round(1000 * (time.perf_counter() - began)),
+    }
+
+
+def step_of(first: int | None, last: int | None) -> int:
+    """Return how many seconds a bar is, so that there are not too many from the first to the last."""
+    span = 0 if first is None or last is None else last - first
+    return next((step for step in _STEPS if span // step < _MOST_BARS), _STEPS[-1])
+
+
+class Page:
+    """The page of a log on a port of loopback, served by threads until `close`. `url` is where it is."""
+
+    def __init__(self, log: Log, port: int = 0) -> None:
+        self.log = log
+        self.token: Final = secrets.token_urlsafe(24)
+        try:
+            self._server = _Server(("127.0.0.1", port), _Handler)
+        except OSError as error:
+            raise NflowError(f"serve the page on 127.0.0.1:{port}: {error.strerror}; choose another --port") from None
+        self._server.page = self
+        self.port: Final = int(self._server.server_address[1])
+        self.url: Final = f"http://127.0.0.1:{self.port}/{self.token}/"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Serve no more."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    # -- what a request gets -----------------------------------------------------------------------------------------
+
+    def reply(self, name: str, query: str) -> tuple[str, bytes] | None:
+        """Return type and body of what a path behind the token names; None: nothing."""
+        if name in ("", *_TYPES):
+            name = name or "explore.html"
+            return _TYPES[name], (files("nflowlevel.analytics") / "page" / name).read_bytes()
+        if name == "newest":
+            newest = self.log.newest
+            return _json({"newest": None if newest is None else newest // 10**6})
+        if name == "answer":
+            return _json(self._answer(query))
+        if name in ("records.csv", "records.parquet"):
+            return self._file(name, query)
+        return None
+
+    def _answer(self, query: str) -> dict[str, Any]:
+        try:
+            return answer(self.log, _pairs(query))
+        except (ValueError, KeyError, TypeError, NflowError) as error:
+            return {"problem": str(error.args[0] if isinstance(error, KeyError) else error)}
+
+    def _file(self, name: str, query: str) -> tuple[str, bytes]:
+        """Return all columns of the selection as a file."""
+        relation = selected(self.log, _pairs(query)).records().relation
+        with TemporaryDirectory(prefix="nflowlevel-") as directory:
+            path = Path(directory) / "records"
+            if name.endswith(".csv"):
+                relation.write_csv(str(path))
+                return "text/csv; charset=utf-8", path.read_bytes()
+            relation.write_parquet(str(path), compression="zstd")
+            return "application/vnd.apache.parquet", path.read_bytes()
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    return parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=200)
+
+
+def _json(value: Any) -> tuple[str, bytes]:
+    return "application/json", json.dumps(value, default=str).encode()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    page: Page
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: the browser went away while it was being answered."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    server_version, sys_version = "nflowlevel", ""
+    protocol_version = "HTTP/1.1"
+    timeout = 60
+
+    def do_GET(self) -> None:
+        """Answer."""
+        page = self.server.page
+        path, _, query = self.path.partition("?")
+        token, _, name = path.removeprefix("/").partition("/")
+        # Who does not know the token learns nothing, not even which paths there are.
+        if not self._is_ours() or not hmac.compare_digest(token.encode(), page.token.encode()):
+            self._send(403, _TEXT, b"The link of `nflowlevel explore` has a token; use that link.\n")
+            return
+        if len(query) > _MOST_QUERY:
+            self._send(414, _TEXT, b"That is too long.\n")
+            return
+        try:
+            found = page.reply(name, query)
+        except (ValueError, KeyError, TypeError, NflowError) as error:
+            self._send(400, _TEXT, f"{error}\n".encode())
+            return
+        if found is None:
+            self._send(404, _TEXT, b"There is no such page.\n")
+        else:
+            self._send(200, *found)
+
+    def _is_ours(self) -> bool:
+        """Whether the page itself asks, or somebody who typed its address."""
+        port = self.server.page.port
+        hosts = [f"{name}:{port}" for name in _NAMES]
+        origin = self.headers.get("Origin")
+        site = self.headers.get("Sec-Fetch-Site", "none")
+        return (
+            self.headers.get_all("Host", []) in ([host] for host in hosts)
+            and (origin is None or origin in [f"http://{host}" for host in hosts])
+            and site in ("none", "same-origin")
+        )
+
+    def _send(self, status: int, type_: str, body: bytes) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": type_, "Content-Length": str(len(body)), **_HEADERS}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: the token would be in the lines."""

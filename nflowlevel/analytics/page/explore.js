@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The page of `nflowlevel explore`. What is seen is in the fragment of the URL, so a link holds it: COLUMN=VALUE for a
+// filter, !COLUMN=VALUE for what is excluded, from and to in seconds, where for a filter as text. Values come from
+// packets of others: they become text, never HTML.
+"use strict";
+
+const SVG = "http://www.w3.org/2000/svg";
+const byId = (id) => document.getElementById(id);
+const state = () => [...new URLSearchParams(location.hash.slice(1))];
+let shown = null;
+
+function go(pairs) {
+  location.hash = new URLSearchParams(pairs).toString();
+}
+
+function without(pairs, ...names) {
+  return pairs.filter(([name]) => !names.includes(name));
+}
+
+function make(tag, text, attributes = {}) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+function makeRect(x, y, width, height, className) {
+  const rect = document.createElementNS(SVG, "rect");
+  for (const [name, value] of Object.entries({ x, y, width, height, class: className })) rect.setAttribute(name, value);
+  return rect;
+}
+
+const when = (secs) => new Date(secs * 1000).toISOString().slice(0, 19).replace("T", " ");
+const value = (text) => (text === null ? "(none)" : String(text));
+
+function describe([name, text]) {
+  if (name === "from") return `from ${when(text)}`;
+  if (name === "to") return `before ${when(text)}`;
+  if (name === "where") return text;
+  const [column, sign] = name.startsWith("!") ? [name.slice(1), "≠"] : [name, "="];
+  return `${column} ${sign} ${text === "" ? "(none)" : text}`;
+}
+
+function drawFilters() {
+  const list = byId("filters");
+  list.replaceChildren(
+    ...state().map((pair, at) => {
+      const button = make("button", `${describe(pair)} ✕`, { "aria-label": `Remove filter ${describe(pair)}` });
+      button.onclick = () => go(state().filter((_, other) => other !== at));
+      const item = make("li");
+      item.append(button);
+      return item;
+    }),
+  );
+}
+
+function drawTime(answer) {
+  const svg = byId("time");
+  svg.replaceChildren();
+  byId("axis").replaceChildren();
+  if (!answer.time.length) return;
+  const most = Math.max(...answer.time.map((row) => row[1] + row[2] + row[3]));
+  const first = answer.time[0][0];
+  const end = answer.time[answer.time.length - 1][0] + answer.step;
+  const scale = 1000 / (end - first);
+  shown = { first, end };
+  for (const [start, allowed, blocked, other] of answer.time) {
+    let top = 118;
+    for (const [count, name] of [[blocked, "blocked"], [allowed, "allowed"], [other, "other"]]) {
+      const height = (116 * count) / most;
+      if (!count) continue;
+      top -= height;
+      const rect = makeRect((start - first) * scale, top, Math.max(answer.step * scale * 0.92, 0.5), height, name);
+      const title = document.createElementNS(SVG, "title");
+      title.textContent = `${when(start)} UTC: ${count.toLocaleString("en")} ${name}`;
+      rect.append(title);
+      svg.append(rect);
+    }
+  }
+  byId("axis").append(make("span", when(first)), make("span", `a bar is ${answer.step} s`), make("span", when(end)));
+}
+
+function drawPanels(answer) {
+  byId("panels").replaceChildren(
+    ...answer.panels.map(({ column, rows }) => {
+      const panel = make("div");
+      panel.append(make("h2", column));
+      const list = make("ol");
+      const most = rows.length ? rows[0][1] : 1;
+      for (const [each, count] of rows) {
+        const label = `${column} ${value(each)}: ${count}; Enter filters, Shift+Enter excludes`;
+        const button = make("button", undefined, { "aria-label": label });
+        button.dataset.column = column;
+        button.dataset.value = each === null ? "" : String(each);
+        const bar = document.createElementNS(SVG, "svg");
+        bar.setAttribute("viewBox", "0 0 100 12");
+        bar.setAttribute("preserveAspectRatio", "none");
+        bar.setAttribute("aria-hidden", "true");
+        bar.append(makeRect(0, 1, (100 * count) / most, 10, "allowed"));
+        button.append(make("span", value(each), { class: "value" }), bar);
+        button.append(make("span", count.toLocaleString("en"), { class: "count" }));
+        const item = make("li");
+        item.append(button);
+        list.append(item);
+      }
+      panel.append(list);
+      return panel;
+    }),
+  );
+}
+
+function drawRecords(answer) {
+  const table = byId("records");
+  table.caption.textContent = `The first ${answer.records.length} of ${answer.count.toLocaleString("en")} records`;
+  const head = make("tr");
+  head.append(...answer.columns.map((name) => make("th", name, { scope: "col" })));
+  table.tHead.replaceChildren(head);
+  table.tBodies[0].replaceChildren(
+    ...answer.records.map((record) => {
+      const row = make("tr");
+      row.append(...record.map((each) => make("td", each === null ? "" : String(each))));
+      return row;
+    }),
+  );
+  byId("sql").textContent = answer.sql;
+}
+
+let asked = 0;
+async function draw() {
+  const number = ++asked;
+  const query = new URLSearchParams(state()).toString();
+  drawFilters();
+  byId("csv").href = `records.csv?${query}`;
+  byId("parquet").href = `records.parquet?${query}`;
+  document.body.setAttribute("aria-busy", "true");
+  let answer;
+  try {
+    const reply = await fetch(`answer?${query}`);
+    answer = await reply.json();
+  } catch (error) {
+    answer = { problem: `nflowlevel explore does not answer: is it still running? (${error.message})` };
+  }
+  if (number !== asked) return;
+  document.body.setAttribute("aria-busy", "false");
+  byId("problem").hidden = !answer.problem;
+  byId("problem").textContent = answer.problem || "";
+  if (answer.problem) return;
+  byId("count").textContent = `${answer.count.toLocaleString("en")} ${answer.count === 1 ? "packet" : "packets"}`;
+  byId("spent").textContent = `${answer.milliseconds} ms`;
+  drawTime(answer);
+  drawPanels(answer);
+  drawRecords(answer);
+  document.body.dataset.drawn = query;
+}
+
+function choose(button, exclude) {
+  const name = (exclude ? "!" : "") + button.dataset.column;
+  const pair = [name, button.dataset.value];
+  if (!state().some(([each, text]) => each === pair[0] && text === pair[1])) go([...state(), pair]);
+}
+
+byId("panels").addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button) choose(button, event.shiftKey);
+});
+byId("panels").addEventListener("keydown", (event) => {
+  const button = event.target.closest("button");
+  if (button && event.key === "Enter") {
+    event.preventDefault();
+    choose(button, event.shiftKey);
+  }
+});
+
+function range(from, to) {
+  const bounds = [];
+  if (from !== null) bounds.push(["from", String(from)]);
+  if (to !== null) bounds.push(["to", String(to)]);
+  go([...without(state(), "from", "to"), ...bounds]);
+}
+
+let drag = null;
+const place = (event) => {
+  const box = byId("time").getBoundingClientRect();
+  return Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
+};
+byId("time").addEventListener("pointerdown", (event) => {
+  if (!shown) return;
+  drag = { start: place(event), rect: makeRect(0, 0, 0, 120, "chosen") };
+  byId("time").append(drag.rect);
+  byId("time").setPointerCapture(event.pointerId);
+});
+byId("time").addEventListener("pointermove", (event) => {
+  if (!drag) return;
+  const here = place(event);
+  drag.rect.setAttribute("x", 1000 * Math.min(here, drag.start));
+  drag.rect.setAttribute("width", 1000 * Math.abs(here - drag.start));
+});
+byId("time").addEventListener("pointerup", (event) => {
+  if (!drag) return;
+  const [left, right] = [drag.start, place(event)].sort((one, other) => one - other);
+  drag.rect.remove();
+  drag = null;
+  if (right - left < 0.005) return;
+  const span = shown.end - shown.first;
+  range(Math.floor(shown.first + left * span), Math.ceil(shown.first + right * span));
+});
+
+byId("ranges").addEventListener("click", async (event) => {
+  const secs = event.target.dataset.secs;
+  if (secs === undefined) return;
+  if (secs === "0") {
+    range(null, null);
+    return;
+  }
+  const newest = (await (await fetch("newest")).json()).newest;
+  if (newest !== null) range(newest + 1 - Number(secs), newest + 1);
+});
+byId("range").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const secs = (id) => (byId(id).value ? Math.floor(Date.parse(`${byId(id).value}Z`) / 1000) : null);
+  range(secs("from"), secs("to"));
+});
+byId("add").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = byId("text").value.trim();
+  if (text) go([...state(), ["where", text]]);
+  byId("text").value = "";
+});
+
+window.addEventListener("hashchange", draw);
+draw();

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`nflowlevel report`: what happened, as one page that asks for nothing, or as text to be mailed.
+
+nflowlevel report --since 24h -o report.html
+nflowlevel report --since 24h --text | mail -s "Firewall" root
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+
+from nflowlevel.cli import terminal
+from nflowlevel.cli.logfiles import add_files, opened
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add_files(parser)
+    parser.add_argument("-o", "--output", metavar="FILE", help="where to write it; without: standard output")
+    parser.add_argument("--text", action="store_true", help="text, not HTML")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make the report."""
+    from nflowlevel.analytics.report import make, to_html, to_text
+
+    terminal.tolerate("utf-8")
+    log = opened(options)
+    made = make(log, ", ".join(options.files))
+    text = to_text(made) if options.text else to_html(made)
+    if options.output:
+        _write(options.output, text)
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+def _write(path: str, text: str) -> None:
+    """Write a file aside, and put it in its place whole: what stands there, also a link, is replaced, not followed."""
+    directory, name = os.path.split(path)
+    fd, aside = tempfile.mkstemp(prefix=f".{name}.", dir=directory or ".")
+    try:
+        with open(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+            os.fchmod(fd, 0o666 & ~_umask())
+        os.replace(aside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(aside)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The page of `nflowlevel explore`: what it answers, whom it refuses, and how it is used in a real Chromium."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nflowlevel as nfl
+from nflowlevel.analytics.explore import PANELS, SHOWN, Page, answer, selected, step_of
+from nflowlevel.analytics.log import Log
+from nflowlevel.errors import NflowError
+from tests.fix_chromium import Chromium, chromium
+from tests.fix_logs import START, log_file, record
+
+__all__ = ["chromium"]
+
+_HOURS = 4
+
+
+def _records() -> list[dict[str, Any]]:
+    """Return four hours: ordinary clients, a scanner with window 16384, and names that are no HTML."""
+    dice = random.Random(7)
+    found = [
+        record(
+            dice.randrange(3600 * _HOURS), src_ip=f"192.0.2.{dice.randrange(1, 20)}", tcp__window=64240,
+            src_port=dice.randrange(32768, 61000), dest_port=dice.choice((80, 443)), raw__label=1,
+        )
+        for _ in range(400)
+    ]  # fmt: skip
+    found += [record(60 * number, src_ip=f"203.0.113.{number % 5}", dest_port=22) for number in range(_HOURS * 60)]
+    found += [record(5, oob__prefix="<img src=x onerror=alert(1)>", src_ip="203.0.113.200", tcp__window=1)]
+    return sorted(found, key=lambda each: each["oob.time.sec"])
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    return nfl.read(log_file(tmp_path / "ulogd.json", _records()))
+
+
+@pytest.fixture
+def page(log: Log) -> Iterator[Page]:
+    made = Page(log)
+    yield made
+    made.close()
+
+
+# -- answers ----------------------------------------------------------------------------------------------------------
+
+
+def test_all_of_it(log: Log) -> None:
+    found = answer(log, [])
+    records = _records()
+    assert found["count"] == len(records)
+    assert found["step"] == 300
+    assert sum(sum(row[1:]) for row in found["time"]) == len(records)
+    assert sum(row[1] for row in found["time"]) == 400
+    panels = {panel["column"]: panel["rows"] for panel in found["panels"]}
+    assert panels.keys() == set(PANELS)
+    assert panels["tcp_window"] == [(64240, 400), (16384, 240), (1, 1)]
+    assert found["columns"] == SHOWN
+    assert found["records"] == log.sql(found["sql"]).rows()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "wanted"),
+    [
+        ([("tcp_window", "16384")], 240),
+        ([("!tcp_window", "16384")], 401),
+        ([("tcp_window", "16384"), ("!src_ip", "203.0.113.1")], 192),
+        ([("from", str(START)), ("to", str(START + 60)), ("tcp_window", "16384")], 1),
+        ([("where", "tcp.dport == 22 && ip.ttl < 40")], 0),
+        ([("oob_prefix", "<img src=x onerror=alert(1)>")], 1),
+        ([("src_ip", "' OR 1=1 --")], 0),
+        ([("icmp_type", "")], 641),
+        ([("!icmp_type", "")], 0),
+    ],
+)
+def test_a_state_selects(log: Log, pairs: list[tuple[str, str]], wanted: int) -> None:
+    assert selected(log, pairs).count().value() == wanted
+
+
+@pytest.mark.parametrize(
+    ("pairs", "said"),
+    [
+        ([("tcp_windo", "1")], "did you mean"),
+        ([("tcp_window", "many")], "tcp_window is a number, not 'many'"),
+        ([("from", "x")], "from must be seconds since 1970, not 'x'"),
+        ([("where", "tcp.dport ==")], "filter"),
+    ],
+)
+def test_a_state_that_cannot_be(page: Page, pairs: list[tuple[str, str]], said: str) -> None:
+    from urllib.parse import urlencode
+
+    status, body = _get(page, f"/{page.token}/answer?{urlencode(pairs)}")
+    assert status == 200
+    assert said in json.loads(body)["problem"]
+
+
+@pytest.mark.parametrize(("span", "step"), [(0, 1), (199, 1), (200, 5), (86_400, 600), (30 * 86_400, 43_200)])
+def test_the_bars_are_not_too_many(span: int, step: int) -> None:
+    assert step_of(START, START + span) == step
+
+
+def test_a_log_without_records(tmp_path: Path) -> None:
+    found = answer(nfl.read(log_file(tmp_path / "empty.json", [])), [])
+    assert (found["count"], found["time"], found["records"]) == (0, [], [])
+
+
+# -- who may look -----------------------------------------------------------------------------------------------------
+
+
+def _get(page: Page, path: str, **headers: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=30)
+    try:
+        connection.putrequest("GET", path, skip_host="Host" in headers)
+        for name, value in headers.items():
+            connection.putheader(name.replace("_", "-"), value)
+        connection.endheaders()
+        reply = connection.getresponse()
+        return reply.status, reply.read().decode()
+    finally:
+        connection.close()
+
+
+def test_the_token_is_needed(page: Page) -> None:
+    assert _get(page, f"/{page.token}/")[0] == 200
+    for path in ("/", "/answer", "/x/answer", f"/{page.token[:-1]}/", f"/{page.token}x/", "/%00/"):
+        assert _get(page, path)[0] == 403, path
+
+
+@pytest.mark.parametrize("name", ["nothing", "../log.py", "%2e%2e/log.py", "explore.html/x", "page/explore.js"])
+def test_there_is_nothing_else(page: Page, name: str) -> None:
+    assert _get(page, f"/{page.token}/{name}")[0] == 404
+
+
+def test_another_host_or_origin_is_refused(page: Page) -> None:
+    path = f"/{page.token}/answer"
+    assert _get(page, path, Host="evil.example")[0] == 403
+    assert _get(page, path, Host=f"evil.example:{page.port}")[0] == 403
+    assert _get(page, path, Host=f"127.0.0.1:{page.port + 1}")[0] == 403
+    assert _get(page, path, Origin="http://evil.example")[0] == 403
+    assert _get(page, path, Origin="null")[0] == 403
+    assert _get(page, path, Sec_Fetch_Site="cross-site")[0] == 403
+    assert _get(page, path, Host=f"localhost:{page.port}", Origin=f"http://localhost:{page.port}")[0] == 200
+
+
+def test_only_reading(page: Page) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=30)
+    connection.request("POST", f"/{page.token}/answer", body="x")
+    assert connection.getresponse().status == 501
+    connection.close()
+
+
+def test_what_is_too_long(page: Page) -> None:
+    assert _get(page, f"/{page.token}/answer?where={'x' * 20_000}")[0] == 414
+
+
+def test_a_port_that_is_taken(page: Page, log: Log) -> None:
+    with pytest.raises(NflowError, match=rf"127.0.0.1:{page.port}: Address already in use; choose another --port"):
+        Page(log, page.port)
+
+
+def test_files_of_the_selection(page: Page, tmp_path: Path) -> None:
+    status, text = _get(page, f"/{page.token}/records.csv?tcp_window=16384")
+    assert status == 200
+    assert len(text.splitlines()) == 241
+    connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=30)
+    connection.request("GET", f"/{page.token}/records.parquet?tcp_window=16384")
+    (tmp_path / "part.parquet").write_bytes(connection.getresponse().read())
+    connection.close()
+    assert nfl.read(tmp_path / "part.parquet").count().value() == 240
+    assert _get(page, f"/{page.token}/records.csv?nothing=1")[0] == 400
+
+
+# -- in a browser -----------------------------------------------------------------------------------------------------
+
+
+def _settled(browser: Chromium, fragment: str) -> None:
+    """Wait until the page shows a state whose query holds `fragment`."""
+    drawn = "document.body.dataset.drawn !== undefined && document.body.getAttribute('aria-busy') === 'false'"
+    holds = f"(document.body.dataset.drawn || '').includes({json.dumps(fragment)})"
+    state = "new URLSearchParams([...new URLSearchParams(location.hash.slice(1))]).toString()"
+    same = f"document.body.dataset.drawn === {state}"
+    browser.until(lambda: bool(browser.run(f"{drawn} && {holds} && {same}")), f"{fragment} is shown")
+
+
+def _button(column: str, value: object) -> str:
+    return f"document.querySelector('[data-column={column}][data-value=\"{value}\"]')"
+
+
+def _table(browser: Chromium) -> list[list[str]]:
+    rows = "[...document.querySelectorAll('#records tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
+    found: list[list[str]] = browser.run(rows)
+    return found
+
+
+def _count(browser: Chromium) -> int:
+    text: str = browser.run("document.getElementById('count').textContent")
+    return int(text.split()[0].replace(",", ""))
+
+
+def test_an_investigation_by_mouse(chromium: Chromium, page: Page, log: Log, tmp_path: Path) -> None:
+    chromium.open(page.url)
+    _settled(chromium, "")
+    assert _count(chromium) == 641
+    chromium.click(_button("tcp_window", 16384))
+    _settled(chromium, "tcp_window=16384")
+    assert _count(chromium) == 240
+    # The second of four hours.
+    chromium.drag("document.getElementById('time')", 0.25, 0.5)
+    _settled(chromium, "from=")
+    chromium.click(_button("src_ip", "203.0.113.1"), shift=True)
+    _settled(chromium, "%21src_ip=203.0.113.1")
+    count = _count(chromium)
+    assert 40 <= count <= 56
+    shown_sql = chromium.run("document.getElementById('sql').textContent")
+    wanted = [["" if each is None else str(each) for each in row] for row in log.sql(shown_sql).rows()]
+    assert _table(chromium) == wanted
+    assert len(wanted) == min(count, 50)
+    assert {row[SHOWN.index("tcp_window")] for row in wanted} == {"16384"}
+    assert "203.0.113.1" not in {row[SHOWN.index("src_ip")] for row in wanted}
+    # A link holds the state.
+    link = chromium.run("location.href")
+    chromium.open("about:blank")
+    chromium.open(link)
+    _settled(chromium, "%21src_ip=203.0.113.1")
+    assert _table(chromium) == wanted
+    assert chromium.picture(tmp_path / "explore.png").stat().st_size > 10_000
+    assert (chromium.violations, chromium.errors) == ([], [])
+    assert {url.split("#")[0].startswith((page.url, "about:", "data:")) for url in chromium.requests} == {True}
+
+
+def test_by_keyboard(chromium: Chromium, page: Page) -> None:
+    chromium.open(page.url)
+    _settled(chromium, "")
+    chromium.run(f"{_button('dest_port', 22)}.focus()")
+    chromium.press("Enter")
+    _settled(chromium, "dest_port=22")
+    assert _count(chromium) == 241
+    chromium.run(f"{_button('tcp_window', 1)}.focus()")
+    chromium.press("Enter", shift=True)
+    _settled(chromium, "%21tcp_window=1")
+    assert _count(chromium) == 240
+    # A filter is taken away with its button.
+    chromium.run("document.querySelector('#filters button').focus()")
+    chromium.press("Enter")
+    chromium.until(lambda: _count(chromium) == 640, "the filter is gone")
+
+
+def test_a_filter_as_text_and_what_is_wrong_with_one(chromium: Chromium, page: Page) -> None:
+    chromium.open(page.url)
+    _settled(chromium, "")
+    for text in ("tcp.dport == 22", "tcp.dprt == 22"):
+        chromium.run(f"document.getElementById('text').value = {json.dumps(text)}")
+        chromium.run("document.querySelector('#add').requestSubmit()")
+        chromium.until(lambda: bool(chromium.run("document.body.getAttribute('aria-busy') === 'false'")), "it is shown")
+    chromium.until(lambda: not chromium.run("document.getElementById('problem').hidden"), "the problem is told")
+    assert "did you mean 'tcp.dport'" in chromium.run("document.getElementById('problem').textContent")
+
+
+def test_names_of_others_are_text(chromium: Chromium, page: Page) -> None:
+    chromium.open(page.url + "#tcp_window=1")
+    _settled(chromium, "tcp_window=1")
+    assert _count(chromium) == 1
+    assert "<img src=x onerror=alert(1)>" in chromium.run("document.body.textContent")
+    assert chromium.run("document.querySelectorAll('img').length") == 0
+
+
+def test_it_says_what_it_shows(chromium: Chromium, page: Page) -> None:
+    """To a screen reader: every button and field has a name, and the count is told when it changes."""
+    chromium.open(page.url)
+    _settled(chromium, "")
+    nodes = chromium.call("Accessibility.getFullAXTree")["nodes"]
+    kinds = ("button", "textbox", "link", "table", "image")
+    named = [
+        (node["role"]["value"], node.get("name", {}).get("value", ""))
+        for node in nodes
+        if not node.get("ignored") and node.get("role", {}).get("value") in kinds
+    ]
+    assert len(named) > 30
+    assert all(name for _, name in named), named
+    assert chromium.run("document.getElementById('count').getAttribute('aria-live')") == "polite"
+    assert chromium.run("document.documentElement.lang") == "en"

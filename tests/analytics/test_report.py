@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The report: what it says of a log, as HTML that asks for nothing and as text; looked at in a real Chromium."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import nflowlevel as nfl
+from nflowlevel.analytics.log import Log
+from nflowlevel.analytics.report import MOST_ROWS, Report, make, to_html, to_text
+from tests.fix_chromium import Chromium, chromium
+from tests.fix_logs import log_file, record
+
+__all__ = ["chromium"]
+
+_HOSTILE = "<script>alert(1)</script> \x1b[31m"
+
+
+def _log(tmp_path: Path) -> Log:
+    """Return ordinary packets, twelve port scans, a pause, and a prefix that is HTML and moves cursors."""
+    found = [
+        record(number, src_ip=f"192.0.2.{number % 9}", dest_port=443, tcp__window=64240, raw__label=1,
+               src_port=40000 + number)
+        for number in range(1200)
+    ]  # fmt: skip
+    for scanner in range(12):
+        found += [record(100 + port // 8, src_ip=f"203.0.113.{scanner}", dest_port=port) for port in range(1, 160)]
+    found += [record(5000 + number, oob__prefix=_HOSTILE, dest_port=22) for number in range(3)]
+    return nfl.read(log_file(tmp_path / "ulogd.json", sorted(found, key=lambda each: each["oob.time.sec"])))
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Report:
+    return make(_log(tmp_path), "ulogd.json")
+
+
+def test_what_it_says(report: Report) -> None:
+    assert (report.packets, report.blocked) == (1200 + 12 * 159 + 3, 12 * 159 + 3)
+    assert report.addresses == 9 + 12 + 1
+    assert sum(row[1] for row in report.traffic) == 1200
+    assert dict(report.charts)["TCP windows of SYN packets"] == [(16384, 12 * 159 + 3), (64240, 1200)]
+    found = {each.detector.name: each for each in report.findings}
+    assert found["port_scan"].count == 12
+    assert len(found["port_scan"].rows) == MOST_ROWS
+    assert [after - before for before, after in report.gaps] == [3801]
+
+
+class _Checker(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.urls: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.urls += [value or "" for name, value in attrs if name in ("src", "href", "action", "data")]
+        assert not any(name.startswith("on") for name, _ in attrs)
+
+
+def test_the_page_has_no_script_and_asks_for_nothing(report: Report) -> None:
+    page = to_html(report)
+    checker = _Checker()
+    checker.feed(page)
+    assert not {"script", "iframe", "object", "form", "img"} & set(checker.tags)
+    assert checker.urls == ["data:,"]
+    assert "&lt;script&gt;alert(1)" in page
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "\x1b" not in page
+    assert len(page.encode()) < 400_000
+
+
+def test_the_text(report: Report) -> None:
+    text = to_text(report)
+    assert "port_scan" in text
+    assert re.search(r"^\s+3,111 packets$", text, re.MULTILINE)
+    assert "nothing for 3801 seconds" in text
+    assert "\x1b" not in text
+    assert all(line.isprintable() for line in text.splitlines())
+
+
+def test_a_log_without_packets(tmp_path: Path) -> None:
+    empty = make(nfl.read(log_file(tmp_path / "empty.json", [])))
+    assert "no packets" in to_html(empty)
+    assert "no packets" in to_text(empty)
+
+
+def test_in_a_browser(chromium: Chromium, report: Report, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(to_html(report))
+    chromium.open(page.as_uri())
+    assert chromium.run("document.querySelectorAll('svg[role=img]').length") >= 5
+    wide = chromium.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert wide
+    for width, dark in ((400, False), (1200, True)):
+        chromium.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        chromium.call("Emulation.setEmulatedMedia", features=scheme)
+        assert chromium.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), width
+        paper = chromium.run("getComputedStyle(document.body).backgroundColor")
+        assert paper == ("rgb(18, 24, 31)" if dark else "rgb(255, 255, 255)")
+    assert len(chromium.call("Page.printToPDF")["data"]) > 10_000
+    assert (chromium.violations, chromium.errors) == ([], [])
+    assert [url for url in chromium.requests if not url.startswith(("file:", "data:"))] == []

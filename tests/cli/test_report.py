@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`nflowlevel report`: to a file in one piece, to standard output, as text."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from nflowlevel import cli
+from tests.fix_logs import START, log_file, record
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return log_file(tmp_path / "ulogd.json", [record(number * 3600) for number in range(48)])
+
+
+def test_a_page(log: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    assert cli.main(["report", str(log), "-o", str(page)]) == 0
+    assert page.read_text().startswith("<!doctype html>")
+    assert stat.S_IMODE(page.stat().st_mode) == 0o644
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".report")] == []
+
+
+def test_text(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", str(log), "--text", "--since", "24h"]) == 0
+    assert "24 packets" in capsys.readouterr().out
+
+
+def test_a_link_is_replaced_and_not_followed(log: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "report.html").symlink_to(victim)
+    assert cli.main(["report", str(log), "-o", str(tmp_path / "report.html")]) == 0
+    assert victim.read_text() == "mine"
+    assert not (tmp_path / "report.html").is_symlink()
+
+
+def test_what_cannot_be(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", str(log), "-o", str(tmp_path / "none" / "report.html")]) == 1
+    assert "No such file or directory" in capsys.readouterr().err
+    assert cli.main(["report", str(log), "--since", "soon"]) == 2
+    assert "soon" in capsys.readouterr().err
+    assert START
