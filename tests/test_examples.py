@@ -20,7 +20,6 @@ import pytest
 from nflowlevel.plugin.contract import check_plugin
 from tests.fix_collectors import Nfacctd, Nfcapd
 from tests.fix_daemon import Daemon, config, log_rule, records, wait_for
-from tests.fix_watched import Watched
 from tests.fix_netns import Netns, Pair
 from tests.fix_sqlite import rows_of
 from tests.fix_watched import Watched

@@ -34,7 +34,6 @@ from tests.fix_collectors import (
 )
 from tests.fix_daemon import Daemon, config, log_rule
 from tests.fix_daemon import wait_for as patiently
-from tests.fix_watched import Watched
 from tests.fix_ipfix import (
     REVERSE,
     Record,
