@@ -19,7 +19,7 @@ from nflowlevel.binding.numbers import PROTOCOLS
 from nflowlevel.cli import terminal
 from nflowlevel.cli.arguments import add_netns, add_watch, whole, words
 from nflowlevel.cli.status import WrongArgument
-from nflowlevel.errors import choice, printable
+from nflowlevel.errors import printable
 from nflowlevel.readers.flows import flows, open_flows
 from nflowlevel.records.filters import Filter, FilterError, parse
 from nflowlevel.records.flow import FLOW
@@ -101,7 +101,7 @@ def _events(text: str) -> tuple[int, ...]:
     found = []
     for word in words(text):
         if word not in EVENTS:
-            raise argparse.ArgumentTypeError(f"unknown event '{printable(word)}'{choice(word, EVENTS)}")
+            raise argparse.ArgumentTypeError(f"must be of new, update, destroy, not '{printable(word)}'")
         found.append(EVENTS[word])
     return tuple(found)
 

@@ -77,7 +77,7 @@ def test_all_of_it(log: Log) -> None:
         ([("from", str(START)), ("to", str(START + 60)), ("tcp_window", "16384")], 1),
         ([("where", "tcp.dport == 22 && ip.ttl < 40")], 0),
         ([("oob_prefix", "<img src=x onerror=alert(1)>")], 1),
-        ([("src_ip", "' OR 1=1 --")], 0),
+        ([("oob_prefix", "' OR 1=1 --")], 0),
         ([("icmp_type", "")], 641),
         ([("!icmp_type", "")], 0),
     ],
@@ -93,6 +93,7 @@ def test_a_state_selects(log: Log, pairs: list[tuple[str, str]], wanted: int) ->
         ([("tcp_window", "many")], "tcp_window is a number, not 'many'"),
         ([("from", "x")], "from must be seconds since 1970, not 'x'"),
         ([("where", "tcp.dport ==")], "filter"),
+        ([("src_ip", "' OR 1=1 --")], "src_ip is an address"),
     ],
 )
 def test_a_state_that_cannot_be(page: Page, pairs: list[tuple[str, str]], said: str) -> None:

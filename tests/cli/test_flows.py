@@ -121,7 +121,7 @@ def test_as_many_as_wanted(tracked: Netns) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["tail", "--events", "old"], "unknown event 'old'"),
+        (["tail", "--events", "old"], "must be of new, update, destroy, not 'old'"),
         (["list", "--filter", "tcp.dport == 1"], "flows do not have 'tcp.dport'"),
         (["top", "--of", "nothing"], "must be one of flow, source"),
     ],

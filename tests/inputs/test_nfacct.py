@@ -78,7 +78,7 @@ def sums(records: list[dict[str, Any]]) -> Sums:
         ("", "pollinterval is mandatory"),
         ("pollinterval=0", "pollinterval=0: must be at least 1"),
         ("pollinterval=-1", "must be at least 1"),
-        ("pollinterval=2\nzerocounter=2", "zerocounter=2"),
+        ("pollinterval=2\nzerocounter=x", "zerocounter=x"),
         ("pollintervall=2", "did you mean 'pollinterval'?"),
     ],
 )

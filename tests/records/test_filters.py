@@ -95,9 +95,19 @@ def test_every_key_is_a_field_or_bytes() -> None:
                         field_of(name, type_)
                 else:
                     assert field_of(name, type_).keys
+    sniffed = ("pwsniff.user", "pwsniff.pass")
     added = [key for key in CATALOGUE if key.name not in asked]
     reported = [name for name in REPORTED.by_name if name.startswith("nufw.")]
-    assert [key.name for key in added] == ["print", "sum.limit", *reported, "pwsniff.user", "pwsniff.pass"]
+    assert [key.name for key in added] == [
+        "print",
+        "print",
+        "nat.event",
+        "print",
+        "community_id",
+        "sum.limit",
+        *reported,
+        *sniffed,
+    ]
     for key in REPORTED.by_name.values():
         if key.type != "raw":
             assert field_of(key.name, REPORTED).keys

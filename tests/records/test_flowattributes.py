@@ -33,8 +33,13 @@ def test_an_attribute_has_the_type_it_says(name: str) -> None:
         tuple_of(1, "10.0.0.2", "10.0.0.1", 1, icmp=(8, 0, 9)),
         tuple_of(2, "10.0.0.1", "10.0.0.2", 1, icmp=(0, 0, 9)),
     )
+    forwarded = (
+        tuple_of(1, "192.0.2.9", "198.51.100.1", 6, ports=(40000, 8080)),
+        tuple_of(2, "10.0.0.2", "192.0.2.9", 6, ports=(80, 40000)),
+    )
     sctp = tcp_flow(state=nest(4, nest(3, attribute(1, b"\4"))), times=b"")
     messages = [message(DESTROY, *tcp_flow()), message(DESTROY, *sctp), message(NEW, *six), message(NEW, *four)]
+    messages.append(message(NEW, *forwarded))
     listed = message(0, *tcp_flow(times=b""), sequence=3)
     batches = [decode_flows(messages)[0], decode_flows([listed], sequence=3)[0]]
     wanted = type_of(attributes()[name])

@@ -490,7 +490,8 @@ def test_there_is_a_bit_for_every_condition() -> None:
 OTHERS = frozenset(
     (
         *("MESSAGE_MIN", "MESSAGE_MAX", "LABELS_BYTES", "HELPER_BYTES", "DATAGRAM_MAX", "NEW", "UPDATE", "DESTROY"),
-        *("IDLE", "ACTIVE", "FINISHED", "FORCED", "LACK"),
+        *("IDLE", "ACTIVE", "FINISHED", "FORCED", "LACK", "FREE", "LIVE", "OLD", "ENDED"),
+        *("ELEMENT", "TEXT_BYTES", "XML_BYTES"),
     )
 )
 
