@@ -19,6 +19,7 @@ from nflowlevel.analytics.drawing import bars, moment, series
 from nflowlevel.analytics.explore import step_of
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.registry import all_detectors
+from nflowlevel.errors import NotSupported
 
 #: Rows of evidence for each detector, and bars of a picture.
 MOST_ROWS = 10
@@ -110,6 +111,17 @@ def _charts(log: Log) -> Iterator[tuple[str, list[tuple[Any, int]]]]:
         rows = [(value, int(count)) for value, count in part.count(column, top=MOST_BARS).rows()]
         if any(value is not None for value, _ in rows):
             yield title, rows
+    if countries := _countries(log):
+        yield "Countries of sources", countries
+
+
+def _countries(log: Log) -> list[tuple[Any, int]]:
+    """Return packets by country of their source; nothing where no table of countries is installed."""
+    try:
+        rows = log.packets.count("src_ip", geo="country", top=MOST_BARS).rows()
+    except NotSupported:
+        return []
+    return [(country, int(count)) for country, count, *_ in rows]
 
 
 def _found(log: Log, detector: Detector) -> Findings | None:

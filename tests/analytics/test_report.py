@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 import nflowlevel as nfl
+from nflowlevel.analytics.answer import Answer
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.report import MOST_ROWS, Report, make, to_html, to_text
+from nflowlevel.errors import NotSupported
 from tests.fix_chromium import Chromium, chromium
 from tests.fix_logs import log_file, record
 
@@ -106,3 +108,19 @@ def test_in_a_browser(chromium: Chromium, report: Report, tmp_path: Path) -> Non
     assert len(chromium.call("Page.printToPDF")["data"]) > 10_000
     assert (chromium.violations, chromium.errors) == ([], [])
     assert [url for url in chromium.requests if not url.startswith(("file:", "data:"))] == []
+
+
+def test_countries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where addresses are registered; without a table of that, the report has no such picture."""
+    sources = ("8.8.8.8", "8.8.4.4", "218.2.22.118", "10.0.0.1")
+    log = nfl.read(log_file(tmp_path / "who.json", [record(n, src_ip=ip) for n, ip in enumerate(sources)]))
+    assert dict(make(log).charts)["Countries of sources"] == [("US", 2), ("CN", 1), (None, 1)]
+    count = Log.count
+
+    def without_table(log: Log, *names: str, geo: str | None = None, top: int | None = None) -> Answer:
+        if geo:
+            raise NotSupported("countries", found="no Python module iptocc", needed="pip install 'nflowlevel[geo]'")
+        return count(log, *names, top=top)
+
+    monkeypatch.setattr(Log, "count", without_table)
+    assert "Countries of sources" not in dict(make(log).charts)
