@@ -23,6 +23,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from nflowlevel.analytics.log import Log
+from nflowlevel.analytics.traffic import step_of, traffic
 from nflowlevel.archive.schema import PACKETS, Column
 from nflowlevel.errors import NflowError, printable
 
@@ -36,9 +37,6 @@ SHOWN: tuple[str, ...] = (
 )  # fmt: skip
 _VALUES = 10
 _RECORDS = 50
-#: A bar of the picture is one of these, so that there are at most so many.
-_STEPS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 10_800, 43_200, 86_400, 604_800)
-_MOST_BARS = 200
 _MOST_QUERY = 16_384
 _NAMES = ("127.0.0.1", "localhost", "[::1]")
 
@@ -94,30 +92,18 @@ def answer(log: Log, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     chosen = selected(log, pairs)
     count, first, last = chosen.sql("SELECT COUNT(*) AS n, MIN(sec) AS first, MAX(sec) AS last FROM packets").rows()[0]
     step = step_of(first, last)
-    bars = chosen.sql(
-        f"SELECT sec - sec % {step} AS time, SUM(CASE WHEN raw_label > 0 THEN 1 ELSE 0 END) AS allowed, "
-        f"SUM(CASE WHEN raw_label = 0 THEN 1 ELSE 0 END) AS blocked, "
-        f"SUM(CASE WHEN raw_label IS NULL THEN 1 ELSE 0 END) AS other "
-        f"FROM packets GROUP BY sec - sec % {step} ORDER BY time"
-    ).rows()
     records = chosen.records(*SHOWN, limit=_RECORDS)
     panels = [{"column": name, "rows": chosen.count(name, top=_VALUES).rows()} for name in PANELS]
     return {
         "count": count,
         "step": step,
-        "time": [[int(each) for each in row] for row in bars],
+        "time": traffic(chosen, step),
         "panels": panels,
         "columns": SHOWN,
         "records": records.rows(),
         "sql": records.sql,
         "milliseconds": round(1000 * (time.perf_counter() - began)),
     }
-
-
-def step_of(first: int | None, last: int | None) -> int:
-    """Return how many seconds a bar is, so that there are not too many from the first to the last."""
-    span = 0 if first is None or last is None else last - first
-    return next((step for step in _STEPS if span // step < _MOST_BARS), _STEPS[-1])
 
 
 class Page:

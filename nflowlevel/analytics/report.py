@@ -16,9 +16,9 @@ from typing import Any
 from nflowlevel.analytics.answer import shown
 from nflowlevel.analytics.detector import Detector
 from nflowlevel.analytics.drawing import bars, moment, series
-from nflowlevel.analytics.explore import step_of
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.registry import all_detectors
+from nflowlevel.analytics.traffic import step_of, traffic
 from nflowlevel.errors import NotSupported
 
 #: Rows of evidence for each detector, and bars of a picture.
@@ -76,15 +76,7 @@ def make(log: Log, sources: str = "", progress: Callable[[str], None] = lambda _
     made = Report(sources, count, first, last, addresses, int(blocked or 0), step, log.damaged.count)
     if not count:
         return made
-    made.traffic = [
-        (int(second), int(allowed), int(blocked), int(other))
-        for second, allowed, blocked, other in log.packets.sql(
-            f"SELECT sec - sec % {step} AS time, SUM(CASE WHEN raw_label > 0 THEN 1 ELSE 0 END) AS allowed, "
-            f"SUM(CASE WHEN raw_label = 0 THEN 1 ELSE 0 END) AS blocked, "
-            f"SUM(CASE WHEN raw_label IS NULL THEN 1 ELSE 0 END) AS other "
-            f"FROM packets GROUP BY sec - sec % {step} ORDER BY time"
-        ).rows()
-    ]
+    made.traffic = traffic(log, step)
     made.gaps = list(_gaps(log))
     progress("counting values")
     made.charts = list(_charts(log))

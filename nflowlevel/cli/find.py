@@ -11,18 +11,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from nflowlevel.cli.logfiles import DEFAULT_FILE, add_times, during, read_files
 from nflowlevel.cli.status import WrongArgument
 from nflowlevel.cli.terminal import shown, table, tolerate, wrapped
-from nflowlevel.errors import NflowError, printable
+from nflowlevel.errors import printable
 
 if TYPE_CHECKING:
     from nflowlevel.analytics.detector import Detector
-    from nflowlevel.analytics.log import Log
 
 _NAME = "nflowlevel find"
-_ALL, _FILE = "all", "/var/log/ulogd.json"
+_ALL = "all"
 _EXAMPLES = f"""examples:
-  nflowlevel find all --since 24h                         all detectors, on the last day of {_FILE}
+  nflowlevel find all --since 24h                         all detectors, on the last day of {DEFAULT_FILE}
   nflowlevel find scan_then_brute archive/ -p within=2h   with a parameter, on an archive
   nflowlevel find port_scan kern.log --json | jq .src_ip  a JSON object a line
   nflowlevel find all archive/ --nft > suggested.nft      sources to block, as a suggestion: nothing is applied
@@ -46,13 +46,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar=f"NAME|{_ALL} FILE",
         help="a detector, or all, or nothing to list them; then logs, archives, captures and databases, packed or not, "
-        f"also patterns (default {_FILE})",
+        f"also patterns (default {DEFAULT_FILE})",
     )
     parser.late = "words"  # type: ignore[attr-defined]
-    parser.add_argument(
-        "--since", metavar="TIME", help="only records since then: 24h, 7d (back from the newest) or 2026-11-24T08:30"
-    )
-    parser.add_argument("--until", metavar="TIME", help="only records before then: 2026-11-24T08:30")
+    add_times(parser)
     parser.add_argument(
         "-p", "--parameter", metavar="NAME=VALUE", action="append", default=[], help="a parameter of the detector"
     )
@@ -126,8 +123,8 @@ def _found(
     """Yield each detector with its findings."""
     from nflowlevel.analytics.detector import SEVERITIES
 
-    with _open(files) as log:
-        asked = _narrowed(log.on(options.spark) if options.spark else log, options)
+    with read_files(files) as log:
+        asked = during(log.on(options.spark) if options.spark else log, options)
         for detector in detectors:
             if SEVERITIES.index(detector.severity) < least:
                 continue
@@ -139,27 +136,6 @@ def _found(
         if log.damaged.count:
             damaged = f"{log.damaged.count:,} lines or files are no records and do not count"
             print(wrapped(f"{_NAME}: {damaged}", sys.stderr), file=sys.stderr)
-
-
-def _open(files: Sequence[str]) -> Log:
-    from nflowlevel.analytics.reading import read
-
-    try:
-        return read(*(files or [_FILE]))
-    except ValueError as error:
-        raise NflowError(str(error)) from None
-
-
-def _narrowed(log: Log, options: argparse.Namespace) -> Log:
-    """Return the records of the time that was asked for."""
-    try:
-        if options.since and options.since[-1:].isalpha() and options.since[-1] not in "Zz":
-            return log.last(options.since, until=options.until)
-        if options.since or options.until:
-            return log.between(options.since, options.until)
-    except ValueError as error:
-        raise WrongArgument(f"--since, --until: {error}") from None
-    return log
 
 
 def _evidence(detector: Detector, row: Mapping[str, Any], parameters: Mapping[str, object]) -> str | None:

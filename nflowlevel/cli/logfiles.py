@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nflowlevel.cli.status import WrongArgument
+from nflowlevel.errors import NflowError
 from nflowlevel.records.filters import FilterError
 
 if TYPE_CHECKING:
@@ -17,23 +19,46 @@ DEFAULT_FILE = "/var/log/ulogd.json"
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:
-    """Add FILES, `--since` and `--filter`."""
+    """Add FILES, the times, and `--filter`."""
     what = f"logs: JSON lines, archives, captures, lines of LOG, databases (default {DEFAULT_FILE})"
     parser.add_argument("files", metavar="FILE", nargs="*", help=what)
-    parser.add_argument("--since", metavar="TIME", help="only the last 24h, 7d …, counted from the newest record")
+    add_times(parser)
     parser.add_argument("-F", "--filter", metavar="EXPRESSION", help="only records that match (docs/filters.md)")
+
+
+def add_times(parser: argparse.ArgumentParser) -> None:
+    """Add `--since` and `--until`."""
+    since = "only records since then: 24h, 7d (back from the newest) or 2026-11-24T08:30"
+    parser.add_argument("--since", metavar="TIME", help=since)
+    parser.add_argument("--until", metavar="TIME", help="only records before then: 2026-11-24T08:30")
+
+
+def read_files(files: Sequence[str]) -> Log:
+    """Return the log of these files, or of the default one."""
+    from nflowlevel.analytics.reading import read
+
+    try:
+        return read(*(files or [DEFAULT_FILE]))
+    except ValueError as error:
+        raise NflowError(str(error)) from None
+
+
+def during(log: Log, options: argparse.Namespace) -> Log:
+    """Return the records of the time that was asked for."""
+    try:
+        if options.since and options.since[-1:].isalpha() and options.since[-1] not in "Zz":
+            return log.last(options.since, until=options.until)
+        if options.since or options.until:
+            return log.between(options.since, options.until)
+    except ValueError as error:
+        raise WrongArgument(f"--since, --until: {error}") from None
+    return log
 
 
 def opened(options: argparse.Namespace) -> Log:
     """Read the files, and return the part of the log that is meant."""
-    from nflowlevel.analytics.reading import read
-
-    log = read(*(options.files or [DEFAULT_FILE]))
+    log = during(read_files(options.files), options)
     try:
-        if options.since:
-            log = log.last(options.since)
-        if options.filter:
-            log = log.where(options.filter)
-    except (FilterError, ValueError) as error:
+        return log.where(options.filter) if options.filter else log
+    except FilterError as error:
         raise WrongArgument(str(error)) from None
-    return log

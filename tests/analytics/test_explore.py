@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import nflowlevel as nfl
-from nflowlevel.analytics.explore import PANELS, SHOWN, Page, answer, selected, step_of
+from nflowlevel.analytics.explore import PANELS, SHOWN, Page, answer, selected
 from nflowlevel.analytics.log import Log
 from nflowlevel.errors import NflowError
 from tests.fix_chromium import Chromium, chromium
@@ -102,11 +102,6 @@ def test_a_state_that_cannot_be(page: Page, pairs: list[tuple[str, str]], said: 
     status, body = _get(page, f"/{page.token}/answer?{urlencode(pairs)}")
     assert status == 200
     assert said in json.loads(body)["problem"]
-
-
-@pytest.mark.parametrize(("span", "step"), [(0, 1), (199, 1), (200, 5), (86_400, 600), (30 * 86_400, 43_200)])
-def test_the_bars_are_not_too_many(span: int, step: int) -> None:
-    assert step_of(START, START + span) == step
 
 
 def test_a_log_without_records(tmp_path: Path) -> None:
