@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from internet import ATTACKER, BRUTE_WINDOW, FIREWALL, GATEWAY, GUESSES, SCAN_PORT, SCAN_WINDOW
-from running import PATIENCE_SECS, daemon, enter_namespaces, run, say, started_by_root, until
+from running import PATIENCE_SECS, ask, daemon, enter_namespaces, other_side, run, say, started_by_root, until
 
 import nflowlevel as nfl
 from nflowlevel.cli import main as nflowlevel
@@ -96,10 +96,10 @@ def main() -> int:
 def _attacked(directory: Path) -> int:
     """Let all of it happen; return how many packets the rules logged."""
     with contextlib.ExitStack() as parts:
-        internet = parts.enter_context(_internet())
+        internet = parts.enter_context(other_side("internet.py"))
         say("a firewall and its Internet, joined by a cable, each in its own network namespace")
         _connect(internet.pid)
-        _told(internet, "go")
+        ask(internet, "go")
         say(f"the rules of {_shown(RULES)}, and its servers' ports: {SERVERS}")
         run("nft", "-f", str(RULES))
         run("nft", "insert", "rule", *TABLE.split(), "input", SERVERS)
@@ -108,28 +108,16 @@ def _attacked(directory: Path) -> int:
         ssh = parts.enter_context(_ssh(directory))
         process = parts.enter_context(daemon(config, directory))
         say(f"nflowlevel-daemon runs with {_shown(CONFIG)}, and captures all (process {process.pid})")
-        say(f"clients of seven systems asked for {_told(internet, 'use')['made']} connections")
-        say(f"three scanners sent {_told(internet, 'scan')['made']} packets")
+        say(f"clients of seven systems asked for {ask(internet, 'use')['made']} connections")
+        say(f"three scanners sent {ask(internet, 'scan')['made']} packets")
         say(f"a pause of {PAUSE_SECS} seconds, for the article's minutes")
         time.sleep(PAUSE_SECS)
-        guesses = _told(internet, "guess by ssh" if ssh.is_real else "guess plainly")["made"]
+        guesses = ask(internet, "guess by ssh" if ssh.is_real else "guess plainly")["made"]
         say(f"one of the scanners came back and guessed root's password {guesses} times")
         until(lambda: ssh.log.read_text().count("Failed password") >= GUESSES, "sshd has logged the guesses")
         output = directory / "ulogd.json"
         until(lambda: output.exists() and output.read_bytes().count(b"\n") >= _counted(), "the lines are written")
         return _counted()
-
-
-@contextlib.contextmanager
-def _internet() -> Iterator[subprocess.Popen[str]]:
-    command = ["unshare", "--net", "--", sys.executable, str(HERE / "internet.py")]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        _answer(process)
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def _connect(internet: int) -> None:
@@ -140,22 +128,6 @@ def _connect(internet: int) -> None:
         run("ip", "address", "add", f"{address}/24", "dev", "eth0")
     run("ip", "link", "set", "eth0", "up")
     run("ip", "route", "add", "default", "via", GATEWAY)
-
-
-def _told(process: subprocess.Popen[str], word: str) -> dict[str, int]:
-    assert process.stdin is not None
-    process.stdin.write(f"{word}\n")
-    process.stdin.flush()
-    told: dict[str, int] = _answer(process)
-    return told
-
-
-def _answer(process: subprocess.Popen[str]) -> Any:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line:
-        raise SystemExit("demo: the Internet is gone; see above")
-    return json.loads(line)
 
 
 def _counted() -> int:

@@ -9,17 +9,15 @@ the kernel's log has it, and every dropped one is in the capture.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from running import daemon, enter_namespaces, run, say, until
+from running import ask, daemon, enter_namespaces, other_side, run, say, until
 
 import nflowlevel as nfl
 
@@ -33,7 +31,10 @@ TABLE = "table inet firewall"
 def main() -> int:
     """Run the demo; the result is the exit status."""
     enter_namespaces(__file__)
-    with tempfile.TemporaryDirectory(prefix="nflowlevel-demo-") as name, _attacker() as attacker:
+    with (
+        tempfile.TemporaryDirectory(prefix="nflowlevel-demo-") as name,
+        other_side("attacker.py") as attacker,
+    ):
         directory = Path(name)
         output, text, capture = (directory / f"ulogd.{ending}" for ending in ("json", "log", "pcap"))
         say("a firewall and an attacker, joined by a cable, each in its own network namespace")
@@ -55,19 +56,6 @@ def main() -> int:
         return _verdict(sent, counted, records, _lines(text), captured)
 
 
-@contextlib.contextmanager
-def _attacker() -> Iterator[subprocess.Popen[str]]:
-    """The other side, in a namespace of its own: it waits for its cable, then for the word to begin."""
-    command = ["unshare", "--net", "--", sys.executable, str(HERE / "attacker.py")]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        _answer(process)
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def _connect(attacker: int) -> None:
     """Lay the cable between the two and give the firewall its addresses."""
     run("ip", "link", "set", "lo", "up")
@@ -84,20 +72,9 @@ def _listener() -> socket.socket:
 
 def _attack(attacker: subprocess.Popen[str]) -> dict[str, int]:
     """Let the attacker begin; return how many packets it sent for each of the rules' counters."""
-    assert attacker.stdin is not None
-    attacker.stdin.write("go\n")
-    attacker.stdin.flush()
-    sent: dict[str, int] = _answer(attacker)
+    sent = ask(attacker)
     say(f"the attacker sent {sent['accepted']} packets to be accepted and {sent['dropped']} to be dropped")
     return sent
-
-
-def _answer(attacker: subprocess.Popen[str]) -> Any:
-    assert attacker.stdout is not None
-    line = attacker.stdout.readline()
-    if not line:
-        raise SystemExit("demo: the attacker ended; see above")
-    return json.loads(line)
 
 
 def _counted() -> dict[str, int]:

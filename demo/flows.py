@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flow_ends import DOWNLOAD_BYTES, LONG_PORT
-from running import PATIENCE_SECS, daemon, enter_namespaces, run, say, until
+from running import PATIENCE_SECS, ask, daemon, enter_namespaces, other_side, run, say, until
 
 import nflowlevel as nfl
 
@@ -47,7 +47,7 @@ def main() -> int:
     enter_namespaces(__file__)
     with contextlib.ExitStack() as parts:
         directory = Path(parts.enter_context(tempfile.TemporaryDirectory(prefix="nflowlevel-demo-")))
-        server, client = (parts.enter_context(_end(role)) for role in ("server", "client"))
+        server, client = (parts.enter_context(other_side("flow_ends.py", role)) for role in ("server", "client"))
         say("a router, a server and a client behind it, each in its own network namespace")
         _connect("wan", "198.51.100.1", server.pid)
         _connect("lan", "10.0.0.1", client.pid)
@@ -62,8 +62,8 @@ def main() -> int:
         config.write_text(CONFIG.read_text().replace('"/var/log/', f'"{directory}/'))
         with daemon(config, directory) as process:
             say(f"nflowlevel-daemon runs with {_shown(CONFIG)} (process {process.pid})")
-            _begin(server)
-            made = _begin(client)
+            ask(server)
+            made = ask(client)
             say(f"the client downloaded {made['downloaded']} bytes, looked up, scanned, and keeps a connection open")
             until(lambda: _going_on() <= 1, "the kernel has forgotten what was closed")
             say("the daemon stops; the connection that is open is reported as it is (flush_at_stop)")
@@ -75,34 +75,6 @@ def main() -> int:
         print(f"\n{len(translations)} lines of the NAT log; the first:\n\n{translations[0]}")
         dumped = _dumped(collector)
     return _verdict(made, counted, records, dumped)
-
-
-@contextlib.contextmanager
-def _end(role: str) -> Iterator[subprocess.Popen[str]]:
-    command = ["unshare", "--net", "--", sys.executable, str(HERE / "flow_ends.py"), role]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        _answer(process)
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def _answer(process: subprocess.Popen[str]) -> Any:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line:
-        raise SystemExit("demo: one of the ends is gone; see above")
-    return json.loads(line)
-
-
-def _begin(process: subprocess.Popen[str]) -> dict[str, int]:
-    assert process.stdin is not None
-    process.stdin.write("go\n")
-    process.stdin.flush()
-    told: dict[str, int] = _answer(process)
-    return told
 
 
 def _connect(name: str, address: str, process: int) -> None:

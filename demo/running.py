@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -12,6 +13,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+_HERE = Path(__file__).resolve().parent
 
 #: Longest wait for anything.
 PATIENCE_SECS = 20.0
@@ -55,6 +58,36 @@ def daemon(config: Path, directory: Path) -> Iterator[subprocess.Popen[bytes]]:
             (directory / "notify").unlink()
     if status:
         raise SystemExit(f"demo: the daemon ended with status {status}")
+
+
+@contextlib.contextmanager
+def other_side(program: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a program of this directory in a network namespace of its own, from the moment it says that it is there."""
+    command = ["unshare", "--net", "--", sys.executable, str(_HERE / program), *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        _answer(process)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ask(process: subprocess.Popen[str], word: str = "go") -> dict[str, int]:
+    """Give the other side a word, and return what it says (JSON, a line) when it has done its part."""
+    assert process.stdin is not None
+    process.stdin.write(f"{word}\n")
+    process.stdin.flush()
+    return _answer(process)
+
+
+def _answer(process: subprocess.Popen[str]) -> dict[str, int]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit("demo: the other side is gone; see above")
+    told: dict[str, int] = json.loads(line)
+    return told
 
 
 def until(ready: Callable[[], bool], what: str) -> None:
