@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import json
+import operator
 import os
 import socket
 import subprocess
@@ -143,7 +144,7 @@ def _ask_cost(field: Field, answer: Answer, count: int, rounds: int) -> None:
                 median_spread(cost.get(_ULOGD2, [])),
                 ratio=times(less),
                 target=f"≥ {target:g}x",
-                reached=verdict(less, lambda ratio, target=target: ratio >= target),  # type: ignore[misc]
+                reached=verdict(less, functools.partial(operator.le, target)),
             ),
             Row(
                 "  against the floor",

@@ -335,8 +335,8 @@ def _code(name: str, function: Any, *, skip_self: bool = False) -> str:
 
 def _plain(function: Any, parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
     """Return the parameters with the types of those that have limits (`Annotated`) instead of the names of these."""
-    called = getattr(function, "__init__", None) if isinstance(function, type) else function
-    called = inspect.unwrap(_OPENED.get(called, called))  # type: ignore[arg-type]
+    called: Any = getattr(function, "__init__", None) if isinstance(function, type) else function
+    called = inspect.unwrap(_OPENED.get(called, called))
     try:
         plain, limited = get_type_hints(called), get_type_hints(called, include_extras=True)
     except (NameError, TypeError):

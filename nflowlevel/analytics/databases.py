@@ -14,6 +14,7 @@ import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
@@ -178,19 +179,23 @@ def _member(column: str) -> _Member | None:
         return None
     if key.kind == "addrnumber" or key.type == "rawstr":
         key = _KEYS[f"{_address_of(column)}_str"]
-        return lambda value, name=key.cim or key.name: _address(name, value)  # type: ignore[misc]
+        return partial(_address, key.cim or key.name)
     if key.type == "ipaddr":
         text = _KEYS.get(f"{column}_str")
         # A number may be in either order of bytes: nothing says so.
-        return text and (lambda value, name=text.cim or text.name: _text_address(name, value))
+        return text and partial(_text_address, text.cim or text.name)
     if key.type == "raw":
         return None
-    return lambda value, name=key.cim or key.name, type_=key.type: {name: _value(value, type_)}  # type: ignore[misc]
+    return partial(_typed, key.cim or key.name, key.type)
 
 
 def _address_of(column: str) -> str:
     """Return the name of the address that a column has in another form: `ip_saddr_bin`, `ip_hsaddr`."""
     return column.removesuffix("_bin").replace("_hsaddr", "_saddr").replace("_hdaddr", "_daddr")
+
+
+def _typed(name: str, type_: str, value: Any) -> dict[str, Any]:
+    return {name: _value(value, type_)}
 
 
 def _value(value: Any, type_: str) -> Any:

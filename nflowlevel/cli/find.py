@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from nflowlevel.cli.logfiles import DEFAULT_FILE, add_times, during, read_files
+from nflowlevel.cli.parser import Parser
 from nflowlevel.cli.status import WrongArgument
 from nflowlevel.cli.terminal import shown, table, tolerate, wrapped
 from nflowlevel.errors import printable
@@ -36,7 +37,7 @@ _MOST = 40
 _LEFT = 5
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: Parser) -> None:
     """Add the arguments."""
     parser.epilog = _EXAMPLES
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -48,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a detector, or all, or nothing to list them; then logs, archives, captures and databases, packed or not, "
         f"also patterns (default {DEFAULT_FILE})",
     )
-    parser.late = "words"  # type: ignore[attr-defined]
+    parser.late = "words"
     add_times(parser)
     parser.add_argument(
         "-p", "--parameter", metavar="NAME=VALUE", action="append", default=[], help="a parameter of the detector"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nflowlevel.binding import messages, procfs
+from nflowlevel.binding.conntrack import EVENTS
 from nflowlevel.binding.netlink import NetlinkSocket
 from nflowlevel.binding.netns import entered
 from nflowlevel.errors import KernelError
@@ -25,7 +26,7 @@ _SETTINGS = Path("/proc/sys/net/netfilter")
 
 #: Events of conntrack as numbers of ulogd2's `event_mask`, which are also the bits of their netlink groups
 #: (linux/netfilter/nfnetlink_compat.h, NFNLGRP_CONNTRACK_NEW and the two after it).
-NEW, UPDATE, DESTROY = 1, 2, 4
+NEW, UPDATE, DESTROY = EVENTS["new"], EVENTS["update"], EVENTS["destroy"]
 _EVENTS = NEW | UPDATE | DESTROY
 
 # linux/netlink.h, linux/netlink_diag.h

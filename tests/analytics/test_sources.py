@@ -107,4 +107,4 @@ def test_patterns(tmp_path: Path) -> None:
     [("sqlite:///x.db", "database"), ("postgresql://h/d", "database"), ("s3a://bucket/archive", "remote")],
 )
 def test_urls(url: str, kind: str) -> None:
-    assert [*find(url)] == [Source(kind, url)]  # type: ignore[arg-type]
+    assert [*find(url)] == [Source(kind, url)]

@@ -34,7 +34,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def hours(archive: Path, **span: object) -> list[int]:
-    return [(file.first - SECOND) // HOUR for file in stored_files(archive, **span)]  # type: ignore[arg-type]
+    return [(file.first - SECOND) // HOUR for file in stored_files(archive, **span)]
 
 
 @pytest.mark.parametrize(

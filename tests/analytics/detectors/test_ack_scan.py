@@ -8,7 +8,10 @@ from tests.fix_detectors import Record, Row, agrees, distinct, findings, packet,
 
 def model(records: list[Record]) -> list[Row]:
     acks = [r for r in records if r["tcp_ack"] == 1 and not (r["tcp_syn"] or r["tcp_rst"] or r["tcp_fin"])]
-    few = lambda window: len(window) <= 2 * distinct(window, "dest_port")  # noqa: E731
+
+    def few(window: list[Record]) -> bool:
+        return len(window) <= 2 * distinct(window, "dest_port")
+
     rows = sliding_model(acks, ("src_ip", "dest_ip"), "dest_port", "ports", 2, 20, 2, few)
     opened = {frozenset((r["src_ip"], r["dest_ip"])) for r in records if r["tcp_syn"] == 1}
     return [each for each in rows if frozenset((each["src_ip"], each["dest_ip"])) not in opened]

@@ -20,7 +20,10 @@ from tests.fix_detectors import (
 
 def model(records: list[Record]) -> list[Row]:
     logins = [r for r in records if is_syn(r) and r["dest_port"] in (22, 23)]
-    enough = lambda window: len(window) >= 4  # noqa: E731
+
+    def enough(window: list[Record]) -> bool:
+        return len(window) >= 4
+
     return sliding_model(logins, ("src_ip", "dest_ip", "dest_port"), "src_port", "ports", 2, 20, 5, enough)
 
 

@@ -8,7 +8,10 @@ from tests.fix_detectors import BACKUP, PROXY, Record, Row, accused, agrees, dis
 
 def model(records: list[Record]) -> list[Row]:
     syns = [r for r in records if is_syn(r)]
-    few = lambda window: len(window) <= 2 * distinct(window, "dest_ip")  # noqa: E731
+
+    def few(window: list[Record]) -> bool:
+        return len(window) <= 2 * distinct(window, "dest_ip")
+
     return sliding_model(syns, ("src_ip", "dest_port"), "dest_ip", "hosts", 2, 20, 2, few)
 
 
