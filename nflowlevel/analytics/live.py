@@ -111,7 +111,6 @@ class Live:
         from nflowlevel.analytics.detector import SEVERITIES
         from nflowlevel.analytics.engine import DuckDB
         from nflowlevel.analytics.log import Log
-        from nflowlevel.analytics.registry import find_detector
         from nflowlevel.analytics.store import Store
 
         lines = b"".join(line.rstrip(b"\n") + b"\n" for _, line in self._lines)
@@ -123,7 +122,7 @@ class Live:
             found = [
                 Found(name, row["severity"], row["src_ip"] or "", row["dest_ip"] or "", row["dest_port"], row["count"])
                 for name in detectors
-                for row in log.sql(find_detector(name).sql()).dicts()
+                for row in log.find(name).dicts()
             ]
         finally:
             store.close()

@@ -120,7 +120,7 @@ def _found(log: Log, detector: Detector) -> Findings | None:
     """Return what a detector finds that is a suspicion; None: nothing."""
     if detector.severity == "info":
         return None
-    answer = log.sql(detector.sql())
+    answer = log.find(detector.name)
     rows = answer.rows()
     return Findings(detector, answer.columns, rows[:MOST_ROWS], len(rows)) if rows else None
 
