@@ -433,3 +433,34 @@ def test_what_is_wrong_is_said(netns: Netns) -> None:
         open_flows(netns=netns.path, active_timeout=0)
     with pytest.raises(nfl.KernelError, match="no-such-namespace"):
         open_flows(netns="no-such-namespace")
+
+
+def test_a_filter_in_the_language_of_all_filters(watched: Watched) -> None:
+    """As a text, for what is heard, for the table, and for what goes on at the stop."""
+    text = "dest_port == 9 && src_port in {20000-20010} && packets_out == 2"
+    with open_flows(filters=text, netns=watched.fw.path, track=True, flush_at_stop=True) as reader:
+        watched.udp_flows(PORTS, packets=2)
+        assert sorted(flow.src_port or 0 for flow in flows(netns=watched.fw.path, filters=text)) == [*PORTS[:11]]
+        reader.stop()
+        found = records(reader.batches(), "sport", "bytes_out", "packets_in")
+    assert sorted(found) == [(port, 96, 0) for port in PORTS[:11]]
+
+
+def test_what_no_filter_is(netns: Netns) -> None:
+    with pytest.raises(nfl.NflowError, match=r"flows do not have 'tcp\.dport'"):
+        open_flows(filters="tcp.dport == 9", netns=netns.path)
+    with pytest.raises(TypeError, match=r"must be a filter such as 'dport == 443', or nfl.Accept.*, not \['a'\]"):
+        flows(filters=["a"], netns=netns.path)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="name at least one of new, update, destroy"):
+        open_flows((), netns=netns.path)
+    open_flows((), netns=netns.path, poll_secs=1).close()
+
+
+def test_flush_at_stop_where_nothing_is_counted(watched: Watched) -> None:
+    """A flow that never had a record has one at the stop, with its ends alone: a log of translations needs no more."""
+    watched.fw.sysctl("net.netfilter.nf_conntrack_acct", 0)
+    with open_flows(netns=watched.fw.path, track=True, flush_at_stop=True) as reader:
+        watched.udp_flows(PORTS[:10])
+        reader.stop()
+        found = records(reader.batches(), "sport", "packets", "ct.event", "flow.number", "flow.last")
+    assert sorted(found) == [(port, 0, 2, 1, 0) for port in PORTS[:10]]
