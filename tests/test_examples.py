@@ -330,7 +330,7 @@ def test_the_log_of_translations(pair: Pair, tmp_path: Path) -> None:
 
 
 def test_the_flows_of_a_node(pair: Pair, tmp_path: Path) -> None:
-    """A pod asks a service: the record says who, which service, and which pod it is; the node's own flows are left out."""
+    """A pod asks a service: the record says who, which service, which pod it is; the node's own flows are left out."""
     for name in ("acct", "timestamp", "events"):
         pair.fw.sysctl(f"net.netfilter.nf_conntrack_{name}", 1)
     pair.fw.nft(

@@ -123,8 +123,6 @@ class Flows:
         for name in events:
             if name not in EVENTS:
                 raise ValueError(f"unknown event {name!r}{choice(str(name), EVENTS)}")
-        if not events and not (track or active_timeout or poll_secs):
-            raise ValueError("events: name at least one of new, update, destroy, or have flows reported by poll_secs")
         self.netns = netns
         self.tracks = bool(active_timeout or poll_secs) if track is None else track
         self.max_socket_buffer = max(socket_buffer, max_socket_buffer)
@@ -645,6 +643,8 @@ def open_flows(
     Raises KernelError if the kernel does not let us, TypeError for a value of the wrong type, ValueError for one that
     is not allowed and FilterError for a filter that is wrong.
     """
+    if not events and not (track or active_timeout or poll_secs):
+        raise ValueError("events: name at least one of new, update, destroy, or have flows reported by poll_secs")
     return Flows(
         events,
         filters,
