@@ -59,7 +59,9 @@ def main() -> int:
         run("nft", "-f", str(RULES))
         collector = parts.enter_context(_collector(directory))
         config = directory / "ulogd.conf"
-        config.write_text(CONFIG.read_text().replace('"/var/log/', f'"{directory}/'))
+        text = CONFIG.read_text().replace('"/var/log/', f'"{directory}/')
+        # The last section is that of IPFIX. What waits in this machine's own spool is for another collector.
+        config.write_text(f"{text}spool_directory={directory / 'spool'}\n")
         with daemon(config, directory) as process:
             say(f"nflowlevel-daemon runs with {_shown(CONFIG)} (process {process.pid})")
             ask(server)
