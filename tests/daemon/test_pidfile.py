@@ -78,7 +78,7 @@ def test_what_a_dead_holder_left_is_taken_over(tmp_path: Path) -> None:
     file.remove()
 
 
-@pytest.mark.parametrize("content", ["", "nonsense\n", "1\n", f"{os.getpid()}\n", "9" * 100])
+@pytest.mark.parametrize("content", ["", "nonsense\n", "1\n", f"{os.getpid()}\n", "9" * 100], ids=["", "words", "init", "own", "huge"])
 def test_the_content_decides_nothing(tmp_path: Path, content: str) -> None:
     path = tmp_path / "pid"
     path.write_text(content)
