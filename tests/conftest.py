@@ -9,11 +9,12 @@ import subprocess
 
 import pytest
 
+from tests.fix_alone import all_netns
 from tests.fix_netns import bridge, missing, netns, pair, remove_stale
 from tests.fix_nobody import open_to_all, users
 from tests.fix_watched import unstamped, watched
 
-__all__ = ["bridge", "netns", "open_to_all", "pair", "unstamped", "users", "watched"]
+__all__ = ["all_netns", "bridge", "netns", "open_to_all", "pair", "unstamped", "users", "watched"]
 
 _LIBRARIES = ("libnetfilter_log", "libnetfilter_acct", "libmnl")
 _KERNEL_FIXTURES = {"netns", "pair", "bridge", "watched", "unstamped"}
