@@ -163,7 +163,7 @@ class Machine:
         # --kill-child: its first process ends with it, and all others with that.
         self._process.kill()
         self._process.wait()
-        remove = ["unshare", "--mount", "sh", "-c", _REMOVE_GROUP, "sh", self._at, self._group]
+        remove = ["unshare", "--mount", "sh", "-c", _REMOVE_GROUP, "sh", str(self._at), self._group]
         subprocess.run(remove, check=True, timeout=PATIENCE)
 
     def _is_up(self) -> bool:
