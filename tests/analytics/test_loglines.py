@@ -538,10 +538,10 @@ def _kernel_lines(log: int, prefix: str, end: str) -> list[str]:
     raise AssertionError("the kernel's log did not end")
 
 
+@pytest.mark.usefixtures("all_netns")
 @pytest.mark.parametrize("asks", ["", "--log-tcp-sequence --log-tcp-options --log-ip-options --log-uid"])
 def test_what_the_kernel_writes_is_what_its_group_says(pair: Pair, asks: str) -> None:
     """Each packet meets LOG, then NFLOG: the line read back must agree with the packet's keys in all that it says."""
-    before = nf_log.all_netns()
     prefix = f"nfl{os.getpid()}: "
     rules = f'-A PREROUTING -i va -j LOG --log-prefix "{prefix}" {asks}\n-A PREROUTING -i va -j NFLOG --nflog-group 1\n'
     last = bytes(
@@ -559,7 +559,6 @@ def test_what_the_kernel_writes_is_what_its_group_says(pair: Pair, asks: str) ->
             group.stop()
             packets = [keys for batch in group.batches() for keys in batch.to_dicts()]
     finally:
-        nf_log.set_all_netns(bool(before))
         os.close(log)
     assert len(lines) == len(packets) > 100
     parser = LogLines(_NOON)
