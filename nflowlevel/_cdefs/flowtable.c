@@ -210,6 +210,12 @@ static bool counted_since(const struct nfl_flow_entry *entry)
 	       f->orig_raw_pktlen != entry->reported[0] || f->reply_raw_pktlen != entry->reported[2];
 }
 
+/* No record yet: where the kernel counts nothing, this is all that tells. */
+static bool untold(const struct nfl_flow_entry *entry)
+{
+	return !entry->flow.flow_number;
+}
+
 static void made(struct nfl_flowtable *table, const struct nfl_flow *record)
 {
 	table->valid_any |= record->valid;
@@ -475,7 +481,8 @@ uint32_t nfl_flowtable_scan(struct nfl_flowtable *table, const struct nfl_flow_s
 		} else if (scan->ends) {
 			report_end(table, entry, scan->reason, out + records++);
 			forget(table, entry);
-		} else if (entry->since_ns <= scan->since_ns && scan->since_ns && (scan->idle || counted_since(entry))) {
+		} else if (entry->since_ns <= scan->since_ns && scan->since_ns &&
+			   (scan->idle || untold(entry) || counted_since(entry))) {
 			report(table, entry, NFL_FLOW_UPDATE, scan->reason, out + records++);
 		}
 	}
