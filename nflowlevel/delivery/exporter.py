@@ -204,6 +204,13 @@ class Exporter:
         self._unread = None
         sock.close()
 
+    def forsake(self) -> None:
+        """There will be no further connection: count what would have been sent again on it."""
+        self.close()
+        doubtful, self._doubtful = self._doubtful, []
+        with self._stats.lock:
+            self._stats.maybe_lost += sum(each.count(b"\n") for each in doubtful)
+
     # -- rows --------------------------------------------------------------------------------------------------------
 
     def check(self, layout: tuple[str, ...], rows: bytes) -> None:

@@ -68,6 +68,9 @@ _AUTO = 2
 #: So often it is looked whether they are still there.
 _OLD_SECS = 60.0
 
+#: Between two attempts to read the kernel's table.
+_AGAIN_SECS = 1.0
+
 #: A table for at least so many flows: memory is only taken by those that there are.
 _LEAST_FLOWS = 1 << 20
 _LEAST_ENDS = 1 << 16
@@ -379,10 +382,12 @@ class Flows:
             log.log(NOTICE, "flows: there is no table of flows to report")
             return
         self._due["asked"] = 0.0
+        self._alarm.nudge()
 
     def _begin_if_due(self) -> None:
         now = time.monotonic()
-        purposes = {name for name, at in self._due.items() if at <= now}
+        # A copy: `report` is for other threads.
+        purposes = {name for name, at in list(self._due.items()) if at <= now}
         if purposes:
             for name in purposes:
                 del self._due[name]
@@ -395,10 +400,20 @@ class Flows:
         self._purposes = purposes
         self._stats.resyncs += "resync" in purposes
         self._lost_at_dump = self._stats.lost
-        self._tables.begin()
+        try:
+            self._tables.begin()
+        except BaseException:
+            self._dump_again()
+            raise
         self._table.begin()
         self._stats.dumps += 1
         self._phase = _Phase.DUMPING
+
+    def _dump_again(self) -> None:
+        """The kernel did not give its table: what it was wanted for is still to be done."""
+        again = time.monotonic() + _AGAIN_SECS
+        for name in self._purposes - {"flush", "ends"}:
+            self._due[name] = min(again, self._due.get(name, again))
 
     def _list(self) -> Made:
         tables = self._tables
@@ -406,8 +421,7 @@ class Flows:
             count = tables.receive(self._events.records, ROOM_FLOWS)
         except BaseException:
             self._phase = _Phase.NOTHING
-            if "resync" in self._purposes:
-                self._due["resync"] = time.monotonic() + self._resync_secs
+            self._dump_again()
             raise
         self._stats.listed += count
         made = self._table.list(self._events.records, count, listening_ns=self._listening_ns)
