@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 
 #include "flow.h"
@@ -506,12 +507,28 @@ uint32_t nfl_flowtable_save(struct nfl_flowtable *table, struct nfl_flow_kept *o
 	return count;
 }
 
+/* What was kept may be of anybody: whether a run can have left it. */
+static bool is_kept(const struct nfl_flow_kept *kept)
+{
+	const struct nfl_flow *f = &kept->flow;
+	const uint64_t counted[4] = { f->orig_raw_pktlen, f->orig_raw_pktcount, f->reply_raw_pktlen, f->reply_raw_pktcount };
+	uint64_t family = f->oob_family == AF_INET ? BIT(IP4) : f->oob_family == AF_INET6 ? BIT(IP6) : 0;
+	uint32_t i;
+
+	for (i = 0; i < 4; i++)
+		if ((int64_t)(counted[i] - kept->reported[i]) < 0)
+			return false;
+	return f->valid & BIT(ALWAYS) && family && (f->valid & (BIT(IP4) | BIT(IP6))) == family && f->flow_number;
+}
+
 uint32_t nfl_flowtable_restore(struct nfl_flowtable *table, const struct nfl_flow_kept *kept, uint32_t count)
 {
 	struct nfl_flow_entry *entry, *other;
 	uint32_t i, hash, known = 0;
 
 	for (i = 0; i < count; i++) {
+		if (!is_kept(kept + i))
+			continue;
 		hash = (uint32_t)(key_of(table, &kept[i].flow) >> 32);
 		if (find(table, &kept[i].flow, hash, &other))
 			continue;
