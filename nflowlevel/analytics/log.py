@@ -33,11 +33,12 @@ from nflowlevel.analytics.joins import (
     logins_table,
     systems_table,
 )
+from nflowlevel.analytics.listed import Records
 from nflowlevel.analytics.placed import TABLE, Placed, checked
 from nflowlevel.analytics.registry import find_detector
 from nflowlevel.analytics.store import Damaged, Store
 from nflowlevel.archive.schema import RELATIONS, Relation
-from nflowlevel.errors import NotSupported
+from nflowlevel.errors import NotSupported, plural
 
 _SYN = "tcp_syn = 1 AND tcp_ack = 0 AND tcp_rst = 0"
 _WITH = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*WITH(\s+RECURSIVE)?\b", re.IGNORECASE | re.DOTALL)
@@ -165,9 +166,12 @@ class Log:
         return f"{self._name} LEFT JOIN {TABLE} ON {TABLE}.ip = {column}"
 
     def records(self, *names: str, limit: int | None = None) -> Answer:
-        """Return the records in the order of time: these columns of them, or all."""
+        """Return the records in the order of time: these columns of them, or all.
+
+        Where it is printed, columns without a value in the shown records are left out.
+        """
         listed = ", ".join(self._relation.find(name).name for name in names) or "*"
-        return self._ask(f"SELECT {listed} FROM {self._name}{self._where} ORDER BY us{_limit(limit)}")
+        return Records(self._engine, f"SELECT {listed} FROM {self._name}{self._where} ORDER BY us{_limit(limit)}")
 
     def sql(self, text: str) -> Answer:
         """Ask in SQL: the relations `packets`, `flows` and `sums` have the records of this log."""
@@ -301,7 +305,9 @@ class Log:
     def __repr__(self) -> str:
         newest = self.newest
         until = f", the newest of {written(newest)} UTC" if newest is not None else ""
-        return f"<Log: {self.count().value():,} {self._name}{until}>"
+        damaged = f"; {self.damaged.count:,} damaged: see .damaged" if self.damaged.count else ""
+        count = self.count().value()
+        return f"<Log: {count:,} {plural(count, self._name.removesuffix('s'))}{until}{damaged}>"
 
 
 def _bucket(every: Duration) -> str:

@@ -25,7 +25,7 @@ from nflowlevel.analytics.live import PANELS, Found, Live
 from nflowlevel.cli import terminal
 from nflowlevel.cli.arguments import add_netns, group, seconds, whole
 from nflowlevel.cli.status import WrongArgument
-from nflowlevel.errors import NotSupported, printable
+from nflowlevel.errors import NotSupported, counted, printable
 
 _ROWS = 10
 #: How often findings are looked for: that takes a moment.
@@ -116,7 +116,7 @@ class _GroupSource(_Source):
 
     def read(self) -> Sequence[bytes]:
         batch = self._group.receive()
-        self.lost = f"{self._group.stats.gap} packets lost before they were read"
+        self.lost = f"{counted(self._group.stats.gap, 'packet')} lost before they were read"
         return [line.encode() for line in self._lines(batch)] if batch else []
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ class _FlowSource(_Source):
 
     def read(self) -> Sequence[bytes]:
         batch = self._flows.receive()
-        self.lost = f"{self._flows.stats.lost} events lost before they were read"
+        self.lost = f"{counted(self._flows.stats.lost, 'event')} lost before they were read"
         names = ("orig.ip.saddr.str", "orig.ip.daddr.str", "orig.l4.dport", "orig.ip.protocol", "flow.end.sec")
         return [json.dumps(dict(zip(names, row, strict=True))).encode() for row in batch.rows(*names)]
 
@@ -203,7 +203,7 @@ class _Page:
 def _page(live: Live, lost: str, findings: list[Found]) -> _Page:
     now = time.monotonic()
     records, blocked = live.rate(now)
-    damaged = f", {live.damaged} damaged lines" if live.damaged else ""
+    damaged = f", {counted(live.damaged, 'damaged line')}" if live.damaged else ""
     head = f"{records:.1f} records/s, {blocked:.1f} blocked/s over {live.secs} s; {live.records} in all{damaged}"
     return _Page(f"{head}; {lost}" if lost else head, {name: live.top(name, _ROWS, now) for name in PANELS}, findings)
 

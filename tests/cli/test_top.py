@@ -42,7 +42,7 @@ def test_a_file_that_grows(tmp_path: Path) -> None:
             file.write(b"no record\n")
 
     output = _top(str(log), act=act)
-    assert "199 in all, 1 damaged lines" in output
+    assert "199 in all, 1 damaged line" in output
     assert "203.0.113.7  199" in output
     assert "192.0.2.1" not in output
     assert "port_scan" in output
