@@ -39,6 +39,7 @@ from nflowlevel.analytics.registry import find_detector
 from nflowlevel.analytics.store import Damaged, Store
 from nflowlevel.archive.schema import RELATIONS, Relation
 from nflowlevel.errors import NotSupported, plural
+from nflowlevel.sql.literals import literal
 
 _SYN = "tcp_syn = 1 AND tcp_ack = 0 AND tcp_rst = 0"
 _WITH = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*WITH(\s+RECURSIVE)?\b", re.IGNORECASE | re.DOTALL)
@@ -96,6 +97,17 @@ class Log:
         KeyError, with the nearest name, for a column that is none; FilterError, TypeError or ValueError.
         """
         return self._with(conditions(self._relation, text, values), [self._name])
+
+    def placed(self, column: str, /, *, geo: str, value: str | int | None, exclude: bool = False) -> Log:
+        """Return the records with an address in a column that is registered there, or all but those.
+
+        `log.placed("src_ip", geo="country", value="CN")`; None: of whom nothing is known. `geo` is as for `count`.
+        """
+        name, relation = self._relation.find(column).name, self._name
+        self._placed_by(name)
+        test = f"{checked(geo)} IS NULL" if value is None else f"{checked(geo)} = {literal(value)}"
+        found = f"{name} IN (SELECT ip FROM {TABLE} WHERE {test})"
+        return self._with([excluding([found]) if exclude else found], [relation])
 
     def exclude(self, text: str | None = None, /, **values: Given) -> Log:
         """Return the records but those that `where` would return."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`nflowlevel top`: the busiest sources and ports now, what detectors find, rate and loss.
+"""`nflowlevel top`: the busiest sources, ports and countries now, what detectors find, rate and loss.
 
     nflowlevel top --group 2               packets of a group
     nflowlevel top --flows                 flows, as they end
@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nflowlevel.analytics.live import PANELS, Found, Live
+from nflowlevel.analytics.live import PANELS, CountriesOf, Found, Live
 from nflowlevel.cli import terminal
 from nflowlevel.cli.arguments import add_netns, group, seconds, whole
 from nflowlevel.cli.status import WrongArgument
@@ -63,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
     what = options.file or ("flows" if options.flows else f"group {options.group}")
     print(f"{printable(what, None)}: waiting for records; stop with Ctrl-C", file=sys.stderr, flush=True)
     findings: list[Found] = []
+    countries = _countries()
     rounds, look = 0, time.monotonic() + _FIND_SECS
     try:
         due = time.monotonic() + options.watch
@@ -73,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
                 continue
             if time.monotonic() >= look or (options.count and rounds + 1 == options.count):
                 findings, look = live.findings(), time.monotonic() + _FIND_SECS
-            screen(_page(live, source.lost, findings))
+            screen(_page(live, source.lost, findings, countries))
             rounds, due = rounds + 1, time.monotonic() + options.watch
     finally:
         source.close()
@@ -200,12 +201,26 @@ class _Page:
         self.head, self.panels, self.findings = head, panels, findings
 
 
-def _page(live: Live, lost: str, findings: list[Found]) -> _Page:
+def _countries() -> CountriesOf | None:
+    """Return what tells countries; None where no table of them is installed."""
+    from nflowlevel.analytics.geo import Places
+
+    try:
+        places = Places()
+    except NotSupported:
+        return None
+    return lambda addresses: {address: place.country for address, place in places.of(addresses).items()}
+
+
+def _page(live: Live, lost: str, findings: list[Found], countries: CountriesOf | None) -> _Page:
     now = time.monotonic()
     records, blocked = live.rate(now)
     damaged = f", {counted(live.damaged, 'damaged line')}" if live.damaged else ""
     head = f"{records:.1f} records/s, {blocked:.1f} blocked/s over {live.secs} s; {live.records} in all{damaged}"
-    return _Page(f"{head}; {lost}" if lost else head, {name: live.top(name, _ROWS, now) for name in PANELS}, findings)
+    panels = {name: live.top(name, _ROWS, now) for name in PANELS}
+    if countries:
+        panels["countries"] = list(live.countries(_ROWS, now, countries))
+    return _Page(f"{head}; {lost}" if lost else head, panels, findings)
 
 
 def _screen() -> Callable[[_Page], None]:
