@@ -195,7 +195,7 @@ class Relation:
             pass
         hint = self._hint(name)
         hint = f" — did you mean '{hint}'?" if hint else nearest(name, self._meant)
-        raise KeyError(f"unknown column '{name}' of {self.name}{hint}; docs/keys.md lists the keys") from None
+        raise KeyError(f"unknown column '{name}' of {self.name}{hint or '; docs/keys.md lists the keys'}") from None
 
     def _hint(self, name: str) -> str:
         """Return the column that holds what a key has in another form, or together with other keys."""

@@ -26,11 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the report."""
+    from nflowlevel.analytics.progress import Progress
     from nflowlevel.analytics.report import make, to_html, to_text
 
     terminal.tolerate("utf-8")
     log = opened(options)
-    made = make(log, ", ".join(options.files))
+    with Progress(None) as progress:
+        made = make(log, ", ".join(options.files), lambda what: progress.step(what, 0))
     text = to_text(made) if options.text else to_html(made)
     if options.output:
         _write(options.output, text)
