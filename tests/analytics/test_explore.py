@@ -238,7 +238,8 @@ def test_who_says_nothing_keeps_nobody_out(page: Page) -> None:
         known.request("GET", f"/{page.token}/newest")
         assert known.getresponse().status == 200
     finally:
-        for each in (known, *silent):
+        known.close()
+        for each in silent:
             each.close()
 
 
