@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from nflowlevel.analytics import timeline
@@ -283,6 +284,16 @@ class Log:
         """Forget the records that were read, and remove what was kept of them. It may be called twice."""
         if self._store:
             self._store.close()
+
+    def seal(self) -> None:
+        """Let no query read or write another file from now on, nor load an extension. It cannot be taken back."""
+        if self._store:
+            self._store.seal()
+
+    @property
+    def directory(self) -> Path | None:
+        """The private temporary directory of what was read; None where there is none."""
+        return self._store.directory if self._store else None
 
     def __enter__(self) -> Log:
         return self
