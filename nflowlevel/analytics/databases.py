@@ -13,6 +13,7 @@ out.
 from __future__ import annotations
 
 import ipaddress
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -78,6 +79,12 @@ def database_lines(url: str) -> Iterator[bytes]:
         yield from _mysql_lines(parts, options, wanted)
     else:
         yield from _postgresql_lines(urlunsplit(parts._replace(query=urlencode(options))), wanted)
+
+
+def driver_errors() -> tuple[type[Exception], ...]:
+    """Return what the drivers raise that have been imported: for who tells of an error in one line."""
+    names = (("sqlite3", "Error"), ("psycopg", "Error"), ("pymysql.err", "Error"))
+    return tuple(getattr(sys.modules[module], name) for module, name in names if module in sys.modules)
 
 
 def sqlite_lines(path: str, wanted: str | None = None) -> Iterator[bytes]:
