@@ -21,7 +21,7 @@ from scapy.layers.l2 import Ether
 
 import nflowlevel as nfl
 from nflowlevel.analytics import loglines, stamps
-from nflowlevel.analytics.loglines import LINES, LONGEST, LogLines
+from nflowlevel.analytics.loglines import LONGEST, LogLines
 from nflowlevel.archive.schema import PACKETS
 from nflowlevel.filters.printpkt import PRINTPKT
 from nflowlevel.firewall import nf_log
@@ -57,7 +57,7 @@ def row_of(line: str, changed: float = _NOON) -> dict[str, Any]:
     lines = LogLines(changed)
     row = lines.parse(line)
     assert row is not None, lines.counts
-    assert set(row) <= set(LINES.by_name), set(row) - set(LINES.by_name)
+    assert set(row) <= set(PACKETS.by_name), set(row) - set(PACKETS.by_name)
     return row
 
 
@@ -602,7 +602,7 @@ def test_any_text_is_a_row_of_the_schema_or_counted(text: str) -> None:
     if row is not None:
         most = {"UTINYINT": 0xFF, "USMALLINT": 0xFFFF, "UINTEGER": 0xFFFF_FFFF, "BIGINT": 2**63 - 1}
         for name, value in row.items():
-            type_ = LINES.by_name[name].type
+            type_ = PACKETS.by_name[name].type
             assert isinstance(value, str) if type_ == "VARCHAR" else 0 <= value <= most[type_], (name, value)
 
 
