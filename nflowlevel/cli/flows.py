@@ -19,7 +19,7 @@ from nflowlevel.binding.numbers import PROTOCOLS
 from nflowlevel.cli import terminal
 from nflowlevel.cli.arguments import add_netns, add_watch, whole, words
 from nflowlevel.cli.status import WrongArgument
-from nflowlevel.errors import printable
+from nflowlevel.errors import counted, printable
 from nflowlevel.readers.flows import flows, open_flows
 from nflowlevel.records.filters import Filter, FilterError, parse
 from nflowlevel.records.flow import FLOW
@@ -231,7 +231,8 @@ def _tail(options: argparse.Namespace) -> None:
             if options.count and shown >= options.count:
                 break
         lost = reader.stats.lost
-    print(f"flows: {shown} shown, {f'{lost} events lost' if lost else 'none lost'}", file=sys.stderr)
+    told = f"{counted(lost, 'event')} lost" if lost else "none lost"
+    print(f"flows: {shown} shown, {told}", file=sys.stderr)
 
 
 def _line(flow: Flow) -> str:

@@ -7,12 +7,14 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import nflowlevel as nfl
 from nflowlevel.binding.acceptance import Accept
-from nflowlevel.binding.conntrack import EventSocket
+from nflowlevel.binding.conntrack import EventSocket, TableSocket
+from nflowlevel.errors import KernelError
 from nflowlevel.readers.flows import flows, open_flows
 from tests.fix_netns import Netns
 from tests.fix_watched import SMALL_BUFFER, Watched, known, read, records, reported, summed, until
@@ -487,3 +489,39 @@ def test_flush_at_stop_where_nothing_is_counted(watched: Watched) -> None:
         reader.stop()
         found = records(reader.batches(), "sport", "packets", "ct.event", "flow.number", "flow.last")
     assert sorted(found) == [(port, 0, 2, 1, 0) for port in PORTS[:10]]
+
+
+def test_a_report_asked_for_by_another_thread_is_made_at_once(watched: Watched) -> None:
+    """A reader that waits for events is woken."""
+    with open_flows(netns=watched.fw.path, track=True) as reader:
+        known(reader)
+        watched.udp_flows(PORTS[:3])
+        assert not read(reader)
+        threading.Timer(0.3, reader.report).start()
+        asked = time.monotonic()
+        batch = next(batch for batch in reader.batches(timeout=20) if batch or time.monotonic() > asked + 10)
+        assert (len(batch), time.monotonic() - asked < 10) == (3, True)
+
+
+@pytest.mark.parametrize("method", ["begin", "receive"])
+def test_a_table_that_the_kernel_does_not_give_is_asked_for_again(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    watched.udp_flows(PORTS)
+
+    receive = TableSocket.receive
+
+    def refuse(table: TableSocket, *room: Any) -> None:
+        while room and not table.done:
+            receive(table, *room)
+        raise KernelError("list flows", 12)
+
+    monkeypatch.setattr("nflowlevel.readers.flows._AGAIN_SECS", 0.0)
+    with open_flows(netns=watched.fw.path, track=True, poll_secs=1000) as reader:
+        with monkeypatch.context() as patched:
+            patched.setattr(TableSocket, method, refuse)
+            with pytest.raises(KernelError):
+                reader.receive()
+        assert not reader.receive()
+        known(reader)
+        assert reader.stats.tracked == len(PORTS)
