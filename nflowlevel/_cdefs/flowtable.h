@@ -59,7 +59,7 @@ struct nfl_flow_scan {
 	uint8_t ends;			/* what goes on ends here: its records are the last */
 };
 
-/* Take events in their order; the number of records made. `out` has room for 2 * count. */
+/* Take events in their order; the number of records made. `out` has room for 2 * count; where nothing is kept, it may be `events`. */
 uint32_t nfl_flowtable_take(struct nfl_flowtable *table, const struct nfl_flow *events, uint32_t count, struct nfl_flow *out);
 
 /* A dump begins. */

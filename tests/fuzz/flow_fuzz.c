@@ -110,8 +110,9 @@ static void check_reported(const struct nfl_flow *out, uint32_t count, uint32_t 
 
 static void use(struct nfl_flow *flows, uint32_t count, bool dump)
 {
-	uint32_t room = dump ? count : 2 * count;
-	struct nfl_flow *out = exactly(room * sizeof(*out), NULL);
+	bool in_place = !dump && !table.capacity && one_in(2);
+	uint32_t room = dump || in_place ? count : 2 * count;
+	struct nfl_flow *out = in_place ? flows : exactly(room * sizeof(*out), NULL);
 
 	table.valid_any = 0;
 	table.valid_all = ~0ULL;
@@ -125,7 +126,8 @@ static void use(struct nfl_flow *flows, uint32_t count, bool dump)
 		count = nfl_flowtable_take(&table, flows, count, out);
 	}
 	check_reported(out, count, room);
-	free(out);
+	if (!in_place)
+		free(out);
 	if (one_in(4)) {
 		struct nfl_flow_scan scan = {
 			.since_ns = one_in(2) ? below(4) : ~0ULL, .forget_ns = one_in(2) ? 0 : table.clock_ns, .gone = one_in(2),
