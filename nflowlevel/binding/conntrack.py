@@ -265,6 +265,7 @@ class LoadSocket:
     """Asks how full the kernel's table is; a few microseconds each time."""
 
     def __init__(self, netns: str | None = None) -> None:
+        self._netns = netns
         self.socket = NetlinkSocket(lib.NETLINK_NETFILTER, netns=netns)
         self.socket.connect_to_kernel()
         self._sequence = 0
@@ -279,7 +280,7 @@ class LoadSocket:
             if answer.sequence != self._sequence or answer.type == messages.DONE:
                 continue
             if answer.type == messages.ERROR:
-                raise KernelError(tried, messages.errno_of(answer.body))
+                raise _refused(tried, KernelError(tried, messages.errno_of(answer.body)), self._netns)
             found = messages.attributes(answer.body, messages.GENERAL_BYTES)
             flows, limit = (int.from_bytes(found.get(n, b""), "big") for n in (_STATS_ENTRIES, _STATS_MAX))
             return Load(flows, limit)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _WORK_BYTES = 1 << 20
 #: Acknowledgements cause no event: they are looked for after this long, doubled while there are none.
 _ACK_SECS = (0.002, 0.1)
+#: So long after a peer has ended its side it may tell that it has not read everything.
+_AFTER_END_MILLISECONDS = 100
 #: What a TCP peer acknowledged less than this long ago (while it kept up) is sent again after a reset: at most this
 #: many bytes, the last ones.
 _UNREAD_SECS, _UNREAD_BYTES = 2.0, 1 << 20
@@ -126,6 +128,8 @@ class StreamLink:
     def recover(self, error: OSError | None) -> int:
         """Give back all lines not wholly acknowledged; after a reset also those that may be unread."""
         orderly = error is None or error.errno == errno.EPIPE
+        if error and orderly and self._tcp:
+            orderly = not died(self.sock)
         if self._tcp and orderly:  # the kernel still knows; for the unix socket see `work`
             self._acknowledged = self._sent - unacknowledged(self.sock)
             self._release()
@@ -461,6 +465,17 @@ def _check_refused(sock: socket.socket) -> None:
     error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error:
         raise OSError(error, os.strerror(error))
+
+
+def died(sock: socket.socket) -> bool:
+    """Tell whether a TCP peer that has ended its side dies with what it has not read: then it resets within a moment.
+
+    A peer that has closed both sides resets, too, when something arrives that was on its way. That is never
+    acknowledged, which the kernel still knows. It may wait for 0.1 s.
+    """
+    poll = select.poll()
+    poll.register(sock, 0)  # a reset is always told
+    return bool(poll.poll(_AFTER_END_MILLISECONDS)) and not unacknowledged(sock)
 
 
 def _check_alive(sock: socket.socket) -> None:

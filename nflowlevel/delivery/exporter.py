@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from nflowlevel.binding._lib import CData, ffi, lib
-from nflowlevel.delivery.connection import Unread, offered_window, unacknowledged
+from nflowlevel.delivery.connection import Unread, died, offered_window, unacknowledged
 from nflowlevel.delivery.framing import LINES
 from nflowlevel.records.ipfix import form_name, templates
 
@@ -56,8 +56,6 @@ _REFUSAL_SECS = 0.01
 _ACK_SECS = (0.0005, 0.05)
 #: An unanswered connection is given up after this; one whose collector merely does not read is not.
 _DEAD_MILLISECONDS = 25_000
-#: So long after the end of a collector's side it may still tell that it has not read everything.
-_AFTER_END_MILLISECONDS = 100
 #: Rows that a collector which dies may not have read are kept up to this size.
 _MOST_UNREAD = 8 << 20
 
@@ -356,13 +354,14 @@ class Exporter:
         poll.register(sock, events)  # errors are always told
         poll.poll(max(1, int(secs * 1000)))
 
-    def _check(self, sock: socket.socket) -> None:
+    @staticmethod
+    def _check(sock: socket.socket) -> None:
         """Raise OSError if the collector has closed or the connection is broken; what it sends is thrown away."""
         sock.setblocking(False)
         try:
             for _ in range(16):  # a talkative peer must not keep us here
                 if not sock.recv(64 << 10):
-                    raise self._closed_by_collector(sock)
+                    raise BrokenPipeError(errno.EPIPE, "the collector closed the connection")
         except OSError as error:
             nothing_there = isinstance(error, BlockingIOError) or (type(sock) is not socket.socket and _wants(error))
             if not nothing_there:
@@ -370,18 +369,12 @@ class Exporter:
         finally:
             sock.setblocking(True)
 
-    def _closed_by_collector(self, sock: socket.socket) -> OSError:
-        """Return how it has closed: one that ended only its own side may yet die with what it has not read."""
-        poll = select.poll()
-        poll.register(sock, 0)  # a reset is always told
-        if not self._aborted and poll.poll(_AFTER_END_MILLISECONDS):
-            return ConnectionResetError(errno.ECONNRESET, "the collector closed the connection, then broke it off")
-        return BrokenPipeError(errno.EPIPE, "the collector closed the connection")
-
     def _broke(self, sock: socket.socket, error: OSError) -> None:
         """Note what may not have been read on the connection that ends with this error."""
         unread, self._unread = self._unread, None
-        if unread is None or error.errno == errno.EPIPE:
+        if unread is None:
+            return
+        if error.errno == errno.EPIPE and (self._aborted or not died(sock)):
             # Who closes in order has read all that was there, else its kernel resets the connection.
             return
         unread.forget()

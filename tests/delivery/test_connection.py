@@ -7,6 +7,7 @@ import errno
 import select
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -216,6 +217,19 @@ def test_lines_sent_into_a_closed_connection(bench: Bench) -> None:
     assert stream.recover(caught.value) == 2
     assert bench.left() == [3, 4]
     assert bench.stats.written == 3
+
+
+def test_a_peer_that_ends_its_side_and_dies_has_not_read_all(bench: Bench) -> None:
+    """Its FIN alone looks like an orderly end."""
+    stream = StreamLink(bench.connect(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)), bench.backlog)
+    bench.put(0, 3)
+    work_until(stream, lambda: bench.stats.written == 3, bench)
+    bench.other.shutdown(socket.SHUT_WR)
+    error = broken(stream)
+    assert error.errno == errno.EPIPE
+    threading.Timer(0.02, bench.other.close).start()  # unread lines: a reset
+    assert stream.recover(error) == 3
+    assert bench.left() == [0, 1, 2]
 
 
 def test_what_was_acknowledged_long_ago_is_not_sent_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
