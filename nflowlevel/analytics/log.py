@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from nflowlevel.analytics import timeline
 from nflowlevel.analytics.answer import Answer, written
 from nflowlevel.analytics.cluster import Spark, session
+from nflowlevel.analytics.columns import SYN
 from nflowlevel.analytics.conditions import (
     Duration,
     Given,
@@ -41,7 +43,6 @@ from nflowlevel.archive.schema import RELATIONS, Relation
 from nflowlevel.errors import NotSupported, plural
 from nflowlevel.sql.literals import literal
 
-_SYN = "tcp_syn = 1 AND tcp_ack = 0 AND tcp_rst = 0"
 _WITH = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*WITH(\s+RECURSIVE)?\b", re.IGNORECASE | re.DOTALL)
 
 
@@ -88,7 +89,7 @@ class Log:
     @property
     def syn(self) -> Log:
         """The packets that ask for a TCP connection: SYN without ACK and RST."""
-        return self.packets._with([_SYN], ["packets"])
+        return self.packets._with([SYN], ["packets"])
 
     def where(self, text: str | None = None, /, **values: Given) -> Log:
         """Return the records for which a filter holds (docs/filters.md), and all of the keywords: column=value.
@@ -283,6 +284,16 @@ class Log:
         """Forget the records that were read, and remove what was kept of them. It may be called twice."""
         if self._store:
             self._store.close()
+
+    def seal(self) -> None:
+        """Let no query read or write another file from now on, nor load an extension. It cannot be taken back."""
+        if self._store:
+            self._store.seal()
+
+    @property
+    def directory(self) -> Path | None:
+        """The private temporary directory of what was read; None where there is none."""
+        return self._store.directory if self._store else None
 
     def __enter__(self) -> Log:
         return self

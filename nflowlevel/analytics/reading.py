@@ -43,7 +43,8 @@ def read(
     - Parquet files, or the directory of an archive; a log that is in the archive, too, counts once
     - lines of the kernel's LOG target, of LOGEMU and SYSLOG
     - captures (pcap, pcapng)
-    - databases with our tables or ulogd2's: SQLite, PostgreSQL (`postgresql://…`, `sqlite:///…`)
+    - databases with our tables or ulogd2's: SQLite (`sqlite:///…`), PostgreSQL (`postgresql://…`), MySQL and MariaDB
+      (`mysql://…`)
 
     The URL of an archive in an object store (`s3a://…`) is for Spark: see `Log.on`.
 

@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+from nflowlevel.analytics.databases import MYSQL
 from nflowlevel.analytics.wholelines import WholeLines
 from nflowlevel.archive.reader import is_archive
 from nflowlevel.errors import printable
 
 Kind: TypeAlias = Literal["archive", "parquet", "json", "text", "capture", "sqlite", "database", "remote"]
 
-_DATABASES = ("sqlite:", "postgresql:", "postgres:")
+_DATABASES = ("sqlite:", "postgresql:", "postgres:", *(f"{name}:" for name in MYSQL))
 #: What only a cluster can read.
 _REMOTE = re.compile(r"(?:s3|s3a|s3n|gs|abfs|abfss|hdfs|wasbs)://")
 _IN_DIRECTORIES = re.compile(

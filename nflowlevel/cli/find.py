@@ -181,12 +181,12 @@ def _print(options: argparse.Namespace, found: Iterator[tuple[Detector, list[dic
 
 def written(name: str, value: Any) -> Any:
     """Return a value of a finding as JSON has it: times as text of ISO 8601 in UTC."""
-    from nflowlevel.analytics.detector import TIMES
+    from nflowlevel.analytics.columns import per_second
 
-    if name in TIMES and isinstance(value, int):
-        whole, rest = divmod(value, TIMES[name])
+    if (units := per_second(name, value)) is not None:
+        whole, rest = divmod(value, units)
         when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=whole, microseconds=rest)
-        return when.isoformat(timespec="microseconds" if TIMES[name] > 1 else "seconds").replace("+00:00", "Z")
+        return when.isoformat(timespec="microseconds" if units > 1 else "seconds").replace("+00:00", "Z")
     return value
 
 

@@ -13,7 +13,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from nflowlevel.analytics.loglines import OPTIONS, Counts, LogLines
+from nflowlevel.analytics.loglines import Counts, LogLines
 from nflowlevel.archive.compaction import Converter, Result, Settings, compact
 from nflowlevel.archive.journal import Journal
 from nflowlevel.archive.source import LogSource
@@ -66,7 +66,6 @@ def run(options: argparse.Namespace) -> int:
                 dvc=options.dvc,
                 keep=True,
                 owners=_ANY_OWNER,
-                added=(OPTIONS,),
                 convert=converter(options.year, read.append),
                 threads=options.threads,
                 progress=progress.add,

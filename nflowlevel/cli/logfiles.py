@@ -55,12 +55,15 @@ def check_part(options: argparse.Namespace) -> None:
 
 def read_files(files: Sequence[str]) -> Log:
     """Return the log of these files, or of the default one."""
+    from nflowlevel.analytics.databases import driver_errors
     from nflowlevel.analytics.reading import read
 
     try:
         return read(*(files or [DEFAULT_FILE]))
     except ValueError as error:
         raise NflowError(str(error)) from None
+    except driver_errors() as error:
+        raise NflowError(f"read a database: {' '.join(map(str, error.args))}") from None
 
 
 def part(log: Log, options: argparse.Namespace) -> Log:

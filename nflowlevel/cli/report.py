@@ -42,8 +42,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _write(path: str, text: str) -> None:
-    """Write a file aside, and put it in its place whole: what stands there, also a link, is replaced, not followed."""
+    """Write a file aside, and put it in its place whole: what stands there, also a link, is replaced, not followed.
+
+    Devices and what this process has open (`/dev/null`, `/dev/stdout`, `/dev/fd/63`) are written to: a file in their
+    place would be one for the whole machine.
+    """
     directory, name = os.path.split(path)
+    real = os.path.realpath(directory or ".")
+    if real in ("/dev", "/dev/pts") or real.startswith("/proc/"):
+        with open(path, "w", encoding="utf-8") as device:
+            device.write(text)
+        return
     fd, aside = tempfile.mkstemp(prefix=f".{name}.", dir=directory or ".")
     try:
         with open(fd, "w", encoding="utf-8") as file:

@@ -11,6 +11,7 @@ import pytest
 from nflowlevel.cli import logfiles
 from nflowlevel.cli.logfiles import add_files, opened
 from nflowlevel.cli.status import WrongArgument
+from nflowlevel.errors import NflowError
 from tests.fix_logs import log_file, record
 
 
@@ -52,6 +53,15 @@ def test_the_part_that_is_meant(log: str, arguments: list[str], count: int) -> N
 def test_what_cannot_be_is_told_before_the_log_is_read(arguments: list[str], told: str) -> None:
     with pytest.raises(WrongArgument, match=told):
         opened(_options("there is no such file", *arguments))
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:word@127.0.0.1:1/x", "mysql://me:word@127.0.0.1:1/x", "sqlite:///dev/null/x.db"]
+)
+def test_a_database_that_is_away_is_told_in_one_line(url: str) -> None:
+    with pytest.raises(NflowError, match=r"^read a database: .") as caught:
+        opened(_options(url))
+    assert "word" not in str(caught.value)
 
 
 def test_without_a_file(log: str, monkeypatch: pytest.MonkeyPatch) -> None:
