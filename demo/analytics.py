@@ -273,7 +273,7 @@ def _picture(page: Path) -> Path | None:
         # Its own home, and no request to anywhere. Its sandbox is none of root's, and the page is ours.
         command = [
             browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-            "--disable-background-networking", "--hide-scrollbars", f"--user-data-dir={own}", "--window-size=1000,2400",
+            "--disable-background-networking", "--hide-scrollbars", f"--user-data-dir={own}", "--window-size=1150,1800",
             f"--screenshot={picture}", page.as_uri(),
         ]  # fmt: skip
         print(f"\n$ chromium --headless --screenshot={picture.name} {page.name}", flush=True)

@@ -14,7 +14,8 @@ from importlib.resources import files
 from typing import Any
 
 from nflowlevel.analytics.answer import shown
-from nflowlevel.analytics.detector import Detector
+from nflowlevel.analytics.columns import per_second
+from nflowlevel.analytics.detector import SEVERITIES, Detector
 from nflowlevel.analytics.drawing import bars, moment, series
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.registry import all_detectors
@@ -81,7 +82,8 @@ def make(log: Log, sources: str = "", progress: Callable[[str], None] = lambda _
     progress("counting values")
     made.charts = list(_charts(log))
     with_flows = bool(log.flows.count().value())
-    for each in all_detectors():
+    # The most urgent first: a mail is read from its begin.
+    for each in sorted(all_detectors(), key=lambda each: -SEVERITIES.index(each.severity)):
         if each.relation == "flows" and not with_flows:
             continue
         progress(each.name)
@@ -256,12 +258,18 @@ def _columns(found: Findings) -> list[str]:
 def _cells(found: Findings) -> list[list[str]]:
     return [
         [
-            shown(name, value)
+            _cell(name, value)
             for name, value in zip(found.columns, row, strict=True)
             if name not in ("finding", "severity")
         ]
         for row in found.rows
     ]
+
+
+def _cell(name: str, value: Any) -> str:
+    """Return a value of a finding; of a time the second is enough, and three of them fit a sheet of paper."""
+    units = per_second(name, value)
+    return shown(name, value - value % units if units is not None else value)
 
 
 def _gap_lines(report: Report) -> list[str]:

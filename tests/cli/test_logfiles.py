@@ -64,6 +64,12 @@ def test_a_database_that_is_away_is_told_in_one_line(url: str) -> None:
     assert "word" not in str(caught.value)
 
 
+def test_names_of_networks(log: str, tmp_path: Path) -> None:
+    (tmp_path / "names.csv").write_text("192.0.2.0/24,guests\n")
+    read = opened(_options(log, "--networks", str(tmp_path / "names.csv")))
+    assert read.count("src_ip", geo="network").rows() == [("guests", 48, 1)]
+
+
 def test_without_a_file(log: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logfiles, "DEFAULT_FILE", log)
     assert opened(_options()).count().value() == 48
