@@ -105,17 +105,19 @@ def _charts(log: Log) -> Iterator[tuple[str, list[tuple[Any, int]]]]:
         rows = [(value, int(count)) for value, count in part.count(column, top=MOST_BARS).rows()]
         if any(value is not None for value, _ in rows):
             yield title, rows
-    if countries := _countries(log):
+    if countries := _placed(log, "country"):
         yield "Countries of sources", countries
+    if "network" in log.places:
+        yield "Your names of sources", _placed(log, "network")
 
 
-def _countries(log: Log) -> list[tuple[Any, int]]:
-    """Return packets by country of their source; nothing where no table of countries is installed."""
+def _placed(log: Log, geo: str) -> list[tuple[Any, int]]:
+    """Return packets by what is known of their source; nothing where no table of that is installed."""
     try:
-        rows = log.packets.count("src_ip", geo="country", top=MOST_BARS).rows()
+        rows = log.packets.count("src_ip", geo=geo, top=MOST_BARS).rows()
     except NotSupported:
         return []
-    return [(country, int(count)) for country, count, *_ in rows]
+    return [(place, int(count)) for place, count, *_ in rows]
 
 
 def _found(log: Log, detector: Detector) -> Findings | None:

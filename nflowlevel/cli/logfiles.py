@@ -81,7 +81,19 @@ def part(log: Log, options: argparse.Namespace) -> Log:
 def opened(options: argparse.Namespace) -> Log:
     """Read the files, and return the part of the log that is meant."""
     check_part(options)
+    _check_places(options)
     return part(read_files(options.files, options.mmdb, options.networks), options)
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    """Refuse a list of names or a database that cannot be read. OSError, NflowError."""
+    from nflowlevel.analytics.geo import Places
+    from nflowlevel.analytics.networks import NamedNetworks
+
+    if options.networks is not None:
+        NamedNetworks.read(options.networks)
+    if options.mmdb:
+        Places(*options.mmdb, registries=False).close()
 
 
 def _is_duration(text: str) -> bool:

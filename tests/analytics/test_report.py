@@ -144,6 +144,9 @@ def test_countries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = ("8.8.8.8", "8.8.4.4", "218.2.22.118", "10.0.0.1")
     log = nfl.read(log_file(tmp_path / "who.json", [record(n, src_ip=ip) for n, ip in enumerate(sources)]))
     assert dict(make(log).charts)["Countries of sources"] == [("US", 2), ("CN", 1), (None, 1)]
+    (tmp_path / "names.csv").write_text("10.0.0.0/8,office\n")
+    with nfl.read(tmp_path / "who.json", networks=str(tmp_path / "names.csv")) as named:
+        assert dict(make(named).charts)["Your names of sources"] == [(None, 3), ("office", 1)]
     count = Log.count
 
     def without_table(log: Log, *names: str, geo: str | None = None, top: int | None = None) -> Answer:
