@@ -3,15 +3,16 @@
 
 A firewall and its Internet live in two network namespaces of their own, which vanish with this program. Ordinary
 clients, three scanners and a brute force of one of them meet the rules of examples/; the daemon writes them as JSON,
-and sshd's log is kept beside it. Then the questions of the article are asked, and a report is made. The files stay, so
-that you can go on asking: in the directory that is named as the argument, or in a new one. Exit status 0 only if every
-logged packet is a record, and the attacker, and nobody else, was found.
+and sshd's log is kept beside it. Then the questions of the article are asked, and a report is made, with a picture of
+it. The files stay, so that you can go on asking: in the directory that is named as the argument, or in a new one. Exit
+status 0 only if every logged packet is a record, and the attacker, and nobody else, was found.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -42,6 +43,8 @@ STACK = "stack=log3:NFLOG,base1:BASE,pcap1:PCAP"
 STACKS = f"{STACK}\n{STACK.replace('log3', 'log2')}"
 #: Between scan and brute force; in the article it was minutes.
 PAUSE_SECS = 3
+#: A browser that takes longer shows nothing any more.
+PICTURE_SECS = 60
 
 #: What is typed: why, and what.
 STEPS = (
@@ -87,7 +90,8 @@ def main() -> int:
         records = Path("ulogd.json").read_bytes().count(b"\n")
         names = _ask()
         page = _report()
-    return _verdict(counted, records, names, directory, page)
+        picture = _picture(page)
+    return _verdict(counted, records, names, directory, page, picture)
 
 
 # -- packets -----------------------------------------------------------------------------------------------------------
@@ -259,12 +263,34 @@ def _report() -> Path:
     return Path("report.html").resolve()
 
 
-def _verdict(counted: int, records: int, names: dict[str, Any], directory: Path, page: Path) -> int:
+def _picture(page: Path) -> Path | None:
+    """Return a picture of the report, as a browser shows it; None where there is no Chromium, or it makes none."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not browser:
+        return None
+    picture = page.with_suffix(".png")
+    with tempfile.TemporaryDirectory(prefix="nflowlevel-demo-") as own:
+        # Its own home, and no request to anywhere. Its sandbox is none of root's, and the page is ours.
+        command = [
+            browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+            "--disable-background-networking", "--hide-scrollbars", f"--user-data-dir={own}", "--window-size=1150,1800",
+            f"--screenshot={picture}", page.as_uri(),
+        ]  # fmt: skip
+        print(f"\n$ chromium --headless --screenshot={picture.name} {page.name}", flush=True)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(command, env={**os.environ, "HOME": own}, capture_output=True, timeout=PICTURE_SECS)
+    return picture if picture.exists() else None
+
+
+def _verdict(
+    counted: int, records: int, names: dict[str, Any], directory: Path, page: Path, picture: Path | None
+) -> int:
     """Print what came of it; 0 if nothing is missing and the attacker, and nobody else, was found."""
     found, log = names["found"], names["log"]
     failed = [login for login in log.logins(directory / "auth.log").dicts() if login["what"] == "failed"]
     log.close()
     print(f"\nThe report: {page}")
+    print(f"Its picture: {picture or 'none, as there is no Chromium that makes one (apt install chromium)'}")
     print(f"Go on asking: ulogd.json, auth.log and ulogd.pcap are in {directory}")
     print(f"packets: counted by the rules {counted}, logged {records}")
     print(f"guesses: made {GUESSES}, logged by sshd {len(failed)}")

@@ -21,7 +21,7 @@ def test_demo_finds_the_attacker(tmp_path: Path) -> None:
     if missing():
         pytest.skip(missing())
     command = [sys.executable, "demo/analytics.py", str(tmp_path / "demo")]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     *_, packets, guesses, verdict = done.stdout.splitlines()
     assert verdict == "the attacker, and nobody else, was found: 218.2.22.118"
@@ -38,6 +38,12 @@ def test_demo_finds_the_attacker(tmp_path: Path) -> None:
     page = (tmp_path / "demo" / "report.html").read_text()
     assert "218.2.22.118" in page
     assert "scan_then_brute" in page
+    picture = (tmp_path / "demo" / "report.png").read_bytes()
+    assert picture.startswith(b"\x89PNG\r\n")
+    assert int.from_bytes(picture[16:20], "big") == 1150
+    # A white page is a few kilobytes.
+    assert len(picture) > 50_000
+    assert f"Its picture: {tmp_path}/demo/report.png" in done.stdout
 
 
 @pytest.mark.kernel

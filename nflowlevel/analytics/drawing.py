@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from nflowlevel.errors import printable
 
-_ROW, _WIDTH, _NAMES, _COUNTS = 20, 520, 150, 90
+_ROW, _WIDTH, _NAMES, _COUNTS = 20, 520, 180, 90
 _SERIES_WIDTH, _SERIES_HEIGHT = 1060, 150
 _LEFT = 62
 _MOST_CHARACTERS = 24

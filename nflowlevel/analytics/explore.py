@@ -122,6 +122,7 @@ def answer(log: Log, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
         "step": step,
         "time": traffic(chosen, step),
         "panels": panels,
+        "places": log.places,
         "columns": SHOWN,
         "records": records.rows(),
         "sql": records.sql,

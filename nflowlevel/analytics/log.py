@@ -199,6 +199,11 @@ class Log:
         found = find_detector(detector)
         return Findings(self._engine, self._within(found.sql(**parameters)), found, parameters, self._within)
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """What `geo` of `count` can be here, by the databases and the list of names that `nfl.read` was given."""
+        return self._placed.known()
+
     # -- with other logs ---------------------------------------------------------------------------------------------
 
     def host(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from nflowlevel.analytics.engine import Engine
 from nflowlevel.analytics.geo import Place, Places
@@ -28,6 +29,12 @@ class Placed:
     def again(self) -> Placed:
         """Return the same for another engine."""
         return Placed(self.databases, self.networks)
+
+    def known(self) -> tuple[str, ...]:
+        """Return what can be known of addresses: countries where there is a table of them, more by what was given."""
+        found = ["country"] if self.databases or find_spec("iptocc") else []
+        found += ["asn", "organisation"] if self.databases else []
+        return (*found, *(["network"] if self.networks is not None else []))
 
     def know(self, engine: Engine, query: str) -> None:
         """Have in the table `places` what is known of the addresses that a query returns.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One line on a terminal that says how far something long is. Elsewhere nothing is written."""
+"""One line on a terminal, or in a notebook, that says how far something long is. Elsewhere nothing is written."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from nflowlevel.errors import printable
 _PATIENCE_SECONDS = 0.7
 _INTERVAL_SECONDS = 0.1
 _BAR = 24
+
+
+def _is_notebook(stream: TextIO) -> bool:
+    """Whether a stream is Jupyter's, which says that it is no terminal, and yet obeys a carriage return."""
+    return type(stream).__module__.startswith("ipykernel.")
 
 
 class Progress:
@@ -48,7 +53,7 @@ class Progress:
 
     def _show(self, text: str, done: int) -> None:
         now = time.monotonic()
-        if now < self._next or not self._stream.isatty():
+        if now < self._next or not (self._stream.isatty() or _is_notebook(self._stream)):
             return
         self._next = now + _INTERVAL_SECONDS
         self._shown = True

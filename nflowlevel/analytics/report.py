@@ -14,7 +14,8 @@ from importlib.resources import files
 from typing import Any
 
 from nflowlevel.analytics.answer import shown
-from nflowlevel.analytics.detector import Detector
+from nflowlevel.analytics.columns import per_second
+from nflowlevel.analytics.detector import SEVERITIES, Detector
 from nflowlevel.analytics.drawing import bars, moment, series
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.registry import all_detectors
@@ -81,7 +82,8 @@ def make(log: Log, sources: str = "", progress: Callable[[str], None] = lambda _
     progress("counting values")
     made.charts = list(_charts(log))
     with_flows = bool(log.flows.count().value())
-    for each in all_detectors():
+    # The most urgent first: a mail is read from its begin.
+    for each in sorted(all_detectors(), key=lambda each: -SEVERITIES.index(each.severity)):
         if each.relation == "flows" and not with_flows:
             continue
         progress(each.name)
@@ -103,17 +105,19 @@ def _charts(log: Log) -> Iterator[tuple[str, list[tuple[Any, int]]]]:
         rows = [(value, int(count)) for value, count in part.count(column, top=MOST_BARS).rows()]
         if any(value is not None for value, _ in rows):
             yield title, rows
-    if countries := _countries(log):
+    if countries := _placed(log, "country"):
         yield "Countries of sources", countries
+    if "network" in log.places:
+        yield "Your names of sources", _placed(log, "network")
 
 
-def _countries(log: Log) -> list[tuple[Any, int]]:
-    """Return packets by country of their source; nothing where no table of countries is installed."""
+def _placed(log: Log, geo: str) -> list[tuple[Any, int]]:
+    """Return packets by what is known of their source; nothing where no table of that is installed."""
     try:
-        rows = log.packets.count("src_ip", geo="country", top=MOST_BARS).rows()
+        rows = log.packets.count("src_ip", geo=geo, top=MOST_BARS).rows()
     except NotSupported:
         return []
-    return [(country, int(count)) for country, count, *_ in rows]
+    return [(place, int(count)) for place, count, *_ in rows]
 
 
 def _found(log: Log, detector: Detector) -> Findings | None:
@@ -256,12 +260,18 @@ def _columns(found: Findings) -> list[str]:
 def _cells(found: Findings) -> list[list[str]]:
     return [
         [
-            shown(name, value)
+            _cell(name, value)
             for name, value in zip(found.columns, row, strict=True)
             if name not in ("finding", "severity")
         ]
         for row in found.rows
     ]
+
+
+def _cell(name: str, value: Any) -> str:
+    """Return a value of a finding; of a time the second is enough, and three of them fit a sheet of paper."""
+    units = per_second(name, value)
+    return shown(name, value - value % units if units is not None else value)
 
 
 def _gap_lines(report: Report) -> list[str]:

@@ -22,6 +22,9 @@ def add_files(parser: argparse.ArgumentParser) -> None:
     """Add FILES, and what of them is meant."""
     what = f"logs: JSON lines, archives, captures, lines of LOG, databases (default {DEFAULT_FILE})"
     parser.add_argument("files", metavar="FILE", nargs="*", help=what)
+    mmdb = "a database in MaxMind's form to ask for countries before the registries' tables"
+    parser.add_argument("--mmdb", metavar="FILE", action="append", default=[], help=mmdb)
+    parser.add_argument("--networks", metavar="FILE", help="names of networks: a CSV file with network,name a line")
     add_part(parser)
 
 
@@ -53,13 +56,13 @@ def check_part(options: argparse.Namespace) -> None:
         raise WrongArgument(str(error)) from None
 
 
-def read_files(files: Sequence[str]) -> Log:
+def read_files(files: Sequence[str], mmdb: Sequence[str] = (), networks: str | None = None) -> Log:
     """Return the log of these files, or of the default one."""
     from nflowlevel.analytics.databases import driver_errors
     from nflowlevel.analytics.reading import read
 
     try:
-        return read(*(files or [DEFAULT_FILE]))
+        return read(*(files or [DEFAULT_FILE]), mmdb=mmdb, networks=networks)
     except ValueError as error:
         raise NflowError(str(error)) from None
     except driver_errors() as error:
@@ -78,7 +81,19 @@ def part(log: Log, options: argparse.Namespace) -> Log:
 def opened(options: argparse.Namespace) -> Log:
     """Read the files, and return the part of the log that is meant."""
     check_part(options)
-    return part(read_files(options.files), options)
+    _check_places(options)
+    return part(read_files(options.files, options.mmdb, options.networks), options)
+
+
+def _check_places(options: argparse.Namespace) -> None:
+    """Refuse a list of names or a database that cannot be read. OSError, NflowError."""
+    from nflowlevel.analytics.geo import Places
+    from nflowlevel.analytics.networks import NamedNetworks
+
+    if options.networks is not None:
+        NamedNetworks.read(options.networks)
+    if options.mmdb:
+        Places(*options.mmdb, registries=False).close()
 
 
 def _is_duration(text: str) -> bool:

@@ -26,10 +26,10 @@ def test_bars() -> None:
     assert "\x1b" not in figure
     widths = [
         float(part.split('"')[0])
-        for part in figure.split('<rect x="150" y="')[1:]
+        for part in figure.split('<rect x="180" y="')[1:]
         for part in part.split('width="')[1:2]
     ]
-    assert widths == [280.0, 140.0, 1.0]
+    assert widths == [250.0, 125.0, 1.0]
     assert figure.count('class="blocked"') == 1
 
 

@@ -63,6 +63,13 @@ def test_an_address_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.Monkey
     assert sorted(asked) == ["10.0.0.1", "193.0.6.139", "8.8.4.4", "8.8.8.8"]
 
 
+def test_what_can_be_known(tmp_path: Path) -> None:
+    log = log_file(tmp_path / "log.json", RECORDS)
+    assert read(log).places == ("country",)
+    assert read(log, networks="names.csv").places == ("country", "network")
+    assert read(log, mmdb=("some.mmdb",)).places == ("country", "asn", "organisation")
+
+
 def test_names_of_ones_own(tmp_path: Path) -> None:
     names = tmp_path / "networks.csv"
     names.write_text("10.1.0.0/16,it's us\n")

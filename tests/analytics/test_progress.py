@@ -32,6 +32,13 @@ def test_a_terminal_sees_how_far_it_is_and_then_nothing() -> None:
     assert stream.getvalue().endswith("\r\x1b[K")
 
 
+def test_a_notebook_sees_it_too() -> None:
+    stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
+    with Progress(200, stream) as shown:
+        shown.show("a.json", 50, 1234)
+    assert "25% 1,234 records · a.json" in stream.getvalue()
+
+
 def test_steps() -> None:
     stream = Terminal()
     with Progress(4, stream) as shown:

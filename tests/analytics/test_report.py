@@ -63,6 +63,18 @@ def test_one_of_each_is_no_plural(tmp_path: Path) -> None:
     assert "<b>1</b>packet<" in to_html(page)
 
 
+def test_the_most_urgent_comes_first_and_times_are_short(tmp_path: Path) -> None:
+    found = [record(port // 8, src_ip="203.0.113.1", src_port=40000, dest_port=port) for port in range(1, 160)]
+    found += [record(90_000 + n, src_ip="203.0.113.2", src_port=40000 + n) for n in range(40)]
+    made = make(nfl.read(log_file(tmp_path / "a.json", found)))
+    severities = [each.detector.severity for each in made.findings]
+    assert severities == sorted(severities, key=("high", "medium", "low").index)
+    assert len(set(severities)) >= 2
+    # The records have microseconds.
+    assert "2026-11-24 08:30:00 " in to_text(made)
+    assert ".000250" not in to_text(made)
+
+
 class _Checker(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
@@ -117,6 +129,11 @@ def test_in_a_browser(chromium: Chromium, report: Report, tmp_path: Path) -> Non
         assert chromium.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), width
         paper = chromium.run("getComputedStyle(document.body).backgroundColor")
         assert paper == ("rgb(18, 24, 31)" if dark else "rgb(255, 255, 255)")
+    # On paper nothing scrolls: tables are as wide as the sheet at most.
+    chromium.call("Emulation.setDeviceMetricsOverride", width=700, height=900, deviceScaleFactor=1, mobile=False)
+    chromium.call("Emulation.setEmulatedMedia", media="print")
+    tables = "[...document.querySelectorAll('table')].every(t => t.offsetWidth <= document.body.offsetWidth)"
+    assert chromium.run(tables)
     assert len(chromium.call("Page.printToPDF")["data"]) > 10_000
     assert (chromium.violations, chromium.errors) == ([], [])
     assert [url for url in chromium.requests if not url.startswith(("file:", "data:"))] == []
@@ -127,6 +144,9 @@ def test_countries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = ("8.8.8.8", "8.8.4.4", "218.2.22.118", "10.0.0.1")
     log = nfl.read(log_file(tmp_path / "who.json", [record(n, src_ip=ip) for n, ip in enumerate(sources)]))
     assert dict(make(log).charts)["Countries of sources"] == [("US", 2), ("CN", 1), (None, 1)]
+    (tmp_path / "names.csv").write_text("10.0.0.0/8,office\n")
+    with nfl.read(tmp_path / "who.json", networks=str(tmp_path / "names.csv")) as named:
+        assert dict(make(named).charts)["Your names of sources"] == [(None, 3), ("office", 1)]
     count = Log.count
 
     def without_table(log: Log, *names: str, geo: str | None = None, top: int | None = None) -> Answer:

@@ -64,6 +64,22 @@ def test_a_database_that_is_away_is_told_in_one_line(url: str) -> None:
     assert "word" not in str(caught.value)
 
 
+def test_names_of_networks(log: str, tmp_path: Path) -> None:
+    (tmp_path / "names.csv").write_text("192.0.2.0/24,guests\n")
+    read = opened(_options(log, "--networks", str(tmp_path / "names.csv")))
+    assert read.count("src_ip", geo="network").rows() == [("guests", 48, 1)]
+
+
+def test_names_that_cannot_be_are_told_before_the_log_is_read(tmp_path: Path) -> None:
+    (tmp_path / "names.csv").write_text("192.0.2.0/24,guests\nnonsense\n")
+    with pytest.raises(NflowError, match=r"names\.csv:2: must be network,name"):
+        opened(_options("there is no such file", "--networks", str(tmp_path / "names.csv")))
+    with pytest.raises(OSError, match=r"none\.csv"):
+        opened(_options("there is no such file", "--networks", str(tmp_path / "none.csv")))
+    with pytest.raises((OSError, NflowError), match=r"names\.csv"):
+        opened(_options("there is no such file", "--mmdb", str(tmp_path / "names.csv")))
+
+
 def test_without_a_file(log: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logfiles, "DEFAULT_FILE", log)
     assert opened(_options()).count().value() == 48

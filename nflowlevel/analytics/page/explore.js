@@ -110,6 +110,15 @@ function drawPanels(answer) {
   );
 }
 
+function drawPlaces(answer) {
+  const shown = state().filter(([name]) => name === "geo").map(([, text]) => text);
+  byId("geo").replaceChildren(
+    ...answer.places
+      .filter((place) => !shown.includes(place))
+      .map((place) => make("button", `Count by ${place} of sources`, { "data-place": place })),
+  );
+}
+
 function drawRecords(answer) {
   const table = byId("records");
   table.caption.textContent = `The first ${answer.records.length} of ${answer.count.toLocaleString("en")} records`;
@@ -149,6 +158,7 @@ async function draw() {
   byId("count").textContent = `${answer.count.toLocaleString("en")} ${answer.count === 1 ? "packet" : "packets"}`;
   byId("spent").textContent = `${answer.milliseconds} ms`;
   drawTime(answer);
+  drawPlaces(answer);
   drawPanels(answer);
   drawRecords(answer);
   document.body.dataset.drawn = query;
@@ -216,8 +226,9 @@ byId("ranges").addEventListener("click", async (event) => {
   const newest = (await (await fetch("newest")).json()).newest;
   if (newest !== null) range(newest + 1 - Number(secs), newest + 1);
 });
-byId("geo").addEventListener("click", () => {
-  if (!state().some(([name, text]) => name === "geo" && text === "country")) go([...state(), ["geo", "country"]]);
+byId("geo").addEventListener("click", (event) => {
+  const place = event.target.dataset.place;
+  if (place) go([...state(), ["geo", place]]);
 });
 byId("range").addEventListener("submit", (event) => {
   event.preventDefault();
