@@ -40,6 +40,7 @@ from typing import Any, Final
 
 import msgspec
 
+from nflowlevel.analytics.plainlines import PlainLines
 from nflowlevel.analytics.stamps import Stamps
 from nflowlevel.archive.schema import PACKETS
 
@@ -173,6 +174,7 @@ class LogLines:
     def __init__(self, changed: float | None = None, *, year: int | None = None) -> None:
         self.counts = Counts()
         self._stamps = Stamps(changed, year=year)
+        self._plain = PlainLines(self._stamps)
 
     def rows(self, lines: Iterable[str]) -> Iterator[Row]:
         """Yield the rows of lines, and count the lines that are none."""
@@ -185,19 +187,30 @@ class LogLines:
         """Return lines of JSON, with the members that our output JSON gives them, for what reads those.
 
         `damaged` is called with each line that is about a packet and has no row. Bytes that are no UTF-8 become U+FFFD.
+        Plain lines become JSON in C (plainlines.py); `parse` reads the others.
         """
-        found = []
-        counts = self.counts
-        for line in lines.split(b"\n"):
-            if not line:
-                continue
-            other = counts.other
-            row = self.parse(line.decode("utf-8", "replace"))
-            if row is not None:
-                found.append(members(row))
-            elif counts.other == other:
-                damaged(line + b"\n")
-        return _ENCODER.encode_lines(found)
+        made, at, counts = [], 0, self.counts
+        while at < len(lines):
+            read = self._plain.read(lines, at)
+            made += read.json
+            counts.lines += read.lines
+            counts.packets += read.packets
+            counts.other += read.other
+            at = read.end
+            if at < len(lines):
+                end = lines.find(b"\n", at) + 1 or len(lines)
+                made.append(self._json(lines[at:end].removesuffix(b"\n"), damaged))
+                at = end
+        return b"".join(made)
+
+    def _json(self, line: bytes, damaged: Callable[[bytes], object]) -> bytes:
+        other = self.counts.other
+        row = self.parse(line.decode("utf-8", "replace"))
+        if row is not None:
+            return _ENCODER.encode(members(row)) + b"\n"
+        if self.counts.other == other:
+            damaged(line + b"\n")
+        return b""
 
     def parse(self, line: str) -> Row | None:
         """Return the row of a line, with or without its newline; None where it has none, which is counted."""

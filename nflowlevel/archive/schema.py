@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from nflowlevel.errors import choice, nearest
+from nflowlevel.records.flow import FLOW_TERMS
 from nflowlevel.records.keys import CATALOGUE, Key, added_key
 
 
@@ -135,6 +136,10 @@ class Relation:
         #: The columns in their order.
         self.columns: Final = tuple(columns.values())
         self._meant = {name: column for column in self.columns for name in self._names(column)}
+        if name == "flows":
+            # A flow has ports and counts of two directions: without a direction, those of the original one are meant.
+            told = {term: self._meant[key] for term, key in FLOW_TERMS.items() if key in self._meant}
+            self._meant = {**told, **self._meant}
 
     def _common(self) -> Iterator[Column]:
         yield Column(
@@ -190,7 +195,7 @@ class Relation:
             pass
         hint = self._hint(name)
         hint = f" — did you mean '{hint}'?" if hint else nearest(name, self._meant)
-        raise KeyError(f"unknown column '{name}' of {self.name}{hint}; docs/keys.md lists the keys") from None
+        raise KeyError(f"unknown column '{name}' of {self.name}{hint or '; docs/keys.md lists the keys'}") from None
 
     def _hint(self, name: str) -> str:
         """Return the column that holds what a key has in another form, or together with other keys."""

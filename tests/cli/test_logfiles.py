@@ -39,10 +39,20 @@ def test_the_part_that_is_meant(log: str, arguments: list[str], count: int) -> N
     assert opened(_options(log, *arguments)).count().value() == count
 
 
-@pytest.mark.parametrize("arguments", [["--since", "soon"], ["--filter", "tcp.dport =="]])
-def test_what_cannot_be(log: str, arguments: list[str]) -> None:
-    with pytest.raises(WrongArgument):
-        opened(_options(log, *arguments))
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--since", "soon"], "--since must be a time such as 24h, 7d .* or 2026-11-24T08:30, not 'soon'"),
+        (["--since", "24"], "--since must be a time such as 24h, .*, not '24'"),
+        (["--since", ""], "--since must be"),
+        (["--until", "24h"], "--until must be a time such as 2026-11-24T08:30, not '24h'"),
+        (["--filter", "tcp.dprt == 22"], "did you mean 'tcp.dport'"),
+        (["--filter", ""], "filter"),
+    ],
+)
+def test_what_cannot_be_is_told_before_the_log_is_read(arguments: list[str], told: str) -> None:
+    with pytest.raises(WrongArgument, match=told):
+        opened(_options("there is no such file", *arguments))
 
 
 @pytest.mark.parametrize(
