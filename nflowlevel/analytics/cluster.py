@@ -11,10 +11,12 @@ from decimal import Decimal
 from typing import Any
 
 from nflowlevel.archive.schema import RELATIONS, Relation
-from nflowlevel.errors import NotSupported
+from nflowlevel.errors import NotSupported, printable
 
 #: What means more than itself in a path of Hadoop's.
 _SPECIAL = re.compile(r"([\\{}\[\]*?^,])")
+#: How Hadoop says that it does not know a store, or that the library for it is missing.
+_NO_STORE = re.compile(r"No FileSystem for scheme|ClassNotFoundException")
 _LOCAL = re.compile(r"local(\[|$)|spark://(127\.|localhost|\[::1\])")
 
 
@@ -33,10 +35,21 @@ class Spark:
             self._view(found, [*paths, *(url for url in urls if self._is_there(url))])
 
     def _is_there(self, url: str) -> bool:
-        """Tell whether there is such a directory in an object store."""
+        """Tell whether there is such a directory in an object store; NotSupported: Spark has no way to it."""
         java = self._session.sparkContext._jvm.org.apache.hadoop.fs.Path(url)
-        found = java.getFileSystem(self._session.sparkContext._jsc.hadoopConfiguration()).exists(java)
-        return bool(found)
+        try:
+            store = java.getFileSystem(self._session.sparkContext._jsc.hadoopConfiguration())
+        except Exception as error:  # py4j's, which has no types
+            if not _NO_STORE.search(str(error)):
+                raise
+            scheme = url.partition(":")[0]
+            raise NotSupported(
+                f"reading {printable(url)} by Spark",
+                found=f"no file system for {scheme}://",
+                needed="that of the store, such as s3a:// with the package org.apache.hadoop:hadoop-aws in "
+                "spark.jars.packages, of the version of Spark's Hadoop",
+            ) from None
+        return bool(store.exists(java))
 
     def _view(self, relation: Relation, paths: Sequence[str]) -> None:
         if paths:

@@ -156,6 +156,12 @@ def test_an_archive_elsewhere(spark: Any, tmp_path: Path) -> None:
     assert Log(engine).sums.count().value() == 0
 
 
+@pytest.mark.parametrize("scheme", ["s3", "s3a"])
+def test_a_store_that_spark_has_no_library_for(spark: Any, scheme: str) -> None:
+    with pytest.raises(NotSupported, match=rf"found no file system for {scheme}://; needed: .*hadoop-aws"):
+        Spark(spark, {}, [f"{scheme}://bucket/archive"])
+
+
 def test_without_pyspark(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyspark.sql", None)
     with pytest.raises(NotSupported, match=r"pip install 'nflowlevel\[spark\]' and a Java runtime"):
