@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 
 #include "flow.h"
@@ -208,6 +209,12 @@ static bool counted_since(const struct nfl_flow_entry *entry)
 
 	return f->orig_raw_pktcount != entry->reported[1] || f->reply_raw_pktcount != entry->reported[3] ||
 	       f->orig_raw_pktlen != entry->reported[0] || f->reply_raw_pktlen != entry->reported[2];
+}
+
+/* No record yet: where the kernel counts nothing, this is all that tells. */
+static bool untold(const struct nfl_flow_entry *entry)
+{
+	return !entry->flow.flow_number;
 }
 
 static void made(struct nfl_flowtable *table, const struct nfl_flow *record)
@@ -475,7 +482,8 @@ uint32_t nfl_flowtable_scan(struct nfl_flowtable *table, const struct nfl_flow_s
 		} else if (scan->ends) {
 			report_end(table, entry, scan->reason, out + records++);
 			forget(table, entry);
-		} else if (entry->since_ns <= scan->since_ns && scan->since_ns && (scan->idle || counted_since(entry))) {
+		} else if (entry->since_ns <= scan->since_ns && scan->since_ns &&
+			   (scan->idle || untold(entry) || counted_since(entry))) {
 			report(table, entry, NFL_FLOW_UPDATE, scan->reason, out + records++);
 		}
 	}
@@ -499,12 +507,28 @@ uint32_t nfl_flowtable_save(struct nfl_flowtable *table, struct nfl_flow_kept *o
 	return count;
 }
 
+/* What was kept may be of anybody: whether a run can have left it. */
+static bool is_kept(const struct nfl_flow_kept *kept)
+{
+	const struct nfl_flow *f = &kept->flow;
+	const uint64_t counted[4] = { f->orig_raw_pktlen, f->orig_raw_pktcount, f->reply_raw_pktlen, f->reply_raw_pktcount };
+	uint64_t family = f->oob_family == AF_INET ? BIT(IP4) : f->oob_family == AF_INET6 ? BIT(IP6) : 0;
+	uint32_t i;
+
+	for (i = 0; i < 4; i++)
+		if ((int64_t)(counted[i] - kept->reported[i]) < 0)
+			return false;
+	return f->valid & BIT(ALWAYS) && family && (f->valid & (BIT(IP4) | BIT(IP6))) == family && f->flow_number;
+}
+
 uint32_t nfl_flowtable_restore(struct nfl_flowtable *table, const struct nfl_flow_kept *kept, uint32_t count)
 {
 	struct nfl_flow_entry *entry, *other;
 	uint32_t i, hash, known = 0;
 
 	for (i = 0; i < count; i++) {
+		if (!is_kept(kept + i))
+			continue;
 		hash = (uint32_t)(key_of(table, &kept[i].flow) >> 32);
 		if (find(table, &kept[i].flow, hash, &other))
 			continue;

@@ -82,7 +82,7 @@ struct nfl_flow_kept {
 /* Save what goes on and was reported in part, from the cursor on; the number of flows. */
 uint32_t nfl_flowtable_save(struct nfl_flowtable *table, struct nfl_flow_kept *out, uint32_t room);
 
-/* Know what was saved; before the first dump. The number of flows that there was room for. */
+/* Know what was saved; before the first dump. The number of flows that there was room for; what no run can have saved is left out. */
 uint32_t nfl_flowtable_restore(struct nfl_flowtable *table, const struct nfl_flow_kept *kept, uint32_t count);
 
 /* Which flows are wanted: those whose original direction is from one of the sources, to one of the targets and of one of the

@@ -84,6 +84,11 @@ class FlowTable:
     def __len__(self) -> int:
         return int(self.data.count)
 
+    @property
+    def capacity(self) -> int:
+        """How many flows have room."""
+        return int(self.data.capacity)
+
     # -- events and dumps ----------------------------------------------------------------------------------------
 
     def take(self, events: CData, count: int) -> Made:

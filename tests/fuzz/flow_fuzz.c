@@ -142,6 +142,25 @@ static void use(struct nfl_flow *flows, uint32_t count, bool dump)
 	}
 }
 
+/* A table that knows what was saved, by it or by anybody. */
+static void save_and_restore(void)
+{
+	uint32_t room = 1 + below(3), count, known;
+	struct nfl_flow_kept *kept = exactly(room * sizeof(*kept), NULL);
+
+	table.cursor = 0;
+	count = nfl_flowtable_save(&table, kept, room);
+	check(count <= room, "there are more saved flows than room");
+	if (one_in(2))
+		make_table();
+	for (uint32_t times = below(4); count && times; times--)
+		((uint8_t *)kept)[below(count * sizeof(*kept))] = (uint8_t)any();
+	known = nfl_flowtable_restore(&table, kept, count);
+	check(known <= count, "there are more known flows than were saved");
+	check_table();
+	free(kept);
+}
+
 static void decode(const struct seed *s)
 {
 	uint32_t room = one_in(4) ? below(3) : ROOM, count, kept;
@@ -166,6 +185,8 @@ static void decode(const struct seed *s)
 	kept = one_in(4) ? nfl_flows_accept(&accept, records, count) : count;
 	check(kept <= count, "more flows are wanted than there are");
 	use(records, kept, dump);
+	if (one_in(16))
+		save_and_restore();
 	free(records);
 	free(data);
 }
