@@ -490,20 +490,20 @@ uint32_t nfl_flows_decode(struct nfl_flows *flows, const uint8_t *data, uint32_t
 
 /* What one system call receives: a datagram into each part of scratch. */
 struct pieces {
-	struct mmsghdr datagrams[NFL_FLOW_EVENTS_AT_ONCE];
-	struct iovec parts[NFL_FLOW_EVENTS_AT_ONCE];
+	struct mmsghdr datagrams[NFL_FLOWS_AT_ONCE];
+	struct iovec parts[NFL_FLOWS_AT_ONCE];
 	uint32_t count;
 };
 
 /* An event is small, so there is room for many; what belongs to a dump may need all of it. */
 static void divide(struct pieces *pieces, uint8_t *scratch, uint32_t size, bool events)
 {
-	uint32_t count = events ? size / NFL_FLOW_EVENT_ROOM : 1, i;
+	uint32_t count = events ? size / NFL_FLOWS_EVENT_ROOM : 1, i;
 
-	count = count < 1 ? 1 : count > NFL_FLOW_EVENTS_AT_ONCE ? NFL_FLOW_EVENTS_AT_ONCE : count;
+	count = count < 1 ? 1 : count > NFL_FLOWS_AT_ONCE ? NFL_FLOWS_AT_ONCE : count;
 	for (i = 0; i < count; i++) {
-		pieces->parts[i].iov_base = scratch + (size_t)i * NFL_FLOW_EVENT_ROOM;
-		pieces->parts[i].iov_len = count > 1 ? NFL_FLOW_EVENT_ROOM : size;
+		pieces->parts[i].iov_base = scratch + (size_t)i * NFL_FLOWS_EVENT_ROOM;
+		pieces->parts[i].iov_len = count > 1 ? NFL_FLOWS_EVENT_ROOM : size;
 		pieces->datagrams[i].msg_hdr =
 			(struct msghdr){ .msg_iov = pieces->parts + i, .msg_iovlen = 1 };
 	}

@@ -25,8 +25,8 @@ enum nfl_flow_limits {
 	NFL_FLOW_DATAGRAM_MAX = 65536,	/* a dump fills at most 32 KiB, an event is smaller */
 	/* An event has a few hundred bytes, and perhaps a security context of up to a page. No power of two, or all would compete for
 	 * the same lines of the cache. */
-	NFL_FLOW_EVENT_ROOM = 8192 + 320,
-	NFL_FLOW_EVENTS_AT_ONCE = 32
+	NFL_FLOWS_EVENT_ROOM = 8192 + 320,
+	NFL_FLOWS_AT_ONCE = 32
 };
 
 /* What happened to a flow, as ulogd2 numbers it. */
@@ -79,7 +79,7 @@ uint32_t nfl_flows_decode(struct nfl_flows *flows, const uint8_t *data, uint32_t
 
 /* Receive without blocking until nothing is left, the dump has ended, or fewer than `least` records are free; the number of
  * records, or -errno. A datagram of a dump is read into scratch; of events as many at once as it has room for, at
- * NFL_FLOW_EVENT_ROOM each, up to NFL_FLOW_EVENTS_AT_ONCE. */
+ * NFL_FLOWS_EVENT_ROOM each, up to NFL_FLOWS_AT_ONCE. */
 int nfl_flows_receive(struct nfl_flows *flows, int fd, uint8_t *scratch, uint32_t size, struct nfl_flow *records,
 		      uint32_t room, uint32_t least);
 

@@ -53,7 +53,7 @@ ENOUGH_FLOWS = 2048
 ROOM_FLOWS = ENOUGH_FLOWS + lib.NFL_FLOW_DATAGRAM_MAX // lib.NFL_FLOW_MESSAGE_MIN + 1
 
 #: For the events of one system call.
-_SCRATCH_BYTES: int = lib.NFL_FLOW_EVENT_ROOM * lib.NFL_FLOW_EVENTS_AT_ONCE
+_SCRATCH_BYTES: int = lib.NFL_FLOWS_EVENT_ROOM * lib.NFL_FLOWS_AT_ONCE
 
 _uninitialised = ffi.new_allocator(should_clear_after_alloc=False)
 

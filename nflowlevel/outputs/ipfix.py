@@ -286,6 +286,9 @@ class IPFIX(SpooledOutput[IPFIXOptions]):
 class _Collector(Sink):
     """A collector as the writer uses it. It has no ledger: TCP tells what its kernel has."""
 
+    #: A write is waited with: over UDP for refusals, over TCP for acknowledgements.
+    worth = 5000
+
     def __init__(self, exporter: Exporter, made: Set[Layout], connect_secs: float, stats: IPFIXStats) -> None:
         self._exporter, self._connect_secs, self._stats = exporter, connect_secs, stats
         #: Layouts of rows that this process has made.

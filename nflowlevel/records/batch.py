@@ -367,6 +367,20 @@ class Batch:
             mask = (self._fields("valid") & numpy().uint64(self._layouts.layout_of(name).bit)).astype(bool)
         return mask
 
+    def always(self, key: str) -> bool:
+        """Whether it is known without looking that each packet has `key`, as a field of its record."""
+        name = self._find(key)
+        return not self._is_list(name) and bool(self._valid_all & self._layouts.layout_of(name).bit)
+
+    def joined_texts(self, key: str) -> bytes:
+        """Return a text key of the type, such as an address, of each packet in one piece, with a NUL behind each.
+
+        It is empty where the packet lacks it, see `valid`.
+        """
+        if not self._layouts.holds(key) or self._lease is None:
+            return bytes(self._count)
+        return self._layouts.text_column(key).joined(self.raw)
+
     def _is_list(self, key: str) -> bool:
         """Whether the key's values are no field of the records."""
         return key in self._added or key in self.type.cim or not self._layouts.holds(key)

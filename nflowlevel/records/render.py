@@ -572,18 +572,29 @@ class TextColumn:
         """Return a text for each row; empty where the key does not hold."""
         return _texts(self._column, batch, self._errors)
 
+    def joined(self, batch: Records) -> bytes:
+        """Return the texts in one piece, each with a NUL behind it."""
+        return b"".join(block[:] for block in _blocks(self._column, batch))
+
 
 def _texts(column: CData, batch: Records, errors: str) -> list[str]:
     """Return a column's text for each row."""
+    texts = list[str]()
+    for block in _blocks(column, batch):
+        texts += block[:-1].decode("utf-8", errors).split("\0")
+    return texts
+
+
+def _blocks(column: CData, batch: Records) -> Iterator[CData]:
+    """Yield the texts of rows as a buffer, each with a NUL behind it; the buffer is good until the next one."""
     rows, done = batch.as_c(), ffi.new("uint32_t *")
     first, size = 0, max(_LEAST_TEXT_BYTES, _TEXT_BYTES_PER_ROW * batch.count)
-    out, texts = _uninitialised("char[]", size), list[str]()
+    out = _uninitialised("char[]", size)
     while first < batch.count:
         used = lib.nfl_text_render(column, rows, first, out, size, done)
         if used:
-            texts += bytes(ffi.buffer(out, used - 1)).decode("utf-8", errors).split("\0")
+            yield ffi.buffer(out, used)
             first = done[0]
         else:
             size *= 2
             out = _uninitialised("char[]", size)
-    return texts

@@ -49,6 +49,9 @@ class Sink(ABC):
     #: What rows should look like from now on. `prepare` may change it; before that it has all that could be wanted.
     layout: Layout
 
+    #: So many rows are worth a write: with fewer there is a short wait for more. What it refuses is found by halving.
+    worth: int = 1000
+
     @property
     def by_row(self) -> bool:
         """Whether a write may end with some of its first rows in, and the ledger moved as far."""

@@ -29,7 +29,7 @@ from nflowlevel.binding.privileges import Worker
 from nflowlevel.delivery.backoff import Backoff
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.spool.options import DEFAULT_RING_SIZE
-from nflowlevel.spool.sink import Moved, Refused, Unavailable
+from nflowlevel.spool.sink import Moved, Refused, Sink, Unavailable
 
 if TYPE_CHECKING:
     from nflowlevel.spool.deadletter import DeadLetters
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from nflowlevel.spool.options import SpoolOptions
     from nflowlevel.spool.rows import Layout, Rows
     from nflowlevel.spool.runs import Run, Runs
-    from nflowlevel.spool.sink import Sink
 
 _CONNECT_SECS = 10
 #: An attempt to connect that the sink does not end in time is ended for it.
@@ -49,8 +48,8 @@ _MOMENT_SECS = 0.01
 _TEND_SECS = 86_400.0
 _LINGER_SECS = 0.05
 
-#: With so many rows waiting, or a part of the ring, there is nothing to wait for.
-_FEW_ROWS, _FEW_OF_RING = 5_000, 4
+#: Where more rows are worth a write, this part of the ring is no longer waited with.
+_WORTH_OF_RING = 4
 #: Rows, and bytes, of one write.
 _MOST_ROWS = 10_000
 _MOST_BYTES = 8 << 20
@@ -108,7 +107,8 @@ class Writer:
         self._failure = ""
         self._has_stored = False
         self._rows_limit = _MOST_ROWS
-        self._few = min(_FEW_ROWS, (options.ring_buffer_size or DEFAULT_RING_SIZE) // _FEW_OF_RING)
+        ring = options.ring_buffer_size or DEFAULT_RING_SIZE
+        self._few = min(sink.worth, max(Sink.worth, ring // _WORTH_OF_RING))
         self._orders = threading.Condition()
         self._stop_at: float | None = None
         self._reconnect = False

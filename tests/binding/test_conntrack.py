@@ -74,9 +74,9 @@ def test_events_that_are_wanted_come(watched: Watched) -> None:
 @pytest.mark.parametrize("pieces", [0, 1, 3, 32, 40])
 def test_many_events_are_received_at_once_in_their_order(pieces: int) -> None:
     """However many fit into scratch: what is too long harms no other, and what there is no room for waits."""
-    size = max(pieces * lib.NFL_FLOW_EVENT_ROOM, 4096)
+    size = max(pieces * lib.NFL_FLOWS_EVENT_ROOM, 4096)
     events = [message(replace(UDP, id=number)) for number in range(101)]
-    longest = message(replace(TCP, id=1000, more=(attribute(999, bytes(lib.NFL_FLOW_EVENT_ROOM)),)))
+    longest = message(replace(TCP, id=1000, more=(attribute(999, bytes(lib.NFL_FLOWS_EVENT_ROOM)),)))
     records = ffi.new("struct nfl_flow[]", 200)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours, socket.socket(type=socket.SOCK_DGRAM) as kernel:
         ours.setsockopt(socket.SOL_SOCKET, 33, 4 << 20)  # SO_RCVBUFFORCE
