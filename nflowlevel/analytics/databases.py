@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
+from nflowlevel.analytics.sources import without_password
 from nflowlevel.errors import NotSupported, printable
 from nflowlevel.records.keys import CATALOGUE, Key
 
@@ -55,7 +56,11 @@ def database_lines(url: str) -> Iterator[bytes]:
 
     ValueError: no such table, or none that can be read; NotSupported: no driver is installed; the driver's own errors.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its message may have the password in it
+        told = "it is no URL; write special characters as %XX"
+        raise ValueError(f"read {printable(without_password(url))}: {told}") from None
     options = dict(parse_qsl(parts.query))
     wanted = options.pop("table", None)
     if parts.scheme == "sqlite":
@@ -94,7 +99,7 @@ def _postgresql_lines(url: str, wanted: str | None) -> Iterator[bytes]:
     except ImportError:
         needed = "pip install 'nflowlevel[pgsql]'"
         raise NotSupported("reading from PostgreSQL", found="no Python module psycopg", needed=needed) from None
-    shown = _without_password(url)
+    shown = without_password(url)
     try:
         psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.ProgrammingError:
@@ -112,11 +117,6 @@ def _postgresql_lines(url: str, wanted: str | None) -> Iterator[bytes]:
                 cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(name)))
                 columns = tuple(column.name for column in cursor.description or ())
                 yield from _lines(shown, Table(name, columns), cursor)
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
 def _chosen(source: str, names: Sequence[str], wanted: str | None) -> list[str]:

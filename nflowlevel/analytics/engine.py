@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nflowlevel.analytics.sources import without_password
 from nflowlevel.errors import NotSupported, printable
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ class DuckDB:
         if self.store.remote:
             needed = "a copy of the archive here, or log.on(spark)"
             raise NotSupported(
-                f"asking {printable(self.store.remote[0])}", found="DuckDB, which reads files", needed=needed
+                f"asking {printable(without_password(self.store.remote[0]))}",
+                found="DuckDB, which reads files",
+                needed=needed,
             )
         return self.store.cursor().sql(text)
 

@@ -85,7 +85,7 @@ def _add(store: Store, sources: list[Source], year: int | None) -> None:
         done = 0
         for source, size in zip(others, sizes, strict=True):
             for position in _add_one(store, source, archives, year):
-                progress.show(source.name, done + position, store.records)
+                progress.show(source.shown, done + position, store.records)
             done += size or 0
     store.make_views()
 
@@ -122,7 +122,7 @@ def _add_one(store: Store, source: Source, archives: Iterable[str], year: int | 
     else:
         found = sqlite_lines(name) if source.kind == "sqlite" else database_lines(name)
     for chunk in found:
-        store.add_lines(chunk, name)
+        store.add_lines(chunk, source.shown)
         yield 0
 
 

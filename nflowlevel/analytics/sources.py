@@ -32,12 +32,32 @@ _SQLITE, _PARQUET = b"SQLite format 3\0", b"PAR1"
 _NO_TEXT = re.compile(rb"[\x00-\x06\x0e-\x1a]")
 
 
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<ends>[^/?#]*)(?P<rest>.*)", re.DOTALL)
+
+
 class Source(NamedTuple):
     """One thing to read."""
 
     kind: Kind
     name: str
     """A path, or the URL of a database."""
+
+    @property
+    def shown(self) -> str:
+        """Its name for messages and pages: without what logs in."""
+        return without_password(self.name)
+
+
+def without_password(name: str) -> str:
+    """Return a URL without user, password and options, as anybody may see it; another name as it is."""
+    found = _URL.fullmatch(name)
+    if not found or found["scheme"].lower() == "sqlite" or os.path.lexists(name):
+        return name
+    if "@" in found["rest"]:
+        # A password with an unescaped / or ?: nobody can tell where it ends.
+        return f"{found['scheme']}://…"
+    path = re.split("[?#]", found["rest"])[0]
+    return f"{found['scheme']}://{found['ends'].rpartition('@')[2]}{path}"
 
 
 def find(given: str | os.PathLike[str]) -> Iterator[Source]:
@@ -54,6 +74,9 @@ def find(given: str | os.PathLike[str]) -> Iterator[Source]:
         yield Source("remote", name)
         return
     path = Path(name)
+    if isinstance(given, str) and _URL.fullmatch(name) and not os.path.lexists(name):
+        known = "sqlite, postgresql and, for Spark, object stores such as s3a"
+        raise ValueError(f"read {printable(without_password(name))}: unknown kind of URL; known: {known}")
     if path.is_dir():
         yield from _of_directory(path)
     elif os.path.lexists(path) or not glob.has_magic(name):

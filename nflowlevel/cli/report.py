@@ -15,6 +15,7 @@ import tempfile
 
 from nflowlevel.cli import terminal
 from nflowlevel.cli.logfiles import add_files, opened
+from nflowlevel.errors import printable
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,10 +28,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make the report."""
     from nflowlevel.analytics.report import make, to_html, to_text
+    from nflowlevel.analytics.sources import without_password
 
     terminal.tolerate("utf-8")
     log = opened(options)
-    made = make(log, ", ".join(options.files))
+    made = make(log, ", ".join(printable(without_password(name), None) for name in options.files))
     text = to_text(made) if options.text else to_html(made)
     if options.output:
         _write(options.output, text)

@@ -14,6 +14,7 @@ import pytest
 import nflowlevel as nfl
 from nflowlevel.archive.compaction import Settings, compact
 from nflowlevel.archive.journal import Journal
+from nflowlevel.errors import NotSupported
 from tests.analytics.test_texts import CUT, GOOD
 from tests.captures import pcap, udp_packets
 from tests.fix_logs import START, lines, log_file, parquet_file, record
@@ -155,3 +156,13 @@ def test_a_source_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(Exception, match="file is not a database"):
         nfl.read(tmp_path / "x.db")
     assert [*(tmp_path / "t").iterdir()] == []
+
+
+def test_damaged_rows_of_a_database_are_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nflowlevel.analytics.reading.database_lines", lambda url: iter([b"{}\n"]))
+    log = nfl.read("postgresql://u:secret@host/logs")
+    assert [line.source for line in log.damaged] == ["postgresql://host/logs"]
+    with pytest.raises(NotSupported) as caught:
+        nfl.read("s3a://KEY:secret@bucket/logs").count().value()
+    assert "secret" not in str(caught.value)
+    assert "s3a://bucket/logs" in str(caught.value)
