@@ -82,7 +82,7 @@ def find(given: str | os.PathLike[str]) -> Iterator[Source]:
     elif os.path.lexists(path) or not glob.has_magic(name):
         yield Source(kind_of(path), name)
     else:
-        found = sorted(glob.glob(name, recursive=True))
+        found = sorted(each for each in glob.glob(name, recursive=True) if os.path.isfile(each) or os.path.isdir(each))
         if not found:
             raise FileNotFoundError(f"read {printable(name)}: no file has such a name")
         for each in found:
@@ -97,9 +97,10 @@ def _of_directory(directory: Path) -> Iterator[Source]:
     for parent, directories, files in os.walk(directory):
         directories[:] = sorted(name for name in directories if not name.startswith("."))
         for name in sorted(files):
-            if _IN_DIRECTORIES.fullmatch(name):
+            path = os.path.join(parent, name)
+            # Nobody named it: a FIFO would be waited for, and a device or socket is no log.
+            if _IN_DIRECTORIES.fullmatch(name) and os.path.isfile(path):
                 found = True
-                path = os.path.join(parent, name)
                 yield Source("parquet" if name.endswith(".parquet") else kind_of(Path(path)), path)
     if not found:
         wanted = "*.parquet, *.json, *.pcap or *.pcapng, also rotated or compressed"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import sqlite3
 from pathlib import Path
 
@@ -134,3 +135,14 @@ def test_a_url_of_something_else_is_told_without_its_password() -> None:
     with pytest.raises(ValueError, match=r"^read mysql://host/logs: unknown kind of URL; known: sqlite") as caught:
         list(find("mysql://u:secret@host/logs"))
     assert "secret" not in str(caught.value)
+
+
+def test_what_is_no_file_is_left_out_where_nobody_named_it(tmp_path: Path) -> None:
+    # A FIFO would be waited for.
+    log_file(tmp_path / "a.json", [record()])
+    for name in ("b.json", "c.parquet"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "d.json").symlink_to("nowhere")
+    wanted = [Source("json", str(tmp_path / "a.json"))]
+    assert list(find(tmp_path)) == wanted
+    assert list(find(f"{tmp_path}/*.*")) == wanted
