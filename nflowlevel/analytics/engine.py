@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nflowlevel.analytics.sources import without_password
+from nflowlevel.analytics.databases import without_password
 from nflowlevel.errors import NotSupported, printable
 
 if TYPE_CHECKING:
@@ -48,12 +48,10 @@ class DuckDB:
     def relation(self, text: str) -> Any:
         """Return DuckDB's relation; NotSupported where a part of the log is not on this machine."""
         if self.store.remote:
-            needed = "a copy of the archive here, or log.on(spark)"
-            raise NotSupported(
-                f"asking {printable(without_password(self.store.remote[0]))}",
-                found="DuckDB, which reads files",
-                needed=needed,
-            )
+            needed = "a copy of the archive here, or Spark: log.on(spark), nflowlevel find --spark"
+            found = "DuckDB, which reads files of this machine only"
+            shown = without_password(self.store.remote[0])
+            raise NotSupported(f"asking {printable(shown)}", found=found, needed=needed)
         return self.store.cursor().sql(text)
 
     def columns(self, relation: Any) -> tuple[str, ...]:

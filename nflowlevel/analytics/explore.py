@@ -27,6 +27,8 @@ from typing import IO, Any, Final
 from urllib.parse import parse_qsl
 
 from nflowlevel.analytics.log import Log
+from nflowlevel.analytics.placed import COLUMNS as PLACES
+from nflowlevel.analytics.placed import checked
 from nflowlevel.analytics.traffic import step_of, traffic
 from nflowlevel.archive import engine
 from nflowlevel.archive.schema import PACKETS, Column
@@ -40,6 +42,8 @@ SHOWN: tuple[str, ...] = (
     "sec", "dvc", "oob_prefix", "oob_in", "src_ip", "src_port", "dest_ip", "dest_port", "ip_protocol", "tcp_window",
     "ip_ttl", "ip_totlen", "ip_id", "raw_label",
 )  # fmt: skip
+#: What can be counted of the addresses of sources, where it is known: a state has it as `geo`, and by its own name.
+GEO = tuple(PLACES)
 _VALUES = 10
 _RECORDS = 50
 _MOST_QUERY = 16_384
@@ -78,6 +82,13 @@ def selected(log: Log, pairs: Sequence[tuple[str, str]]) -> Log:
             log = log.between(int(text), None) if name == "from" else log.between(None, int(text))
         elif name == "where":
             log = log.where(text)
+        elif name == "geo":
+            checked(text)
+        elif (geo := name.removeprefix("!")) in GEO:
+            if geo == "asn" and text and not _NUMBER.fullmatch(text):
+                raise ValueError(f"asn is a number, not {printable(text)!r}")
+            value = int(text) if geo == "asn" and text else text or None
+            log = log.placed("src_ip", geo=geo, value=value, exclude=name.startswith("!"))
         else:
             column = PACKETS.find(name.removeprefix("!"))
             value = _value(column, text)
@@ -103,6 +114,9 @@ def answer(log: Log, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     step = step_of(first, last)
     records = chosen.records(*SHOWN, limit=_RECORDS)
     panels = [{"column": name, "rows": chosen.count(name, top=_VALUES).rows()} for name in PANELS]
+    for geo in dict.fromkeys(text for name, text in pairs if name == "geo"):
+        rows = chosen.count("src_ip", geo=geo, top=_VALUES).rows()
+        panels.insert(0, {"column": geo, "rows": [row[:2] for row in rows]})
     return {
         "count": count,
         "step": step,

@@ -14,25 +14,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+from nflowlevel.analytics.databases import MYSQL, URL, without_password
 from nflowlevel.analytics.wholelines import WholeLines
 from nflowlevel.archive.reader import is_archive
 from nflowlevel.errors import printable
 
 Kind: TypeAlias = Literal["archive", "parquet", "json", "text", "capture", "sqlite", "database", "remote"]
 
-_DATABASES = ("sqlite:", "postgresql:", "postgres:")
+_DATABASES = ("sqlite:", "postgresql:", "postgres:", *(f"{name}:" for name in MYSQL))
 #: What only a cluster can read.
 _REMOTE = re.compile(r"(?:s3|s3a|s3n|gs|abfs|abfss|hdfs|wasbs)://")
 _IN_DIRECTORIES = re.compile(
-    r"[^.].*(?:\.parquet|(?:\.json|\.jsonl|\.ndjson|\.pcap|\.pcapng)(?:[.-][0-9][0-9T:_.-]*)?(?:\.gz|\.zst)?)"
+    r"[^.].*(?:\.parquet|(?:\.json|\.jsonl|\.ndjson|\.pcap|\.pcapng)(?:[.-][0-9][0-9T:_.-]*)?(?:\.gz|\.zst|\.xz|\.bz2)?)"
 )
 _CAPTURES = (b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1", b"\x0a\x0d\x0d\x0a")
 _SQLITE, _PARQUET = b"SQLite format 3\0", b"PAR1"
 #: What a text cannot hold.
 _NO_TEXT = re.compile(rb"[\x00-\x06\x0e-\x1a]")
-
-
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<ends>[^/?#]*)(?P<rest>.*)", re.DOTALL)
 
 
 class Source(NamedTuple):
@@ -46,18 +44,6 @@ class Source(NamedTuple):
     def shown(self) -> str:
         """Its name for messages and pages: without what logs in."""
         return without_password(self.name)
-
-
-def without_password(name: str) -> str:
-    """Return a URL without user, password and options, as anybody may see it; another name as it is."""
-    found = _URL.fullmatch(name)
-    if not found or found["scheme"].lower() == "sqlite" or os.path.lexists(name):
-        return name
-    if "@" in found["rest"]:
-        # A password with an unescaped / or ?: nobody can tell where it ends.
-        return f"{found['scheme']}://…"
-    path = re.split("[?#]", found["rest"])[0]
-    return f"{found['scheme']}://{found['ends'].rpartition('@')[2]}{path}"
 
 
 def find(given: str | os.PathLike[str]) -> Iterator[Source]:
@@ -74,8 +60,8 @@ def find(given: str | os.PathLike[str]) -> Iterator[Source]:
         yield Source("remote", name)
         return
     path = Path(name)
-    if isinstance(given, str) and _URL.fullmatch(name) and not os.path.lexists(name):
-        known = "sqlite, postgresql and, for Spark, object stores such as s3a"
+    if isinstance(given, str) and URL.fullmatch(name) and not os.path.lexists(name):
+        known = "sqlite, postgresql, mysql and, for Spark, object stores such as s3a"
         raise ValueError(f"read {printable(without_password(name))}: unknown kind of URL; known: {known}")
     if path.is_dir():
         yield from _of_directory(path)

@@ -22,7 +22,7 @@ from nflowlevel.archive import engine
 from nflowlevel.archive.reader import escape_pattern
 from nflowlevel.archive.rows import Rows
 from nflowlevel.archive.schema import RELATIONS, Relation
-from nflowlevel.errors import printable
+from nflowlevel.errors import counted, plural, printable
 from nflowlevel.sql.literals import identifier
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Damaged:
         return iter(self._lines)
 
     def __repr__(self) -> str:
-        shown = [f"{self.count:,} damaged lines or files"]
+        shown = [f"{counted(self.count, 'damaged line')} or {plural(self.count, 'file')}"]
         for line in self._lines[:_MOST_LISTED]:
             text = f": {printable(line.text)}" if line.text else ""
             place = f"{printable(line.source)}:{line.line}" if line.line else printable(line.source)

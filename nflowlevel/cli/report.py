@@ -27,12 +27,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the report."""
+    from nflowlevel.analytics.databases import without_password
+    from nflowlevel.analytics.progress import Progress
     from nflowlevel.analytics.report import make, to_html, to_text
-    from nflowlevel.analytics.sources import without_password
 
     terminal.tolerate("utf-8")
     log = opened(options)
-    made = make(log, ", ".join(printable(without_password(name), None) for name in options.files))
+    named = ", ".join(printable(without_password(name), None) for name in options.files)
+    with Progress(None) as progress:
+        made = make(log, named, lambda what: progress.step(what, 0))
     text = to_text(made) if options.text else to_html(made)
     if options.output:
         _write(options.output, text)

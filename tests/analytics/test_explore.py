@@ -112,6 +112,21 @@ def test_a_state_that_cannot_be(page: Page, pairs: list[tuple[str, str]], said: 
     assert said in json.loads(body)["problem"]
 
 
+def test_countries_of_sources(tmp_path: Path) -> None:
+    sources = ["193.0.6.139", "193.0.6.140", "8.8.8.8", "10.0.0.1"]
+    log = nfl.read(log_file(tmp_path / "a.json", [record(at, src_ip=source) for at, source in enumerate(sources)]))
+    found = answer(log, [("geo", "country")])
+    assert found["panels"][0] == {"column": "country", "rows": [("NL", 2), ("US", 1), (None, 1)]}
+    assert [answer(log, [pair])["count"] for pair in (("country", "NL"), ("!country", "NL"), ("country", ""))] == [
+        2,
+        2,
+        1,
+    ]
+    assert log.sql(answer(log, [("country", "NL")])["sql"]).rows() == log.placed(
+        "src_ip", geo="country", value="NL"
+    ).records(*SHOWN).rows()  # fmt: skip
+
+
 def test_a_log_without_records(tmp_path: Path) -> None:
     found = answer(nfl.read(log_file(tmp_path / "empty.json", [])), [])
     assert (found["count"], found["time"], found["records"]) == (0, [], [])
@@ -308,6 +323,23 @@ def test_an_investigation_by_mouse(chromium: Chromium, page: Page, log: Log, tmp
     assert chromium.picture(tmp_path / "explore.png").stat().st_size > 10_000
     assert (chromium.violations, chromium.errors) == ([], [])
     assert {url.split("#")[0].startswith((page.url, "about:", "data:")) for url in chromium.requests} == {True}
+
+
+def test_countries_by_mouse(chromium: Chromium, tmp_path: Path) -> None:
+    sources = ["193.0.6.139", "193.0.6.140", "8.8.8.8"]
+    log = nfl.read(log_file(tmp_path / "a.json", [record(at, src_ip=source) for at, source in enumerate(sources)]))
+    page = Page(log)
+    try:
+        chromium.open(page.url)
+        _settled(chromium, "")
+        chromium.click("document.getElementById('geo')")
+        _settled(chromium, "geo=country")
+        chromium.click(_button("country", "NL"), shift=True)
+        _settled(chromium, "%21country=NL")
+        assert (_count(chromium), [row[SHOWN.index("src_ip")] for row in _table(chromium)]) == (1, ["8.8.8.8"])
+        assert (chromium.violations, chromium.errors) == ([], [])
+    finally:
+        page.close()
 
 
 def test_by_keyboard(chromium: Chromium, page: Page) -> None:

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import os
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from nflowlevel.analytics.sources import Source, find, kind_of, without_password
+from nflowlevel.analytics.databases import without_password
+from nflowlevel.analytics.sources import Source, find, kind_of
 from tests.captures import pcap, udp_packets
 from tests.fix_logs import lines, log_file, parquet_file, record
 
@@ -38,6 +41,8 @@ def kinds(tmp_path: Path, content: bytes, name: str = "file") -> str:
 def test_a_file_is_what_it_begins_with(tmp_path: Path, content: bytes, kind: str) -> None:
     assert kinds(tmp_path, content) == kind
     assert kinds(tmp_path, gzip.compress(content), "x.gz") == kind
+    assert kinds(tmp_path, lzma.compress(content), "x") == kind
+    assert kinds(tmp_path, bz2.compress(content), "y") == kind
 
 
 def test_sqlite(tmp_path: Path) -> None:
@@ -60,6 +65,8 @@ def test_a_directory_has_what_names_say(tmp_path: Path) -> None:
         "a.json",
         "b.json.1",
         "c.json.2.gz",
+        "c.json.3.bz2",
+        "c.json.xz",
         "d.json-20261127",
         ".e.json",
         "f.json.tmp",
@@ -74,6 +81,8 @@ def test_a_directory_has_what_names_say(tmp_path: Path) -> None:
         "a.json": "json",
         "b.json.1": "json",
         "c.json.2.gz": "json",
+        "c.json.3.bz2": "json",
+        "c.json.xz": "json",
         "d.json-20261127": "json",
         "deep/h.json": "json",
         "deep/p.parquet": "parquet",
@@ -132,8 +141,8 @@ def test_a_password_is_not_shown(url: str, shown: str) -> None:
 
 
 def test_a_url_of_something_else_is_told_without_its_password() -> None:
-    with pytest.raises(ValueError, match=r"^read mysql://host/logs: unknown kind of URL; known: sqlite") as caught:
-        list(find("mysql://u:secret@host/logs"))
+    with pytest.raises(ValueError, match=r"^read oracle://host/logs: unknown kind of URL; known: sqlite") as caught:
+        list(find("oracle://u:secret@host/logs"))
     assert "secret" not in str(caught.value)
 
 
