@@ -13,6 +13,8 @@ out.
 from __future__ import annotations
 
 import ipaddress
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -39,6 +41,8 @@ _MYSQL_SESSION = f"SET SESSION time_zone = '+00:00', net_write_timeout = {_READ_
 _ROWS = 10_000
 _ADDRESS_BYTES = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: A URL: its scheme, what it says of user and host, and the rest.
+URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<ends>[^/?#]*)(?P<rest>.*)", re.DOTALL)
 
 #: A value of a column as members of JSON.
 _Member = Callable[[Any], dict[str, Any]]
@@ -66,7 +70,11 @@ def database_lines(url: str) -> Iterator[bytes]:
 
     ValueError: no such table, or none that can be read; NotSupported: no driver is installed; the driver's own errors.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its message may have the password in it
+        told = "it is no URL; write special characters as %XX"
+        raise ValueError(f"read {printable(without_password(url))}: {told}") from None
     options = dict(parse_qsl(parts.query))
     wanted = options.pop("table", None)
     if parts.scheme == "sqlite":
@@ -113,7 +121,7 @@ def _postgresql_lines(url: str, wanted: str | None) -> Iterator[bytes]:
     except ImportError:
         needed = "pip install 'nflowlevel[pgsql]'"
         raise NotSupported("reading from PostgreSQL", found="no Python module psycopg", needed=needed) from None
-    shown = _without_password(url)
+    shown = without_password(url)
     try:
         psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.ProgrammingError:
@@ -140,7 +148,7 @@ def _mysql_lines(parts: SplitResult, options: Mapping[str, str], wanted: str | N
     except ImportError:
         needed = "pip install 'nflowlevel[mysql]'"
         raise NotSupported("reading from MySQL", found="no Python module pymysql", needed=needed) from None
-    shown = _without_password(urlunsplit(parts))
+    shown = without_password(urlunsplit(parts))
     given = _mysql_parameters(parts, options, shown)
     # Its cursor takes rows one by one: they need no more memory here than those that are rendered at once.
     with (
@@ -176,9 +184,16 @@ def _mysql_parameters(parts: SplitResult, options: Mapping[str, str], shown: str
     return {"database": database, **{name: value for name, value in texts.items() if value is not None}}
 
 
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
+def without_password(name: str) -> str:
+    """Return a URL without user, password and options, as anybody may see it; another name as it is."""
+    found = URL.fullmatch(name)
+    if not found or found["scheme"].lower() == "sqlite" or os.path.lexists(name):
+        return name
+    if "@" in found["rest"]:
+        # A password with an unescaped / or ?: nobody can tell where it ends.
+        return f"{found['scheme']}://…"
+    path = re.split("[?#]", found["rest"])[0]
+    return f"{found['scheme']}://{found['ends'].rpartition('@')[2]}{path}"
 
 
 def _chosen(source: str, names: Sequence[str], wanted: str | None) -> list[str]:

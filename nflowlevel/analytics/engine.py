@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nflowlevel.analytics.databases import without_password
 from nflowlevel.errors import NotSupported, printable
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class DuckDB:
         if self.store.remote:
             needed = "a copy of the archive here, or Spark: log.on(spark), nflowlevel find --spark"
             found = "DuckDB, which reads files of this machine only"
-            raise NotSupported(f"asking {printable(self.store.remote[0])}", found=found, needed=needed)
+            shown = without_password(self.store.remote[0])
+            raise NotSupported(f"asking {printable(shown)}", found=found, needed=needed)
         return self.store.cursor().sql(text)
 
     def columns(self, relation: Any) -> tuple[str, ...]:

@@ -25,6 +25,8 @@ from nflowlevel.records.communityid import of_texts
 #: Suricata's names of protocols; others are their numbers.
 _PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132, "ICMP": 1, "IPv6-ICMP": 58, "ESP": 50, "AH": 51, "GRE": 47, "IPv6": 41}
 _ICMP = (1, 58)
+#: As large as Suricata's numbers of a rule are; columns would not hold any.
+_MOST_SID, _MOST_SEVERITY = 0xFFFF_FFFF, 0xFF
 _NO_PACKETS = frozenset(("stats",))
 
 
@@ -110,7 +112,7 @@ def parse(line: bytes) -> Event | None:
     """Return the event of a line; None: it is about no packet. ValueError: it is no event."""
     try:
         found = _DECODER.decode(line)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(str(error)) from None
     if found.event_type in _NO_PACKETS or not found.src_ip or not found.dest_ip:
         return None
@@ -120,6 +122,9 @@ def parse(line: bytes) -> Event | None:
             raise ValueError(f"{port} is no port")
     protocol = _protocol(found.proto)
     alert = found.alert or _Alert()
+    for number, most in ((alert.signature_id, _MOST_SID), (alert.severity, _MOST_SEVERITY)):
+        if number is not None and not 0 <= number <= most:
+            raise ValueError(f"{number} is no number of a rule")
     return Event(
         _time(found.timestamp),
         found.event_type,

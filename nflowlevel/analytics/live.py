@@ -70,7 +70,7 @@ class Live:
         for line in lines:
             try:
                 record = self._decode(line)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 self.damaged += 1
                 continue
             second.records += 1
@@ -78,8 +78,8 @@ class Live:
             for name, members in PANELS.items():
                 value = next((record[member] for member in members if member in record), None)
                 counts = second.values[name]
-                # What is new beyond that is no busy value.
-                if value is not None and (value in counts or len(counts) < MOST_VALUES):
+                # What is new beyond that is no busy value, and a list or an object is no value at all.
+                if isinstance(value, str | int | float) and (value in counts or len(counts) < MOST_VALUES):
                     counts[value] += 1
             self._lines.append((int(now), line))
             self.records += 1

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from nflowlevel.analytics.sources import Source, find
 from nflowlevel.analytics.store import Store
 from nflowlevel.analytics.texts import text_lines
 from nflowlevel.analytics.wholelines import WholeLines
-from nflowlevel.archive.journal import read_records
+from nflowlevel.archive.journal import Record, read_records
 from nflowlevel.archive.layout import WORK
 from nflowlevel.archive.reader import files
 from nflowlevel.archive.schema import RELATIONS
@@ -25,6 +26,8 @@ from nflowlevel.archive.source import HEAD_BYTES, identity
 
 _PARQUET = b"PAR1"
 _PARQUET_MIN_BYTES = 12
+#: How often, and after which pause, an archive is looked at again that changes just then.
+_MOST_ATTEMPTS, _ATTEMPT_SECS = 20, 0.1
 
 
 def read(
@@ -73,9 +76,9 @@ def read(
 
 def _add(store: Store, sources: list[Source], year: int | None) -> None:
     archives = [source.name for source in sources if source.kind == "archive"]
-    for archive in archives:
-        for name in RELATIONS:
-            store.add_archives(name, _whole(store, files(archive, name)))
+    records, listed = _settled(archives)
+    for name, paths in listed.items():
+        store.add_archives(name, _whole(store, paths))
     alone = _whole(store, [source.name for source in sources if source.kind == "parquet"])
     for name, paths in store.relations_of(alone).items():
         store.add_archives(name, paths)
@@ -85,10 +88,38 @@ def _add(store: Store, sources: list[Source], year: int | None) -> None:
     with Progress(None if None in sizes else sum(filter(None, sizes))) as progress:
         done = 0
         for source, size in zip(others, sizes, strict=True):
-            for position in _add_one(store, source, archives, year):
-                progress.show(source.name, done + position, store.records)
+            for position in _add_one(store, source, records, year):
+                progress.show(source.shown, done + position, store.records)
             done += size or 0
     store.make_views()
+
+
+def _settled(archives: Sequence[str]) -> tuple[list[Record], dict[str, list[str]]]:
+    """Return the sources that are in the archives and the files of each relation, both of one moment.
+
+    A compaction that ends in between would let records count twice, or not at all: their log is said to be in an
+    archive whose files were listed before. It is waited for a moment while files are moved to their places.
+    """
+    for attempt in range(_MOST_ATTEMPTS):
+        if attempt:
+            time.sleep(_ATTEMPT_SECS)
+        records, is_moving = _records(archives)
+        listed = {name: [path for archive in archives for path in files(archive, name)] for name in RELATIONS}
+        if not is_moving and _records(archives) == (records, False):
+            break
+    return records, listed
+
+
+def _records(archives: Iterable[str]) -> tuple[list[Record], bool]:
+    """Return the sources whose files are in their places, and whether those of others are being moved there."""
+    found, is_moving = [], False
+    for archive in archives:
+        for record in read_records(os.path.join(archive, WORK)):
+            if os.path.isdir(os.path.join(archive, WORK, record.name)):
+                is_moving = True
+            else:
+                found.append(record)
+    return found, is_moving
 
 
 def _size(source: Source) -> int | None:
@@ -109,12 +140,12 @@ def _whole(store: Store, paths: Iterable[str]) -> list[str]:
     return found
 
 
-def _add_one(store: Store, source: Source, archives: Iterable[str], year: int | None) -> Iterator[int]:
+def _add_one(store: Store, source: Source, records: Sequence[Record], year: int | None) -> Iterator[int]:
     """Add the records of a source; yield how far that is, in bytes of it."""
     name = source.name
     if source.kind in ("json", "text"):
         with WholeLines(Path(name)) as lines:
-            add = _add_json(store, lines, archives) if source.kind == "json" else _add_text(store, lines, year)
+            add = _add_json(store, lines, records) if source.kind == "json" else _add_text(store, lines, year)
             for _ in add:
                 yield lines.position
         return
@@ -123,14 +154,14 @@ def _add_one(store: Store, source: Source, archives: Iterable[str], year: int | 
     else:
         found = sqlite_lines(name) if source.kind == "sqlite" else database_lines(name)
     for chunk in found:
-        store.add_lines(chunk, name)
+        store.add_lines(chunk, source.shown)
         yield 0
 
 
-def _add_json(store: Store, lines: WholeLines, archives: Iterable[str]) -> Iterator[None]:
+def _add_json(store: Store, lines: WholeLines, records: Sequence[Record]) -> Iterator[None]:
     name = str(lines.path)
     number = 1
-    for chunk in lines.chunks(_archived(lines.path, archives)):
+    for chunk in lines.chunks(_archived(lines.path, records)):
         store.add_lines(chunk, name, number)
         number += chunk.count(b"\n")
         yield
@@ -149,15 +180,8 @@ def _add_text(store: Store, lines: WholeLines, year: int | None) -> Iterator[Non
     _add_rest(store, lines, 0)
 
 
-def _archived(path: Path, archives: Iterable[str]) -> int:
+def _archived(path: Path, records: Sequence[Record]) -> int:
     """Return how many bytes of a log's lines are in the archives that are read as well: they must not count twice."""
-    records = [
-        record
-        for archive in archives
-        for record in read_records(os.path.join(archive, WORK))
-        # Where this directory is there, files of it are not in their places yet.
-        if not os.path.isdir(os.path.join(archive, WORK, record.name))
-    ]
     if not records:
         return 0
     with WholeLines(path) as lines:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from nflowlevel.analytics.databases import MYSQL
+from nflowlevel.analytics.databases import MYSQL, URL, without_password
 from nflowlevel.analytics.wholelines import WholeLines
 from nflowlevel.archive.reader import is_archive
 from nflowlevel.errors import printable
@@ -40,6 +40,11 @@ class Source(NamedTuple):
     name: str
     """A path, or the URL of a database."""
 
+    @property
+    def shown(self) -> str:
+        """Its name for messages and pages: without what logs in."""
+        return without_password(self.name)
+
 
 def find(given: str | os.PathLike[str]) -> Iterator[Source]:
     """Yield what a path, a pattern or a URL means.
@@ -55,12 +60,15 @@ def find(given: str | os.PathLike[str]) -> Iterator[Source]:
         yield Source("remote", name)
         return
     path = Path(name)
+    if isinstance(given, str) and URL.fullmatch(name) and not os.path.lexists(name):
+        known = "sqlite, postgresql, mysql and, for Spark, object stores such as s3a"
+        raise ValueError(f"read {printable(without_password(name))}: unknown kind of URL; known: {known}")
     if path.is_dir():
         yield from _of_directory(path)
     elif os.path.lexists(path) or not glob.has_magic(name):
         yield Source(kind_of(path), name)
     else:
-        found = sorted(glob.glob(name, recursive=True))
+        found = sorted(each for each in glob.glob(name, recursive=True) if os.path.isfile(each) or os.path.isdir(each))
         if not found:
             raise FileNotFoundError(f"read {printable(name)}: no file has such a name")
         for each in found:
@@ -75,9 +83,10 @@ def _of_directory(directory: Path) -> Iterator[Source]:
     for parent, directories, files in os.walk(directory):
         directories[:] = sorted(name for name in directories if not name.startswith("."))
         for name in sorted(files):
-            if _IN_DIRECTORIES.fullmatch(name):
+            path = os.path.join(parent, name)
+            # Nobody named it: a FIFO would be waited for, and a device or socket is no log.
+            if _IN_DIRECTORIES.fullmatch(name) and os.path.isfile(path):
                 found = True
-                path = os.path.join(parent, name)
                 yield Source("parquet" if name.endswith(".parquet") else kind_of(Path(path)), path)
     if not found:
         wanted = "*.parquet, *.json, *.pcap or *.pcapng, also rotated or compressed"

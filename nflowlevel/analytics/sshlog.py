@@ -68,7 +68,9 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("no agreement", rf"(?:fatal: )?Unable to negotiate with {_ADDRESS}{_PORT}: .*"),
         (
             "failed",
-            rf"pam_unix\(sshd:auth\): authentication failure; .*rhost={_ADDRESS}(?:  ?user=(?P<who>.*))?",
+            # The user's name stands last, and may be `x rhost=192.0.2.1`.
+            r"pam_unix\(sshd:auth\): authentication failure; (?:(?:logname|uid|euid|tty|ruser)=\S* )*"
+            rf"rhost={_ADDRESS}(?:  ?user=(?P<who>.*))?",
         ),
     )
 )

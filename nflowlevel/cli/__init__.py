@@ -43,6 +43,10 @@ COMMANDS = {
 }
 
 
+#: Modules whose errors are about data or the machine.
+_ENGINES = ("duckdb", "_duckdb", "psycopg", "pymysql", "sqlite3")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the result is the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -74,6 +78,12 @@ def _run(name: str, named: Sequence[str], words: Sequence[str]) -> int:
     except NflowError as error:
         _say(name, error)
         return _status_of(error)
+    except Exception as error:
+        # DuckDB's and a database's own: a full disk, a damaged file, a server that is away. They are no faults of ours.
+        if type(error).__module__.partition(".")[0] not in _ENGINES:
+            raise
+        _say(name, NflowError(str(error).strip().split("\n")[0]))
+        return status.FAILED
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ import tempfile
 
 from nflowlevel.cli import terminal
 from nflowlevel.cli.logfiles import add_files, opened
+from nflowlevel.errors import printable
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,13 +27,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the report."""
+    from nflowlevel.analytics.databases import without_password
     from nflowlevel.analytics.progress import Progress
     from nflowlevel.analytics.report import make, to_html, to_text
 
     terminal.tolerate("utf-8")
     log = opened(options)
+    named = ", ".join(printable(without_password(name), None) for name in options.files)
     with Progress(None) as progress:
-        made = make(log, ", ".join(options.files), lambda what: progress.step(what, 0))
+        made = make(log, named, lambda what: progress.step(what, 0))
     text = to_text(made) if options.text else to_html(made)
     if options.output:
         _write(options.output, text)

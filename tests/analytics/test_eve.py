@@ -116,3 +116,19 @@ def test_a_file_with_damaged_lines(tmp_path: Path) -> None:
     events, counts = read(path)
     assert len(events) == 1
     assert (counts.lines, counts.events, counts.other, counts.damaged) == (3, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "alert",
+    [
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        b'{"signature_id": 99999999999999999999}',
+        b'{"severity": -3}',
+    ],
+)
+def test_an_alert_that_none_is_costs_only_its_line(tmp_path: Path, alert: bytes) -> None:
+    begin = b'{"timestamp": "2026-11-27T12:00:00.000000+0000", "event_type": "alert", "src_ip": "192.0.2.1", '
+    line = begin + b'"dest_ip": "192.0.2.2", "alert": '
+    (tmp_path / "eve.json").write_bytes(line + alert + b"}\n" + line + b'{"signature_id": 7}}\n')
+    events, counts = read(tmp_path / "eve.json")
+    assert ([event.sid for event in events], counts.damaged) == ([7], 1)

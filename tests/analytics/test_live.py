@@ -83,3 +83,17 @@ def test_a_scan_is_found() -> None:
 
 def test_nothing_is_found_in_nothing() -> None:
     assert Live().findings() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "damaged"),
+    [
+        (b'{"src_ip": "\xff"}', 1),
+        (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", 1),
+        (b'{"src_ip": ["192.0.2.1"], "dest_port": {}}', 0),
+    ],
+)
+def test_no_line_ends_the_display(line: bytes, damaged: int) -> None:
+    live = Live()
+    live.add([line, b'{"src_ip": "192.0.2.7"}'], 1.0)
+    assert (live.damaged, live.top("sources", 5, 1.0)) == (damaged, [("192.0.2.7", 1)])

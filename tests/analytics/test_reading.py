@@ -14,6 +14,7 @@ import pytest
 import nflowlevel as nfl
 from nflowlevel.archive.compaction import Settings, compact
 from nflowlevel.archive.journal import Journal
+from nflowlevel.errors import NotSupported
 from tests.analytics.test_texts import CUT, GOOD
 from tests.captures import pcap, udp_packets
 from tests.fix_logs import START, lines, log_file, parquet_file, record
@@ -155,3 +156,38 @@ def test_a_source_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(Exception, match="file is not a database"):
         nfl.read(tmp_path / "x.db")
     assert [*(tmp_path / "t").iterdir()] == []
+
+
+def test_damaged_rows_of_a_database_are_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nflowlevel.analytics.reading.database_lines", lambda url: iter([b"{}\n"]))
+    log = nfl.read("postgresql://u:secret@host/logs")
+    assert [line.source for line in log.damaged] == ["postgresql://host/logs"]
+    with pytest.raises(NotSupported) as caught:
+        nfl.read("s3a://KEY:secret@bucket/logs").count().value()
+    assert "secret" not in str(caught.value)
+    assert "s3a://bucket/logs" in str(caught.value)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_compaction_between_two_looks_changes_no_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    """It ends after the archive's files were listed and before the log is read."""
+    from nflowlevel.analytics import reading
+
+    archive, path = tmp_path / "archive", log_file(tmp_path / "u.json.1", [record(n) for n in range(5)])
+    other = log_file(tmp_path / "u.json", [record(n) for n in range(10, 17)])
+    with Journal(str(archive)):
+        pass
+    listed = reading.files
+    done: list[object] = []
+
+    def compacting(*arguments: str) -> list[str]:
+        found = listed(*arguments)
+        if not done:
+            with Journal(str(archive)) as journal:
+                done.append(compact(journal, str(path), Settings(min_age=0, keep=keep)))
+        return found
+
+    monkeypatch.setattr(reading, "files", compacting)
+    assert nfl.read(archive, *([path] if keep else []), other).count().value() == 12

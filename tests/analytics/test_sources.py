@@ -6,11 +6,13 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
 import sqlite3
 from pathlib import Path
 
 import pytest
 
+from nflowlevel.analytics.databases import without_password
 from nflowlevel.analytics.sources import Source, find, kind_of
 from tests.captures import pcap, udp_packets
 from tests.fix_logs import lines, log_file, parquet_file, record
@@ -116,3 +118,40 @@ def test_patterns(tmp_path: Path) -> None:
 )
 def test_urls(url: str, kind: str) -> None:
     assert [*find(url)] == [Source(kind, url)]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u:secret@host:5432/logs?table=packets&password=secret", "postgresql://host:5432/logs"),
+        ("postgresql://u:se@cret@host/logs#secret", "postgresql://host/logs"),
+        ("postgresql://u:sec/ret@host/logs", "postgresql://…"),
+        ("postgresql://u:sec?ret@host/logs", "postgresql://…"),
+        ("postgresql://host/logs?password=sec@ret", "postgresql://…"),
+        ("postgresql://host?password=secret", "postgresql://host"),
+        ("s3a://KEY:secret@bucket/logs", "s3a://bucket/logs"),
+        ("sqlite:///var/log/a@b?c.sqlite3db", "sqlite:///var/log/a@b?c.sqlite3db"),
+        ("/var/log/a:b@c", "/var/log/a:b@c"),
+        ("archive/", "archive/"),
+    ],
+)
+def test_a_password_is_not_shown(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+    assert Source("database", url).shown == shown
+
+
+def test_a_url_of_something_else_is_told_without_its_password() -> None:
+    with pytest.raises(ValueError, match=r"^read oracle://host/logs: unknown kind of URL; known: sqlite") as caught:
+        list(find("oracle://u:secret@host/logs"))
+    assert "secret" not in str(caught.value)
+
+
+def test_what_is_no_file_is_left_out_where_nobody_named_it(tmp_path: Path) -> None:
+    # A FIFO would be waited for.
+    log_file(tmp_path / "a.json", [record()])
+    for name in ("b.json", "c.parquet"):
+        os.mkfifo(tmp_path / name)
+    (tmp_path / "d.json").symlink_to("nowhere")
+    wanted = [Source("json", str(tmp_path / "a.json"))]
+    assert list(find(tmp_path)) == wanted
+    assert list(find(f"{tmp_path}/*.*")) == wanted

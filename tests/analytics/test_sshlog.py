@@ -198,3 +198,12 @@ def test_any_export(data: bytes) -> None:
     log = SSHLog(_NOON)
     for fields in _fields(entries):
         log.entry(fields)
+
+
+@pytest.mark.parametrize("name", ["x rhost=10.0.0.1", "rhost=10.0.0.1  user=root", "x  user=y rhost=10.0.0.1"])
+@pytest.mark.parametrize("peer", ["192.0.2.66", "host.example"])
+def test_a_name_that_pam_says_cannot_be_another_peer(peer: str, name: str) -> None:
+    lines = SSHLog(_NOON)
+    head = "2026-11-27T12:00:00+00:00 fw sshd[77]: pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0"
+    found = lines.parse(f"{head} tty=ssh ruser= rhost={peer}  user={name}")
+    assert (found and (found.src_ip, found.who)) == ((peer, name) if peer != "host.example" else None)

@@ -212,3 +212,15 @@ def test_times_are_written_in_utc() -> None:
     assert written("day", START) == "2026-11-24T08:30:00Z"
     assert written("first", None) is None
     assert written("count", 5) == 5
+
+
+def test_what_an_engine_refuses_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.parquet").write_bytes(b"PAR1" + b"\xff" * 40 + b"PAR1")
+    assert cli.main(["find", "port_scan", str(tmp_path / "x.parquet")]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("nflowlevel find: ")
+    assert "x.parquet" in told
+    assert cli.main(["find", "port_scan", "postgresql://u:secret@127.0.0.1:1/logs"]) == 1
+    told = capsys.readouterr().err
+    assert "127.0.0.1" in told
+    assert "secret" not in told

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import nflowlevel as nfl
 from nflowlevel import cli
 from tests.fix_logs import START, log_file, record
 
@@ -66,3 +67,15 @@ def test_what_cannot_be(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert cli.main(["report", str(log), "--since", "soon"]) == 2
     assert "soon" in capsys.readouterr().err
     assert START
+
+
+@pytest.mark.parametrize("form", [[], ["--text"]])
+def test_its_heading_has_no_password_and_moves_no_cursor(
+    log: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], form: list[str]
+) -> None:
+    monkeypatch.setattr("nflowlevel.cli.report.opened", lambda options: nfl.read(log))
+    assert cli.main(["report", "postgresql://u:secret@host/logs", "evil\x1b[2J.json", *form]) == 0
+    shown = capsys.readouterr().out
+    assert "secret" not in shown
+    assert "\x1b" not in shown
+    assert "postgresql://host/logs, evil\\x1b[2J.json" in shown
