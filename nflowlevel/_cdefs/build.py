@@ -32,6 +32,7 @@ FRAGMENTS = (
     "ipfix.h",
     "arrowstream.h",
     "jsonscan.h",
+    "logscan.h",
     "linux_bpf.h",
     "bpf.h",
     "../../bpf/prefilter.h",
@@ -52,6 +53,7 @@ SOURCES = (
     "ipfix.c",
     "arrowstream.c",
     "jsonscan.c",
+    "logscan.c",
     "bpf.c",
 )
 
@@ -91,6 +93,7 @@ ffibuilder.set_source(
     #include "ipfix.h"
     #include "arrowstream.h"
     #include "jsonscan.h"
+    #include "logscan.h"
     #include "bpf.h"
     #include "bpf/prefilter.h"
 

@@ -47,10 +47,9 @@ class DuckDB:
     def relation(self, text: str) -> Any:
         """Return DuckDB's relation; NotSupported where a part of the log is not on this machine."""
         if self.store.remote:
-            needed = "a copy of the archive here, or log.on(spark)"
-            raise NotSupported(
-                f"asking {printable(self.store.remote[0])}", found="DuckDB, which reads files", needed=needed
-            )
+            needed = "a copy of the archive here, or Spark: log.on(spark), nflowlevel find --spark"
+            found = "DuckDB, which reads files of this machine only"
+            raise NotSupported(f"asking {printable(self.store.remote[0])}", found=found, needed=needed)
         return self.store.cursor().sql(text)
 
     def columns(self, relation: Any) -> tuple[str, ...]:

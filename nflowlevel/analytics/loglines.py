@@ -40,14 +40,9 @@ from typing import Any, Final
 
 import msgspec
 
+from nflowlevel.analytics.plainlines import PlainLines
 from nflowlevel.analytics.stamps import Stamps
 from nflowlevel.archive.schema import PACKETS
-from nflowlevel.records.keys import added_key
-
-#: The options of a TCP header: the kernel writes them with `--log-tcp-options`. No other output has them as text.
-OPTIONS: Final = added_key("tcp.options", "string", "Options of the TCP header as hex digits.", longest=80)
-#: The relation of these rows: that of packets, and the options of TCP.
-LINES: Final = PACKETS.with_keys((OPTIONS,))
 
 Row = dict[str, Any]
 
@@ -179,6 +174,7 @@ class LogLines:
     def __init__(self, changed: float | None = None, *, year: int | None = None) -> None:
         self.counts = Counts()
         self._stamps = Stamps(changed, year=year)
+        self._plain = PlainLines(self._stamps)
 
     def rows(self, lines: Iterable[str]) -> Iterator[Row]:
         """Yield the rows of lines, and count the lines that are none."""
@@ -191,7 +187,9 @@ class LogLines:
         """Return lines of JSON, with the members that our output JSON gives them, for what reads those.
 
         `damaged` is called with each line that is about a packet and has no row. Bytes that are no UTF-8 become U+FFFD.
+        Plain lines become JSON in C (plainlines.py); `parse` reads the others.
         """
+<<<<<<< HEAD
         found = []
         counts = self.counts
         for line in lines.split(b"\n"):
@@ -200,10 +198,34 @@ class LogLines:
             other = counts.other
             row = self.parse(line.decode("utf-8", "replace"))
             if row is not None:
-                found.append(_members(row))
+                found.append(members(row))
             elif counts.other == other:
                 damaged(line + b"\n")
         return _ENCODER.encode_lines(found)
+=======
+        made, at, counts = [], 0, self.counts
+        while at < len(lines):
+            read = self._plain.read(lines, at)
+            made += read.json
+            counts.lines += read.lines
+            counts.packets += read.packets
+            counts.other += read.other
+            at = read.end
+            if at < len(lines):
+                end = lines.find(b"\n", at) + 1 or len(lines)
+                made.append(self._json(lines[at:end].removesuffix(b"\n"), damaged))
+                at = end
+        return b"".join(made)
+
+    def _json(self, line: bytes, damaged: Callable[[bytes], object]) -> bytes:
+        other = self.counts.other
+        row = self.parse(line.decode("utf-8", "replace"))
+        if row is not None:
+            return _ENCODER.encode(_members(row)) + b"\n"
+        if self.counts.other == other:
+            damaged(line + b"\n")
+        return b""
+>>>>>>> anspeed
 
     def parse(self, line: str) -> Row | None:
         """Return the row of a line, with or without its newline; None where it has none, which is counted."""
@@ -546,10 +568,10 @@ def _tail(row: Row, line: str, at: int) -> bool:
 
 _ENCODER = msgspec.json.Encoder()
 #: The member of JSON for each column; the time has two.
-_MEMBERS = {column.name: column.members[0] for column in LINES} | {"us": "oob.time.usec"}
+_MEMBERS = {column.name: column.members[0] for column in PACKETS} | {"us": "oob.time.usec"}
 
 
-def _members(row: Row) -> Row:
+def members(row: Row) -> Row:
     """Return a row as the members of a JSON object."""
     made = {_MEMBERS[name]: value for name, value in row.items()}
     made["oob.time.usec"] %= 1_000_000

@@ -67,6 +67,16 @@ class Stamps:
             self._known[begin] = stamp
         return stamp
 
+    def minute(self, begin: str, zone: str) -> int | None:
+        """Return when a minute begins that lines write as `begin`, up to its last colon; `zone` is behind the seconds.
+
+        None: it is no time, or its 60 seconds do not follow each other.
+        """
+        first, last = (self.find(f"{begin}{second}{zone} -") for second in ("00", "59"))
+        if first is None or last is None or last.sec - first.sec != 59:
+            return None
+        return first.sec if first.end == last.end == len(begin) + len(zone) + 3 else None
+
     def _when(self, found: re.Match[str]) -> tuple[int, int] | None:
         iso, iso_fraction, zone, _, _, month, day, before, clock, fraction, after = found.groups()
         key = (iso, zone) if iso else (month, day, before or after, clock)

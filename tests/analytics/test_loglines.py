@@ -21,16 +21,13 @@ from scapy.layers.l2 import Ether
 
 import nflowlevel as nfl
 from nflowlevel.analytics import loglines, stamps
-from nflowlevel.analytics.loglines import LINES, LONGEST, LogLines
+from nflowlevel.analytics.loglines import LONGEST, LogLines
 from nflowlevel.archive.schema import PACKETS
-from nflowlevel.filters.printpkt import PRINTPKT
 from nflowlevel.firewall import nf_log
-from nflowlevel.plugin.contract import NoOptions
-from nflowlevel.records.batch import Batch
-from nflowlevel.records.render import LogPlan
 from tests import oracle
 from tests.corpus import frames
 from tests.fix_decoder import chunks, decode
+from tests.fix_loglines import printed
 from tests.fix_netns import Pair
 from tests.messages import FULL, message_of
 
@@ -57,7 +54,7 @@ def row_of(line: str, changed: float = _NOON) -> dict[str, Any]:
     lines = LogLines(changed)
     row = lines.parse(line)
     assert row is not None, lines.counts
-    assert set(row) <= set(LINES.by_name), set(row) - set(LINES.by_name)
+    assert set(row) <= set(PACKETS.by_name), set(row) - set(PACKETS.by_name)
     return row
 
 
@@ -457,17 +454,11 @@ def _said(keys: dict[str, Any], line: str) -> dict[str, Any]:
     return {name: value for name, value in said.items() if name not in gone}
 
 
-def _printed(batch: Batch) -> list[str]:
-    batch = PRINTPKT("p", NoOptions()).process(batch)
-    text = b"".join(bytes(piece) for piece, _ in LogPlan(after=" fw ").render(batch.raw))
-    return text.decode("utf-8", "replace").split("\n")[:-1]
-
-
 def _assert_read_back(messages: Iterable[bytes]) -> int:
     count = 0
     for piece in chunks(messages, 300):
         batch = decode(piece).batch
-        for message, line, keys in zip(piece, _printed(batch), batch.to_dicts(), strict=True):
+        for message, line, keys in zip(piece, printed(batch), batch.to_dicts(), strict=True):
             lines = LogLines(keys["oob.time.sec"])
             row = lines.parse(line)
             assert row is not None, (line, lines.counts)
@@ -602,7 +593,7 @@ def test_any_text_is_a_row_of_the_schema_or_counted(text: str) -> None:
     if row is not None:
         most = {"UTINYINT": 0xFF, "USMALLINT": 0xFFFF, "UINTEGER": 0xFFFF_FFFF, "BIGINT": 2**63 - 1}
         for name, value in row.items():
-            type_ = LINES.by_name[name].type
+            type_ = PACKETS.by_name[name].type
             assert isinstance(value, str) if type_ == "VARCHAR" else 0 <= value <= most[type_], (name, value)
 
 
