@@ -189,20 +189,6 @@ class LogLines:
         `damaged` is called with each line that is about a packet and has no row. Bytes that are no UTF-8 become U+FFFD.
         Plain lines become JSON in C (plainlines.py); `parse` reads the others.
         """
-<<<<<<< HEAD
-        found = []
-        counts = self.counts
-        for line in lines.split(b"\n"):
-            if not line:
-                continue
-            other = counts.other
-            row = self.parse(line.decode("utf-8", "replace"))
-            if row is not None:
-                found.append(members(row))
-            elif counts.other == other:
-                damaged(line + b"\n")
-        return _ENCODER.encode_lines(found)
-=======
         made, at, counts = [], 0, self.counts
         while at < len(lines):
             read = self._plain.read(lines, at)
@@ -221,11 +207,10 @@ class LogLines:
         other = self.counts.other
         row = self.parse(line.decode("utf-8", "replace"))
         if row is not None:
-            return _ENCODER.encode(_members(row)) + b"\n"
+            return _ENCODER.encode(members(row)) + b"\n"
         if self.counts.other == other:
             damaged(line + b"\n")
         return b""
->>>>>>> anspeed
 
     def parse(self, line: str) -> Row | None:
         """Return the row of a line, with or without its newline; None where it has none, which is counted."""
