@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from nflowlevel.accounting.table import CounterTable
 from nflowlevel.binding._lib import ffi
 from nflowlevel.binding.nfacct import CounterArray
 from nflowlevel.records.batch import Batch
+from tests.fix_debian import need
 from tests.fix_lines import no_descriptor_left
 from tests.fix_netns import Netns
 
@@ -89,12 +89,6 @@ def count_udp(netns: Netns, name: str, port: int = 9, *, tool: str = "iptables",
     """Add a rule that counts UDP to a port into an object."""
     need("iptables")
     netns.run(tool, "-w", "-A", chain, "-p", "udp", "--dport", str(port), "-m", "nfacct", "--nfacct-name", name)
-
-
-def need(tool: str) -> None:
-    """Skip the test where a program is missing."""
-    if shutil.which(tool) is None:
-        pytest.skip(f"the command {tool!r} is not installed")
 
 
 def environment() -> dict[str, str]:

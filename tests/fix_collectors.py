@@ -9,8 +9,6 @@ collector.flows                          what nfdump reads from its files, after
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +20,7 @@ import pytest
 
 from tests.fix_alone import unused_port
 from tests.fix_daemon import wait_for
+from tests.fix_debian import need
 from tests.fix_netns import Netns
 
 #: Debian's own Python has Debian's packages.
@@ -34,13 +33,6 @@ reader = ipfix.reader.from_stream(open(sys.argv[1], "rb"))
 for record in reader.namedict_iterator():
     print(json.dumps(record, default=str))
 """
-
-
-def need(*programs: str) -> None:
-    """Skip the test where a program is not installed; scripts/install-packages has them all."""
-    for program in programs:
-        if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):
-            pytest.skip(f"{program} is not installed (scripts/install-packages test)")
 
 
 class _Program:

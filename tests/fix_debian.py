@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Debian packages that are looked into, not installed: they would start services or take the place of others.
+"""Debian packages: those that tests need, and those that are looked into, not installed: they would start services or
+take the place of others.
 
+need("nfacct")                                          # skip the test where that program is not installed
 archives(request.config, "rsyslog", "libestr0")         # the archives, for dpkg-deb
 unpack(request.config, machine, "psad", "fail2ban")     # their files are on the machine, and nothing was started
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +20,13 @@ from tests.fix_alone import alone
 from tests.fix_machine import Machine
 
 _PATIENCE = 120
+
+
+def need(*programs: str) -> None:
+    """Skip the test where a program is not installed; scripts/install-packages has them all."""
+    for program in programs:
+        if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):
+            pytest.skip(f"{program} is not installed (scripts/install-packages test)")
 
 
 def archives(config: pytest.Config, *packages: str) -> list[Path]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fix_acct import environment, need
+from tests.fix_acct import environment
+from tests.fix_debian import need
 from tests.fix_netns import missing
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests import oracle
-from tests.fix_acct import need
+from tests.fix_debian import need
 from tests.fix_netns import Bridge, Netns, Pair
 from tests.forms import escaped
 from tests.parity_differences import DIFFERENCES, Case, Difference

@@ -20,6 +20,7 @@ import select
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from nflowlevel.binding import messages, procfs
@@ -45,6 +46,9 @@ _SUBSYSTEM = 1 << 8
 _GET, _GET_STATS = _SUBSYSTEM | 1, _SUBSYSTEM | 5
 _STATS_ENTRIES, _STATS_MAX = 1, 2
 _GROUPS = {"new": 1, "update": 2, "destroy": 3}
+
+#: Documentation/networking/nf_conntrack-sysctl.rst
+_SETTINGS = Path("/proc/sys/net/netfilter")
 
 FLOW_BYTES: int = ffi.sizeof("struct nfl_flow")
 #: Records after which a receive stops.
@@ -89,13 +93,17 @@ class Settings:
     counters: int | None
 
 
+def setting(name: str) -> int:
+    """Return net.netfilter.nf_conntrack_NAME of the namespace that the calling thread is in. OSError: it has none."""
+    return int((_SETTINGS / f"nf_conntrack_{name}").read_text())
+
+
 def settings(netns: str | None = None) -> Settings:
     """Return the settings of a namespace. KernelError where it cannot be entered."""
 
     def value(name: str) -> int | None:
         try:
-            with open(f"/proc/sys/net/netfilter/nf_conntrack_{name}", encoding="ascii") as file:
-                return int(file.read())
+            return setting(name)
         except (OSError, ValueError):
             return None
 

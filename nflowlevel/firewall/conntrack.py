@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Conntrack as it is set up in a network namespace, and who listens to its events. Looks and changes nothing.
 
-The settings are in /proc/sys/net/netfilter (Documentation/networking/nf_conntrack-sysctl.rst). Listeners are asked for
-by sock_diag(7) (net/netlink/diag.c): /proc/net/netlink does not tell whether one is reliable.
+Listeners are asked for by sock_diag(7) (net/netlink/diag.c): /proc/net/netlink does not tell whether one is reliable.
 """
 
 from __future__ import annotations
@@ -14,15 +13,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from nflowlevel.binding import messages, procfs
-from nflowlevel.binding.conntrack import EVENTS
+from nflowlevel.binding.conntrack import EVENTS, setting
 from nflowlevel.binding.netlink import NetlinkSocket
 from nflowlevel.binding.netns import entered
 from nflowlevel.errors import KernelError
-
-_SETTINGS = Path("/proc/sys/net/netfilter")
 
 #: Events of conntrack as numbers of ulogd2's `event_mask`, which are also the bits of their netlink groups
 #: (linux/netfilter/nfnetlink_compat.h, NFNLGRP_CONNTRACK_NEW and the two after it).
@@ -76,10 +72,7 @@ def settings(netns: str | None = None) -> Conntrack | None:
     """Return how conntrack is set up in a namespace; None where it is not loaded. KernelError: it cannot be entered."""
     with entered(netns):
         try:
-            values = {
-                name: int((_SETTINGS / f"nf_conntrack_{name}").read_text())
-                for name in ("acct", "timestamp", "events", "count", "max")
-            }
+            values = {name: setting(name) for name in ("acct", "timestamp", "events", "count", "max")}
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return None

@@ -32,10 +32,9 @@ from msgspec import Meta
 
 from nflowlevel.binding.acceptance import Accept
 from nflowlevel.binding.conntrack import EVENTS, EventName, settings
-from nflowlevel.binding.netns import of_socket
 from nflowlevel.logs import NOTICE, log
 from nflowlevel.options import CLAMPED, NetnsPath, Options
-from nflowlevel.plugin.contract import Finding, Input
+from nflowlevel.plugin.kernel import ReaderInput
 from nflowlevel.readers.arguments import SocketBuffer
 from nflowlevel.readers.flows import MIB, Flows
 from nflowlevel.records.batch import Batch
@@ -150,33 +149,22 @@ class NFCTOptions(Options, frozen=True, kw_only=True):
             raise
 
 
-class NFCT(Input[NFCTOptions]):
+class NFCT(ReaderInput[NFCTOptions, Flows, FlowStats]):
     """The NFCT plugin; see the module."""
 
     name = "NFCT"
     Options = NFCTOptions
     provides = "flow"
     records = FLOW
-    for_root = True
-    _flows: Flows | None = None
+    Stats = FlowStats
 
     def __init__(self, instance: str, options: NFCTOptions) -> None:
-        super().__init__(instance, options)
-        self.netns = options.network_namespace_path or None
-        #: Of readers that were closed.
-        self._stats = FlowStats()
+        super().__init__(instance, options, options.network_namespace_path)
 
     @property
     def deltas(self) -> bool:
         """Whether a record has what was counted since the one before."""
         return True
-
-    def needs(self) -> Iterator[Finding]:
-        """Its network namespace."""
-        if self.netns:
-            from nflowlevel.plugin import reach
-
-            yield from reach.namespace(self.netns)
 
     def _events(self) -> list[EventName]:
         """Which events to listen for: of those asked for, what there is no other way to know."""
@@ -190,10 +178,10 @@ class NFCT(Input[NFCTOptions]):
             mask &= ~EVENTS["new"]
         return [name for name, bit in EVENTS.items() if mask & bit]
 
-    def open(self) -> None:
+    def start(self) -> Flows:
         """Listen, and read the kernel's table."""
         options = self.options
-        flows = Flows(
+        return Flows(
             self._events(),
             options.accept(),
             netns=self.netns,
@@ -209,8 +197,6 @@ class NFCT(Input[NFCTOptions]):
             flush_at_stop=options.flush_at_stop,
             state_file=self._state_file(),
         )
-        self._flows = flows
-        self.place = of_socket(flows.fileno()) if self.netns else None
 
     def _state_file(self) -> str:
         directory = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
@@ -218,60 +204,20 @@ class NFCT(Input[NFCTOptions]):
         return self.options.state_file or default if self.options.hash_enable else ""
 
     @property
-    def flows(self) -> Flows:
-        """The open reader."""
-        assert self._flows is not None, "NFCT is used before open()"
-        return self._flows
-
-    def fileno(self) -> int:
-        """Return the descriptor of the events' socket."""
-        return self.flows.fileno()
-
-    @property
     def deadline(self) -> float | None:
         """When the kernel's table is to be read."""
-        return self._flows.deadline if self._flows else None
-
-    def receive(self) -> Batch:
-        """Return what has come."""
-        return self.flows.receive()
-
-    def drain(self) -> Iterator[Batch]:
-        """Stop listening and yield what was told, and with `flush_at_stop` what goes on."""
-        return self.flows.drain()
+        return self._reader.deadline if self._reader else None
 
     def leave(self) -> Iterator[Batch]:
         """The namespace was deleted: its flows end with it."""
-        return self.flows.leave()
-
-    @property
-    def more(self) -> bool:
-        """Whether to receive again at once."""
-        return self.flows.more
-
-    @property
-    def pause(self) -> float:
-        """How long it is worth to wait before the next receive."""
-        return self.flows.pause
+        return self.reader.leave()
 
     def poll_now(self) -> None:
         """SIGUSR2: report all that goes on."""
-        if self._flows:
-            self._flows.report()
-
-    @property
-    def stats(self) -> FlowStats:
-        """Counters of the reader, and of those that it had before."""
-        stats = FlowStats()
-        stats.add(self._stats)
-        if self._flows:
-            stats.add(self._flows.stats)
-        return stats
+        if self._reader:
+            self._reader.report()
 
     def close(self, timeout: float = 1.0) -> None:
         """Close the sockets."""
-        if flows := self._flows:
-            flows.close()
-            stats = self.stats
-            stats.tracked = 0
-            self._stats, self._flows = stats, None
+        super().close(timeout)
+        self._stats.tracked = 0

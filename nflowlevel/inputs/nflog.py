@@ -18,17 +18,15 @@ same name or path is followed; the log says both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated
 
 from msgspec import Meta
 
-from nflowlevel.binding.netns import of_socket
 from nflowlevel.binding.numbers import FAMILIES, some
 from nflowlevel.errors import KernelError
 from nflowlevel.logs import NOTICE, log
 from nflowlevel.options import CLAMPED, NetnsPath, Options
-from nflowlevel.plugin.contract import Finding, Input
+from nflowlevel.plugin.kernel import ReaderInput
 from nflowlevel.readers.arguments import (
     CopyMode,
     CopyRange,
@@ -41,7 +39,6 @@ from nflowlevel.readers.arguments import (
     SocketBuffer,
 )
 from nflowlevel.readers.group import MIB, Group
-from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import Key
 from nflowlevel.stats import GroupStats, counter
 
@@ -108,22 +105,17 @@ class NFLOGStats(GroupStats):
     )
 
 
-class NFLOG(Input[NFLOGOptions]):
+class NFLOG(ReaderInput[NFLOGOptions, Group, NFLOGStats]):
     """The NFLOG plugin; see the module."""
 
     name = "NFLOG"
     Options = NFLOGOptions
     provides = "raw"
-    for_root = True
-    _group: Group | None = None
+    Stats = NFLOGStats
     _is_logger = False
-    _stats: NFLOGStats
 
     def __init__(self, instance: str, options: NFLOGOptions) -> None:
-        super().__init__(instance, options)
-        self.netns = options.network_namespace_path or None
-        #: Of groups that were closed.
-        self._stats = NFLOGStats()
+        super().__init__(instance, options, options.network_namespace_path)
 
     def published(self) -> tuple[Key, ...]:
         """Keys that were not asked for are not published."""
@@ -144,14 +136,7 @@ class NFLOG(Input[NFLOGOptions]):
         """The group, in its namespace."""
         return f"group {self.options.group}" + (f" of namespace {self.netns}" if self.netns else "")
 
-    def needs(self) -> Iterator[Finding]:
-        """Its network namespace."""
-        if self.netns:
-            from nflowlevel.plugin import reach
-
-            yield from reach.namespace(self.netns)
-
-    def open(self) -> None:
+    def start(self) -> Group:
         """Bind the group."""
         options = self.options
         group = Group(
@@ -169,17 +154,17 @@ class NFLOG(Input[NFLOGOptions]):
             netns=self.netns,
             label=options.numeric_label,
         )
+        is_logger = options.bind or options.group == 0
         try:
-            if options.bind or options.group == 0:
+            if is_logger:
                 group.become_logger(_BIND_FAMILIES, unbind_first=options.unbind)
-                self._is_logger = True
             if options.attach_conntrack:
                 self._attach_conntrack(group)
         except BaseException:
             group.close()
             raise
-        self._group = group
-        self.place = of_socket(group.fileno()) if self.netns else None
+        self._is_logger = is_logger
+        return group
 
     def _attach_conntrack(self, group: Group) -> None:
         """As in ulogd2, a kernel that cannot attach them is a warning, and the packets come without."""
@@ -188,53 +173,14 @@ class NFLOG(Input[NFLOGOptions]):
         except KernelError as error:
             log.warning("%s: %s; packets come without `ct`", self, error)
 
-    @property
-    def group(self) -> Group:
-        """The open group."""
-        assert self._group is not None, "NFLOG is used before open()"
-        return self._group
-
-    def fileno(self) -> int:
-        """Return the group's descriptor."""
-        return self.group.fileno()
-
-    def receive(self) -> Batch:
-        """Return what has arrived."""
-        return self.group.receive()
-
-    def drain(self) -> Iterator[Batch]:
-        """Give the group up and yield what the kernel still holds."""
-        return self.group.drain()
-
-    @property
-    def more(self) -> bool:
-        """Whether the last receive left packets behind."""
-        return self.group.more
-
-    @property
-    def pause(self) -> float:
-        """How long it is worth to wait before the next receive."""
-        return self.group.pause
-
     def unread(self, milliseconds: int) -> None:
         """Count the time."""
         self._stats.unread_milliseconds += milliseconds
 
-    @property
-    def stats(self) -> NFLOGStats:
-        """Counters of the group, and of those that it had in namespaces before."""
-        stats = NFLOGStats()
-        stats.add(self._stats)
-        if self._group:
-            stats.add(self._group.stats)
-        return stats
-
     def close(self, timeout: float = 1.0) -> None:
         """Close the group."""
-        if group := self._group:
-            self._stats, self._group = self.stats, None
-            group.close()
-            if self._is_logger:
-                self._is_logger = False
-                stays = "nfnetlink_log stays the kernel's packet logger"
-                log.log(NOTICE, "%s: %s; `nflowlevel nf-log` shows and changes it", self, stays)
+        super().close(timeout)
+        if self._is_logger:
+            self._is_logger = False
+            stays = "nfnetlink_log stays the kernel's packet logger"
+            log.log(NOTICE, "%s: %s; `nflowlevel nf-log` shows and changes it", self, stays)

@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, TypeVar
 from msgspec import Meta
 
 from nflowlevel.options import NetnsPath, Options
-from nflowlevel.plugin.contract import Finding, Input
+from nflowlevel.plugin.kernel import KernelInput
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.keys import Key
 from nflowlevel.records.sums import SUM
@@ -48,18 +48,16 @@ class PollingStats(Counters):
 SomePolling = TypeVar("SomePolling", bound=PollingOptions)
 
 
-class PollingInput(Input[SomePolling]):
+class PollingInput(KernelInput[SomePolling]):
     """An input that reads counters every `pollinterval` seconds."""
 
     provides = "sum"
     records = SUM
-    for_root = True
     #: Its counters, where it has more of them.
     Stats: ClassVar[type[PollingStats]] = PollingStats
 
     def __init__(self, instance: str, options: SomePolling) -> None:
-        super().__init__(instance, options)
-        self.netns = options.network_namespace_path or None
+        super().__init__(instance, options, options.network_namespace_path)
         self._stats = self.Stats()
         self._schedule = Schedule(options.pollinterval)
 
@@ -82,13 +80,6 @@ class PollingInput(Input[SomePolling]):
     @abstractmethod
     def poll(self) -> Batch:
         """Return a record for each counter, as it is now."""
-
-    def needs(self) -> Iterator[Finding]:
-        """Its network namespace."""
-        if self.netns:
-            from nflowlevel.plugin import reach
-
-            yield from reach.namespace(self.netns)
 
     def time_of(self, now: int) -> tuple[int, int | None]:
         """Return the time of a poll at `now` (ns since 1970) for its batch: seconds, and µs where time is published.

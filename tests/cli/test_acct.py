@@ -19,7 +19,8 @@ from nflowlevel import cli
 from nflowlevel.accounting.objects import Accounting
 from nflowlevel.accounting.table import Counter
 from nflowlevel.cli import acct
-from tests.fix_acct import count_udp, environment, make_objects, need
+from tests.fix_acct import count_udp, environment, make_objects
+from tests.fix_debian import need
 from tests.fix_netns import Netns, Pair
 from tests.fix_terminal import Screen
 

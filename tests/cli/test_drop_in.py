@@ -203,11 +203,11 @@ def test_nothing_is_changed_where_it_cannot_work(plain: Machine) -> None:
     plain.run("sh", "-c", "mv /root/libpython3.*.so.1.0 /usr/lib/$(uname -m)-linux-gnu/")
 
     # A configuration that we cannot run is said.
-    plain.write("/etc/ulogd.conf", _CONFIG.replace("json1:JSON", "nacct1:NACCT"))
+    plain.write("/etc/ulogd.conf", _CONFIG.replace("json1:JSON", "json1:JSONN"))
     done = plain.tried(nflowlevel, "drop-in", "install")
     assert done.returncode == 0
     assert "the service cannot start with this /etc/ulogd.conf" in done.stdout
-    assert "does not support ulogd2's plugin 'NACCT' yet" in done.stdout
+    assert "unknown plugin 'JSONN' — did you mean 'JSON'?" in done.stdout
 
 
 def test_only_root_may(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -86,5 +87,5 @@ def test_a_namespace_that_is_not_there() -> None:
 
 
 def test_a_kernel_without_conntrack(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conntrack, "_SETTINGS", conntrack._SETTINGS / "not-there")
+    monkeypatch.setattr("nflowlevel.binding.conntrack._SETTINGS", Path("/proc/sys/net/netfilter/not-there"))
     assert settings() is None

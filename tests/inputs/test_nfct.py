@@ -418,12 +418,12 @@ def test_the_sum_over_a_restart(watched: Watched, tmp_path: Path) -> None:
 
 
 def test_the_buffer_is_large_and_grows(watched: Watched, opened: Callable[..., NFCT]) -> None:
-    assert opened().flows.socket_buffer == 128 << 20  # the kernel doubles it
+    assert opened().reader.socket_buffer == 128 << 20  # the kernel doubles it
     nfct = opened(netlink_socket_buffer_size=SMALL_BUFFER)
     watched.udp_flows(range(10000, 11000))
     watched.flush()
     come(nfct, 0.1)
-    assert nfct.flows.socket_buffer == 4 * SMALL_BUFFER
+    assert nfct.reader.socket_buffer == 4 * SMALL_BUFFER
     assert nfct.stats.lost > 0
 
 

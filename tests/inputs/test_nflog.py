@@ -62,7 +62,7 @@ def test_the_defaults_copy_all_and_hold_nothing_back(pair: Pair, opened: Callabl
     pair.fw.nft(log_rule(0xFFFF))
     nflog = opened(pair.fw, group=0xFFFF)
     assert settings(pair.fw, 0xFFFF) == (2, 65531, 5)  # in 1/100 s
-    assert nflog.group.socket_buffer == 128 << 20  # the kernel doubles it
+    assert nflog.reader.socket_buffer == 128 << 20  # the kernel doubles it
     pair.send_udp(23, size=1400)
     found = received(nflog, 23)
     assert {packet["raw.pktlen"] for packet in found} == {1428}
@@ -232,7 +232,7 @@ def test_bind_takes_over(netns: Netns, opened: Callable[..., NFLOG], unbind: boo
 def test_socket_buffer(
     netns: Netns, opened: Callable[..., NFLOG], options: dict[str, int], first: int, most: int
 ) -> None:
-    group = opened(netns, group=1, **options).group
+    group = opened(netns, group=1, **options).reader
     assert group.socket_buffer == 2 * first
     assert group.max_socket_buffer == most
 
@@ -246,7 +246,7 @@ def test_loss_is_exact_and_the_buffer_grows(pair: Pair, opened: Callable[..., NF
     stats = nflog.stats
     assert stats.received == count
     assert stats.overrun > 0
-    assert nflog.group.socket_buffer == 262144
+    assert nflog.reader.socket_buffer == 262144
     # What was lost after the last packet received has no number; then only the datagrams are known.
     assert stats.gap + stats.unresolved + count == pair.fw.counter("c")
 
