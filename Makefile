@@ -11,6 +11,11 @@ SHELL := /bin/sh
 PYTHON := /usr/bin/python3
 BIN := .venv/bin
 
+# Two runs of tests beside each other: most of them wait for processes, peers and the kernel. Files stay whole, for what
+# their tests share.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+WORKERS := 2
+
 READY := .venv/.ready
 READY_FOR_TESTS := .venv/.ready-for-tests
 READY_FOR_ANALYTICS := .venv/.ready-for-analytics
@@ -40,10 +45,10 @@ demo-analytics: $(COMPILED) $(READY_FOR_ANALYTICS) ## show how an attacker is fo
 	$(BIN)/python demo/analytics.py
 
 test: setup ## run the tests, but for those that take long
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-all: setup fuzz ## run all tests, with 100,000 accounting objects, and the fuzzers
-	NFLOWLEVEL_OBJECTS=100000 $(BIN)/python -m pytest
+	NFLOWLEVEL_OBJECTS=100000 $(PYTEST)
 
 lint: setup ## check the code with ruff and mypy --strict
 	$(BIN)/ruff check

@@ -479,7 +479,7 @@ def plugins_here_and_not() -> str:
     absent = [name for name in ULOGD2_NAMES if name not in here]
     parts = [f"Here, with all their options and keys: {_quoted(here)}."]
     parts += [f"New: {_quoted(new)}."] * bool(new)
-    parts.append(f"Not here, so that a stack with one of them is refused: {_quoted(absent)}.")
+    parts.append(f"Nothing is missing: {_quoted(absent)} alone is refused, to which no kernel sends any more.")
     return "\n\n".join("\n".join(textwrap.wrap(part, 118)) for part in parts)
 
 

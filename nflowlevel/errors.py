@@ -79,6 +79,16 @@ class OutputError(NflowError):
 _MOST_COMPARED = 500
 
 
+def plural(number: int, word: str) -> str:
+    """Return a word as it stands behind a number: `1 packet`, `2 packets`, `0 packets`."""
+    return word if number == 1 else f"{word}s"
+
+
+def counted(number: int, word: str) -> str:
+    """Return how many there are of something: `1 packet`, `2,000 packets`."""
+    return f"{number:,} {plural(number, word)}"
+
+
 def nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
     """Return ` — did you mean 'x'?` for the nearest of the known names, or an empty string.
 

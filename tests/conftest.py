@@ -7,22 +7,28 @@ import os
 import platform
 import subprocess
 
+import hypothesis
 import pytest
 
-from tests.fix_netns import bridge, missing, netns, pair, remove_stale
+from tests.fix_alone import all_netns
+from tests.fix_netns import bridge, missing, netns, own_names, pair
 from tests.fix_nobody import open_to_all, users
 from tests.fix_watched import unstamped, watched
 
-__all__ = ["bridge", "netns", "open_to_all", "pair", "unstamped", "users", "watched"]
+__all__ = ["all_netns", "bridge", "netns", "open_to_all", "pair", "unstamped", "users", "watched"]
 
 _LIBRARIES = ("libnetfilter_log", "libnetfilter_acct", "libmnl")
+# How long an example takes on a machine that runs other tests beside it says nothing.
+hypothesis.settings.register_profile("beside-others", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("beside-others")
+
 _KERNEL_FIXTURES = {"netns", "pair", "bridge", "watched", "unstamped"}
 
 
 def pytest_configure() -> None:
-    """Clear what a killed run left behind."""
+    """See to it that runs at the same time do not see each other's namespaces."""
     if not missing():
-        remove_stale()
+        own_names()
 
 
 def pytest_report_header() -> list[str]:

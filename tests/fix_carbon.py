@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fix_alone import unused_port
 from tests.fix_netns import Netns
 
 PATIENCE = 20.0
@@ -70,7 +71,7 @@ class Carbon:
         self._root = directory / "carbon"
         self._root.mkdir()
         self._whisper = self._root / "storage" / "whisper"
-        self.port, self.pickle_port, query = (2003, 2004, 7002) if netns else _unused_ports()
+        self.port, self.pickle_port, query = (2003, 2004, 7002) if netns else (unused_port() for _ in range(3))
         ports = {"line": self.port, "pickle": self.pickle_port, "query": query}
         (self._root / "carbon.conf").write_text(_CONFIG.format(root=self._root, **ports))
         (self._root / "storage-schemas.conf").write_text(_SCHEMAS)
@@ -161,15 +162,6 @@ class Carbon:
             socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe,
         ):
             return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _unused_ports() -> tuple[int, int, int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        line, pickle, query = (int(sock.getsockname()[1]) for sock in sockets)
-    return line, pickle, query
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import pytest
 
+from tests.fix_alone import unused_port
 from tests.fix_daemon import wait_for
 from tests.fix_netns import Netns
 
@@ -40,13 +41,6 @@ def need(*programs: str) -> None:
     for program in programs:
         if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin"):
             pytest.skip(f"{program} is not installed (scripts/install-packages test)")
-
-
-def free_port(kind: socket.SocketKind) -> int:
-    """Return a port of loopback that nobody has."""
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class _Program:
@@ -87,7 +81,7 @@ class Nfcapd(_Program):
 
     def __init__(self, directory: Path, netns: Netns | None = None) -> None:
         need("nfcapd", "nfdump")
-        self.port = free_port(socket.SOCK_DGRAM)
+        self.port = unused_port(socket.SOCK_DGRAM)
         self.directory = directory / "nfcapd"
         self.directory.mkdir(exist_ok=True)
         where = ["-w", str(self.directory), "-p", str(self.port), "-b", "127.0.0.1"]
@@ -113,7 +107,7 @@ class Nfacctd(_Program):
 
     def __init__(self, directory: Path, netns: Netns | None = None) -> None:
         need("nfacctd")
-        self.port = free_port(socket.SOCK_DGRAM)
+        self.port = unused_port(socket.SOCK_DGRAM)
         self._out = directory / "nfacctd.json"
         config = directory / "nfacctd.conf"
         keys = "src_host,dst_host,src_port,dst_port,proto,timestamp_start,timestamp_end,post_nat_src_host,nat_event"
@@ -140,7 +134,7 @@ class Openssl(_Program):
 
     def __init__(self, directory: Path, certificate: Path, *more: str, port: int = 0) -> None:
         need("openssl")
-        self.port = port or free_port(socket.SOCK_STREAM)
+        self.port = port or unused_port(socket.SOCK_STREAM)
         self._out = directory / f"stream{port}"
         self._out.touch()
         server = ["s_server", "-accept", f"127.0.0.1:{self.port}", "-cert", str(certificate), "-quiet", *more]

@@ -145,9 +145,8 @@ def _formed() -> list[Configuration]:
     return [replace(each, timezone="UTC") if each.name == "form: UTC" else each for each in made]
 
 
-#: The plugin of Debian's stacks that never comes, and a function that replaces rows of flows, none of which its stack
-#: has ever inserted.
-_NOT_HERE = re.compile(":ULOG\\b|NFCT.*pgsql3")
+#: The plugin of Debian's stacks that never comes.
+_NOT_HERE = re.compile(":ULOG\\b")
 
 
 def _debian() -> Iterator[Configuration]:

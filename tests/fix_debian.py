@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fix_alone import alone
 from tests.fix_machine import Machine
 
 _PATIENCE = 120
@@ -22,12 +23,14 @@ def archives(config: pytest.Config, *packages: str) -> list[Path]:
     """Return the archives of these packages; they stay in pytest's cache. Skip where they cannot be had."""
     assert config.cache
     directory = Path(config.cache.mkdir("debian-archives"))
-    missing = [package for package in packages if not list(directory.glob(f"{package}_*.deb"))]
-    if missing:
-        command = ["apt-get", "download", "-q", *missing]
-        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=_PATIENCE)
-        if done.returncode:
-            pytest.skip(f"these Debian packages cannot be downloaded: {' '.join(missing)}: {done.stderr.strip()}")
+    # Half of an archive that another run still downloads would be taken for the archive.
+    with alone("debian-archives"):
+        missing = [package for package in packages if not list(directory.glob(f"{package}_*.deb"))]
+        if missing:
+            command = ["apt-get", "download", "-q", *missing]
+            done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=_PATIENCE)
+            if done.returncode:
+                pytest.skip(f"these Debian packages cannot be downloaded: {' '.join(missing)}: {done.stderr.strip()}")
     return [archive for package in packages for archive in directory.glob(f"{package}_*.deb")]
 
 

@@ -11,6 +11,8 @@ processes, network, host name and control groups, and nflowlevel in /opt/nflowle
 from __future__ import annotations
 
 import functools
+import itertools
+import os
 import subprocess
 import sysconfig
 import time
@@ -27,6 +29,25 @@ PATIENCE = 60.0
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _NAMESPACES = ("--pid", "--mount", "--cgroup", "--net", "--ipc", "--uts")
+
+#: Two systemds in one control group would share the groups of their services: each gets its own. Arguments: where
+#: to mount the groups for a moment, and the name of the new one; then the command.
+_OWN_GROUP = r"""
+set -e
+at=$1 name=$2
+shift 2
+mount -t cgroup2 cgroup2 "$at"
+mkdir "$at/$name"
+echo 0 > "$at/$name/cgroup.procs"
+umount "$at"
+exec "$@"
+"""
+
+#: Its processes end a moment after the first one.
+_REMOVE_GROUP = r"""
+mount -t cgroup2 cgroup2 "$1"
+until find "$1/$2" -depth -type d -exec rmdir {} + 2>/dev/null; do sleep 0.05; done
+"""
 
 #: Arguments: where to mount it, the tree under test, the directory its imports come from, and the version of Python.
 _BOOT = r"""
@@ -72,6 +93,8 @@ umount -l /.old
 ip link set lo up
 """
 
+_numbers = itertools.count()
+
 _UP = "/run/nflowlevel-machine"
 _FIRST = {
     "systemd": "exec env -i container=nflowlevel PATH=$PATH /lib/systemd/systemd --system --unit=basic.target",
@@ -101,6 +124,7 @@ class Machine:
         self._log = directory / "machine.log"
         self._first = first
         self._pid = 0
+        self._group = f"nfltest-{os.getpid()}-{next(_numbers)}"
 
     def __enter__(self) -> Machine:
         prefix = Path(sysconfig.get_paths()["purelib"])
@@ -109,6 +133,7 @@ class Machine:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [
+                    *("unshare", "--mount", "sh", "-c", _OWN_GROUP, "sh", self._at, self._group),
                     "unshare",
                     *_NAMESPACES,
                     "--fork",
@@ -138,6 +163,8 @@ class Machine:
         # --kill-child: its first process ends with it, and all others with that.
         self._process.kill()
         self._process.wait()
+        remove = ["unshare", "--mount", "sh", "-c", _REMOVE_GROUP, "sh", str(self._at), self._group]
+        subprocess.run(remove, check=True, timeout=PATIENCE)
 
     def _is_up(self) -> bool:
         assert self._process.poll() is None, f"it did not start: {self._log.read_text()}"

@@ -15,7 +15,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -25,6 +24,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+
+from tests.fix_alone import unused_port
 
 #: Starting a server on a busy machine takes seconds; whoever waits this long waits in vain.
 PATIENCE = 60.0
@@ -346,13 +347,6 @@ def _remove(directory: Path) -> None:
         segment = lines[_SEGMENT_LINE].split()[1]
         subprocess.run(["ipcrm", "--shmem-id", segment], check=False, capture_output=True)
     shutil.rmtree(directory, ignore_errors=True)
-
-
-def unused_port() -> int:
-    """Return a TCP port on loopback that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _system_user(name: str) -> pwd.struct_passwd:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.fix_alone import unused_port
 
 _WAIT_SECS = 90
 _MEMORY = "1g"
@@ -67,7 +68,7 @@ def session(master: str) -> Iterator[Any]:
 @contextmanager
 def cluster(directory: Path, workers: int = 2) -> Iterator[str]:
     """Yield the URL of a master with workers, all of them processes of their own that end with the block."""
-    port, *web = _free_ports(workers + 2)
+    port, *web = (unused_port() for _ in range(workers + 2))
     url = f"spark://127.0.0.1:{port}"
     with ExitStack() as running:
         master = ["deploy.master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", str(web[0])]
@@ -106,11 +107,3 @@ def _wait_for(log: Path, words: str) -> None:
     while words not in log.read_text(errors="replace"):
         assert time.monotonic() < end, f"{log.name}: no '{words}' in\n{log.read_text(errors='replace')}"
         time.sleep(0.1)
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as opened:
-        sockets = [opened.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

@@ -102,9 +102,9 @@ class Watched(Pair):
                 while (got := raw.recv(1 << 16))[0 if six else 20 :][:1] != answer:
                     assert got
 
-    def tcp(self, sent: int, answered: int, port: int = 80) -> None:
-        """Have a connection that carries so many bytes there and back, and ends."""
-        with self._listening(port, bytes(answered)) as ready:
+    def tcp(self, sent: int, answered: int, port: int = 80, listening: int = 0) -> None:
+        """Have a connection that carries so many bytes there and back, and ends; `listening`: where it leads to."""
+        with self._listening(listening or port, bytes(answered)) as ready:
             ready.wait(10)
             with self.peer.enter():
                 client = socket.create_connection((self.FW4, port), 10)

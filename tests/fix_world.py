@@ -167,6 +167,8 @@ class Plan:
     """Those of UNIXSOCK, where the packets are reported."""
     flows: bool = False
     """Whether flows are read."""
+    stored: bool = True
+    """Whether a database gets rows: not where rows of flows are to be replaced that nothing has inserted."""
 
 
 def plan(text: bytes) -> Plan:
@@ -175,7 +177,7 @@ def plan(text: bytes) -> Plan:
     groups: dict[int, None] = {}
     sinks: dict[str, Sink] = {}
     sockets: dict[str, None] = {}
-    interval, zeroes, flows = 0.0, True, False
+    interval, zeroes, flows, ends, stored = 0.0, True, False, False, True
     for stack in config.stacks:
         for item in stack.items:
             plugin = find_plugin(item.plugin)
@@ -183,17 +185,18 @@ def plan(text: bytes) -> Plan:
             if item.plugin == "NFLOG":
                 groups[options.group] = None
             elif item.plugin == "NFCT":
-                flows = True
+                flows, ends = True, options.hash_enable
             elif item.plugin == "UNIXSOCK":
                 sockets[options.socket_path] = None
             elif item.plugin == "NFACCT":
                 interval, zeroes = max(interval, options.pollinterval), zeroes and options.zerocounter
             elif issubclass(plugin, Output):
+                stored = stored and not (ends and getattr(options, "procedure", "") == "INSERT_OR_REPLACE_CT")
                 known = sinks.get(item.instance)
                 sinks[item.instance] = Sink(item.instance, item.plugin, options, known.stacks + 1 if known else 1)
     unfit = tuple(word for sink in sinks.values() for word in _UNFIT.get(sink.plugin, ()))
     packets = tuple(by_name(name).wire() for name in FRAMES if not (unfit and name.startswith(unfit)))
-    return Plan(config, tuple(groups), tuple(sinks.values()), interval, zeroes, packets, tuple(sockets), flows)
+    return Plan(config, tuple(groups), tuple(sinks.values()), interval, zeroes, packets, tuple(sockets), flows, stored)
 
 
 def _parse(text: bytes) -> Config:
@@ -323,7 +326,8 @@ class World:
             # What ulogd2 has in a ring is lost when it stops (D-Q07); what waits here is written at the next start.
             least = len(needs.packets) + 1 if needs.groups else len(FLOWS) if needs.flows else len(COUNTERS)
             for rows in asked.values():
-                self._until(at, daemon, functools.partial(_are_there, rows, least), "the rows are there")
+                wanted = least if needs.stored else 0
+                self._until(at, daemon, functools.partial(_are_there, rows, wanted), "the rows are there")
             daemon.send_signal(signal.SIGTERM)
             return daemon.wait(PATIENCE)
         finally:

@@ -185,6 +185,15 @@ def deliver(batch: Batch, *plugins: Filter[Any] | Output[Any], patience: float =
 
     The output has `patience` seconds to deliver what it has.
     """
+    stack = opened(*plugins)
+    stack.deliver(batch)
+    stack.close(patience)
+    assert stack.dropped == 0
+    return stack
+
+
+def opened(*plugins: Filter[Any] | Output[Any]) -> Stack:
+    """Return the stack of these plugins behind a source of flows, open."""
     source = Source(Flows())
     *filters, output = plugins
     assert isinstance(output, Output)
@@ -195,7 +204,4 @@ def deliver(batch: Batch, *plugins: Filter[Any] | Output[Any], patience: float =
     source.stacks.append(stack)
     destination.bind()
     stack.open()
-    stack.deliver(batch)
-    stack.close(patience)
-    assert stack.dropped == 0
     return stack

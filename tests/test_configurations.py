@@ -58,7 +58,13 @@ def test_it_writes_what_ulogd2_writes(configuration: Configuration, beside: Besi
     theirs = beside.worlds[0].run(configuration.for_ulogd2, needs, ULOGD2, configuration.timezone)
     ours = beside.worlds[1].run(configuration.text, needs, NFLOWLEVEL, configuration.timezone)
     assert needs.sinks
-    for sink in needs.sinks:
+    if not needs.stored:
+        # Debian's pgsql3: flows are reported when they end, and then there is no row to complete.
+        assert [*theirs.written.values()] == [*ours.written.values()] == [[]]
+        # The statements were run all the same: nothing waits in the spool, and nothing was refused.
+        spool = {Path(file).name for file in ours.files if "/spool/" in file}
+        assert spool == {"id", "lock", "numbers", "position", "runs"}
+    for sink in needs.sinks if needs.stored else ():
         count = beside.comparison.compare(sink, ours, theirs)
         print(f"{configuration.name}: [{sink.instance}] {sink.plugin}: {count} records are the same")
     beside.ran.add(configuration.name)

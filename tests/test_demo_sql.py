@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -23,25 +22,20 @@ _WITHOUT_POSTGRESQL = (
 )  # fmt: skip
 
 
-def _run(*wrapper: str) -> list[str]:
+def _run(directory: Path, *wrapper: str) -> list[str]:
     if fix_netns.missing():
         pytest.skip(fix_netns.missing())
-    before = _left_over()
     done = subprocess.run(
         [*wrapper, sys.executable, "demo/sql.py"],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(directory)},
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert _left_over() == before
+    assert list(directory.iterdir()) == [], "something is left over"
     return done.stdout.splitlines()
-
-
-def _left_over() -> set[str]:
-    return {entry.name for entry in Path(tempfile.gettempdir()).glob("nflowlevel-demo-*")}
 
 
 def _verdicts(lines: list[str]) -> dict[str, int]:
@@ -53,10 +47,10 @@ def _verdicts(lines: list[str]) -> dict[str, int]:
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("wrapper", [(), ORDINARY_USER], ids=["root", "ordinary user"])
-def test_demo_loses_nothing_while_postgresql_is_away(wrapper: tuple[str, ...]) -> None:
+def test_demo_loses_nothing_while_postgresql_is_away(wrapper: tuple[str, ...], open_to_all: Path) -> None:
     if fix_postgres.missing():
         pytest.skip(fix_postgres.missing())
-    lines = _run(*wrapper)
+    lines = _run(open_to_all, *wrapper)
     assert _verdicts(lines) == {"SQLite": 4_000, "PostgreSQL": 16_000}
     seconds = [line.split() for line in lines if re.fullmatch(r" +(\d+|end) +[\d,]+ +([\d,]+|stopped)", line)]
     away = [int(packets.replace(",", "")) for _, packets, rows in seconds if rows == "stopped"]
@@ -66,9 +60,9 @@ def test_demo_loses_nothing_while_postgresql_is_away(wrapper: tuple[str, ...]) -
 
 
 @pytest.mark.kernel
-def test_demo_without_postgresql_says_what_is_missing() -> None:
+def test_demo_without_postgresql_says_what_is_missing(open_to_all: Path) -> None:
     if fix_postgres.missing():
         pytest.skip(fix_postgres.missing())
-    lines = _run(*_WITHOUT_POSTGRESQL)
+    lines = _run(open_to_all, *_WITHOUT_POSTGRESQL)
     assert _verdicts(lines) == {"SQLite": 4_000}
     assert "* PostgreSQL is left out: install the server (Debian: postgresql)" in lines

@@ -16,9 +16,18 @@ from nflowlevel.errors import (
     OutputError,
     StackError,
     choice,
+    counted,
     nearest,
+    plural,
     printable,
 )
+
+
+def test_numbers_of_things() -> None:
+    assert [counted(number, "line") for number in (0, 1, 2, 1_000_000)] == [
+        "0 lines", "1 line", "2 lines", "1,000,000 lines",
+    ]  # fmt: skip
+    assert plural(1, "file") == "file"
 
 
 def test_one_tree() -> None:

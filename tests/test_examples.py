@@ -324,3 +324,33 @@ def test_the_log_of_translations(pair: Pair, tmp_path: Path) -> None:
     assert re.fullmatch(r"1:.{27}=", record["community_id"])
     assert "print" not in record
     assert rows_of(tmp_path / "nat.db", "SELECT nat_saddr_str, nat_event FROM flows") == [(found[1], 5)]
+
+
+# A node of Kubernetes
+
+
+def test_the_flows_of_a_node(pair: Pair, tmp_path: Path) -> None:
+    """A pod asks a service: the record says who, which service, which pod it is; the node's own flows are left out."""
+    for name in ("acct", "timestamp", "events"):
+        pair.fw.sysctl(f"net.netfilter.nf_conntrack_{name}", 1)
+    pair.fw.nft(
+        "table ip proxy {\nchain services {\ntype nat hook output priority -100\n"
+        f"ip daddr 10.96.0.10 udp dport 53 dnat to {Pair.PEER4}:5353\n}}\n}}\n"
+    )
+    pair.fw.ip("address add 10.244.1.5/32 dev lo\nroute add 10.96.0.0/12 dev va")
+    text = (EXAMPLES / "kubernetes" / "nflowlevel.conf").read_text()
+    assert text.isascii()
+    text = re.sub(r'"/var/(log|lib/nflowlevel)/', f'"{tmp_path}/', text)
+    with Daemon(tmp_path, text, netns=pair.fw) as daemon:
+        for source in ("10.244.1.5", Pair.FW4):
+            with pair.fw.enter(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.bind((source, 4000))
+                client.sendto(b"who is it?", ("10.96.0.10", 53))
+        daemon.stop()
+    (record,) = map(json.loads, (tmp_path / "flows.json").read_text().splitlines())
+    assert (record["src_ip"], record["dest_ip"], record["dest_port"]) == ("10.244.1.5", "10.96.0.10", 53)
+    assert (record["nat.daddr.str"], record["nat.dport"]) == (Pair.PEER4, 5353)
+    assert (record["packets_out"], record["bytes_out"], record["packets_in"], record["transport"]) == (1, 38, 0, "udp")
+    assert (record["flow.number"], record["flow.last"]) == (1, 0)
+    assert re.fullmatch(r"1:.{27}=", record["community_id"])
+    assert (tmp_path / "ct1.flows").exists()

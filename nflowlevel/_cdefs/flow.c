@@ -3,6 +3,7 @@
  * ctnetlink_conntrack_event).
  *
  * No length in a message is believed: each read is checked against the bytes that are there. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -487,21 +488,46 @@ uint32_t nfl_flows_decode(struct nfl_flows *flows, const uint8_t *data, uint32_t
 	return count;
 }
 
+/* What one system call receives: a datagram into each part of scratch. */
+struct pieces {
+	struct mmsghdr datagrams[NFL_FLOW_EVENTS_AT_ONCE];
+	struct iovec parts[NFL_FLOW_EVENTS_AT_ONCE];
+	uint32_t count;
+};
+
+/* An event is small, so there is room for many; what belongs to a dump may need all of it. */
+static void divide(struct pieces *pieces, uint8_t *scratch, uint32_t size, bool events)
+{
+	uint32_t count = events ? size / NFL_FLOW_EVENT_ROOM : 1, i;
+
+	count = count < 1 ? 1 : count > NFL_FLOW_EVENTS_AT_ONCE ? NFL_FLOW_EVENTS_AT_ONCE : count;
+	for (i = 0; i < count; i++) {
+		pieces->parts[i].iov_base = scratch + (size_t)i * NFL_FLOW_EVENT_ROOM;
+		pieces->parts[i].iov_len = count > 1 ? NFL_FLOW_EVENT_ROOM : size;
+		pieces->datagrams[i].msg_hdr =
+			(struct msghdr){ .msg_iov = pieces->parts + i, .msg_iovlen = 1 };
+	}
+	pieces->count = count;
+}
+
 int nfl_flows_receive(struct nfl_flows *flows, int fd, uint8_t *scratch, uint32_t size, struct nfl_flow *records,
 		      uint32_t room, uint32_t least)
 {
-	uint32_t count = 0;
+	struct pieces pieces;
+	uint32_t count = 0, free, length;
 	struct timespec now;
-	ssize_t got;
+	int got, i;
 
 	clock_gettime(CLOCK_REALTIME, &now);
+	divide(&pieces, scratch, size, !flows->seq);
 	flows->overran = 0;
 	for (;;) {
 		flows->more = room - count < least;
 		if (flows->more || flows->done)
 			return (int)count;
-		/* MSG_TRUNC: the datagram's whole length, also of one that does not fit. */
-		got = recv(fd, scratch, size, MSG_DONTWAIT | MSG_TRUNC);
+		free = room - count - least + 1;
+		/* MSG_TRUNC: a datagram's whole length, also of one that does not fit. */
+		got = recvmmsg(fd, pieces.datagrams, free < pieces.count ? free : pieces.count, MSG_DONTWAIT | MSG_TRUNC, NULL);
 		if (got < 0) {
 			if (errno == EINTR)
 				continue;
@@ -513,15 +539,18 @@ int nfl_flows_receive(struct nfl_flows *flows, int fd, uint8_t *scratch, uint32_
 			flows->overran = 1;
 			continue;
 		}
-		flows->datagrams++;
-		flows->bytes += (uint64_t)got;
-		flows->used = (uint32_t)got;
-		if ((uint64_t)got > size) {
-			flows->truncated++;
-			continue;
+		for (i = 0; i < got; i++) {
+			length = pieces.datagrams[i].msg_len;
+			flows->datagrams++;
+			flows->bytes += length;
+			flows->used = length;
+			if (length > pieces.parts[i].iov_len) {
+				flows->truncated++;
+				continue;
+			}
+			count += nfl_flows_decode(flows, pieces.parts[i].iov_base, length,
+						  (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec,
+						  records + count, room - count);
 		}
-		count += nfl_flows_decode(flows, scratch, (uint32_t)got,
-					  (uint64_t)now.tv_sec * NS_PER_SEC + (uint64_t)now.tv_nsec, records + count,
-					  room - count);
 	}
 }

@@ -22,7 +22,11 @@ enum nfl_flow_limits {
 	NFL_FLOW_LABELS_BYTES = 16,	/* XT_CONNLABEL_MAXBIT */
 	NFL_FLOW_HELPER_BYTES = 16,	/* NF_CT_HELPER_NAME_LEN */
 	NFL_FLOW_MESSAGE_MIN = 20,	/* nlmsghdr and nfgenmsg */
-	NFL_FLOW_DATAGRAM_MAX = 65536	/* a dump fills at most 32 KiB, an event is smaller */
+	NFL_FLOW_DATAGRAM_MAX = 65536,	/* a dump fills at most 32 KiB, an event is smaller */
+	/* An event has a few hundred bytes, and perhaps a security context of up to a page. No power of two, or all would compete for
+	 * the same lines of the cache. */
+	NFL_FLOW_EVENT_ROOM = 8192 + 320,
+	NFL_FLOW_EVENTS_AT_ONCE = 32
 };
 
 /* What happened to a flow, as ulogd2 numbers it. */
@@ -74,7 +78,8 @@ uint32_t nfl_flows_decode(struct nfl_flows *flows, const uint8_t *data, uint32_t
 			  struct nfl_flow *records, uint32_t room);
 
 /* Receive without blocking until nothing is left, the dump has ended, or fewer than `least` records are free; the number of
- * records, or -errno. A datagram is read into scratch. */
+ * records, or -errno. A datagram of a dump is read into scratch; of events as many at once as it has room for, at
+ * NFL_FLOW_EVENT_ROOM each, up to NFL_FLOW_EVENTS_AT_ONCE. */
 int nfl_flows_receive(struct nfl_flows *flows, int fd, uint8_t *scratch, uint32_t size, struct nfl_flow *records,
 		      uint32_t room, uint32_t least);
 

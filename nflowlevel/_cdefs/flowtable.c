@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 
 #include "flow.h"
@@ -19,6 +20,9 @@
 #define BIT(n) (1ULL << NFL_FLOW_##n)
 #define NS_PER_SEC 1000000000ULL
 #define MULTIPLIER 0x9e3779b97f4a7c15ULL
+
+/* So many events are foreseen. */
+enum { AHEAD = 8 };
 
 static inline uint64_t mix(uint64_t hash, uint64_t word)
 {
@@ -207,6 +211,12 @@ static bool counted_since(const struct nfl_flow_entry *entry)
 	       f->orig_raw_pktlen != entry->reported[0] || f->reply_raw_pktlen != entry->reported[2];
 }
 
+/* No record yet: where the kernel counts nothing, this is all that tells. */
+static bool untold(const struct nfl_flow_entry *entry)
+{
+	return !entry->flow.flow_number;
+}
+
 static void made(struct nfl_flowtable *table, const struct nfl_flow *record)
 {
 	table->valid_any |= record->valid;
@@ -265,17 +275,30 @@ static bool is_past(struct nfl_flowtable *table, uint32_t which, uint64_t print,
 	return false;
 }
 
+/* Whether an end that was told can be known again. */
+static bool leaves_print(const struct nfl_flowtable *table, const struct nfl_flow *f)
+{
+	return table->past_mask && (f->start_ns || table->sees_new);
+}
+
+static uint64_t print_of(const struct nfl_flow *f, uint64_t key)
+{
+	uint64_t print = mix(key, f->start_ns);
+
+	if (!f->start_ns)	/* two flows after each other may be alike but for what they carried */
+		print = mix(mix(print, f->orig_raw_pktlen), f->reply_raw_pktlen);
+	return print | !print;
+}
+
 /* Whether the end of this flow was told already; from now on it was. */
 static bool told_before(struct nfl_flowtable *table, const struct nfl_flow *f, uint64_t key, bool known)
 {
-	uint64_t print = mix(key, f->start_ns);
+	uint64_t print;
 	bool before;
 
-	if (!table->past_mask || (!f->start_ns && !table->sees_new))
+	if (!leaves_print(table, f))
 		return false;
-	if (!f->start_ns)	/* two flows after each other may be alike but for what they carried */
-		print = mix(mix(print, f->orig_raw_pktlen), f->reply_raw_pktlen);
-	print |= !print;
+	print = print_of(f, key);
 	before = is_past(table, table->past_now, print, true);
 	if (!before)
 		before = is_past(table, !table->past_now, print, false);
@@ -310,7 +333,8 @@ static uint32_t end(struct nfl_flowtable *table, const struct nfl_flow *event, u
 	out += count;
 	if (!entry) {
 		table->unmatched += table->keep && table->sees_new;
-		*out = *event;
+		if (out != event)
+			*out = *event;
 		made(table, out);
 		return count + 1;
 	}
@@ -356,19 +380,39 @@ static uint32_t begin(struct nfl_flowtable *table, const struct nfl_flow *event,
 	return count;
 }
 
+/* The key of an event that comes soon. What will be looked at for it is fetched meanwhile: it is seldom in the cache. */
+static uint64_t foresee(const struct nfl_flowtable *table, const struct nfl_flow *event)
+{
+	uint64_t key = key_of(table, event), print;
+
+	if (table->capacity)
+		__builtin_prefetch(table->heads + (key >> 32 & table->mask));
+	if (event->ct_event == NFL_FLOW_DESTROY && leaves_print(table, event)) {
+		print = print_of(event, key);
+		__builtin_prefetch(table->past[0] + (print & table->past_mask));
+		__builtin_prefetch(table->past[1] + (print & table->past_mask));
+	}
+	return key;
+}
+
 uint32_t nfl_flowtable_take(struct nfl_flowtable *table, const struct nfl_flow *events, uint32_t count, struct nfl_flow *out)
 {
 	uint32_t i, records = 0;
-	uint64_t key;
+	uint64_t keys[AHEAD], key;
 
+	for (i = 0; i < count && i < AHEAD; i++)
+		keys[i] = foresee(table, events + i);
 	for (i = 0; i < count; i++) {
-		key = key_of(table, events + i);
+		key = keys[i % AHEAD];
+		if (count - i > AHEAD)
+			keys[i % AHEAD] = foresee(table, events + i + AHEAD);
 		if (events[i].ct_event == NFL_FLOW_DESTROY) {
 			records += end(table, events + i, key, out + records);
 		} else if (table->keep) {
 			records += begin(table, events + i, key, out + records);
 		} else {
-			out[records] = events[i];
+			if (out + records != events + i)
+				out[records] = events[i];
 			made(table, out + records++);
 		}
 	}
@@ -438,7 +482,8 @@ uint32_t nfl_flowtable_scan(struct nfl_flowtable *table, const struct nfl_flow_s
 		} else if (scan->ends) {
 			report_end(table, entry, scan->reason, out + records++);
 			forget(table, entry);
-		} else if (entry->since_ns <= scan->since_ns && scan->since_ns && (scan->idle || counted_since(entry))) {
+		} else if (entry->since_ns <= scan->since_ns && scan->since_ns &&
+			   (scan->idle || untold(entry) || counted_since(entry))) {
 			report(table, entry, NFL_FLOW_UPDATE, scan->reason, out + records++);
 		}
 	}
@@ -462,12 +507,28 @@ uint32_t nfl_flowtable_save(struct nfl_flowtable *table, struct nfl_flow_kept *o
 	return count;
 }
 
+/* What was kept may be of anybody: whether a run can have left it. */
+static bool is_kept(const struct nfl_flow_kept *kept)
+{
+	const struct nfl_flow *f = &kept->flow;
+	const uint64_t counted[4] = { f->orig_raw_pktlen, f->orig_raw_pktcount, f->reply_raw_pktlen, f->reply_raw_pktcount };
+	uint64_t family = f->oob_family == AF_INET ? BIT(IP4) : f->oob_family == AF_INET6 ? BIT(IP6) : 0;
+	uint32_t i;
+
+	for (i = 0; i < 4; i++)
+		if ((int64_t)(counted[i] - kept->reported[i]) < 0)
+			return false;
+	return f->valid & BIT(ALWAYS) && family && (f->valid & (BIT(IP4) | BIT(IP6))) == family && f->flow_number;
+}
+
 uint32_t nfl_flowtable_restore(struct nfl_flowtable *table, const struct nfl_flow_kept *kept, uint32_t count)
 {
 	struct nfl_flow_entry *entry, *other;
 	uint32_t i, hash, known = 0;
 
 	for (i = 0; i < count; i++) {
+		if (!is_kept(kept + i))
+			continue;
 		hash = (uint32_t)(key_of(table, &kept[i].flow) >> 32);
 		if (find(table, &kept[i].flow, hash, &other))
 			continue;

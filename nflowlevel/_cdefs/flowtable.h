@@ -59,7 +59,7 @@ struct nfl_flow_scan {
 	uint8_t ends;			/* what goes on ends here: its records are the last */
 };
 
-/* Take events in their order; the number of records made. `out` has room for 2 * count. */
+/* Take events in their order; the number of records made. `out` has room for 2 * count; where nothing is kept, it may be `events`. */
 uint32_t nfl_flowtable_take(struct nfl_flowtable *table, const struct nfl_flow *events, uint32_t count, struct nfl_flow *out);
 
 /* A dump begins. */
@@ -82,7 +82,7 @@ struct nfl_flow_kept {
 /* Save what goes on and was reported in part, from the cursor on; the number of flows. */
 uint32_t nfl_flowtable_save(struct nfl_flowtable *table, struct nfl_flow_kept *out, uint32_t room);
 
-/* Know what was saved; before the first dump. The number of flows that there was room for. */
+/* Know what was saved; before the first dump. The number of flows that there was room for; what no run can have saved is left out. */
 uint32_t nfl_flowtable_restore(struct nfl_flowtable *table, const struct nfl_flow_kept *kept, uint32_t count);
 
 /* Which flows are wanted: those whose original direction is from one of the sources, to one of the targets and of one of the

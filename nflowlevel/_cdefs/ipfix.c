@@ -335,9 +335,9 @@ size_t nfl_ipfix_pack(struct nfl_ipfix_session *s, const uint8_t *rows, size_t s
 	s->broken = 0;
 	s->records = s->messages = 0;
 	while (row < end && (newline = memchr(row, NEWLINE, (size_t)(end - row)))) {
-		uint8_t record[NFL_IPFIX_ROW_MAX] = { 0 };
+		uint8_t record[NFL_IPFIX_ROW_MAX];
 		size_t length = unrow(record, row, (size_t)(newline - row));
-		struct nfl_ipfix_template *t = s->templates + record[0];
+		struct nfl_ipfix_template *t = s->templates + (length ? record[0] : 0);
 
 		if (!length || !t->definition || length - 1 < t->least || length - 1 > t->most) {
 			s->broken = 1;

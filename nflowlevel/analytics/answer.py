@@ -10,6 +10,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+from nflowlevel.analytics.columns import per_second
 from nflowlevel.analytics.engine import Engine
 from nflowlevel.analytics.plot import MOST_BARS, Picture, bars, spans
 from nflowlevel.errors import printable
@@ -19,8 +20,6 @@ SHOWN_ROWS = 40
 _MOST_CHARACTERS = 60
 #: Spans of time that are drawn.
 _MOST_SPANS = 2000
-#: Columns with a time: how many make a second.
-_TIMES = {"sec": 1, "time": 1, "day": 1} | dict.fromkeys(("us", "first", "last", "scan_first"), 10**6)
 
 
 class Answer:
@@ -143,9 +142,9 @@ def shown(name: str, value: Any) -> str:
     """Return a value as people read it: times in UTC, and nothing that moves a cursor."""
     if value is None:
         return ""
-    if name in _TIMES and isinstance(value, int):
+    if (units := per_second(name, value)) is not None:
         try:
-            return written(value * 10**6 // _TIMES[name])
+            return written(value * 10**6 // units)
         except (OverflowError, ValueError):
             return str(value)
     if isinstance(value, float):

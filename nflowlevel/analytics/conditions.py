@@ -18,6 +18,7 @@ from typing import TypeAlias
 from nflowlevel.archive.schema import Column, Relation
 from nflowlevel.errors import printable
 from nflowlevel.records.filters import FilterError, field_of
+from nflowlevel.records.flow import FLOW
 from nflowlevel.records.networks import networks
 from nflowlevel.records.packet import PACKET
 from nflowlevel.records.sums import SUM
@@ -31,7 +32,7 @@ Given: TypeAlias = "One | list[One] | tuple[One, ...] | set[One] | frozenset[One
 Moment: TypeAlias = "int | float | str | datetime"
 Duration: TypeAlias = "int | float | str | timedelta"
 
-_TYPES: dict[str, RecordType] = {"packets": PACKET, "sums": SUM}
+_TYPES: dict[str, RecordType] = {"packets": PACKET, "flows": FLOW, "sums": SUM}
 #: Whose ports a column has that several protocols share.
 _PROTOCOLS = {"tcp": (6,), "udp": (17, 136), "sctp": (132,)}
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}

@@ -2,7 +2,9 @@
 """Rows of our own and ulogd2's SQL tables as lines of JSON, read through the databases' own drivers.
 
     sqlite:///var/log/ulogd.sqlite3db      postgresql://user@host/logs?table=packets      ulogd.sqlite3db
+    mysql://user@host:3306/logs            mariadb://localhost/logs?socket=/run/mysqld/mysqld.sock&option_file=my.cnf
 
+MySQL's URL is ours: `socket` is a path, and `option_file` a my.cnf whose section [client] may hold user and password.
 Without `table=`, all tables and views are read that have the name of one of ours or of ulogd2's; of the view `ulog`
 and the table `ulog2` behind it, only the view. A column has the name of its key, with `_` for each dot; others are left
 out.
@@ -11,12 +13,13 @@ out.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
@@ -25,8 +28,16 @@ from nflowlevel.records.keys import CATALOGUE, Key
 
 #: Tables by the names that they have in schemas; of names that stand together, the first that is there.
 _TABLES = (("packets",), ("flows",), ("sums",), ("ulog", "ulog2"), ("ulog_pkt",), ("ulog_ct", "ulog2_ct"), ("nfacct",))
+#: What begins the URL of a database of MySQL's.
+MYSQL = ("mysql", "mariadb")
+#: The options of such a URL, with what PyMySQL calls them.
+_MYSQL_OPTIONS = {"socket": "unix_socket", "option_file": "read_default_file"}
+_CONNECT_SECS, _READ_SECS = 10, 600
+#: The server waits so long while rows go elsewhere. Times without a zone are in UTC, as the outputs write them.
+_MYSQL_SESSION = f"SET SESSION time_zone = '+00:00', net_write_timeout = {_READ_SECS}"
 #: Rows that are rendered at once.
 _ROWS = 10_000
+_ADDRESS_BYTES = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: A value of a column as members of JSON.
@@ -64,8 +75,16 @@ def database_lines(url: str) -> Iterator[bytes]:
                 f"read {printable(url)}: a path follows three slashes, as in sqlite:///var/log/x.sqlite3db"
             )
         yield from sqlite_lines(unquote(parts.path), wanted)
+    elif parts.scheme in MYSQL:
+        yield from _mysql_lines(parts, options, wanted)
     else:
         yield from _postgresql_lines(urlunsplit(parts._replace(query=urlencode(options))), wanted)
+
+
+def driver_errors() -> tuple[type[Exception], ...]:
+    """Return what the drivers raise that have been imported: for who tells of an error in one line."""
+    names = (("sqlite3", "Error"), ("psycopg", "Error"), ("pymysql.err", "Error"))
+    return tuple(getattr(sys.modules[module], name) for module, name in names if module in sys.modules)
 
 
 def sqlite_lines(path: str, wanted: str | None = None) -> Iterator[bytes]:
@@ -114,6 +133,49 @@ def _postgresql_lines(url: str, wanted: str | None) -> Iterator[bytes]:
                 yield from _lines(shown, Table(name, columns), cursor)
 
 
+def _mysql_lines(parts: SplitResult, options: Mapping[str, str], wanted: str | None) -> Iterator[bytes]:
+    try:
+        import pymysql
+        from pymysql.cursors import SSCursor
+    except ImportError:
+        needed = "pip install 'nflowlevel[mysql]'"
+        raise NotSupported("reading from MySQL", found="no Python module pymysql", needed=needed) from None
+    shown = _without_password(urlunsplit(parts))
+    given = _mysql_parameters(parts, options, shown)
+    # Its cursor takes rows one by one: they need no more memory here than those that are rendered at once.
+    with (
+        pymysql.connect(**given, charset="utf8mb4", connect_timeout=_CONNECT_SECS, read_timeout=_READ_SECS) as found,
+        SSCursor(found) as cursor,
+    ):
+        cursor.execute(_MYSQL_SESSION)
+        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        cursor.execute("SHOW TABLES")
+        for name in _chosen(shown, [name for (name,) in cursor.fetchall()], wanted):
+            cursor.execute(f"SELECT * FROM {_quoted(name, '`')}")
+            columns = tuple(column[0] for column in cursor.description or ())
+            yield from _lines(shown, Table(name, columns), iter(cursor.fetchone, None))
+
+
+def _mysql_parameters(parts: SplitResult, options: Mapping[str, str], shown: str) -> dict[str, Any]:
+    """Return what PyMySQL takes of a URL; a message has the URL without its password."""
+    for name in options:
+        if name not in _MYSQL_OPTIONS:
+            available = ", ".join((*_MYSQL_OPTIONS, "table"))
+            raise ValueError(f"read {printable(shown)}: unknown option '{printable(name)}'; available: {available}")
+    try:
+        port, database = parts.port, unquote(parts.path.removeprefix("/"))
+    except ValueError:
+        port, database = None, ""
+    if not database or "/" in database:
+        told = "a URL of MySQL's is mysql://user@host:port/database; write special characters as %XX"
+        raise ValueError(f"read {printable(shown)}: {told}")
+    given = {"host": parts.hostname, "port": port, "user": parts.username, "password": parts.password}
+    texts = {name: unquote(value) if isinstance(value, str) else value for name, value in given.items()}
+    texts |= {_MYSQL_OPTIONS[name]: value for name, value in options.items()}
+    return {"database": database, **{name: value for name, value in texts.items() if value is not None}}
+
+
 def _without_password(url: str) -> str:
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
@@ -138,8 +200,8 @@ def _available(names: Iterable[str]) -> str:
     return f"available: {', '.join(map(printable, sorted(names))) or 'none'}"
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+def _quoted(name: str, mark: str = '"') -> str:
+    return mark + name.replace(mark, 2 * mark) + mark
 
 
 def _lines(source: str, table: Table, rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
@@ -230,4 +292,6 @@ def _address(name: str, value: Any) -> dict[str, Any]:
 
 
 def _text_address(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, bytes) and len(value) == _ADDRESS_BYTES:
+        return _address(name, value)  # binary(16) of ulogd2's schema for MySQL
     return {} if isinstance(value, (int, bytes)) else {name: str(value)}

@@ -25,18 +25,15 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
+from nflowlevel.analytics.columns import SYN
 from nflowlevel.analytics.conditions import seconds
 from nflowlevel.errors import printable
 from nflowlevel.options import Options, refuse_unknown, taken
 
 #: What every result begins with; what the detector adds stands behind.
 COLUMNS = ("finding", "severity", "src_ip", "dest_ip", "dest_port", "first", "last", "count")
-#: Columns of results that are times, with how many make a second.
-TIMES = {"first": 10**6, "last": 10**6, "scan_first": 10**6, "day": 1, "hour": 1, "minute": 1}
 #: From the least to the most urgent. `info` is a table to look at, not a suspicion.
 SEVERITIES = ("info", "low", "medium", "high")
-#: A packet that opens a connection.
-SYN = "tcp_syn = 1 AND tcp_ack = 0 AND tcp_rst = 0"
 
 _DAY = 86_400
 _WHOLE = re.compile("[0-9]{1,18}")

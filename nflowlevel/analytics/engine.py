@@ -80,10 +80,9 @@ class DuckDB:
 
     def _cursor(self, text: str) -> Any:
         if self.store.remote:
-            needed = "a copy of the archive here, or log.on(spark)"
-            raise NotSupported(
-                f"asking {printable(self.store.remote[0])}", found="DuckDB, which reads files", needed=needed
-            )
+            needed = "a copy of the archive here, or Spark: log.on(spark), nflowlevel find --spark"
+            found = "DuckDB, which reads files of this machine only"
+            raise NotSupported(f"asking {printable(self.store.remote[0])}", found=found, needed=needed)
         return self.store.cursor(text, self._span)
 
     def columns(self, relation: Any) -> tuple[str, ...]:

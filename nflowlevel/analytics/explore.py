@@ -8,10 +8,14 @@ a script of another page by its Origin. The page itself comes with the package; 
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
+import os
 import re
 import secrets
+import shutil
+import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -19,11 +23,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import IO, Any, Final
 from urllib.parse import parse_qsl
 
 from nflowlevel.analytics.log import Log
+from nflowlevel.analytics.placed import COLUMNS as PLACES
+from nflowlevel.analytics.placed import checked
 from nflowlevel.analytics.traffic import step_of, traffic
+from nflowlevel.archive import engine
 from nflowlevel.archive.schema import PACKETS, Column
 from nflowlevel.errors import NflowError, printable
 
@@ -35,6 +42,8 @@ SHOWN: tuple[str, ...] = (
     "sec", "dvc", "oob_prefix", "oob_in", "src_ip", "src_port", "dest_ip", "dest_port", "ip_protocol", "tcp_window",
     "ip_ttl", "ip_totlen", "ip_id", "raw_label",
 )  # fmt: skip
+#: What can be counted of the addresses of sources, where it is known: a state has it as `geo`, and by its own name.
+GEO = tuple(PLACES)
 _VALUES = 10
 _RECORDS = 50
 #: Records that are kept in memory while a click is answered.
@@ -59,6 +68,10 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 _NUMBER = re.compile(r"-?[0-9]{1,20}")
+#: Connections at a time of those who have not shown the token: any user of this machine can make them.
+_MOST_STRANGERS = 64
+#: What a spreadsheet takes for a formula: texts of packets, such as a user's name, are a stranger's.
+_FORMULA = "^[-=+@\t\r\uff1d\uff0b\uff0d\uff20]"
 
 
 def selected(log: Log, pairs: Sequence[tuple[str, str]]) -> Log:
@@ -71,6 +84,13 @@ def selected(log: Log, pairs: Sequence[tuple[str, str]]) -> Log:
             log = log.between(int(text), None) if name == "from" else log.between(None, int(text))
         elif name == "where":
             log = log.where(text)
+        elif name == "geo":
+            checked(text)
+        elif (geo := name.removeprefix("!")) in GEO:
+            if geo == "asn" and text and not _NUMBER.fullmatch(text):
+                raise ValueError(f"asn is a number, not {printable(text)!r}")
+            value = int(text) if geo == "asn" and text else text or None
+            log = log.placed("src_ip", geo=geo, value=value, exclude=name.startswith("!"))
         else:
             column = PACKETS.find(name.removeprefix("!"))
             value = _value(column, text)
@@ -100,6 +120,9 @@ def answer(log: Log, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
         chosen = chosen.held("us", *SHOWN, *PANELS)
     records = chosen.records(*SHOWN, limit=_RECORDS)
     panels = [{"column": name, "rows": chosen.count(name, top=_VALUES).rows()} for name in PANELS]
+    for geo in dict.fromkeys(text for name, text in pairs if name == "geo"):
+        rows = chosen.count("src_ip", geo=geo, top=_VALUES).rows()
+        panels.insert(0, {"column": geo, "rows": [row[:2] for row in rows]})
     return {
         "count": count,
         "step": step,
@@ -117,6 +140,8 @@ class Page:
 
     def __init__(self, log: Log, port: int = 0) -> None:
         self.log = log
+        # What a browser says becomes no SQL; if it ever did, it would reach no other file.
+        log.seal()
         self.token: Final = secrets.token_urlsafe(24)
         try:
             self._server = _Server(("127.0.0.1", port), _Handler)
@@ -136,8 +161,8 @@ class Page:
 
     # -- what a request gets -----------------------------------------------------------------------------------------
 
-    def reply(self, name: str, query: str) -> tuple[str, bytes] | None:
-        """Return type and body of what a path behind the token names; None: nothing."""
+    def reply(self, name: str, query: str) -> tuple[str, bytes | IO[bytes]] | None:
+        """Return type and body, or a file with it, of what a path behind the token names; None: nothing."""
         if name in ("", *_TYPES):
             name = name or "explore.html"
             return _TYPES[name], (files("nflowlevel.analytics") / "page" / name).read_bytes()
@@ -153,19 +178,37 @@ class Page:
     def _answer(self, query: str) -> dict[str, Any]:
         try:
             return answer(self.log, _pairs(query))
-        except (ValueError, KeyError, TypeError, NflowError) as error:
-            return {"problem": str(error.args[0] if isinstance(error, KeyError) else error)}
+        except _WRONG as error:
+            return {"problem": _said(error)}
+        except engine.duckdb().Error as error:  # a file of the archive was removed, the disk is full
+            return {"problem": f"DuckDB: {error}"}
 
-    def _file(self, name: str, query: str) -> tuple[str, bytes]:
+    def _file(self, name: str, query: str) -> tuple[str, IO[bytes]]:
         """Return all columns of the selection as a file."""
         relation = selected(self.log, _pairs(query)).records().relation
-        with TemporaryDirectory(prefix="nflowlevel-") as directory:
+        with TemporaryDirectory(prefix="page-", dir=self.log.directory) as directory:
             path = Path(directory) / "records"
             if name.endswith(".csv"):
-                relation.write_csv(str(path))
-                return "text/csv; charset=utf-8", path.read_bytes()
+                columns = zip(relation.columns, map(str, relation.types), strict=True)
+                shown = (_no_formula(column) if type_ == "VARCHAR" else column for column, type_ in columns)
+                relation.project(", ".join(shown)).write_csv(str(path))
+                return "text/csv; charset=utf-8", path.open("rb")
             relation.write_parquet(str(path), compression="zstd")
-            return "application/vnd.apache.parquet", path.read_bytes()
+            return "application/vnd.apache.parquet", path.open("rb")
+
+
+#: What is wrong with a request.
+_WRONG = (ValueError, KeyError, TypeError, NflowError)
+
+
+def _said(error: Exception) -> str:
+    return str(error.args[0] if isinstance(error, KeyError) else error)
+
+
+def _no_formula(column: str) -> str:
+    """Return the expression for a text that no spreadsheet obeys."""
+    formula, quote = engine.literal(_FORMULA), engine.literal("'")
+    return f"CASE WHEN regexp_matches({column}, {formula}) THEN {quote} || {column} ELSE {column} END AS {column}"
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
@@ -178,7 +221,34 @@ def _json(value: Any) -> tuple[str, bytes]:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = _MOST_STRANGERS
     page: Page
+
+    def __init__(self, *args: Any) -> None:
+        self._strangers: dict[socket.socket, None] = {}
+        self._lock = threading.Lock()
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread; of too many connections that say nothing, the oldest one ends."""
+        with self._lock:
+            while len(self._strangers) >= _MOST_STRANGERS:
+                oldest = next(iter(self._strangers))
+                del self._strangers[oldest]
+                with contextlib.suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)
+            self._strangers[request] = None
+        super().process_request(request, client_address)
+
+    def know(self, request: Any) -> None:
+        """The token came by this connection, or it is closed."""
+        with self._lock:
+            self._strangers.pop(request, None)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        self.know(request)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: the browser went away while it was being answered."""
@@ -197,15 +267,20 @@ class _Handler(BaseHTTPRequestHandler):
         token, _, name = path.removeprefix("/").partition("/")
         # Who does not know the token learns nothing, not even which paths there are.
         if not self._is_ours() or not hmac.compare_digest(token.encode(), page.token.encode()):
+            self.close_connection = True
             self._send(403, _TEXT, b"The link of `nflowlevel explore` has a token; use that link.\n")
             return
+        self.server.know(self.request)
         if len(query) > _MOST_QUERY:
             self._send(414, _TEXT, b"That is too long.\n")
             return
         try:
             found = page.reply(name, query)
-        except (ValueError, KeyError, TypeError, NflowError) as error:
-            self._send(400, _TEXT, f"{error}\n".encode())
+        except _WRONG as error:
+            self._send(400, _TEXT, f"{_said(error)}\n".encode())
+            return
+        except (engine.duckdb().Error, OSError) as error:
+            self._send(500, _TEXT, f"{error}\n".encode())
             return
         if found is None:
             self._send(404, _TEXT, b"There is no such page.\n")
@@ -224,12 +299,19 @@ class _Handler(BaseHTTPRequestHandler):
             and site in ("none", "same-origin")
         )
 
-    def _send(self, status: int, type_: str, body: bytes) -> None:
+    def _send(self, status: int, type_: str, body: bytes | IO[bytes]) -> None:
+        size = len(body) if isinstance(body, bytes) else os.fstat(body.fileno()).st_size
         self.send_response(status)
-        for name, value in {"Content-Type": type_, "Content-Length": str(len(body)), **_HEADERS}.items():
+        for name, value in {"Content-Type": type_, "Content-Length": str(size), **_HEADERS}.items():
             self.send_header(name, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(body)
+        if isinstance(body, bytes):
+            self.wfile.write(body)
+            return
+        with body:
+            shutil.copyfileobj(body, self.wfile)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the token would be in the lines."""

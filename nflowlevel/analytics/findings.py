@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from nflowlevel.analytics.answer import Answer
 from nflowlevel.analytics.detector import Detector
 from nflowlevel.analytics.engine import Engine
+from nflowlevel.analytics.listed import Records
+from nflowlevel.errors import counted
 
 
 class Findings(Answer):
@@ -35,6 +37,6 @@ class Findings(Answer):
             raise IndexError(f"a finding has a number from 0 on, not {number}")
         rows = self.rows(number + 1)
         if len(rows) <= number:
-            raise IndexError(f"{self.detector.name} has {len(rows)} findings; there is no number {number}")
+            raise IndexError(f"{self.detector.name} has {counted(len(rows), 'finding')}; there is no number {number}")
         row = dict(zip(self.columns, rows[number], strict=True))
-        return Answer(self._engine, self._within(self.detector.evidence(row, **self._parameters)))
+        return Records(self._engine, self._within(self.detector.evidence(row, **self._parameters)))

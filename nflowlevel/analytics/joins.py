@@ -20,6 +20,7 @@ from itertools import count
 from typing import Any, TypeAlias
 
 from nflowlevel.analytics import eve, sshlog, systems
+from nflowlevel.analytics.columns import SYN
 from nflowlevel.analytics.engine import Engine
 
 Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -156,7 +157,7 @@ def logins_sql(logins: str, within: float = 120.0, port: int = SSH_PORT) -> str:
 #: What a guess needs of a row of packets.
 _OF_SYN = (
     *("src_ip", "ip_ttl", "ip6_hoplimit", "tcp_window", "tcp_syn", "tcp_ack", "tcp_rst", "tcp_offset", "ip_totlen"),
-    *("ip_fragoff", "ip_id", "tcp_seq", "dest_ip", "dest_port"),
+    *("ip_fragoff", "ip_id", "tcp_seq", "tcp_options", "dest_ip", "dest_port"),
 )
 #: The columns of a table of systems.
 SYSTEMS = {
@@ -177,7 +178,7 @@ def first_syns_sql(sample: int) -> str:
     order = "us, dest_ip, dest_port, tcp_window"
     return (
         f"SELECT {names} FROM (SELECT {names}, ROW_NUMBER() OVER (PARTITION BY src_ip ORDER BY {order}) AS place "
-        f"FROM packets WHERE tcp_syn = 1 AND tcp_ack = 0 AND tcp_rst = 0) AS numbered WHERE place <= {int(sample)}"
+        f"FROM packets WHERE {SYN}) AS numbered WHERE place <= {int(sample)}"
     )
 
 

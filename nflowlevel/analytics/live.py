@@ -8,9 +8,9 @@ few counters with at most `MOST_VALUES` values each, and no more than `MOST_LINE
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -25,6 +25,10 @@ MOST_LINES = 200_000
 #: Those that need only minutes, by name.
 DETECTORS = ("ack_scan", "brute_force", "port_scan", "stealth_scan", "sweep", "syn_flood", "udp_scan")
 _FINDING_SECS = 300
+
+
+#: Returns the countries of addresses, of those that it knows.
+CountriesOf: TypeAlias = Callable[[Sequence[str]], Mapping[str, str | None]]
 
 
 @dataclass
@@ -105,6 +109,16 @@ class Live:
         for each in self._seconds:
             total.update(each.values[panel])
         return sorted(total.items(), key=lambda item: (-item[1], str(item[0])))[:most]
+
+    def countries(self, most: int, now: float, of: CountriesOf) -> list[tuple[str, int]]:
+        """Return the countries from which most records came, as far as `of` knows them."""
+        sources = self.top("sources", MOST_VALUES, now)
+        known = of([str(source) for source, _ in sources])
+        total: Counter[str] = Counter()
+        for source, count in sources:
+            if country := known.get(str(source)):
+                total[country] += count
+        return sorted(total.items(), key=lambda item: (-item[1], item[0]))[:most]
 
     def findings(self, detectors: Sequence[str] = DETECTORS) -> list[Found]:
         """Return what detectors find in the lines of the last minutes, the most urgent first."""

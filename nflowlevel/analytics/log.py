@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from nflowlevel.analytics import timeline
 from nflowlevel.analytics.answer import Answer, written
 from nflowlevel.analytics.cluster import Spark, session
+from nflowlevel.analytics.columns import SYN
 from nflowlevel.analytics.conditions import (
     Duration,
     Given,
@@ -33,13 +35,14 @@ from nflowlevel.analytics.joins import (
     logins_table,
     systems_table,
 )
+from nflowlevel.analytics.listed import Records
 from nflowlevel.analytics.placed import TABLE, Placed, checked
 from nflowlevel.analytics.registry import find_detector
 from nflowlevel.analytics.store import Damaged, Store
 from nflowlevel.archive.schema import RELATIONS, Relation
-from nflowlevel.errors import NotSupported
+from nflowlevel.errors import NotSupported, plural
+from nflowlevel.sql.literals import literal
 
-_SYN = "tcp_syn = 1 AND tcp_ack = 0 AND tcp_rst = 0"
 _WITH = re.compile(r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*WITH(\s+RECURSIVE)?\b", re.IGNORECASE | re.DOTALL)
 
 
@@ -92,7 +95,7 @@ class Log:
     @property
     def syn(self) -> Log:
         """The packets that ask for a TCP connection: SYN without ACK and RST."""
-        return self.packets._with([_SYN], ["packets"])
+        return self.packets._with([SYN], ["packets"])
 
     def where(self, text: str | None = None, /, **values: Given) -> Log:
         """Return the records for which a filter holds (docs/filters.md), and all of the keywords: column=value.
@@ -101,6 +104,17 @@ class Log:
         KeyError, with the nearest name, for a column that is none; FilterError, TypeError or ValueError.
         """
         return self._with(conditions(self._relation, text, values), [self._name])
+
+    def placed(self, column: str, /, *, geo: str, value: str | int | None, exclude: bool = False) -> Log:
+        """Return the records with an address in a column that is registered there, or all but those.
+
+        `log.placed("src_ip", geo="country", value="CN")`; None: of whom nothing is known. `geo` is as for `count`.
+        """
+        name, relation = self._relation.find(column).name, self._name
+        self._placed_by(name)
+        test = f"{checked(geo)} IS NULL" if value is None else f"{checked(geo)} = {literal(value)}"
+        found = f"{name} IN (SELECT ip FROM {TABLE} WHERE {test})"
+        return self._with([excluding([found]) if exclude else found], [relation])
 
     def exclude(self, text: str | None = None, /, **values: Given) -> Log:
         """Return the records but those that `where` would return."""
@@ -172,9 +186,12 @@ class Log:
         return f"{self._name} LEFT JOIN {TABLE} ON {TABLE}.ip = {column}"
 
     def records(self, *names: str, limit: int | None = None) -> Answer:
-        """Return the records in the order of time: these columns of them, or all."""
+        """Return the records in the order of time: these columns of them, or all.
+
+        Where it is printed, columns without a value in the shown records are left out.
+        """
         listed = ", ".join(self._relation.find(name).name for name in names) or "*"
-        return self._ask(f"SELECT {listed} FROM {self._name}{self._where} ORDER BY us{_limit(limit)}")
+        return Records(self._engine, f"SELECT {listed} FROM {self._name}{self._where} ORDER BY us{_limit(limit)}")
 
     def held(self, *names: str) -> Log:
         """Return these columns of the records as a log of their own, in memory: for many questions to few records.
@@ -286,6 +303,16 @@ class Log:
         if self._store:
             self._store.close()
 
+    def seal(self) -> None:
+        """Let no query read or write another file from now on, nor load an extension. It cannot be taken back."""
+        if self._store:
+            self._store.seal()
+
+    @property
+    def directory(self) -> Path | None:
+        """The private temporary directory of what was read; None where there is none."""
+        return self._store.directory if self._store else None
+
     def __enter__(self) -> Log:
         return self
 
@@ -319,7 +346,9 @@ class Log:
     def __repr__(self) -> str:
         newest = self.newest
         until = f", the newest of {written(newest)} UTC" if newest is not None else ""
-        return f"<Log: {self.count().value():,} {self._name}{until}>"
+        damaged = f"; {self.damaged.count:,} damaged: see .damaged" if self.damaged.count else ""
+        count = self.count().value()
+        return f"<Log: {count:,} {plural(count, self._name.removesuffix('s'))}{until}{damaged}>"
 
 
 def _bucket(every: Duration) -> str:

@@ -43,12 +43,6 @@ import msgspec
 from nflowlevel.analytics.plainlines import PlainLines
 from nflowlevel.analytics.stamps import Stamps
 from nflowlevel.archive.schema import PACKETS
-from nflowlevel.records.keys import added_key
-
-#: The options of a TCP header: the kernel writes them with `--log-tcp-options`. No other output has them as text.
-OPTIONS: Final = added_key("tcp.options", "string", "Options of the TCP header as hex digits.", longest=80)
-#: The relation of these rows: that of packets, and the options of TCP.
-LINES: Final = PACKETS.with_keys((OPTIONS,))
 
 Row = dict[str, Any]
 
@@ -213,7 +207,7 @@ class LogLines:
         other = self.counts.other
         row = self.parse(line.decode("utf-8", "replace"))
         if row is not None:
-            return _ENCODER.encode(_members(row)) + b"\n"
+            return _ENCODER.encode(members(row)) + b"\n"
         if self.counts.other == other:
             damaged(line + b"\n")
         return b""
@@ -559,10 +553,10 @@ def _tail(row: Row, line: str, at: int) -> bool:
 
 _ENCODER = msgspec.json.Encoder()
 #: The member of JSON for each column; the time has two.
-_MEMBERS = {column.name: column.members[0] for column in LINES} | {"us": "oob.time.usec"}
+_MEMBERS = {column.name: column.members[0] for column in PACKETS} | {"us": "oob.time.usec"}
 
 
-def _members(row: Row) -> Row:
+def members(row: Row) -> Row:
     """Return a row as the members of a JSON object."""
     made = {_MEMBERS[name]: value for name, value in row.items()}
     made["oob.time.usec"] %= 1_000_000

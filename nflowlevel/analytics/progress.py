@@ -30,11 +30,23 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.hide()
+
+    def hide(self) -> None:
+        """Remove the line, so that something else can be printed."""
         if self._shown:
             self._write("\r\x1b[K")
+            self._shown = False
 
     def show(self, what: str, done: int, records: int) -> None:
         """Say what is done, of the total, and how many records that were."""
+        self._show(f"{records:,} records · {printable(what, 40)}", done)
+
+    def step(self, what: str, done: int) -> None:
+        """Say which step begins, and how many of the total are done."""
+        self._show(f"{done + 1:,} of {self._total:,} · {printable(what, 40)}" if self._total else what, done)
+
+    def _show(self, text: str, done: int) -> None:
         now = time.monotonic()
         if now < self._next or not self._stream.isatty():
             return
@@ -42,7 +54,7 @@ class Progress:
         self._shown = True
         share = min(1.0, done / self._total) if self._total else 0.0
         bar = f"[{'#' * int(share * _BAR):<{_BAR}}] {share:4.0%} " if self._total else ""
-        self._write(f"\r\x1b[K{bar}{records:,} records · {printable(what, 40)}")
+        self._write(f"\r\x1b[K{bar}{text}")
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

@@ -37,13 +37,14 @@ def read(
     """Open a log for questions: everything that the sources hold, as one.
 
     A source is a file, a directory, a pattern such as `"/var/log/ulogd.json*"`, or the URL of a database. What a file
-    holds is told by how it begins; it may be compressed by gzip or zstd:
+    holds is told by how it begins; it may be compressed by gzip, xz, bzip2 or zstd:
 
     - lines of JSON, as nflowlevel and ulogd2 write them (also with `eventv1`)
     - Parquet files, or the directory of an archive; a log that is in the archive, too, counts once
     - lines of the kernel's LOG target, of LOGEMU and SYSLOG
     - captures (pcap, pcapng)
-    - databases with our tables or ulogd2's: SQLite, PostgreSQL (`postgresql://…`, `sqlite:///…`)
+    - databases with our tables or ulogd2's: SQLite (`sqlite:///…`), PostgreSQL (`postgresql://…`), MySQL and MariaDB
+      (`mysql://…`)
 
     The URL of an archive in an object store (`s3a://…`) is for Spark: see `Log.on`.
 

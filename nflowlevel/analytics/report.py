@@ -19,7 +19,7 @@ from nflowlevel.analytics.drawing import bars, moment, series
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.registry import all_detectors
 from nflowlevel.analytics.traffic import step_of, traffic
-from nflowlevel.errors import NotSupported
+from nflowlevel.errors import NotSupported, counted, plural
 
 #: Rows of evidence for each detector, and bars of a picture.
 MOST_ROWS = 10
@@ -170,7 +170,7 @@ def _css() -> str:
 
 
 def _findings_html(found: Findings) -> str:
-    said = f"{found.detector.name}: {found.count:,} {'finding' if found.count == 1 else 'findings'}"
+    said = f"{found.detector.name}: {counted(found.count, 'finding')}"
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in _columns(found))
     rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in _cells(found))
     rest = f'<p class="dim">… and {found.count - len(found.rows):,} more</p>' if found.count > len(found.rows) else ""
@@ -229,12 +229,12 @@ def _span(report: Report) -> str:
 
 def _facts(report: Report) -> list[tuple[str, str]]:
     facts = [
-        (f"{report.packets:,}", "packets"),
+        (f"{report.packets:,}", plural(report.packets, "packet")),
         (f"{report.blocked:,}", "blocked"),
-        (f"{report.addresses:,}", "sources"),
+        (f"{report.addresses:,}", plural(report.addresses, "source")),
     ]
     if report.damaged:
-        facts.append((f"{report.damaged:,}", "damaged lines, left out"))
+        facts.append((f"{report.damaged:,}", f"damaged {plural(report.damaged, 'line')}, left out"))
     return facts
 
 

@@ -14,17 +14,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
+from nflowlevel.analytics.databases import MYSQL
 from nflowlevel.analytics.wholelines import WholeLines
 from nflowlevel.archive.reader import is_archive
 from nflowlevel.errors import printable
 
 Kind: TypeAlias = Literal["archive", "parquet", "json", "text", "capture", "sqlite", "database", "remote"]
 
-_DATABASES = ("sqlite:", "postgresql:", "postgres:")
+_DATABASES = ("sqlite:", "postgresql:", "postgres:", *(f"{name}:" for name in MYSQL))
 #: What only a cluster can read.
 _REMOTE = re.compile(r"(?:s3|s3a|s3n|gs|abfs|abfss|hdfs|wasbs)://")
 _IN_DIRECTORIES = re.compile(
-    r"[^.].*(?:\.parquet|(?:\.json|\.jsonl|\.ndjson|\.pcap|\.pcapng)(?:[.-][0-9][0-9T:_.-]*)?(?:\.gz|\.zst)?)"
+    r"[^.].*(?:\.parquet|(?:\.json|\.jsonl|\.ndjson|\.pcap|\.pcapng)(?:[.-][0-9][0-9T:_.-]*)?(?:\.gz|\.zst|\.xz|\.bz2)?)"
 )
 _CAPTURES = (b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1", b"\x0a\x0d\x0d\x0a")
 _SQLITE, _PARQUET = b"SQLite format 3\0", b"PAR1"

@@ -23,7 +23,7 @@ from nflowlevel.archive.layout import Stored, stored
 from nflowlevel.archive.reader import escape_pattern
 from nflowlevel.archive.rows import Rows
 from nflowlevel.archive.schema import RELATIONS, Relation
-from nflowlevel.errors import printable
+from nflowlevel.errors import counted, plural, printable
 from nflowlevel.sql.literals import identifier
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Damaged:
         return iter(self._lines)
 
     def __repr__(self) -> str:
-        shown = [f"{self.count:,} damaged lines or files"]
+        shown = [f"{counted(self.count, 'damaged line')} or {plural(self.count, 'file')}"]
         for line in self._lines[:_MOST_LISTED]:
             text = f": {printable(line.text)}" if line.text else ""
             place = f"{printable(line.source)}:{line.line}" if line.line else printable(line.source)
@@ -165,6 +165,7 @@ class Store:
         self._alike: dict[str, list[_Alike]] = {name: [] for name in RELATIONS}
         self._links: dict[str, str] = {}
         self._lock = threading.Lock()
+        self._is_sealed = False
         # What was read lies beside the relations, under the same names.
         self._connection.execute("CREATE SCHEMA read")
         self._place = _Place(b"", "", 1)
@@ -197,6 +198,19 @@ class Store:
                 if self.archives[found.name] and found.name in text.lower():
                     cursor.execute(f"CREATE TEMP VIEW {found.name} AS {self._view(found, span)}")
         return cursor
+
+    def seal(self) -> None:
+        """Let queries read and write no file but those of the archives and in `directory`, and load no extension."""
+        if self._is_sealed:
+            return
+        self._is_sealed = True
+        paths = sorted({self._readable(path) for listed in self.archives.values() for path in listed})
+        if paths:
+            listed = ", ".join(engine.literal(name) for path in paths for name in (path, escape_pattern(path)))
+            self._connection.execute(f"SET allowed_paths = [{listed}]")
+        self._connection.execute(f"SET allowed_directories = [{engine.literal(f'{self.directory}/')}]")
+        self._connection.execute("SET enable_external_access = false")
+        self._connection.execute("SET lock_configuration = true")
 
     # -- adding ------------------------------------------------------------------------------------------------------
 

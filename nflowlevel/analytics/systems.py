@@ -13,10 +13,10 @@ Three kinds of senders are told apart:
 - `unknown`: no signature fits, or too little is known.
 
 What is there to judge by. The options are in captures, in `raw.pkt` of the library, and in lines of the kernel's LOG
-target with `--log-tcp-options` (`tcp_options`). JSON and tables have none. There `tcp_offset` says how many bytes of
-options there are, and the length of a SYN says almost the same: enough to know raw tools without options, not to name a
-system. `basis` says what a guess stands on. All of it is the sender's to forge; a proxy, a load balancer or a NAT
-gateway that rewrites packets shows itself, not what is behind it.
+target with `--log-tcp-options`; both have the column `tcp_options`. JSON and tables have none. There `tcp_offset` says
+how many bytes of options there are, and the length of a SYN says almost the same: enough to know raw tools without
+options, not to name a system. `basis` says what a guess stands on. All of it is the sender's to forge; a proxy, a load
+balancer or a NAT gateway that rewrites packets shows itself, not what is behind it.
 """
 
 from __future__ import annotations
@@ -276,7 +276,7 @@ def of_row(row: Mapping[str, Any]) -> Syn | None:
         ttl=ttl,
         window=window,
         version=4 if is_4 else 6,
-        options=None if text is None else bytes.fromhex(text),
+        options=_bytes_of(text),
         option_bytes=size,
         df=None if fragment is None else bool(fragment & 0x4000),
         ident=row.get("ip_id"),
@@ -284,6 +284,14 @@ def of_row(row: Mapping[str, Any]) -> Syn | None:
         dest_ip=row.get("dest_ip"),
         dest_port=row.get("dest_port"),
     )
+
+
+def _bytes_of(text: str | None) -> bytes | None:
+    """Return bytes that are written as hex digits; None: a line of JSON has something else there."""
+    try:
+        return None if text is None else bytes.fromhex(text)
+    except ValueError:
+        return None
 
 
 def of_packet(packet: bytes) -> Syn | None:

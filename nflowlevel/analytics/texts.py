@@ -4,16 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import msgspec
 
-from nflowlevel.analytics.loglines import LINES, LogLines
+from nflowlevel.analytics.loglines import LogLines, members
 from nflowlevel.analytics.wholelines import WholeLines
-
-#: The member of JSON of each column, but for the time.
-_MEMBERS = {column.name: column.members[0] for column in LINES if column.name not in ("sec", "us")}
-_MILLION = 1_000_000
 
 
 def text_lines(
@@ -34,7 +29,7 @@ def text_lines(
             number += 1
             row = reader.parse(line)
             if row is not None:
-                rows.append(_object(row))
+                rows.append(members(row))
             elif (now := reader.counts.lost()) != lost:
                 reason = next(name for name, count in now.items() if count != lost.get(name))
                 lost = now
@@ -50,10 +45,3 @@ _REASONS = {
     "without_time": "a packet without a time",
     "wrong": "a packet with a number or an address that none has",
 }
-
-
-def _object(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the members of JSON of a row."""
-    made = {_MEMBERS[name]: value for name, value in row.items() if name in _MEMBERS}
-    made["oob.time.sec"], made["oob.time.usec"] = row["sec"], row["us"] % _MILLION
-    return made

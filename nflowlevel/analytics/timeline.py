@@ -5,16 +5,21 @@ Its rows are us (microseconds since 1970), source (packets, flows, suricata or s
 alert's signature, failed …), src, dest and detail. A port stands behind its address.
 
 With `every`, rows of the same source, kind and ends within a span of time become one: us and last, how many there were
-(n), to how many ports, and the detail of the first by the alphabet. So a scan of a thousand ports is one row.
+(n), to how many ports, and the detail of the first by the alphabet. So a scan of a thousand ports is one row. SYNs with
+different TCP windows stay apart, as they are of different tools.
 """
 
 from __future__ import annotations
 
 import socket
 
+from nflowlevel.analytics.columns import SYN
 from nflowlevel.errors import printable
 
-_COLUMNS = "us, source, what, src_ip, src_port, dest_ip, dest_port, detail"
+_COLUMNS = "us, source, what, src_ip, src_port, dest_ip, dest_port, detail, asked"
+#: The window of a SYN. Those of other packets change all the time.
+_ASKED = f"CASE WHEN {SYN} THEN tcp_window END AS asked"
+_NOT_ASKED = "CAST(NULL AS INT) AS asked"
 _WHAT = (
     "CASE WHEN tcp_syn = 1 AND tcp_ack = 1 THEN 'SYN ACK' WHEN tcp_syn = 1 AND tcp_rst = 0 THEN 'SYN' "
     "WHEN tcp_rst = 1 THEN 'RST' WHEN tcp_fin = 1 THEN 'FIN' WHEN tcp_window IS NOT NULL THEN 'TCP' "
@@ -52,15 +57,15 @@ def sql(ip: str, *, events: str | None = None, logins: str | None = None, every:
     if events is not None:
         what = "CASE WHEN signature IS NULL THEN kind ELSE signature END"
         parts.append(
-            f"SELECT us, 'suricata' AS source, {what} AS what, src_ip, src_port, dest_ip, dest_port, detail "
-            f"FROM {events} WHERE {_of(host)}"
+            f"SELECT us, 'suricata' AS source, {what} AS what, src_ip, src_port, dest_ip, dest_port, detail, "
+            f"{_NOT_ASKED} FROM {events} WHERE {_of(host)}"
         )
     if logins is not None:
         times = "CASE WHEN times > 1 THEN ', ' || CAST(times AS STRING) || ' times' ELSE '' END"
         parts.append(
             "SELECT us, 'sshd' AS source, what, src_ip, src_port, dvc AS dest_ip, CAST(NULL AS INT) AS dest_port, "
-            f"TRIM(COALESCE(method, '') || ' ' || COALESCE(who, '') || {times}) AS detail "
-            f"FROM {logins} WHERE src_ip = '{host}'"
+            f"TRIM(COALESCE(method, '') || ' ' || COALESCE(who, '') || {times}) AS detail, "
+            f"{_NOT_ASKED} FROM {logins} WHERE src_ip = '{host}'"
         )
     united = " UNION ALL ".join(f"SELECT {_COLUMNS} FROM ({part}) AS part{n}" for n, part in enumerate(parts))
     if every is None:
@@ -72,11 +77,13 @@ def sql(ip: str, *, events: str | None = None, logins: str | None = None, every:
         raise ValueError(f"every must be at least a second, not {every}")
     span = every * 1_000_000
     # Names of their own within: engines differ on which one of two means an alias.
-    renamed = f"SELECT us AS t, source, what, src_ip, dest_ip, dest_port, detail AS said FROM ({united}) AS each_one"
+    renamed = (
+        f"SELECT us AS t, source, what, src_ip, dest_ip, dest_port, asked, detail AS said FROM ({united}) AS each_one"
+    )
     return (
         "SELECT MIN(t) AS us, MAX(t) AS last, source, what, src_ip AS src, dest_ip AS dest, COUNT(*) AS n, "
         f"COUNT(DISTINCT dest_port) AS ports, MIN(said) AS detail FROM ({renamed}) AS timeline "
-        f"GROUP BY t - t % {span}, source, what, src_ip, dest_ip ORDER BY us, source, what, src, dest"
+        f"GROUP BY t - t % {span}, source, what, src_ip, dest_ip, asked ORDER BY us, source, what, src, dest, detail"
     )
 
 
@@ -88,7 +95,7 @@ def _packets(host: str) -> str:
     detail = " || ".join(f"COALESCE({label} || CAST({value} AS STRING), '')" for value, label in _DETAIL)
     return (
         f"SELECT us, 'packets' AS source, {_WHAT} AS what, src_ip, src_port, dest_ip, dest_port, "
-        f"TRIM({detail}) AS detail FROM packets WHERE {_of(host)}"
+        f"TRIM({detail}) AS detail, {_ASKED} FROM packets WHERE {_of(host)}"
     )
 
 
@@ -108,7 +115,7 @@ def _flows(host: str) -> str:
     met = " OR ".join(f"{name} = '{host}'" for name in ends)
     return (
         f"SELECT us, 'flows' AS source, {what} AS what, src_ip, orig_l4_sport AS src_port, dest_ip, "
-        f"orig_l4_dport AS dest_port, {detail} AS detail FROM flows WHERE {met}"
+        f"orig_l4_dport AS dest_port, {detail} AS detail, {_NOT_ASKED} FROM flows WHERE {met}"
     )
 
 

@@ -17,20 +17,23 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
+import stat
 from collections.abc import Iterator
 from typing import Any, Final
 
 from msgspec import DecodeError, Struct, ValidationError
 from msgspec import json as msgjson
 
-from nflowlevel.archive.layout import WORK
+from nflowlevel.archive.layout import DAMAGED, WORK
 from nflowlevel.archive.source import LogSource, identity
 from nflowlevel.binding.rootpath import open_plain, place_of
 from nflowlevel.errors import NflowError
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _RECORD = ".json"
+_SOURCE, _ASIDE = re.compile("[0-9a-f]+"), re.compile(r"[0-9]+\.tmp")
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -58,7 +61,8 @@ class Record(Struct, frozen=True, kw_only=True):
 class Journal:
     """The journal of the archive in the directory `archive`, which is made if there is none. Use it as a context.
 
-    NflowError: another compaction is at work, or, where we are root, others can change what is in the directory.
+    NflowError: another compaction is at work; or a directory of the archive is a symbolic link, or, where we are root,
+    others can change what is in it.
     """
 
     def __init__(self, archive: str) -> None:
@@ -68,9 +72,11 @@ class Journal:
         self.records: list[Record] = []
 
     def __enter__(self) -> Journal:
+        _refuse_foreign(self.archive)
         make_directory(self.archive)
         _refuse_foreign(self.archive)
         make_directory(self.directory)
+        _check_directories(self.archive)
         self._lock = open_plain(os.path.join(self.directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         try:
             try:
@@ -205,16 +211,28 @@ def read_records(directory: str) -> list[Record]:
     for name in names:
         path = os.path.join(directory, name)
         if name.endswith(_RECORD):
-            with open(path, "rb") as file:
+            # Neither a link nor a FIFO: it may be somebody else's archive.
+            with open(open_plain(path, os.O_RDONLY), "rb") as file:
                 text = file.read()
             try:
-                found.append(msgjson.decode(text, type=Record))
-            except (DecodeError, ValidationError) as error:
+                found.append(_checked(msgjson.decode(text, type=Record), name))
+            except (DecodeError, ValidationError, ValueError) as error:
                 raise NflowError(
                     f"{path} is no record of a source ({error}): restore or remove it; without it, its source counts "
                     "as not archived"
                 ) from None
     return found
+
+
+def _checked(record: Record, file: str) -> Record:
+    """Return a record of that file; ValueError: it leads to files that are not the archive's."""
+    if not _SOURCE.fullmatch(record.source) or record.start < 0 or record.name + _RECORD != file:
+        raise ValueError("it is that of another source")
+    for name, place in record.files:
+        parts = place.split("/")
+        if not _ASIDE.fullmatch(name) or {"", ".", ".."} & set(parts) or parts[0].startswith(".") or "\0" in place:
+            raise ValueError(f"{name!r} or {place!r} is no file of an archive")
+    return record
 
 
 def footer(record: dict[str, Any]) -> str:
@@ -247,10 +265,49 @@ def _refuse_foreign(archive: str) -> None:
     """Refuse, where we are root, a directory that somebody else can change: we write and remove by name in it."""
     if os.geteuid():
         return
-    with place_of(os.path.join(archive, WORK)) as place:
-        is_roots = place.is_roots
+    path, is_last = os.path.join(archive, WORK), True
+    while True:
+        try:
+            with place_of(path) as place:
+                here = os.fstat(place.directory)
+                # In a directory such as /tmp nobody else can rename what we make.
+                is_made = not is_last and here.st_uid == 0 and bool(here.st_mode & stat.S_ISVTX)
+                is_roots = place.is_roots or is_made
+            break
+        except FileNotFoundError:  # what is missing is made in the one above
+            path, is_last = os.path.dirname(path), False
     if not is_roots:
-        raise NflowError(
-            f"{archive}: others than root can change what is in this directory; give it and those above it to root, "
-            "or run this as the user whose it is"
-        )
+        raise NflowError(_FOREIGN.format(archive))
+
+
+_FOREIGN = (
+    "{}: others than root can change what is in this directory; give it and those above it to root, or run this as the "
+    "user whose it is"
+)
+
+
+def _check_directories(archive: str) -> None:
+    """Refuse directories of an archive that are links, which no reader follows, or, where we are root, not root's."""
+    for path in (os.path.join(archive, WORK), os.path.join(archive, DAMAGED), *_directories(archive, _LEVELS)):
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            continue
+        if not stat.S_ISDIR(status.st_mode):
+            raise NflowError(f"{path}: it is no directory but in the place of one of the archive; remove it")
+        others = stat.S_IWOTH if status.st_gid == 0 else stat.S_IWGRP | stat.S_IWOTH
+        if os.geteuid() == 0 and (status.st_uid or status.st_mode & others):
+            raise NflowError(_FOREIGN.format(path))
+
+
+_LEVELS = ("kind=", "dvc=", "day=")
+
+
+def _directories(path: str, levels: tuple[str, ...]) -> Iterator[str]:
+    """Yield the paths of an archive's directories, each before those in it: a link is refused before it is followed."""
+    with os.scandir(path) as entries:
+        found = sorted(entry.path for entry in entries if entry.name.startswith(levels[0]))
+    for each in found:
+        yield each
+        if len(levels) > 1:
+            yield from _directories(each, levels[1:])

@@ -22,7 +22,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from nflowlevel.errors import choice, nearest
-from nflowlevel.records.keys import CATALOGUE, Key
+from nflowlevel.records.flow import FLOW_TERMS
+from nflowlevel.records.keys import CATALOGUE, Key, added_key
 
 
 class Column(NamedTuple):
@@ -135,6 +136,10 @@ class Relation:
         #: The columns in their order.
         self.columns: Final = tuple(columns.values())
         self._meant = {name: column for column in self.columns for name in self._names(column)}
+        if name == "flows":
+            # A flow has ports and counts of two directions: without a direction, those of the original one are meant.
+            told = {term: self._meant[key] for term, key in FLOW_TERMS.items() if key in self._meant}
+            self._meant = {**told, **self._meant}
 
     def _common(self) -> Iterator[Column]:
         yield Column(
@@ -190,7 +195,7 @@ class Relation:
             pass
         hint = self._hint(name)
         hint = f" — did you mean '{hint}'?" if hint else nearest(name, self._meant)
-        raise KeyError(f"unknown column '{name}' of {self.name}{hint}; docs/keys.md lists the keys") from None
+        raise KeyError(f"unknown column '{name}' of {self.name}{hint or '; docs/keys.md lists the keys'}") from None
 
     def _hint(self, name: str) -> str:
         """Return the column that holds what a key has in another form, or together with other keys."""
@@ -265,7 +270,10 @@ def _declared(name: str) -> Relation:
     return Relation(name, (key for key in CATALOGUE if _relation_of(key) == name))
 
 
-PACKETS: Final = _declared("packets")
+#: The options of a TCP header. Captures have them, and lines of the kernel's LOG target with `--log-tcp-options`.
+TCP_OPTIONS: Final = added_key("tcp.options", "string", "Options of the TCP header as hex digits.", longest=80)
+
+PACKETS: Final = _declared("packets").with_keys((TCP_OPTIONS,))
 FLOWS: Final = _declared("flows")
 SUMS: Final = _declared("sums")
 #: The relations by name.

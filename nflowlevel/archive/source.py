@@ -279,10 +279,48 @@ def _opener(magic: bytes) -> Any:
     if magic.startswith(_ZSTD):
         return _zstd
     if magic.startswith(_XZ):
-        return lzma.LZMAFile
+        return lambda raw: io.BufferedReader(_Streams(raw, lzma.LZMADecompressor))
     if magic.startswith(_BZIP2):
-        return bz2.BZ2File
+        return lambda raw: io.BufferedReader(_Streams(raw, bz2.BZ2Decompressor))
     return _plain
+
+
+class _Streams(io.RawIOBase):
+    """Streams of xz or bzip2, one behind the other.
+
+    Python's own file objects take a damaged stream behind the first one for the end: what it holds would be lost.
+    """
+
+    def __init__(self, raw: IO[bytes], begin: Callable[[], Any]) -> None:
+        self._raw, self._begin = raw, begin
+        self._stream: Any = None
+        self._input = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        output = b""
+        while not output:
+            if not self._input and (self._stream is None or self._stream.needs_input):
+                self._input = self._raw.read(_PIECE_BYTES)
+                if not self._input:
+                    if self._stream is None:
+                        return 0
+                    raise EOFError("it ends too early")
+            if self._stream is None:
+                self._input = self._input.lstrip(b"\0")  # they may fill up the last block of a medium
+                if not self._input:
+                    continue
+                self._stream = self._begin()
+            try:
+                output, self._input = self._stream.decompress(self._input, len(buffer)), b""
+            except (OSError, lzma.LZMAError) as error:
+                raise EOFError(str(error)) from None
+            if self._stream.eof:
+                self._input, self._stream = self._stream.unused_data, None
+        buffer[: len(output)] = output
+        return len(output)
 
 
 @contextlib.contextmanager

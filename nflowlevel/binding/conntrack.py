@@ -52,6 +52,9 @@ ENOUGH_FLOWS = 2048
 #: A datagram of a dump always fits behind them.
 ROOM_FLOWS = ENOUGH_FLOWS + lib.NFL_FLOW_DATAGRAM_MAX // lib.NFL_FLOW_MESSAGE_MIN + 1
 
+#: For the events of one system call.
+_SCRATCH_BYTES: int = lib.NFL_FLOW_EVENT_ROOM * lib.NFL_FLOW_EVENTS_AT_ONCE
+
 _uninitialised = ffi.new_allocator(should_clear_after_alloc=False)
 
 
@@ -125,7 +128,7 @@ class EventSocket:
         self.reliable = False
         mask = sum(EVENTS[name] for name in self.events)
         self.state: CData = ffi.new("struct nfl_flows *", {"events": mask})
-        self._scratch: CData = _uninitialised("uint8_t[]", lib.NFL_FLOW_DATAGRAM_MAX)
+        self._scratch: CData = _uninitialised("uint8_t[]", _SCRATCH_BYTES)
         self._mapping = mapped(ROOM_FLOWS * FLOW_BYTES)
         #: What the last receive has brought, until the next one.
         self.records: CData = ffi.from_buffer("struct nfl_flow[]", self._mapping)
@@ -174,7 +177,7 @@ class EventSocket:
         state = self.state
         state.valid_any, state.valid_all = 0, 2**64 - 1
         count = lib.nfl_flows_receive(
-            state, self.fileno(), self._scratch, lib.NFL_FLOW_DATAGRAM_MAX, self.records, ENOUGH_FLOWS + 1, 1
+            state, self.fileno(), self._scratch, _SCRATCH_BYTES, self.records, ENOUGH_FLOWS + 1, 1
         )
         if count < 0:
             raise KernelError("receive flows", -count)

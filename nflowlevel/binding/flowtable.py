@@ -84,12 +84,22 @@ class FlowTable:
     def __len__(self) -> int:
         return int(self.data.count)
 
+    @property
+    def capacity(self) -> int:
+        """How many flows have room."""
+        return int(self.data.capacity)
+
     # -- events and dumps ----------------------------------------------------------------------------------------
 
     def take(self, events: CData, count: int) -> Made:
-        """Take `count` events, at most ROOM_FLOWS, in their order; return the records that they make."""
+        """Take `count` events, at most ROOM_FLOWS, in their order; return the records that they make.
+
+        The events may be changed.
+        """
         self._now()
-        return self._made(lib.nfl_flowtable_take(self.data, events, count, self._out))
+        out = self._out if self.data.keep else events
+        made = lib.nfl_flowtable_take(self.data, events, count, out)
+        return copied(out, made, self.data.valid_any, self.data.valid_all)
 
     def begin(self) -> None:
         """A dump begins."""

@@ -176,6 +176,28 @@ def renewed(path: str, fd: int, mode: int) -> int:
         return fresh
 
 
+@contextlib.contextmanager
+def replacing(path: str, mode: int) -> Iterator[int]:
+    """Open a new file that takes the place of what is at a path when the block ends, whole or not at all; OSError.
+
+    What was there is neither opened nor changed: it may be a second name of another file.
+    """
+    with place_of(path) as place:
+        name = f"{place.name}.new"
+        with contextlib.suppress(FileNotFoundError):  # of a process that was killed
+            os.unlink(name, dir_fd=place.directory)
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_SURPRISE, mode, dir_fd=place.directory)
+        try:
+            yield fd
+            os.rename(name, place.name, src_dir_fd=place.directory, dst_dir_fd=place.directory)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=place.directory)
+            raise
+        finally:
+            os.close(fd)
+
+
 def open_plain(path: str, flags: int, mode: int = 0o600) -> int:
     """Open a regular file and nothing else: no link is followed, no FIFO waited for; OSError."""
     fd = os.open(path, flags | _NO_SURPRISE, mode)

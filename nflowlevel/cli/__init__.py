@@ -26,7 +26,7 @@ COMMANDS = {
     "tail": "show the packets of a group as they arrive",
     "flows": "list, follow and rank the flows that conntrack knows",
     "acct": "show, create and restore the kernel's accounting objects",
-    "doctor": "find out why no packets arrive",
+    "doctor": "find out why no packets or flows arrive",
     "nf-log": "show or choose the back end for packets that the kernel itself logs",
     "migrate": "convert rules of the kernel's LOG target to groups, and print the configuration",
     "explore": "look at a log in the browser: histograms, records, SQL",

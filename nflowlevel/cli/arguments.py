@@ -96,7 +96,7 @@ def add_config(parser: argparse.ArgumentParser, *, default: str | None, what: st
     parser.add_argument("-c", "--config", "--configfile", metavar="FILE", dest="config", default=default, help=shown)
 
 
-def add_watch(parser: argparse.ArgumentParser) -> None:
+def add_watch(parser: argparse.ArgumentParser, *, rates: bool = True) -> None:
     """Add `--watch`, None where it is not given, and `--count`; `terminal.watch` does what they say."""
     parser.add_argument(
         "-w",
@@ -105,6 +105,6 @@ def add_watch(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=seconds(*_WATCH_SECS),
         const=1.0,
-        help="repeat every SECS seconds, with rates",
+        help=f"repeat every SECS seconds (default 1){', with rates' if rates else ''}",
     )
     parser.add_argument("-n", "--count", metavar="N", type=whole(1), default=0, help="with --watch: stop after N times")

@@ -22,7 +22,7 @@ from nflowlevel.cli.arguments import add_config, seconds, user, whole
 from nflowlevel.cli.status import WrongArgument
 from nflowlevel.daemon.main import DEFAULT_CONFIG
 from nflowlevel.delivery.openfile import STDOUT
-from nflowlevel.errors import ConfigError, NflowError, printable
+from nflowlevel.errors import ConfigError, NflowError, counted, printable
 from nflowlevel.outputs.json import JSON
 from nflowlevel.records.keys import CATALOGUE, Key
 from nflowlevel.stacks.config import parse_all
@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     if options.config or not options.files:
         stacks = _stacks(options.config or DEFAULT_CONFIG)
     paths = [(path, False) for path in options.files] or list(_closed(stacks))
-    progress = _Progress()
+    progress = FileProgress()
     settings = Settings(
         dvc=options.dvc,
         keep=options.keep,
@@ -118,7 +118,8 @@ def run(options: argparse.Namespace) -> int:
         if options.keep_days is not None or options.keep_bytes is not None:
             removed = retain(journal, keep_days=options.keep_days, keep_bytes=options.keep_bytes)
             if removed.files:
-                print(f"{removed.files} files of the archive were removed, {removed.size} bytes")
+                what = "file of the archive was" if removed.files == 1 else "files of the archive were"
+                print(f"{removed.files} {what} removed, {counted(removed.size, 'byte')}")
     if not paths:
         print("there are no closed files")
     return status.DONE if is_done else status.FAILED
@@ -131,9 +132,9 @@ def _told(result: Result) -> str:
     if result.outcome == "known":
         text = f"{path}: was in the archive already"
     else:
-        text = f"{path}: {result.records} records in {result.files} files"
+        text = f"{path}: {counted(result.records, 'record')} in {counted(result.files, 'file')}"
         if result.damaged:
-            text += f", {result.damaged} damaged lines kept apart"
+            text += f", {counted(result.damaged, 'damaged line')} kept apart"
     if result.reason:
         text += f"; not removed: {printable(result.reason, None)}"
     return text + ("; removed" if result.removed else "")
@@ -187,7 +188,7 @@ def _added(stacks: Iterable[Stack]) -> tuple[Key, ...]:
 # -- progress ----------------------------------------------------------------------------------------------------------
 
 
-class _Progress:
+class FileProgress:
     """Shows on a terminal how far a file is read."""
 
     _STEP_BYTES = 32 << 20

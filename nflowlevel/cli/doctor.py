@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`nflowlevel doctor`: why no packets arrive. One line per check; exit status 0 when nothing is wrong, otherwise 1.
+"""`nflowlevel doctor`: why no packets or flows arrive. One line per check; exit status 0 when nothing is wrong, else 1.
 
 It looks and changes nothing. Without a group it looks at all that rules log to or somebody reads; with a configuration
 at the groups that its stacks read, in their namespaces, and at where they write. Prefilters that are pinned or that the

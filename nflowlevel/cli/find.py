@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from nflowlevel.cli.logfiles import DEFAULT_FILE, add_times, during, read_files
+from nflowlevel.cli.logfiles import DEFAULT_FILE, add_part, check_part, part, read_files
 from nflowlevel.cli.parser import Parser
 from nflowlevel.cli.status import WrongArgument
 from nflowlevel.cli.terminal import shown, table, tolerate, wrapped
-from nflowlevel.errors import printable
+from nflowlevel.errors import counted, plural, printable
 
 if TYPE_CHECKING:
     from nflowlevel.analytics.detector import Detector
@@ -32,8 +32,8 @@ _EXAMPLES = f"""examples:
 Without a name the detectors are listed. docs/detectors.md says what each means, its limits and what it confuses.
 The status is 0 whether or not something was found.
 """
-#: Findings of a detector that a person is shown.
-_MOST = 40
+#: Findings of a detector that a person is shown; of tables among the findings of all detectors.
+_MOST, _MOST_OF_TABLE = 40, 5
 _LEFT = 5
 
 
@@ -50,7 +50,7 @@ def configure(parser: Parser) -> None:
         f"also patterns (default {DEFAULT_FILE})",
     )
     parser.late = "words"
-    add_times(parser)
+    add_part(parser)
     parser.add_argument(
         "-p", "--parameter", metavar="NAME=VALUE", action="append", default=[], help="a parameter of the detector"
     )
@@ -80,16 +80,19 @@ def run(options: argparse.Namespace) -> int:
         told = f"{', '.join(SEVERITIES[:-1])} or {SEVERITIES[-1]}"
         raise WrongArgument(f"--severity must be {told}, not '{printable(least)}'")
     detectors = _chosen(name)
+    check_part(options)
     parameters = _parameters(options.parameter, detectors)
     _print(options, _found(options, files, detectors, parameters, SEVERITIES.index(least)))
     return 0
 
 
 def _chosen(name: str) -> list[Detector]:
+    from nflowlevel.analytics.detector import SEVERITIES
     from nflowlevel.analytics.registry import all_detectors, find_detector
 
     if name == _ALL:
-        return all_detectors()
+        # The most urgent first: whoever looks at a long list looks at its begin.
+        return sorted(all_detectors(), key=lambda each: -SEVERITIES.index(each.severity))
     try:
         return [find_detector(name)]
     except ValueError as error:
@@ -123,19 +126,22 @@ def _found(
 ) -> Iterator[tuple[Detector, list[dict[str, Any]]]]:
     """Yield each detector with its findings."""
     from nflowlevel.analytics.detector import SEVERITIES
+    from nflowlevel.analytics.progress import Progress
 
-    with read_files(files) as log:
-        asked = during(log.on(options.spark) if options.spark else log, options)
-        for detector in detectors:
-            if SEVERITIES.index(detector.severity) < least:
-                continue
+    chosen = [detector for detector in detectors if SEVERITIES.index(detector.severity) >= least]
+    with read_files(files) as log, Progress(len(chosen)) as progress:
+        asked = part(log.on(options.spark) if options.spark else log, options)
+        for done, detector in enumerate(chosen):
+            progress.step(detector.name, done)
             rows = asked.find(detector.name, **parameters).dicts()
+            progress.hide()
             if options.evidence:
                 for row in rows:
                     row["evidence"] = _evidence(detector, row, parameters)
             yield detector, rows
         if log.damaged.count:
-            damaged = f"{log.damaged.count:,} lines or files are no records and do not count"
+            count = log.damaged.count
+            damaged = f"{counted(count, 'line')} or {plural(count, 'file')} without a record, left out"
             print(wrapped(f"{_NAME}: {damaged}", sys.stderr), file=sys.stderr)
 
 
@@ -155,41 +161,48 @@ def _print(options: argparse.Namespace, found: Iterator[tuple[Detector, list[dic
 
         print(suggestion(row for _, rows in found for row in rows), end="")
         return
-    count = 0
+    counts: dict[str, list[str]] = {}
+    of_all = options.words[0] == _ALL
     for detector, rows in found:
-        count += len(rows)
+        if rows:
+            counts.setdefault(detector.severity, []).append(f"{detector.name} {len(rows):,}")
         if options.json:
             for row in rows:
                 print(json.dumps({name: written(name, value) for name, value in row.items()}), flush=False)
         elif rows:
-            _show(detector, rows)
-    if not options.json and not count:
+            _show(detector, rows, _MOST_OF_TABLE if of_all and detector.severity == "info" else _MOST)
+    if options.json:
+        return
+    if not counts:
         print("nothing found")
+    elif of_all:
+        print(*table([(severity, ", ".join(names)) for severity, names in counts.items()], 2), sep="\n")
 
 
 def written(name: str, value: Any) -> Any:
     """Return a value of a finding as JSON has it: times as text of ISO 8601 in UTC."""
-    from nflowlevel.analytics.detector import TIMES
+    from nflowlevel.analytics.columns import per_second
 
-    if name in TIMES and isinstance(value, int):
-        whole, rest = divmod(value, TIMES[name])
+    if (units := per_second(name, value)) is not None:
+        whole, rest = divmod(value, units)
         when = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=whole, microseconds=rest)
-        return when.isoformat(timespec="microseconds" if TIMES[name] > 1 else "seconds").replace("+00:00", "Z")
+        return when.isoformat(timespec="microseconds" if units > 1 else "seconds").replace("+00:00", "Z")
     return value
 
 
-def _show(detector: Detector, rows: Sequence[Mapping[str, Any]]) -> None:
+def _show(detector: Detector, rows: Sequence[Mapping[str, Any]], most: int) -> None:
     print(f"{detector.name} ({detector.severity}): {detector.summary}")
     columns = [name for name in rows[0] if name not in ("finding", "severity", "evidence")]
-    lines = [tuple(columns), *(tuple(_cell(name, row[name]) for name in columns) for row in rows[:_MOST])]
+    lines = [tuple(columns), *(tuple(_cell(name, row[name]) for name in columns) for row in rows[:most])]
     made = table(lines, _LEFT)
     print(f"  {made[0]}")
-    for line, row in zip(made[1:], rows[:_MOST], strict=True):
+    for line, row in zip(made[1:], rows[:most], strict=True):
         print(f"  {shown(line)}")
         if row.get("evidence"):
             print(f"    {row['evidence']}")
-    if len(rows) > _MOST:
-        print(f"  … and {len(rows) - _MOST:,} more; --json prints all")
+    if len(rows) > most:
+        longer = f"nflowlevel find {detector.name} shows more, " if most < _MOST else ""
+        print(f"  … and {len(rows) - most:,} more; {longer}--json prints all")
     print()
 
 

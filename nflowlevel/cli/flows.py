@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nflowlevel.binding.conntrack import EVENTS, EventName
+from nflowlevel.binding.conntrack import EVENTS, EventName, settings
 from nflowlevel.binding.numbers import PROTOCOLS
 from nflowlevel.cli import terminal
 from nflowlevel.cli.arguments import add_netns, add_watch, whole, words
 from nflowlevel.cli.status import WrongArgument
-from nflowlevel.errors import printable
+from nflowlevel.errors import counted, printable
 from nflowlevel.readers.flows import flows, open_flows
 from nflowlevel.records.filters import Filter, FilterError, parse
 from nflowlevel.records.flow import FLOW
@@ -59,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(act=_list, watch=None, count=0)
     commands = parser.add_subparsers(dest="action", metavar="ACTION")
     listing = _add(commands, "list", _list, "show the table of flows (the default)")
-    add_watch(listing)
+    add_watch(listing, rates=False)
     tail = _add(commands, "tail", _tail, "show flows as they end, with their packets and bytes")
     tail.add_argument(
         "--events",
@@ -70,7 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     tail.add_argument("-n", "--count", metavar="N", type=whole(1), default=0, help="stop after N flows")
     tail.add_argument("--reliable", action="store_true", help="let the kernel keep ends that it could not deliver")
-    top = _add(commands, "top", _top, "show the busiest flows, or ends of flows")
+    top = _add(commands, "top", _top, "show the busiest flows, or the busiest sources, destinations, ports or pairs")
     top.add_argument("--of", choices=_OF, default="flow", help="what to sum up by (default flow)")
     top.add_argument("--by", choices=("bytes", "packets", "flows"), default="bytes", help="what makes busy")
     top.add_argument("--most", metavar="N", type=whole(1), default=_MOST_TOP, help=f"show N (default {_MOST_TOP})")
@@ -110,6 +110,9 @@ def run(options: argparse.Namespace) -> int:
     """Show flows."""
     terminal.tolerate("utf-8" if options.json else None)
     options.filter = _filter(options.filter)
+    if settings(options.netns).counters == 0:
+        text = "the kernel counts no packets and bytes; for flows that begin afterwards: sysctl -w"
+        print(f"flows: {text} net.netfilter.nf_conntrack_acct=1", file=sys.stderr, flush=True)
     options.act(options)
     return 0
 
@@ -140,6 +143,9 @@ def _list(options: argparse.Namespace) -> None:
         )
         return
     batch = _read(options)
+    if not batch and options.filter is None:
+        example = "nft add rule inet filter input ct state new"
+        print(f"flows: none; packets are tracked where a rule asks for it, such as: {example}", file=sys.stderr)
     if options.json:
         sys.stdout.writelines(f"{line}\n" for line in map(_json, batch))
         return
@@ -225,7 +231,8 @@ def _tail(options: argparse.Namespace) -> None:
             if options.count and shown >= options.count:
                 break
         lost = reader.stats.lost
-    print(f"flows: {shown} shown, {f'{lost} events lost' if lost else 'none lost'}", file=sys.stderr)
+    told = f"{counted(lost, 'event')} lost" if lost else "none lost"
+    print(f"flows: {shown} shown, {told}", file=sys.stderr)
 
 
 def _line(flow: Flow) -> str:

@@ -13,13 +13,14 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from nflowlevel.analytics.loglines import OPTIONS, Counts, LogLines
+from nflowlevel.analytics.loglines import Counts, LogLines
 from nflowlevel.archive.compaction import Converter, Result, Settings, compact
 from nflowlevel.archive.journal import Journal
 from nflowlevel.archive.source import LogSource
 from nflowlevel.cli import status
 from nflowlevel.cli.arguments import whole
-from nflowlevel.errors import NflowError, printable
+from nflowlevel.cli.compact import FileProgress
+from nflowlevel.errors import NflowError, counted, printable
 
 #: Every user's: what is read stays where it is.
 _ANY_OWNER = range(1 << 32)
@@ -56,25 +57,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Import the files one by one; one that fails does not keep the others out."""
-    is_done = True
+    is_done, progress = True, FileProgress()
     with Journal(options.output) as journal:
         for path in options.files:
+            progress.begin(path)
             read: list[LogLines] = []
             settings = Settings(
                 dvc=options.dvc,
                 keep=True,
                 owners=_ANY_OWNER,
-                added=(OPTIONS,),
                 convert=converter(options.year, read.append),
                 threads=options.threads,
+                progress=progress.add,
             )
             try:
                 result = compact(journal, path, settings, is_ours=True)  # its age says nothing: it stays
             except (NflowError, OSError) as error:
+                progress.end()
                 text = str(error) if isinstance(error, NflowError) else error.strerror or str(error)
                 print(f"nflowlevel import: {printable(path, None)}: {printable(text, None)}", file=sys.stderr)
                 is_done = False
                 continue
+            progress.end()
             is_done = is_done and result.outcome != "left"
             print(_told(result, read[0].counts if read else None), flush=True)
     return status.DONE if is_done else status.FAILED
@@ -101,9 +105,9 @@ def _told(result: Result, counts: Counts | None) -> str:
         return f"{path}: not imported: {printable(result.reason, None)}"
     if result.outcome == "known":
         return f"{path}: was imported already"
-    text = f"{path}: {result.records} records in {result.files} files"
+    text = f"{path}: {counted(result.records, 'record')} in {counted(result.files, 'file')}"
     if counts is None:
-        return text + (f", {result.damaged} damaged lines kept apart" if result.damaged else "")
+        return text + (f", {counted(result.damaged, 'damaged line')} kept apart" if result.damaged else "")
     lost = [f"{number} {_REASONS[name]}" for name, number in counts.lost().items()]
-    text += f", {counts.other} lines of something else" if counts.other else ""
+    text += f", {counted(counts.other, 'line')} of something else" if counts.other else ""
     return text + (f"; not imported, and kept apart: {', '.join(lost)}" if lost else "")

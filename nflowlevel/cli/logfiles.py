@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nflowlevel.cli.status import WrongArgument
-from nflowlevel.errors import NflowError
+from nflowlevel.errors import NflowError, printable
 from nflowlevel.records.filters import FilterError
 
 if TYPE_CHECKING:
@@ -19,46 +19,68 @@ DEFAULT_FILE = "/var/log/ulogd.json"
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:
-    """Add FILES, the times, and `--filter`."""
+    """Add FILES, and what of them is meant."""
     what = f"logs: JSON lines, archives, captures, lines of LOG, databases (default {DEFAULT_FILE})"
     parser.add_argument("files", metavar="FILE", nargs="*", help=what)
-    add_times(parser)
-    parser.add_argument("-F", "--filter", metavar="EXPRESSION", help="only records that match (docs/filters.md)")
+    add_part(parser)
 
 
-def add_times(parser: argparse.ArgumentParser) -> None:
-    """Add `--since` and `--until`."""
+def add_part(parser: argparse.ArgumentParser) -> None:
+    """Add `--since`, `--until` and `--filter`."""
     since = "only records since then: 24h, 7d (back from the newest) or 2026-11-24T08:30"
     parser.add_argument("--since", metavar="TIME", help=since)
     parser.add_argument("--until", metavar="TIME", help="only records before then: 2026-11-24T08:30")
+    parser.add_argument("-F", "--filter", metavar="EXPRESSION", help="only records that match (docs/filters.md)")
+
+
+def check_part(options: argparse.Namespace) -> None:
+    """Refuse a part that cannot be, before a large log is read for it. WrongArgument."""
+    from nflowlevel.analytics.conditions import conditions, moment, seconds
+    from nflowlevel.archive.schema import PACKETS
+
+    for name, forms in (("since", "24h, 7d (back from the newest record) or 2026-11-24T08:30"),
+                        ("until", "2026-11-24T08:30")):  # fmt: skip
+        text = getattr(options, name)
+        try:
+            if text is not None:
+                seconds(text) if name == "since" and _is_duration(text) else moment(text)
+        except ValueError:
+            raise WrongArgument(f"--{name} must be a time such as {forms}, not '{printable(text)}'") from None
+    try:
+        if options.filter is not None:
+            list(conditions(PACKETS, options.filter, {}))
+    except FilterError as error:
+        raise WrongArgument(str(error)) from None
 
 
 def read_files(files: Sequence[str]) -> Log:
     """Return the log of these files, or of the default one."""
+    from nflowlevel.analytics.databases import driver_errors
     from nflowlevel.analytics.reading import read
 
     try:
         return read(*(files or [DEFAULT_FILE]))
     except ValueError as error:
         raise NflowError(str(error)) from None
+    except driver_errors() as error:
+        raise NflowError(f"read a database: {' '.join(map(str, error.args))}") from None
 
 
-def during(log: Log, options: argparse.Namespace) -> Log:
-    """Return the records of the time that was asked for."""
-    try:
-        if options.since and options.since[-1:].isalpha() and options.since[-1] not in "Zz":
-            return log.last(options.since, until=options.until)
-        if options.since or options.until:
-            return log.between(options.since, options.until)
-    except ValueError as error:
-        raise WrongArgument(f"--since, --until: {error}") from None
-    return log
+def part(log: Log, options: argparse.Namespace) -> Log:
+    """Return the records that were asked for; `check_part` has looked at the options."""
+    if options.since is not None and _is_duration(options.since):
+        log = log.last(options.since, until=options.until)
+    elif options.since is not None or options.until is not None:
+        log = log.between(options.since, options.until)
+    return log.where(options.filter) if options.filter is not None else log
 
 
 def opened(options: argparse.Namespace) -> Log:
     """Read the files, and return the part of the log that is meant."""
-    log = during(read_files(options.files), options)
-    try:
-        return log.where(options.filter) if options.filter else log
-    except FilterError as error:
-        raise WrongArgument(str(error)) from None
+    check_part(options)
+    return part(read_files(options.files), options)
+
+
+def _is_duration(text: str) -> bool:
+    """Whether a time is counted back: what ends in a letter that is no zone."""
+    return text[-1:].isalpha() and text[-1] not in "Zz"

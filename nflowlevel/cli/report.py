@@ -26,11 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make the report."""
+    from nflowlevel.analytics.progress import Progress
     from nflowlevel.analytics.report import make, to_html, to_text
 
     terminal.tolerate("utf-8")
     log = opened(options)
-    made = make(log, ", ".join(options.files))
+    with Progress(None) as progress:
+        made = make(log, ", ".join(options.files), lambda what: progress.step(what, 0))
     text = to_text(made) if options.text else to_html(made)
     if options.output:
         _write(options.output, text)
@@ -40,8 +42,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _write(path: str, text: str) -> None:
-    """Write a file aside, and put it in its place whole: what stands there, also a link, is replaced, not followed."""
+    """Write a file aside, and put it in its place whole: what stands there, also a link, is replaced, not followed.
+
+    Devices and what this process has open (`/dev/null`, `/dev/stdout`, `/dev/fd/63`) are written to: a file in their
+    place would be one for the whole machine.
+    """
     directory, name = os.path.split(path)
+    real = os.path.realpath(directory or ".")
+    if real in ("/dev", "/dev/pts") or real.startswith("/proc/"):
+        with open(path, "w", encoding="utf-8") as device:
+            device.write(text)
+        return
     fd, aside = tempfile.mkstemp(prefix=f".{name}.", dir=directory or ".")
     try:
         with open(fd, "w", encoding="utf-8") as file:

@@ -267,7 +267,8 @@ def _check_one(output: SQLOutput[Any]) -> int:
     _say(_ADDED, lacking)
     _say("columns without a key", [_with_plugin(name) for name in compared.without_key], ", ")
     _say("note", compared.remarks)
-    problems = [*dict.fromkeys((*compared.problems, *wide.problems))]
+    misplaced = [f"{found.text}; {found.remedy}" for found in output.misplaced()]
+    problems = [*dict.fromkeys((*misplaced, *compared.problems, *wide.problems))]
     _say("does not fit", problems)
     _say("not changed by these statements", wide.remarks)
     if wide.statements:

@@ -19,7 +19,7 @@ from nflowlevel.cli.arguments import add_netns, whole
 from nflowlevel.cli.arguments import group as group_number
 from nflowlevel.cli.follow import Follow, Line
 from nflowlevel.cli.status import WrongArgument
-from nflowlevel.errors import printable
+from nflowlevel.errors import counted, printable
 from nflowlevel.outputs.json import JSON
 from nflowlevel.readers.group import Group, open_group
 from nflowlevel.records.batch import Batch
@@ -133,7 +133,7 @@ def _follow(follow: Follow, groups: Sequence[Group], options: argparse.Namespace
 
 def _why_quiet(groups: Sequence[Group], options: argparse.Namespace) -> str:
     if received := sum(group.stats.received for group in groups):
-        return f"{received} packets came, and the filter matches none of them"
+        return f"{counted(received, 'packet')} came, and the filter matches none of them"
     words = ["nflowlevel doctor"]
     if len(groups) == 1:
         words.append(f"--group {groups[0].group}")
@@ -145,7 +145,7 @@ def _why_quiet(groups: Sequence[Group], options: argparse.Namespace) -> str:
 def _loss(group: Group) -> str:
     stats = group.stats
     lost = f"{stats.gap} lost before they reached nflowlevel" if stats.gap else "none lost"
-    return f"{stats.received} packets received, {lost}"
+    return f"{counted(stats.received, 'packet')} received, {lost}"
 
 
 def json_lines(*, groups: bool) -> Callable[[Batch], list[str]]:

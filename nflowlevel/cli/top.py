@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`nflowlevel top`: the busiest sources and ports now, what detectors find, rate and loss.
+"""`nflowlevel top`: the busiest sources, ports and countries now, what detectors find, rate and loss.
 
     nflowlevel top --group 2               packets of a group
     nflowlevel top --flows                 flows, as they end
@@ -21,11 +21,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nflowlevel.analytics.live import PANELS, Found, Live
+from nflowlevel.analytics.live import PANELS, CountriesOf, Found, Live
 from nflowlevel.cli import terminal
 from nflowlevel.cli.arguments import add_netns, group, seconds, whole
 from nflowlevel.cli.status import WrongArgument
-from nflowlevel.errors import NotSupported, printable
+from nflowlevel.errors import NotSupported, counted, printable
 
 _ROWS = 10
 #: How often findings are looked for: that takes a moment.
@@ -63,6 +63,7 @@ def run(options: argparse.Namespace) -> int:
     what = options.file or ("flows" if options.flows else f"group {options.group}")
     print(f"{printable(what, None)}: waiting for records; stop with Ctrl-C", file=sys.stderr, flush=True)
     findings: list[Found] = []
+    countries = _countries()
     rounds, look = 0, time.monotonic() + _FIND_SECS
     try:
         due = time.monotonic() + options.watch
@@ -73,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
                 continue
             if time.monotonic() >= look or (options.count and rounds + 1 == options.count):
                 findings, look = live.findings(), time.monotonic() + _FIND_SECS
-            screen(_page(live, source.lost, findings))
+            screen(_page(live, source.lost, findings, countries))
             rounds, due = rounds + 1, time.monotonic() + options.watch
     finally:
         source.close()
@@ -116,7 +117,7 @@ class _GroupSource(_Source):
 
     def read(self) -> Sequence[bytes]:
         batch = self._group.receive()
-        self.lost = f"{self._group.stats.gap} packets lost before they were read"
+        self.lost = f"{counted(self._group.stats.gap, 'packet')} lost before they were read"
         return [line.encode() for line in self._lines(batch)] if batch else []
 
     def close(self) -> None:
@@ -135,7 +136,7 @@ class _FlowSource(_Source):
 
     def read(self) -> Sequence[bytes]:
         batch = self._flows.receive()
-        self.lost = f"{self._flows.stats.lost} events lost before they were read"
+        self.lost = f"{counted(self._flows.stats.lost, 'event')} lost before they were read"
         names = ("orig.ip.saddr.str", "orig.ip.daddr.str", "orig.l4.dport", "orig.ip.protocol", "flow.end.sec")
         return [json.dumps(dict(zip(names, row, strict=True))).encode() for row in batch.rows(*names)]
 
@@ -200,12 +201,26 @@ class _Page:
         self.head, self.panels, self.findings = head, panels, findings
 
 
-def _page(live: Live, lost: str, findings: list[Found]) -> _Page:
+def _countries() -> CountriesOf | None:
+    """Return what tells countries; None where no table of them is installed."""
+    from nflowlevel.analytics.geo import Places
+
+    try:
+        places = Places()
+    except NotSupported:
+        return None
+    return lambda addresses: {address: place.country for address, place in places.of(addresses).items()}
+
+
+def _page(live: Live, lost: str, findings: list[Found], countries: CountriesOf | None) -> _Page:
     now = time.monotonic()
     records, blocked = live.rate(now)
-    damaged = f", {live.damaged} damaged lines" if live.damaged else ""
+    damaged = f", {counted(live.damaged, 'damaged line')}" if live.damaged else ""
     head = f"{records:.1f} records/s, {blocked:.1f} blocked/s over {live.secs} s; {live.records} in all{damaged}"
-    return _Page(f"{head}; {lost}" if lost else head, {name: live.top(name, _ROWS, now) for name in PANELS}, findings)
+    panels = {name: live.top(name, _ROWS, now) for name in PANELS}
+    if countries:
+        panels["countries"] = list(live.countries(_ROWS, now, countries))
+    return _Page(f"{head}; {lost}" if lost else head, panels, findings)
 
 
 def _screen() -> Callable[[_Page], None]:

@@ -56,6 +56,8 @@ _REFUSAL_SECS = 0.01
 _ACK_SECS = (0.0005, 0.05)
 #: An unanswered connection is given up after this; one whose collector merely does not read is not.
 _DEAD_MILLISECONDS = 25_000
+#: So long after the end of a collector's side it may still tell that it has not read everything.
+_AFTER_END_MILLISECONDS = 100
 #: Rows that a collector which dies may not have read are kept up to this size.
 _MOST_UNREAD = 8 << 20
 
@@ -124,6 +126,7 @@ class Exporter:
         self._announced_at = 0.0
         self._messages = 0
         self._proven = False
+        self._aborted = False
         #: Rows of the last `send`, from its first on, that went out over UDP although it failed.
         self.gone = 0
         self._unread: Unread | None = None
@@ -174,7 +177,7 @@ class Exporter:
         """Begin a session: the collector knows no template. Only over UDP its count of records goes on."""
         assert self._sock
         self._renew()
-        self._proven = False
+        self._proven = self._aborted = False
         if self.transport == "tcp":
             self._session.sequence = 0
             self._unread = Unread(_MOST_UNREAD, LINES)
@@ -187,6 +190,7 @@ class Exporter:
     def abort(self) -> None:
         """Break the connection: whoever waits in `send` gets an error. Never raises."""
         if sock := self._sock:
+            self._aborted = True
             with contextlib.suppress(OSError):
                 # Not that of ssl, which would only forget its state.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
@@ -203,6 +207,13 @@ class Exporter:
             self._broke(sock, error)
         self._unread = None
         sock.close()
+
+    def forsake(self) -> None:
+        """There will be no further connection: count what would have been sent again on it."""
+        self.close()
+        doubtful, self._doubtful = self._doubtful, []
+        with self._stats.lock:
+            self._stats.maybe_lost += sum(each.count(b"\n") for each in doubtful)
 
     # -- rows --------------------------------------------------------------------------------------------------------
 
@@ -345,20 +356,27 @@ class Exporter:
         poll.register(sock, events)  # errors are always told
         poll.poll(max(1, int(secs * 1000)))
 
-    @staticmethod
-    def _check(sock: socket.socket) -> None:
+    def _check(self, sock: socket.socket) -> None:
         """Raise OSError if the collector has closed or the connection is broken; what it sends is thrown away."""
         sock.setblocking(False)
         try:
             for _ in range(16):  # a talkative peer must not keep us here
                 if not sock.recv(64 << 10):
-                    raise BrokenPipeError(errno.EPIPE, "the collector closed the connection")
+                    raise self._closed_by_collector(sock)
         except OSError as error:
             nothing_there = isinstance(error, BlockingIOError) or (type(sock) is not socket.socket and _wants(error))
             if not nothing_there:
                 raise
         finally:
             sock.setblocking(True)
+
+    def _closed_by_collector(self, sock: socket.socket) -> OSError:
+        """Return how it has closed: one that ended only its own side may yet die with what it has not read."""
+        poll = select.poll()
+        poll.register(sock, 0)  # a reset is always told
+        if not self._aborted and poll.poll(_AFTER_END_MILLISECONDS):
+            return ConnectionResetError(errno.ECONNRESET, "the collector closed the connection, then broke it off")
+        return BrokenPipeError(errno.EPIPE, "the collector closed the connection")
 
     def _broke(self, sock: socket.socket, error: OSError) -> None:
         """Note what may not have been read on the connection that ends with this error."""

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """PCAPFILE: packets of a capture file, pcap or pcapng, as if rules had logged them; it needs no root.
 
-The file is read from beginning to end. It may be compressed with gzip, or with zstd if the Python module zstandard is
-installed. The supported link types are Ethernet, raw IP, NFLOG (`tcpdump -i nflog:1 -w FILE`) and Linux cooked
-captures. Time stamps are those of the file. Only link type NFLOG has prefixes, hooks, users and the other keys that
-belong to rules and sockets; docs/keys.md lists what the other types lack. IFINDEX gives the interfaces of a pcapng file
-the names stored in the file, never those of this machine.
+The file is read from beginning to end. It may be compressed with gzip, xz or bzip2, or with zstd if the Python module
+zstandard is installed. The supported link types are Ethernet, raw IP, NFLOG (`tcpdump -i nflog:1 -w FILE`) and Linux
+cooked captures. Time stamps are those of the file. Only link type NFLOG has prefixes, hooks, users and the other keys
+that belong to rules and sockets; docs/keys.md lists what the other types lack. IFINDEX gives the interfaces of a pcapng
+file the names stored in the file, never those of this machine.
 
 A file can wait, so no packet is dropped because an output is slow or its target is unavailable. The plugin reads the
 next packets once all stacks of this input run and their outputs have delivered what they had. The exception is a

@@ -160,6 +160,7 @@ class IPFIX(SpooledOutput[IPFIXOptions]):
         self._sums: dict[bool, Form] = {}
         self._context: ssl.SSLContext | None = None
         self._layouts: set[Layout] = set()
+        self._exporter: Exporter | None = None
 
     @property
     def stats(self) -> IPFIXStats:
@@ -170,7 +171,7 @@ class IPFIX(SpooledOutput[IPFIXOptions]):
         """Return the collector as a sink, not connected yet."""
         options = self.options
         default = _ULOGD2_MTU if options.format == "ulogd2" else _MTU
-        exporter = Exporter(
+        self._exporter = Exporter(
             options.proto,
             options.host,
             self._port,
@@ -182,7 +183,13 @@ class IPFIX(SpooledOutput[IPFIXOptions]):
             secrets=self._secrets if options.tls else None,
             stats=self._stats,
         )
-        return _Collector(exporter, self._layouts, options.connect_timeout or _CONNECT_SECS, self._stats)
+        return _Collector(self._exporter, self._layouts, options.connect_timeout or _CONNECT_SECS, self._stats)
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Send what waits, as far as it goes in time, and count what a collector that broke off may not have read."""
+        super().close(timeout)
+        if self._exporter:
+            self._exporter.forsake()
 
     @property
     def _port(self) -> str:

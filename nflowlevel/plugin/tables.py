@@ -10,9 +10,11 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
+from nflowlevel.logs import log
 from nflowlevel.plugin.contract import Finding
 from nflowlevel.plugin.plans import Plans
 from nflowlevel.plugin.spooled import SpooledOutput
+from nflowlevel.records.keys import Condition, FlowCondition, PacketCondition, SumCondition
 from nflowlevel.records.render import CopyPlan
 from nflowlevel.sql.columns import plan_members
 from nflowlevel.sql.options import SQLOptions
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from nflowlevel.spool.rows import Layout
     from nflowlevel.spool.sink import Sink
     from nflowlevel.sql.database import Database
+
+#: Our own tables, for one kind of records each.
+_OWN_TABLES: dict[type[Condition], str] = {PacketCondition: "packets", FlowCondition: "flows", SumCondition: "sums"}
 
 SomeSQL = TypeVar("SomeSQL", bound=SQLOptions)
 
@@ -58,7 +63,23 @@ class SQLOutput(SpooledOutput[SomeSQL]):
         """Return the batch: the plan knows what it lacks."""
         return batch
 
+    def open(self) -> None:
+        """Start, and say of a table for other records that its rows will be empty."""
+        super().open()
+        for found in self.misplaced():
+            log.warning("%s: %s; %s", self, found.text, found.remedy)
+
+    def misplaced(self) -> Iterator[Finding]:
+        """Yield that the table is ours for another kind of records: rows of it would be empty."""
+        table = self.options.table.lower()
+        fitting = {_OWN_TABLES[kind] for _, key in self.members if (kind := type(key.valid)) in _OWN_TABLES}
+        if fitting and table in {*_OWN_TABLES.values()} - fitting:
+            right = " or ".join(sorted(fitting))
+            text = f"table={table} is the table of {table}, but {right} come: its rows would be empty"
+            yield Finding("problem", text, f"write table={right}")
+
     def examine(self) -> Iterator[Finding]:
         """What it needs here; databases have a command of their own, which can do more."""
         yield from self.needs()
+        yield from self.misplaced()
         yield Finding("hint", "its database is not checked here", "check it with: nflowlevel sql check -c FILE")

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Files that are compressed by gzip or zstd, read as if they were not; what comes before damage is given."""
+"""Files that are compressed by gzip, zstd, xz or bzip2, read as if they were not; what comes before damage is given."""
 
 from __future__ import annotations
 
+import bz2
 import importlib
 import io
+import lzma
 import zlib
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -14,9 +16,11 @@ from nflowlevel.errors import NotSupported
 #: Fills a view and returns how much; 0 at the end.
 ReadInto: TypeAlias = "Callable[[memoryview], int]"
 
-_GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_GZIP_MAGIC, _ZSTD_MAGIC, _XZ_MAGIC, _BZIP2_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zX", b"BZh"
 #: So many bytes tell whether data is compressed.
 HEAD_BYTES = 4
+#: `xz -9` needs 65 MiB; who asks for more wants our memory.
+_XZ_MOST_BYTES = 128 << 20
 
 
 class Cut(Exception):
@@ -24,8 +28,8 @@ class Cut(Exception):
 
 
 def is_compressed(head: bytes) -> bool:
-    """Tell by the first bytes of a file whether it is compressed by gzip or zstd."""
-    return head[:2] == _GZIP_MAGIC or head[:HEAD_BYTES] == _ZSTD_MAGIC
+    """Tell by the first bytes of a file whether it is compressed by gzip, zstd, xz or bzip2."""
+    return head.startswith((_GZIP_MAGIC, _ZSTD_MAGIC, _XZ_MAGIC, _BZIP2_MAGIC))
 
 
 def decompressing(head: bytes, rest: ReadInto) -> ReadInto:
@@ -34,7 +38,11 @@ def decompressing(head: bytes, rest: ReadInto) -> ReadInto:
     What it returns raises Cut where the data is cut or damaged. NotSupported: no module for zstd is installed.
     """
     joined = _Joined(head, rest)
-    return _gzip_reader(joined) if head[:2] == _GZIP_MAGIC else _zstd_reader(joined)
+    if head.startswith(_GZIP_MAGIC):
+        return _gzip_reader(joined)
+    if head.startswith(_XZ_MAGIC):
+        return _xz_reader(joined)
+    return _bzip2_reader(joined) if head.startswith(_BZIP2_MAGIC) else _zstd_reader(joined)
 
 
 class _Joined(io.RawIOBase):
@@ -115,6 +123,38 @@ class _ZstdMember:
         made: bytes = self._frame.decompress(data)
         self.eof, self.unused_data = self._frame.eof, self._frame.unused_data
         return made
+
+
+class _StreamMember:
+    """A stream of xz or bzip2 as zlib's objects are. What it has no room for, it holds, and gets no more till then."""
+
+    def __init__(self, stream: lzma.LZMADecompressor | bz2.BZ2Decompressor) -> None:
+        self._stream = stream
+        self.unconsumed_tail = b""
+
+    def decompress(self, data: bytes, size: int) -> bytes:
+        wanted = self._stream.needs_input
+        self.unconsumed_tail = b"" if wanted else data
+        return self._stream.decompress(data if wanted else b"", size)
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data + self.unconsumed_tail
+
+
+def _xz_reader(source: io.RawIOBase) -> ReadInto:
+    def begin() -> _StreamMember:
+        return _StreamMember(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MOST_BYTES))
+
+    return _Compressed(source, begin, lzma.LZMAError, 64 << 10).readinto
+
+
+def _bzip2_reader(source: io.RawIOBase) -> ReadInto:
+    return _Compressed(source, lambda: _StreamMember(bz2.BZ2Decompressor()), OSError, 64 << 10).readinto
 
 
 def _gzip_reader(source: io.RawIOBase) -> ReadInto:

@@ -533,7 +533,7 @@ def read_pcap(source: Source, *, strict: bool = True, label: Label = 0, max_held
     """Open a capture file and read its packets like those of a group: iterate over it, or over its `batches()`.
 
     source: a path, `-` for standard input, or a binary file object, which stays open. The format is pcap or pcapng; it
-        may be compressed by gzip, or by zstd if the module zstandard is installed.
+        may be compressed by gzip, xz or bzip2, or by zstd if the module zstandard is installed.
     strict: whether a file that is damaged, or ends in the middle of a packet, raises CaptureError after the packets
         before that point. Otherwise the fault is only logged, counted (`stats.broken`) and kept (`error`).
     label: value of `raw.label` for each packet, 0 to 255.

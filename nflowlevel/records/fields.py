@@ -154,7 +154,8 @@ def find_key(name: str, type_: RecordType) -> Key:
     if key is None:
         if name in CIM:
             return BY_NAME[CIM[name][0]]
-        raise KeyError(f"unknown key '{name}'{nearest(name, {**BY_NAME, **type_.by_name})}; docs/keys.md lists them")
+        hint = nearest(name, {**BY_NAME, **type_.by_name}) or "; docs/keys.md lists them"
+        raise KeyError(f"unknown key '{name}'{hint}")
     return key
 
 

@@ -11,7 +11,7 @@ from nflowlevel.records.keys import CATALOGUE, FlowCondition
 from nflowlevel.records.types import RecordType
 
 #: Netfilter's terms for the keys of a flow: each an attribute, and a name wherever a key is asked for. What is said of
-#: one direction only is that of the original one.
+#: one direction only is that of the original one. The last six are the names that JSON gives them with `cim`.
 FLOW_TERMS: dict[str, str] = {
     "saddr": "orig.ip.saddr",
     "daddr": "orig.ip.daddr",
@@ -31,6 +31,12 @@ FLOW_TERMS: dict[str, str] = {
     "helper": "ct.helper",
     "labels": "ct.labels",
     "family": "oob.family",
+    "src_port": "orig.l4.sport",
+    "dest_port": "orig.l4.dport",
+    "bytes_out": "orig.raw.pktlen",
+    "bytes_in": "reply.raw.pktlen",
+    "packets_out": "orig.raw.pktcount",
+    "packets_in": "reply.raw.pktcount",
 }
 
 

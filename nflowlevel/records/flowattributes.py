@@ -173,6 +173,62 @@ class FlowAttributes(Row, frozen=True, gc=False, eq=False):
             return self._batch.values("oob.family")[self._row]
 
     @property
+    def src_port(self) -> int | None:
+        """Source port of the original direction. Key: `orig.l4.sport`; None if the flow lacks it."""
+        try:
+            return self._batch._cache["orig.l4.sport"][self._row]
+        except KeyError:
+            return self._batch.values("orig.l4.sport")[self._row]
+
+    @property
+    def dest_port(self) -> int | None:
+        """Destination port of the original direction. Key: `orig.l4.dport`; None if the flow lacks it."""
+        try:
+            return self._batch._cache["orig.l4.dport"][self._row]
+        except KeyError:
+            return self._batch.values("orig.l4.dport")[self._row]
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes of the original direction since the flow's record before; 0 if the kernel does not count
+        (nf_conntrack_acct). Key: `orig.raw.pktlen`.
+        """
+        try:
+            return self._batch._cache["orig.raw.pktlen"][self._row]
+        except KeyError:
+            return self._batch.values("orig.raw.pktlen")[self._row]
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes of the reply direction since the flow's record before; 0 if the kernel does not count
+        (nf_conntrack_acct). Key: `reply.raw.pktlen`.
+        """
+        try:
+            return self._batch._cache["reply.raw.pktlen"][self._row]
+        except KeyError:
+            return self._batch.values("reply.raw.pktlen")[self._row]
+
+    @property
+    def packets_out(self) -> int:
+        """Packets of the original direction since the flow's record before; 0 if the kernel does not count. Key:
+        `orig.raw.pktcount`.
+        """
+        try:
+            return self._batch._cache["orig.raw.pktcount"][self._row]
+        except KeyError:
+            return self._batch.values("orig.raw.pktcount")[self._row]
+
+    @property
+    def packets_in(self) -> int:
+        """Packets of the reply direction since the flow's record before; 0 if the kernel does not count. Key:
+        `reply.raw.pktcount`.
+        """
+        try:
+            return self._batch._cache["reply.raw.pktcount"][self._row]
+        except KeyError:
+            return self._batch.values("reply.raw.pktcount")[self._row]
+
+    @property
     def src_ip(self) -> str:
         """Source address of the flow's original direction as text. Key: `orig.ip.saddr.str`."""
         try:

@@ -38,6 +38,8 @@ _ROW_MAX = int(lib.NFL_IPFIX_ROW_MAX)
 _ALWAYS_LATER = 255
 _BUFFER_BYTES = 1 << 20
 
+_uninitialised = ffi.new_allocator(should_clear_after_alloc=False)
+
 _IDENTITY = "nflowlevel/ipfix/1"
 _ITEM = re.compile(r"(\d+)\.(\d+):(\d+)(?:<(\d+))?\?(\d+)=(\d+)")
 
@@ -201,7 +203,7 @@ class Form:
         """Yield (rows, number of rows) of a batch, whose records are of the form's type."""
         raw = batch.raw
         size = min(_BUFFER_BYTES, raw.count * _ROW_MAX + _ROW_MAX)
-        out, first, done = ffi.new("uint8_t[]", size), 0, ffi.new("uint32_t *")
+        out, first, done = _uninitialised("uint8_t[]", size), 0, ffi.new("uint32_t *")
         while first < raw.count:
             used = lib.nfl_ipfix_encode(self._as_c(), raw.as_c(), first, out, size, done)
             yield ffi.buffer(out, used)[:], done[0] - first

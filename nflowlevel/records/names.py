@@ -55,7 +55,7 @@ class Names:
         for column in added:
             if column.replace(".", "_") == name:
                 return column
-        raise KeyError(f"unknown key '{name}'{self.nearest(name, added)}; docs/keys.md lists them") from None
+        raise KeyError(f"unknown key '{name}'{self.nearest(name, added) or '; docs/keys.md lists them'}") from None
 
     def find_all(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Return what each name means, as `find`; a list asked for before costs one look."""

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 from nflowlevel.binding.privileges import Worker
 from nflowlevel.delivery.backoff import Backoff
 from nflowlevel.logs import NOTICE, Limited, log
+from nflowlevel.spool.options import DEFAULT_RING_SIZE
 from nflowlevel.spool.sink import Moved, Refused, Unavailable
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ _MOMENT_SECS = 0.01
 _TEND_SECS = 86_400.0
 _LINGER_SECS = 0.05
 
-#: With so many rows waiting there is nothing to wait for.
-_FEW_ROWS = 1_000
+#: With so many rows waiting, or a part of the ring, there is nothing to wait for.
+_FEW_ROWS, _FEW_OF_RING = 5_000, 4
 #: Rows, and bytes, of one write.
 _MOST_ROWS = 10_000
 _MOST_BYTES = 8 << 20
@@ -107,6 +108,7 @@ class Writer:
         self._failure = ""
         self._has_stored = False
         self._rows_limit = _MOST_ROWS
+        self._few = min(_FEW_ROWS, (options.ring_buffer_size or DEFAULT_RING_SIZE) // _FEW_OF_RING)
         self._orders = threading.Condition()
         self._stop_at: float | None = None
         self._reconnect = False
@@ -306,7 +308,7 @@ class Writer:
 
     def _linger(self) -> None:
         """Let rows gather while few of them wait: a write costs as much as hundreds of rows."""
-        if self._stats.pending < _FEW_ROWS:
+        if self._stats.pending < self._few:
             with self._orders:
                 left = self._stored_at + _LINGER_SECS - time.monotonic()
                 self._orders.wait_for(lambda: self._reconnect or self._stop_at is not None, max(0.0, left))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from nflowlevel.analytics.answer import Answer
+from nflowlevel.analytics.captured import capture_lines
 from nflowlevel.analytics.cluster import Spark, session
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.reading import read
@@ -20,6 +22,7 @@ from nflowlevel.errors import NotSupported
 from nflowlevel.records.filters import parse
 from nflowlevel.sql.where import where
 from tests import fix_spark
+from tests.analytics.test_eve import CAPTURE, EVE
 from tests.analytics.test_log import RECORDS
 from tests.fix_filters import ADDED, CASES
 from tests.fix_logs import log_file, parquet_file, record
@@ -81,6 +84,46 @@ def test_the_same_text_has_the_same_rows(logs: tuple[Log, Log], number: int) -> 
     assert here.sql == there.sql
     assert here.columns == there.columns
     assert here.rows() == there.rows()
+
+
+@pytest.fixture(scope="module")
+def joined(spark: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Log, Log, Path]]:
+    """What Suricata saw, as a log on DuckDB and on Spark; and sshd's lines of it."""
+    directory = tmp_path_factory.mktemp("joined")
+    auth = directory / "auth.log"
+    auth.write_text(
+        "2026-11-27T12:00:04Z fw sshd[7]: Failed password for root from 192.0.2.66 port 6000 ssh2\n"
+        "2026-11-27T12:00:33Z fw sshd[7]: message repeated 2 times: [ Failed password for invalid user a b' from "
+        "192.0.2.66 port 40023 ssh2]\n"
+    )
+    packets = [json.loads(line) for chunk in capture_lines(CAPTURE, pytest.fail) for line in chunk.splitlines()]
+    here = read(parquet_file(directory / "a.parquet", packets))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield here, here.on(spark), auth
+    here.close()
+
+
+JOINS: list[tuple[int, Callable[[Log, Path], Answer]]] = [
+    (32, lambda log, auth: log.host("192.0.2.66", eve=EVE, auth=auth)),
+    (6, lambda log, auth: log.host("2001:db8::66", eve=EVE, every="1m")),
+    (0, lambda log, auth: log.host("203.0.113.1", eve=EVE, auth=auth)),
+    (11, lambda log, auth: log.alerts(EVE)),
+    (2, lambda log, auth: log.logins(auth)),
+    (1, lambda log, auth: log.systems()),
+]
+
+
+@pytest.mark.parametrize("number", range(len(JOINS)))
+@pytest.mark.filterwarnings("ignore")
+def test_joins_with_other_logs_have_the_same_rows(joined: tuple[Log, Log, Path], number: int) -> None:
+    *logs, auth = joined
+    least, ask = JOINS[number]
+    here, there = (ask(log, auth) for log in logs)
+    assert here.columns == there.columns
+    rows = here.rows()
+    assert there.rows() == rows
+    assert len(rows) >= least
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nflowlevel.analytics.conditions import conditions, during, excluding, moment, seconds
-from nflowlevel.archive.schema import PACKETS, SUMS
+from nflowlevel.archive.schema import FLOWS, PACKETS, SUMS
 from nflowlevel.records.filters import FilterError
 
 
@@ -141,3 +141,17 @@ def test_bounds() -> None:
     assert during(None, 2) == "us < 2"
     assert during(-5, None) == "us >= (-5)"
     assert during(None, None) == ""
+
+
+def test_a_filter_of_flows_means_flows() -> None:
+    """The same names as on the command line: those of the original direction, where none is given."""
+    for text in ("dport == 443 && bytes > 10", "dest_port == 443 && bytes_out > 10"):
+        (found,) = conditions(FLOWS, text, {})
+        assert "orig_l4_dport" in found
+        assert "orig_raw_pktlen" in found
+    with pytest.raises(FilterError, match=r"flows do not have 'tcp\.dport'"):
+        next(conditions(FLOWS, "tcp.dport == 443", {}))
+    assert [*conditions(FLOWS, None, {"dest_port": 443, "bytes_in": range(5)})] == [
+        "orig_l4_dport = 443",
+        "reply_raw_pktlen BETWEEN 0 AND 4",
+    ]

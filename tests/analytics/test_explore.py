@@ -3,18 +3,26 @@
 
 from __future__ import annotations
 
+import csv
 import http.client
+import io
 import json
 import random
+import shutil
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 import nflowlevel as nfl
 from nflowlevel.analytics.explore import PANELS, SHOWN, Page, answer, selected
 from nflowlevel.analytics.log import Log
+from nflowlevel.archive.compaction import Settings, compact
+from nflowlevel.archive.journal import Journal
 from nflowlevel.errors import NflowError
 from tests.fix_chromium import Chromium, chromium
 from tests.fix_logs import START, log_file, record
@@ -104,6 +112,21 @@ def test_a_state_that_cannot_be(page: Page, pairs: list[tuple[str, str]], said: 
     assert said in json.loads(body)["problem"]
 
 
+def test_countries_of_sources(tmp_path: Path) -> None:
+    sources = ["193.0.6.139", "193.0.6.140", "8.8.8.8", "10.0.0.1"]
+    log = nfl.read(log_file(tmp_path / "a.json", [record(at, src_ip=source) for at, source in enumerate(sources)]))
+    found = answer(log, [("geo", "country")])
+    assert found["panels"][0] == {"column": "country", "rows": [("NL", 2), ("US", 1), (None, 1)]}
+    assert [answer(log, [pair])["count"] for pair in (("country", "NL"), ("!country", "NL"), ("country", ""))] == [
+        2,
+        2,
+        1,
+    ]
+    assert log.sql(answer(log, [("country", "NL")])["sql"]).rows() == log.placed(
+        "src_ip", geo="country", value="NL"
+    ).records(*SHOWN).rows()  # fmt: skip
+
+
 def test_a_log_without_records(tmp_path: Path) -> None:
     found = answer(nfl.read(log_file(tmp_path / "empty.json", [])), [])
     assert (found["count"], found["time"], found["records"]) == (0, [], [])
@@ -175,6 +198,75 @@ def test_files_of_the_selection(page: Page, tmp_path: Path) -> None:
     assert _get(page, f"/{page.token}/records.csv?nothing=1")[0] == 400
 
 
+def test_no_spreadsheet_obeys_a_text(tmp_path: Path) -> None:
+    texts = ["=cmd|' /C calc'!A1", "+1", "-1", "@SUM(1)", "\t=1", "\uff1d1", "a=b", "", "1-1"]
+    lines = [record(place, oob__prefix=text) for place, text in enumerate(texts)]
+    made = Page(nfl.read(log_file(tmp_path / "ulogd.json", lines)))
+    try:
+        status, body = _get(made, f"/{made.token}/records.csv")
+        rows = list(csv.DictReader(io.StringIO(body, newline="")))
+        assert status == 200
+        assert [row["oob_prefix"] for row in rows] == [*(f"'{text}" for text in texts[:6]), *texts[6:]]
+        assert {row["dest_port"] for row in rows} == {"22"}
+    finally:
+        made.close()
+
+
+def test_queries_reach_no_other_file(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("a\n1\n")
+    name = f"'{tmp_path}/other.csv'"
+    for text in (f"SELECT * FROM read_csv({name})", f"COPY (SELECT 1) TO '{tmp_path}/made'", f"ATTACH '{tmp_path}/db'"):
+        with pytest.raises(duckdb.PermissionException):
+            page.log.sql(text).rows()
+    with pytest.raises(duckdb.Error, match="locked"):
+        page.log.sql("SET enable_external_access = true").rows()
+
+
+def test_an_archive_is_looked_into_and_one_that_goes_is_told(tmp_path: Path) -> None:
+    archive = tmp_path / "it's [1] *?\\"
+    source = log_file(tmp_path / "u.json", [record(1)])
+    with Journal(str(archive)) as journal:
+        compact(journal, str(source), Settings(min_age=0))
+    made = Page(nfl.read(archive))
+    try:
+        path = f"/{made.token}/"
+        assert json.loads(_get(made, path + "answer")[1])["count"] == 1
+        assert _get(made, path + "records.csv")[0] == 200
+        shutil.rmtree(archive)
+        assert "DuckDB: " in json.loads(_get(made, path + "answer")[1])["problem"]
+        assert _get(made, path + "records.csv")[0] == 500
+    finally:
+        made.close()
+
+
+def test_who_says_nothing_keeps_nobody_out(page: Page) -> None:
+    """Any user of the machine can connect, and hold a thread and a descriptor for each connection."""
+    before = threading.active_count()
+    known = http.client.HTTPConnection("127.0.0.1", page.port, timeout=30)
+    known.request("GET", f"/{page.token}/newest")
+    assert known.getresponse().read()
+    silent = [socket.create_connection(("127.0.0.1", page.port), timeout=30) for _ in range(150)]
+    try:
+        assert _get(page, f"/{page.token}/newest")[0] == 200
+        assert silent[0].recv(1) == b""
+        assert threading.active_count() - before < 100
+        known.request("GET", f"/{page.token}/newest")
+        assert known.getresponse().status == 200
+    finally:
+        known.close()
+        for each in silent:
+            each.close()
+
+
+def test_who_has_no_token_is_hung_up_on(page: Page) -> None:
+    with socket.create_connection(("127.0.0.1", page.port), timeout=30) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        got = b""
+        while piece := connection.recv(65536):
+            got += piece
+    assert got.count(b"HTTP/1.1 403") == 1
+
+
 # -- in a browser -----------------------------------------------------------------------------------------------------
 
 
@@ -231,6 +323,23 @@ def test_an_investigation_by_mouse(chromium: Chromium, page: Page, log: Log, tmp
     assert chromium.picture(tmp_path / "explore.png").stat().st_size > 10_000
     assert (chromium.violations, chromium.errors) == ([], [])
     assert {url.split("#")[0].startswith((page.url, "about:", "data:")) for url in chromium.requests} == {True}
+
+
+def test_countries_by_mouse(chromium: Chromium, tmp_path: Path) -> None:
+    sources = ["193.0.6.139", "193.0.6.140", "8.8.8.8"]
+    log = nfl.read(log_file(tmp_path / "a.json", [record(at, src_ip=source) for at, source in enumerate(sources)]))
+    page = Page(log)
+    try:
+        chromium.open(page.url)
+        _settled(chromium, "")
+        chromium.click("document.getElementById('geo')")
+        _settled(chromium, "geo=country")
+        chromium.click(_button("country", "NL"), shift=True)
+        _settled(chromium, "%21country=NL")
+        assert (_count(chromium), [row[SHOWN.index("src_ip")] for row in _table(chromium)]) == (1, ["8.8.8.8"])
+        assert (chromium.violations, chromium.errors) == ([], [])
+    finally:
+        page.close()
 
 
 def test_by_keyboard(chromium: Chromium, page: Page) -> None:

@@ -36,7 +36,7 @@ def test_the_records_behind(log: Log) -> None:
     behind = found.evidence()
     assert {each["src_ip"] for each in behind.dicts()} == {ATTACKER}
     assert len(behind.rows()) >= len(BRUTE)
-    with pytest.raises(IndexError, match="brute_force has 1 findings; there is no number 1"):
+    with pytest.raises(IndexError, match="brute_force has 1 finding; there is no number 1"):
         found.evidence(1)
     with pytest.raises(IndexError, match="from 0 on"):
         found.evidence(-1)

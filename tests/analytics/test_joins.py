@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from nflowlevel import cli
 from nflowlevel.analytics import eve
 from nflowlevel.analytics.joins import EVENTS, LOGINS, events_table, logins_table, paths
 from nflowlevel.analytics.reading import read
@@ -153,6 +154,21 @@ def test_systems_of_sources(tmp_path: Path) -> None:
         assert [row[0::5] for row in log.systems(sample=100, src_ip="192.0.2.0/24").rows()] == [("192.0.2.66", 30)]
         with pytest.raises(ValueError, match=r"^sample must be at least 1, not 0$"):
             log.systems(sample=0)
+
+
+def test_the_systems_of_the_kernels_lines_are_told_by_their_options(tmp_path: Path) -> None:
+    """From a file as it is, and from the archive that it was imported to."""
+    options = "OPT (020405B40402080A000000010000000001030307)"
+    log_, archive = tmp_path / "kern.log", tmp_path / "archive"
+    log_.write_text(
+        "2026-11-24T08:30:00+00:00 fw1 kernel: IN=eth0 OUT= MAC= SRC=192.0.2.66 DST=198.51.100.7 LEN=60 TOS=0x00 "
+        f"PREC=0x00 TTL=60 ID=9 DF PROTO=TCP SPT=40000 DPT=22 WINDOW=64240 RES=0x00 SYN URGP=0 {options} \n"
+    )
+    assert cli.main(["import", str(log_), "-o", str(archive)]) == 0
+    for source in (log_, archive):
+        with read(source) as log:
+            assert log.systems().rows() == [("192.0.2.66", "stack", "Linux 4.20 or later", 4, "options", 1)]
+            assert log.count("tcp_options").rows() == [(options[5:-1].lower(), 1)]
 
 
 def test_paths() -> None:

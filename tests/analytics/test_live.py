@@ -51,6 +51,17 @@ def test_what_is_no_record_is_counted(line: bytes) -> None:
     assert (live.damaged, live.records) == (1, 1)
 
 
+def test_countries() -> None:
+    live = Live(10)
+    live.add([_line(src_ip=source) for source in ("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.1", "10.0.0.1")], 100)
+    known = {"192.0.2.1": "NL", "192.0.2.2": "CN", "192.0.2.3": "CN", "10.0.0.1": None}
+    assert live.countries(5, 101.0, lambda addresses: {each: known[each] for each in addresses}) == [
+        ("CN", 2), ("NL", 2),
+    ]  # fmt: skip
+    assert live.countries(1, 101.0, lambda addresses: {"192.0.2.1": "NL"}) == [("NL", 2)]
+    assert live.countries(5, 120.0, lambda addresses: {}) == []
+
+
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_VALUES", 10)
     live = Live()

@@ -21,7 +21,7 @@ from scapy.layers.l2 import Ether
 
 import nflowlevel as nfl
 from nflowlevel.analytics import loglines, stamps
-from nflowlevel.analytics.loglines import LINES, LONGEST, LogLines
+from nflowlevel.analytics.loglines import LONGEST, LogLines
 from nflowlevel.archive.schema import PACKETS
 from nflowlevel.firewall import nf_log
 from tests import oracle
@@ -54,7 +54,7 @@ def row_of(line: str, changed: float = _NOON) -> dict[str, Any]:
     lines = LogLines(changed)
     row = lines.parse(line)
     assert row is not None, lines.counts
-    assert set(row) <= set(LINES.by_name), set(row) - set(LINES.by_name)
+    assert set(row) <= set(PACKETS.by_name), set(row) - set(PACKETS.by_name)
     return row
 
 
@@ -529,10 +529,10 @@ def _kernel_lines(log: int, prefix: str, end: str) -> list[str]:
     raise AssertionError("the kernel's log did not end")
 
 
+@pytest.mark.usefixtures("all_netns")
 @pytest.mark.parametrize("asks", ["", "--log-tcp-sequence --log-tcp-options --log-ip-options --log-uid"])
 def test_what_the_kernel_writes_is_what_its_group_says(pair: Pair, asks: str) -> None:
     """Each packet meets LOG, then NFLOG: the line read back must agree with the packet's keys in all that it says."""
-    before = nf_log.all_netns()
     prefix = f"nfl{os.getpid()}: "
     rules = f'-A PREROUTING -i va -j LOG --log-prefix "{prefix}" {asks}\n-A PREROUTING -i va -j NFLOG --nflog-group 1\n'
     last = bytes(
@@ -550,7 +550,6 @@ def test_what_the_kernel_writes_is_what_its_group_says(pair: Pair, asks: str) ->
             group.stop()
             packets = [keys for batch in group.batches() for keys in batch.to_dicts()]
     finally:
-        nf_log.set_all_netns(bool(before))
         os.close(log)
     assert len(lines) == len(packets) > 100
     parser = LogLines(_NOON)
@@ -594,7 +593,7 @@ def test_any_text_is_a_row_of_the_schema_or_counted(text: str) -> None:
     if row is not None:
         most = {"UTINYINT": 0xFF, "USMALLINT": 0xFFFF, "UINTEGER": 0xFFFF_FFFF, "BIGINT": 2**63 - 1}
         for name, value in row.items():
-            type_ = LINES.by_name[name].type
+            type_ = PACKETS.by_name[name].type
             assert isinstance(value, str) if type_ == "VARCHAR" else 0 <= value <= most[type_], (name, value)
 
 

@@ -30,6 +30,22 @@ def test_countries(tmp_path: Path) -> None:
     assert log.where(dest_port=9).count("src_ip", geo="country").rows() == []
 
 
+def test_records_from_a_country(tmp_path: Path) -> None:
+    log = read(log_file(tmp_path / "log.json", RECORDS))
+    found = log.placed("src_ip", geo="country", value="US")
+    assert found.count("src_ip").rows() == [("8.8.8.8", 2), ("8.8.4.4", 1)]
+    assert log.placed("src_ip", geo="country", value="US", exclude=True).count().value() == 4
+    assert log.placed("src_ip", geo="country", value=None).count("src_ip").rows() == [("10.0.0.1", 1)]
+    # Narrowed further, and by what was narrowed before.
+    assert found.where(dest_ip="10.9.9.9").count().value() == 1
+    assert log.where(dest_port=23).placed("src_ip", geo="country", value="US").count().value() == 0
+    assert [row["src_ip"] for row in found.find("top_sources").dicts()] == ["8.8.8.8", "8.8.4.4"]
+    with pytest.raises(ValueError, match="did you mean 'country'"):
+        log.placed("src_ip", geo="contry", value="US")
+    with pytest.raises(ValueError, match="needs a column with addresses"):
+        log.placed("dest_port", geo="country", value="US")
+
+
 def test_an_address_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     of = Places.of

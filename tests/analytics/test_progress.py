@@ -32,6 +32,17 @@ def test_a_terminal_sees_how_far_it_is_and_then_nothing() -> None:
     assert stream.getvalue().endswith("\r\x1b[K")
 
 
+def test_steps() -> None:
+    stream = Terminal()
+    with Progress(4, stream) as shown:
+        shown.step("beacon", 1)
+        assert stream.getvalue() == "\r\x1b[K[######                  ]  25% 2 of 4 · beacon"
+        shown.hide()
+        assert stream.getvalue().endswith("beacon\r\x1b[K")
+        before = stream.getvalue()
+    assert stream.getvalue() == before
+
+
 def test_without_a_total() -> None:
     stream = Terminal()
     with Progress(None, stream) as shown:

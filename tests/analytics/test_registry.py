@@ -62,3 +62,11 @@ def test_results_begin_with_the_same_columns_and_the_text_keeps_to_the_subset(na
     assert not re.search(r"LAG\(", text) or re.search(r"ROW_NUMBER\(\)", text)
     for limit in re.finditer(r"ORDER BY ([^()]*) LIMIT", text):
         assert "," in limit[1], "an order that is not total has a LIMIT"
+
+
+@pytest.mark.parametrize("name", names())
+def test_it_is_compared_with_a_model_and_a_bound_of_false_findings_is_stated(name: str) -> None:
+    text = (Path(__file__).parent / "detectors" / f"test_{name}.py").read_text()
+    assert f'agrees("{name}", model' in text or re.search(rf'agrees\(\s*"{name}",\s*model', text)
+    assert re.search(r"(findings|accused)\(", text)
+    assert '"""Bound: ' in text

@@ -51,6 +51,18 @@ def test_what_it_says(report: Report) -> None:
     assert [after - before for before, after in report.gaps] == [3801]
 
 
+def test_one_of_each_is_no_plural(tmp_path: Path) -> None:
+    path = log_file(tmp_path / "a.json", [record()])
+    with path.open("a") as file:
+        file.write("{}\n")
+    page = make(nfl.read(path))
+    found = to_text(page)
+    assert [line.split(None, 1)[1] for line in found.splitlines()[2:6]] == [
+        "packet", "blocked", "source", "damaged line, left out",
+    ]  # fmt: skip
+    assert "<b>1</b>packet<" in to_html(page)
+
+
 class _Checker(HTMLParser):
     def __init__(self) -> None:
         super().__init__()

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import sqlite3
 from pathlib import Path
 
@@ -37,6 +39,8 @@ def kinds(tmp_path: Path, content: bytes, name: str = "file") -> str:
 def test_a_file_is_what_it_begins_with(tmp_path: Path, content: bytes, kind: str) -> None:
     assert kinds(tmp_path, content) == kind
     assert kinds(tmp_path, gzip.compress(content), "x.gz") == kind
+    assert kinds(tmp_path, lzma.compress(content), "x") == kind
+    assert kinds(tmp_path, bz2.compress(content), "y") == kind
 
 
 def test_sqlite(tmp_path: Path) -> None:
@@ -59,6 +63,8 @@ def test_a_directory_has_what_names_say(tmp_path: Path) -> None:
         "a.json",
         "b.json.1",
         "c.json.2.gz",
+        "c.json.3.bz2",
+        "c.json.xz",
         "d.json-20261127",
         ".e.json",
         "f.json.tmp",
@@ -73,6 +79,8 @@ def test_a_directory_has_what_names_say(tmp_path: Path) -> None:
         "a.json": "json",
         "b.json.1": "json",
         "c.json.2.gz": "json",
+        "c.json.3.bz2": "json",
+        "c.json.xz": "json",
         "d.json-20261127": "json",
         "deep/h.json": "json",
         "deep/p.parquet": "parquet",

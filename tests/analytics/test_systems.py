@@ -140,6 +140,13 @@ def test_a_row_without_room_for_options_has_none() -> None:
     assert other.option_bytes is None
 
 
+def test_options_that_are_no_digits_are_not_known() -> None:
+    """Lines of JSON may hold anything."""
+    syn = of_row({"ip_ttl": 64, "tcp_window": 64240, "tcp_syn": 1, "ip_totlen": 60, "tcp_options": "0204;"})
+    assert syn is not None
+    assert (syn.options, guess(syn).kind) == (None, "unknown")
+
+
 def test_every_frame_cut_at_every_length() -> None:
     count = 0
     for frame in frames():

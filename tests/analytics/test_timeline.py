@@ -77,6 +77,20 @@ def test_what_is_alike_becomes_one_row(tmp_path: Path) -> None:
         assert log.host("192.0.2.1").rows() == []
 
 
+def test_a_scan_and_a_brute_force_with_another_window_stay_apart(tmp_path: Path) -> None:
+    scan = [record(n, dest_port=1000 + n) for n in range(40)]
+    brute = [record(50 + n, tcp__window=64240, src_port=40000 + n) for n in range(5)]
+    # The windows of what is under way say nothing.
+    under_way = [record(60 + n, tcp__syn=0, tcp__ack=1, tcp__window=500 + n) for n in range(7)]
+    with read(log_file(tmp_path / "a.json", [*scan, *brute, *under_way])) as log:
+        rows = log.host("192.0.2.66", every="1h").dicts()
+    assert [(row["what"], row["n"], row["ports"], row["detail"].split(" ttl")[0]) for row in rows] == [
+        ("SYN", 40, 40, "DROP in: window 16384"),
+        ("SYN", 5, 1, "DROP in: window 64240"),
+        ("TCP", 7, 1, "DROP in: window 500"),
+    ]
+
+
 def test_flows_are_met_by_any_of_their_addresses(tmp_path: Path) -> None:
     flow = {
         "timestamp": "2026-11-27T12:00:00Z", "dvc": "fw", "src_ip": "192.0.2.66", "dest_ip": "198.51.100.7",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from nflowlevel.archive.journal import Journal, make_directory
 from nflowlevel.errors import NflowError
+from tests.fix_nobody import NOBODY
 
 ABOUT = {
     "source": "0f3c",
@@ -115,3 +117,70 @@ def test_directories_are_made_with_those_above_them(tmp_path: Path) -> None:
     make_directory(str(tmp_path / "a/b/c"))
     make_directory(str(tmp_path / "a/b/c"))
     assert (tmp_path / "a/b/c").is_dir()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"files": [("0.tmp", "../outside")]},
+        {"files": [("0.tmp", "/outside")]},
+        {"files": [("0.tmp", "a//x")]},
+        {"files": [("0.tmp", ".compact/lock")]},
+        {"files": [("../../outside", "a/x")]},
+        {"source": "../x"},
+        {"start": 7},
+    ],
+)
+def test_a_record_that_leads_out_of_the_archive_is_refused(tmp_path: Path, changed: dict[str, object]) -> None:
+    # Where several may write to an archive, it may be anybody's.
+    (tmp_path / "outside").write_text("mine")
+    commit(tmp_path / "ar")
+    (tmp_path / "ar/.compact/0f3c-0").mkdir()
+    (tmp_path / "ar/.compact/0f3c-0/0.tmp").write_text("theirs")
+    (tmp_path / "ar/.compact/0f3c-0.json").write_text(json.dumps(ABOUT | {"files": []} | changed))
+    with pytest.raises(NflowError, match=r"0f3c-0\.json is no record of a source"):
+        commit(tmp_path / "ar")
+    assert (tmp_path / "outside").read_text() == "mine"
+
+
+def test_a_record_is_a_regular_file(tmp_path: Path) -> None:
+    commit(tmp_path / "ar")
+    os.mkfifo(tmp_path / "ar/.compact/aa-0.json")
+    with pytest.raises(OSError, match="no regular file"):
+        commit(tmp_path / "ar")
+
+
+@pytest.mark.parametrize("name", [".compact", "kind=packets", "kind=packets/dvc=fw", "damaged"])
+def test_a_directory_of_an_archive_is_no_link(tmp_path: Path, name: str) -> None:
+    # Readers follow none: what is written behind one would be seen by nobody.
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "ar" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(NflowError, match=f"{name}: it is no directory"):
+        commit(tmp_path / "ar")
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize("name", [".compact", "kind=packets", "kind=packets/dvc=fw", "damaged"])
+def test_root_works_in_no_directory_of_others(open_to_all: Path, name: str) -> None:
+    # Somebody gave root the archive, but not what is in it.
+    os.chmod(open_to_all, 0o755)
+    directory = open_to_all / "ar" / name
+    directory.mkdir(parents=True)
+    os.chown(directory, NOBODY, NOBODY)
+    with pytest.raises(NflowError, match=f"{name}: others than root can change"):
+        commit(open_to_all / "ar")
+
+
+def test_root_makes_no_directory_behind_a_link_of_others(open_to_all: Path, tmp_path: Path) -> None:
+    os.chmod(open_to_all, 0o755)
+    (open_to_all / "theirs").mkdir()
+    (open_to_all / "theirs/link").symlink_to(tmp_path)
+    os.chown(open_to_all / "theirs", NOBODY, NOBODY)
+    os.chown(open_to_all / "theirs/link", NOBODY, NOBODY, follow_symlinks=False)
+    with pytest.raises(OSError, match="symbolic link that others can change"):
+        commit(open_to_all / "theirs/link/ar")
+    with pytest.raises(NflowError, match="others than root can change"):
+        commit(open_to_all / "theirs/ar")
+    assert (os.listdir(tmp_path), os.listdir(open_to_all / "theirs")) == ([], ["link"])

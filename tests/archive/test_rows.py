@@ -102,7 +102,7 @@ def test_what_the_look_at_single_lines_misses_halving_finds(
     made: tuple[Rows, list[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, kept = made
-    monkeypatch.setattr(Rows, "_is_fit", lambda self, line: True)
+    monkeypatch.setattr(Rows, "_stamp_of", lambda self, line: "")
     rows.add(log(range(10)) + b"{\n" + log(range(10, 25)) + b"[]\n")
     assert (rows.rows, kept) == (25, [b"{\n", b"[]\n"])
 
@@ -121,9 +121,52 @@ def test_no_line_that_duckdb_takes_is_suspected(made: tuple[Rows, list[bytes]]) 
         b'{"oob.time.sec": null, "timestamp": "2026-11-23 18:54:44+01"}\n',
         b'{"timestamp": null, "@timestamp": "2026-11-23T18:54:44Z"}\n',
         b'{"flow.end.sec": 0, "timestamp": "2026-11-23T18:54:44Z"}\n',
+        b'{"oob.time.sec": " 7 ", "ip.ttl": 255.4, "oob.prefix": "\\ud83d\\ude00\\u0000"}\n',
+        b'{"oob.time.sec": 4294967295, "x": ' + b"[" * 900 + b"]" * 900 + b"}\n",
+        b'{"oob.time.sec": 1, "x": [NaN, 1e999]}\n',
     ]
     for line in odd:
         rows.add(line)
     assert kept == []
     rows.add(b"".join(odd) + b"{\n")
     assert (rows.rows, kept) == (2 * len(odd), [b"{\n"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"oob.time.sec": 1, "ip.ttl": 1e300}',
+        b'{"oob.time.sec": 1, "ip.ttl": "1e300"}',
+        b'{"oob.time.sec": 1, "ip.ttl": "1_0"}',
+        b'{"oob.time.sec": 1, "ip.ttl": "1.5"}',
+        b'{"oob.time.sec": 1, "ip.ttl": ""}',
+        b'{"oob.time.sec": 1, "ip.ttl": "inf"}',
+        b'{"oob.time.sec": 1, "ip.ttl": NaN}',
+        b'{"oob.time.sec": 1, "ip.ttl": 1e999}',
+        b'{"oob.time.sec": 1, "oob.prefix": "\\ud800"}',
+        b'{"oob.time.sec": 1e11}',
+        b'{"oob.time.sec": "0", "x": 1}',
+        b'{"flow.end.sec": null, "flow.event": 1, "oob.time.sec": 5, "orig.ip.protocol": 6}',
+        b'{"timestamp": "27/Nov/2026:10:00:00 +0000"}',
+        b'{"timestamp": "1969-12-31T23:59:59Z"}',
+        b'{"@timestamp": "\\u0000"}',
+        '{"oob.time.sec": 1}'.encode("utf-16-le").replace(b"\n", b""),
+    ],
+)
+def test_what_is_no_record_is_told_without_reading_halves(
+    made: tuple[Rows, list[bytes]], monkeypatch: pytest.MonkeyPatch, line: bytes
+) -> None:
+    # A read of DuckDB's takes a tenth of a second: a foreign log of a million such lines would take a day.
+    rows, kept = made
+    reads = []
+    whole = Rows._try
+
+    def counted(self: Rows, lines: bytes) -> bool:
+        reads.append(lines)
+        return whole(self, lines)
+
+    monkeypatch.setattr(Rows, "_try", counted)
+    good = b'{"oob.time.sec": 7, "timestamp": "x", "ip.ttl": 64.0}\n'
+    rows.add((line + b"\n") * 20 + good)
+    assert (rows.rows, kept) == (1, [line + b"\n"] * 20)
+    assert reads[1:] == [good]

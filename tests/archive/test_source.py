@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nflowlevel.archive.source import HEAD_BYTES, LogSource, NotClosed, identity, writer_of
+from nflowlevel.errors import NflowError
 from tests.fix_nobody import run_as_nobody
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(lines=st.lists(st.binary(max_size=30)), size=st.integers(1, 50), start=st.integers(0, 40))
 def test_blocks_are_all_the_bytes_in_whole_lines(
@@ -31,7 +34,7 @@ def test_blocks_are_all_the_bytes_in_whole_lines(
         assert b"".join(blocks) == data[start:]
         assert source.count() == len(data)
         assert source.head == data
-        assert source.is_compressed == (pack is gzip.compress)
+        assert source.is_compressed == (pack is not bytes)
     # Only lines that are longer than a block are in parts.
     assert all(block.endswith(b"\n") or len(max(data.split(b"\n"), key=len)) >= size for block in blocks[:-1])
 
@@ -74,3 +77,30 @@ def test_a_young_file_is_not_closed(tmp_path: Path) -> None:
         assert source.size == 2
     os.utime(tmp_path / "x", (0, 0))
     LogSource(str(tmp_path / "x")).__exit__()
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_several_streams_are_one_file(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    (tmp_path / "x").write_bytes(pack(b"first\n") + pack(b"") + pack(b"second\n") + bytes(8))
+    with LogSource(str(tmp_path / "x"), min_age=0) as source:
+        assert b"".join(map(bytes, source.blocks(0, 100))) == b"first\nsecond\n"
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize("place", [2, -6])
+def test_a_damaged_stream_behind_the_first_is_not_the_end(
+    tmp_path: Path, pack: Callable[[bytes], bytes], place: int
+) -> None:
+    # What it holds would be lost: the file is removed when all of it is in the archive.
+    second = bytearray(pack(b"second\n"))
+    second[place] ^= 0xFF
+    (tmp_path / "x").write_bytes(pack(b"first\n") + bytes(second))
+    with LogSource(str(tmp_path / "x"), min_age=0) as source, pytest.raises(NflowError, match="cut or damaged"):
+        list(source.blocks(0, 100))
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_stream_that_is_cut_is_told(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    (tmp_path / "x").write_bytes(pack(b"first\n") + pack(b"second\n")[:-3])
+    with LogSource(str(tmp_path / "x"), min_age=0) as source, pytest.raises(NflowError, match="cut or damaged"):
+        list(source.blocks(0, 100))

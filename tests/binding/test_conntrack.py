@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+from dataclasses import replace
 
 import pytest
 
-from nflowlevel.binding._lib import ffi
+from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.acceptance import Accept
 from nflowlevel.binding.conntrack import (
     ROOM_FLOWS,
@@ -23,6 +25,7 @@ from nflowlevel.binding.conntrack import (
 from nflowlevel.errors import KernelError
 from tests.fix_netns import Netns
 from tests.fix_watched import SMALL_BUFFER, Watched
+from tests.flows import TCP, UDP, attribute, message
 
 
 def test_load(watched: Watched) -> None:
@@ -65,6 +68,33 @@ def test_events_that_are_wanted_come(watched: Watched) -> None:
         assert events.records[0].orig_l4_sport == 5002
     finally:
         events.close()
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 3, 32, 40])
+def test_many_events_are_received_at_once_in_their_order(pieces: int) -> None:
+    """However many fit into scratch: what is too long harms no other, and what there is no room for waits."""
+    size = max(pieces * lib.NFL_FLOW_EVENT_ROOM, 4096)
+    events = [message(replace(UDP, id=number)) for number in range(101)]
+    longest = message(replace(TCP, id=1000, more=(attribute(999, bytes(lib.NFL_FLOW_EVENT_ROOM)),)))
+    records = ffi.new("struct nfl_flow[]", 200)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours, socket.socket(type=socket.SOCK_DGRAM) as kernel:
+        ours.setsockopt(socket.SOL_SOCKET, 33, 4 << 20)  # SO_RCVBUFFORCE
+        ours.bind(("127.0.0.1", 0))
+        for event in (*events[:50], longest, *events[50:]):
+            kernel.sendto(event, ours.getsockname())
+        state = ffi.new("struct nfl_flows *", {"events": 7})
+
+        def receive(room: int) -> list[int]:
+            count = lib.nfl_flows_receive(state, ours.fileno(), scratch, size, records, room, 1)
+            return [records[number].ct_id for number in range(count)]
+
+        scratch = ffi.new("uint8_t[]", size)
+        assert receive(37) == [*range(37)]
+        assert state.more
+        assert receive(200) == [*range(37, 101)]
+        assert not state.more
+    assert (state.datagrams, state.received, state.truncated, state.malformed) == (102, 101, 1, 0)
+    assert state.bytes == sum(map(len, events)) + len(longest)
 
 
 def test_reliable_keeps_what_there_was_no_room_for(watched: Watched) -> None:

@@ -208,6 +208,15 @@ def test_an_end_that_is_told_again_is_no_record() -> None:
         assert len(take(t, flow(port, 4, event=DESTROY, start=9), end)) == 1
 
 
+def test_without_room_too_no_end_is_a_record_twice() -> None:
+    """More than are looked at together; those that are left out leave no hole."""
+    t = table(0, sees_new=False, ends=1000)
+    ends = [flow(port, port, event=DESTROY, start=9) for port in range(1, 101)]
+    told = [each for number, end in enumerate(ends) for each in (end, *ends[: number + 1 : 7])]
+    assert [(port, packets) for port, packets, *_ in take(t, *told)] == [(port, port) for port in range(1, 101)]
+    assert t.counted.repeated == len(told) - 100
+
+
 def test_without_beginnings_and_stamps_nobody_can_tell_a_repetition() -> None:
     t = table(sees_new=False)
     end = flow(1, 4, event=DESTROY)

@@ -27,6 +27,7 @@ from nflowlevel.binding.rootpath import (
     place_of,
     refused,
     renewed,
+    replacing,
     unlink_open,
     whose,
 )
@@ -561,3 +562,19 @@ def test_whose_it_is(open_to_all: Path) -> None:
     assert whose(str(path)) == "belongs to user id 4000000:4000001, mode 0640"
     assert whose(str(open_to_all / "missing")) == ""
     assert name_of_user(0) == "root"
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    """What a killed process left is in nobody's way, also not where it has a second name."""
+    path, other = tmp_path / "file", tmp_path / "other"
+    path.write_text("old")
+    other.write_text("precious")
+    os.link(other, tmp_path / "file.new")
+    with pytest.raises(ZeroDivisionError), replacing(str(path), 0o600) as fd:
+        os.write(fd, b"x" * (1 // 0))
+    assert path.read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["file", "other"]
+    with replacing(str(path), 0o600) as fd:
+        os.write(fd, b"new")
+    assert path.read_text() == "new"
+    assert other.read_text() == "precious"

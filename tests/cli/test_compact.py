@@ -55,8 +55,8 @@ def test_what_the_outputs_were_rotated_to(
     assert capsys.readouterr().out.count("left as it is: it changed") == 2
     assert cli.main([*command, "--min-age", "0"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"{tmp_path}/u.json.1: 10 records in 2 files, 1 damaged lines kept apart; removed",
-        f"{tmp_path}/v-20261127.json: 10 records in 1 files; removed",
+        f"{tmp_path}/u.json.1: 10 records in 2 files, 1 damaged line kept apart; removed",
+        f"{tmp_path}/v-20261127.json: 10 records in 1 file; removed",
     ]
     assert marks(tmp_path / "ar") == list(range(20))
     assert sorted(path.name for path in tmp_path.glob("*.json*")) == ["u.json", "w.json.1"]
@@ -83,7 +83,7 @@ def test_files_and_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert cli.main(command) == 0
     assert cli.main(command) == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"{path}: 10 records in 1 files",
+        f"{path}: 10 records in 1 file",
         f"{path}: was in the archive already",
     ]
     assert os.listdir(tmp_path / "ar" / "kind=packets") == ["dvc=fw9"]
@@ -105,7 +105,7 @@ def test_retention(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path.write_bytes(record(1) + record(2, **{"oob.time.sec": SECOND + 40 * 365 * 86_400}))
     command = ["compact", str(path), "-o", f"{tmp_path}/ar", "--min-age", "0", "--keep-days", "1"]
     assert cli.main(command) == 0
-    assert "1 files of the archive were removed, " in capsys.readouterr().out
+    assert "1 file of the archive was removed, " in capsys.readouterr().out
     assert marks(tmp_path / "ar") == [2]
     assert cli.main(["compact", str(tmp_path / "x"), "-o", f"{tmp_path}/ar", "--keep-bytes", "0"]) == 1
     assert marks(tmp_path / "ar") == []

@@ -65,6 +65,28 @@ def test_all_asks_all(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {each["finding"] for each in objects(out)} == {"brute_force"}
 
 
+def test_all_begins_with_what_is_urgent_and_ends_with_a_summary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = log_file(tmp_path / "a.json", [*_RECORDS, *(record(n, src_ip=f"192.0.2.{n}") for n in range(30))])
+    found = find(capsys, "all", log)[0].splitlines()
+    heads = [line for line in found if line[:1].isalpha()]
+    assert heads[0].startswith("brute_force (high): ")
+    assert heads[-5].startswith("windows (info): ")
+    severities, counts = zip(*(line.split(None, 1) for line in heads[-4:]), strict=True)
+    assert severities == ("high", "medium", "low", "info")
+    assert counts[:2] == ("brute_force 1", "port_scan 1")
+    assert "top_sources 20" in counts[3]
+    # A table does not bury what was found; alone, it is whole.
+    assert "  … and 15 more; nflowlevel find top_sources shows more, --json prints all" in found
+    assert len(find(capsys, "top_sources", log)[0].splitlines()) == 23
+
+
+def test_a_filter(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(find(capsys, "port_scan", log, "-F", f"ip.saddr == {_SCANNER}")[0].splitlines()) == 4
+    assert find(capsys, "port_scan", log, "-F", "tcp.dport < 10")[0] == "nothing found\n"
+
+
 def test_the_status_is_0_if_nothing_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = log_file(tmp_path / "a.json", [record()])
     assert find(capsys, "beacon", log) == ("nothing found\n", "")
@@ -153,7 +175,7 @@ def test_damaged_lines_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[st
     path.write_bytes(lines(_SCAN) + b'{"src_ip": 7\n')
     out, said = find(capsys, "port_scan", path, "--json")
     assert len(objects(out)) == 1
-    assert said.replace("\n", " ").strip() == "nflowlevel find: 1 lines or files are no records and do not count"
+    assert said.replace("\n", " ").strip() == "nflowlevel find: 1 line or file without a record, left out"
 
 
 @pytest.mark.parametrize(
@@ -170,8 +192,8 @@ def test_damaged_lines_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["all", "-p", "ports=3"], 2, "-p is for one detector, not for all"),
         (["all", "--severity", "huge"], 2, "--severity must be info, low, medium or high, not 'huge'"),
         (["LOG"], 2, "name a detector, or all, before the file LOG"),
-        (["beacon", "LOG", "--since", "2026-13-01"], 2, "--since, --until: a time must be written as"),
-        (["beacon", "LOG", "--since", "3y"], 2, "--since, --until: a duration must be"),
+        (["beacon", "LOG", "--since", "2026-13-01"], 2, "--since must be a time such as 24h, 7d"),
+        (["beacon", "LOG", "--since", "3y"], 2, "--since must be a time such as 24h, 7d"),
         (["beacon", "LOG.gone"], 1, "LOG.gone: No such file or directory"),
         (["beacon", "LOG", "--spark", "local[1]"], 1, "asking a log by Spark is not available"),
     ],

@@ -53,10 +53,28 @@ def test_the_table(tracked: Netns, capsys: pytest.CaptureFixture[str]) -> None:
         heading, line = _run(capsys, tracked)
         assert heading.split()[:3] == ["proto", "source", "destination"]
         assert line.split() == ["udp", "127.0.0.1:40000", "127.0.0.1:5353", "3", "384", "1", "38"]
-        (line,) = _run(capsys, tracked, "list", "--json", "--filter", "orig.l4.dport == 5353")
+        (line,) = _run(capsys, tracked, "list", "--json", "--filter", "dest_port == 5353 && bytes_in == 38")
         flow = json.loads(line)
         assert (flow["orig.raw.pktlen"], flow["reply.raw.pktcount"], flow["orig.ip.saddr.str"]) == (384, 1, "127.0.0.1")
         assert len(_run(capsys, tracked, "list", "--filter", "dport == 1")) == 1
+
+
+def test_an_empty_table_and_counts_that_are_off_are_said(tracked: Netns, capsys: pytest.CaptureFixture[str]) -> None:
+    """Zeros, or nothing at all, are no riddle: what to do stands beside them, and not among the lines."""
+    assert cli.main(["flows", "--netns", tracked.path]) == 0
+    assert capsys.readouterr().err.startswith("flows: none; packets are tracked where a rule asks for it, such as: nft")
+    tracked.sysctl("net.netfilter.nf_conntrack_acct", 0)
+    with _exchange(tracked):
+        assert cli.main(["flows", "--json", "--netns", tracked.path]) == 0
+        told = capsys.readouterr()
+    assert told.err == (
+        "flows: the kernel counts no packets and bytes; for flows that begin afterwards: "
+        "sysctl -w net.netfilter.nf_conntrack_acct=1\n"
+    )
+    assert json.loads(told.out)["orig.raw.pktcount"] == 0
+    tracked.sysctl("net.netfilter.nf_conntrack_acct", 1)
+    assert cli.main(["flows", "--netns", tracked.path, "-F", "src_port == 1"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_the_table_again_and_again(tracked: Netns, capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,8 +65,8 @@ def test_lines_of_three_kinds(archive: Path, tmp_path: Path, capsys: pytest.Capt
     assert rows(archive, "tcp_options, us")[0][0] == "020405b4"
     told = capsys.readouterr().out.splitlines()
     assert told == [
-        f"{log}: 2 records in 2 files, 1 lines of something else",
-        f"{json}: 1 records in 1 files",
+        f"{log}: 2 records in 2 files, 1 line of something else",
+        f"{json}: 1 record in 1 file",
     ]
     assert log.exists()
     assert json.exists()
@@ -93,7 +93,7 @@ def test_what_is_not_imported_is_told_and_kept(
     log = write(tmp_path / "x", f"Nov 27 12:00:00 fw kernel: {_SYN}", cut, f"[1.5] {_SYN}", wrong, "\0\xff")
     assert main(["import", str(log), "-o", str(archive)]) == 0
     assert capsys.readouterr().out == (
-        f"{log}: 1 records in 2 files, 1 lines of something else; not imported, and kept apart: "
+        f"{log}: 1 record in 2 files, 1 line of something else; not imported, and kept apart: "
         "1 cut or damaged, 1 without a time, 1 with a number that no packet has, or too long\n"
     )
     (kept,) = (path for path in archive.rglob("*") if path.is_file() and path.suffix not in (".parquet", ".json", ""))
@@ -113,7 +113,7 @@ def test_one_file_that_fails_keeps_no_other_out(
     assert main(["import", str(tmp_path / "none"), str(log), "-o", str(archive)]) == 1
     told = capsys.readouterr()
     assert told.err == f"nflowlevel import: {tmp_path / 'none'}: No such file or directory\n"
-    assert told.out == f"{log}: 1 records in 1 files\n"
+    assert told.out == f"{log}: 1 record in 1 file\n"
 
 
 def test_an_open_file_is_left(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

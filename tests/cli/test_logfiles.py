@@ -11,6 +11,7 @@ import pytest
 from nflowlevel.cli import logfiles
 from nflowlevel.cli.logfiles import add_files, opened
 from nflowlevel.cli.status import WrongArgument
+from nflowlevel.errors import NflowError
 from tests.fix_logs import log_file, record
 
 
@@ -38,10 +39,29 @@ def test_the_part_that_is_meant(log: str, arguments: list[str], count: int) -> N
     assert opened(_options(log, *arguments)).count().value() == count
 
 
-@pytest.mark.parametrize("arguments", [["--since", "soon"], ["--filter", "tcp.dport =="]])
-def test_what_cannot_be(log: str, arguments: list[str]) -> None:
-    with pytest.raises(WrongArgument):
-        opened(_options(log, *arguments))
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--since", "soon"], "--since must be a time such as 24h, 7d .* or 2026-11-24T08:30, not 'soon'"),
+        (["--since", "24"], "--since must be a time such as 24h, .*, not '24'"),
+        (["--since", ""], "--since must be"),
+        (["--until", "24h"], "--until must be a time such as 2026-11-24T08:30, not '24h'"),
+        (["--filter", "tcp.dprt == 22"], "did you mean 'tcp.dport'"),
+        (["--filter", ""], "filter"),
+    ],
+)
+def test_what_cannot_be_is_told_before_the_log_is_read(arguments: list[str], told: str) -> None:
+    with pytest.raises(WrongArgument, match=told):
+        opened(_options("there is no such file", *arguments))
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:word@127.0.0.1:1/x", "mysql://me:word@127.0.0.1:1/x", "sqlite:///dev/null/x.db"]
+)
+def test_a_database_that_is_away_is_told_in_one_line(url: str) -> None:
+    with pytest.raises(NflowError, match=r"^read a database: .") as caught:
+        opened(_options(url))
+    assert "word" not in str(caught.value)
 
 
 def test_without_a_file(log: str, monkeypatch: pytest.MonkeyPatch) -> None:

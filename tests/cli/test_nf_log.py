@@ -80,6 +80,7 @@ def test_invalid(netns: Netns, command: _Command) -> None:
     assert command("invalid", "--netns", netns.name, "--json") == '"all"\n'
 
 
+@pytest.mark.usefixtures("all_netns")
 def test_all_netns(command: _Command) -> None:
     before = command("all-netns")
     assert before in ("on\n", "off\n")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -37,6 +38,26 @@ def test_a_link_is_replaced_and_not_followed(log: Path, tmp_path: Path) -> None:
     assert cli.main(["report", str(log), "-o", str(tmp_path / "report.html")]) == 0
     assert victim.read_text() == "mine"
     assert not (tmp_path / "report.html").is_symlink()
+
+
+def test_a_device_is_written_to_and_not_replaced(log: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    try:
+        assert cli.main(["report", str(log), "-o", "/dev/full"]) == 1
+        assert "No space left on device" in capfd.readouterr().err
+        assert stat.S_ISCHR(os.lstat("/dev/full").st_mode)
+    finally:
+        if not stat.S_ISCHR(os.lstat("/dev/full").st_mode):  # the whole machine would lack it
+            os.unlink("/dev/full")
+            os.mknod("/dev/full", 0o666 | stat.S_IFCHR, os.makedev(1, 7))
+            os.chmod("/dev/full", 0o666)
+
+
+def test_what_this_process_has_open_is_written_to(log: Path) -> None:
+    read, write = os.pipe()
+    assert cli.main(["report", str(log), "--text", "-o", f"/dev/fd/{write}"]) == 0
+    os.close(write)
+    with open(read) as pipe:
+        assert "48 packets" in pipe.read()
 
 
 def test_what_cannot_be(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

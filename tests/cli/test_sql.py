@@ -22,6 +22,8 @@ from nflowlevel.plugin import Filter, NoOptions, added_key
 from nflowlevel.sql.database import schema
 from nflowlevel.sql.sqlite import own_tables
 from nflowlevel.stacks import registry
+from nflowlevel.stacks.config import parse
+from nflowlevel.stacks.stack import build
 from tests.fix_mariadb import MariaDBDatabase, mariadb, mariadb_db
 from tests.fix_nobody import NOBODY, open_to_all, run_as_nobody
 from tests.fix_postgres import PostgresDatabase, postgres, postgres_db
@@ -44,7 +46,7 @@ class Command:
         """Write the configuration: `stacks` are lines, each the end of a stack of packets or a whole one."""
         lines = [f"stack={line if ':NF' in line else _PACKETS + line}" for line in stacks.split()]
         parts = [f"[{name}]\n{text}\nspool_directory={self.spool}\n" for name, text in sections.items()]
-        self.file.write_text("\n".join(["[global]", *lines, "[g]\ngroup=1\n[a]\npollinterval=1", *parts]))
+        self.file.write_text("\n".join(["[global]", *lines, "[g]\ngroup=1\n[a]\npollinterval=1", "[ct]", *parts]))
 
     def __call__(self, action: str, *arguments: str, status: int = 0) -> str:
         """Return what it prints, on standard error too where it fails."""
@@ -259,6 +261,38 @@ def test_check_of_the_accounting_table(command: Command, path: Path) -> None:
     assert found["columns without a key"] == ["sum_limit (NFTCOUNTER fills it)"]
 
 
+_FLOWS = "ct:NFCT,s:IP2STR,n:NAT,c:COMMUNITYID,"
+#: Of the keys of that stack, those that our tables have no column for.
+_NOT_OF_FLOWS = (
+    "reply.ip.protocol, oob.protocol, icmp.id, icmpv6.id, sctp.state, ct.timeout, ct.zone.reply, ct.labels, print"
+)
+
+
+def test_init_and_check_of_the_table_of_flows(command: Command, path: Path) -> None:
+    """All that the stack of docs/flows.md says has a column, but for what no table needs."""
+    command.configure(f"{_FLOWS}lite:SQLITE3", lite=f"db={path}\ntable=flows")
+    assert f"[lite] SQLite {path}: the tables packets, sums, flows and the ledger exist\n" in command("init")
+    output = command("check")
+    assert output.startswith(f"[lite] SQLite {path}, table flows\n")
+    found = lines_of(output)
+    assert set(found) == {"stored", "keys without a column", "note"}
+    assert found["keys without a column"] == [_NOT_OF_FLOWS]
+    assert all("no counter gets that far" in note for note in found["note"])
+
+
+def test_flows_in_the_table_of_packets(command: Command, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Who forgets table=flows is told: rows of packets would have nothing of a flow."""
+    command.configure(f"{_FLOWS}lite:SQLITE3", lite=f"db={path}")
+    found = lines_of(command("check", status=1))
+    assert found["does not fit"] == [
+        "table=packets is the table of packets, but flows come: its rows would be empty; write table=flows"
+    ]
+    (stack,) = build(parse(command.file))
+    stack.output.open()
+    stack.output.close()
+    assert "lite:SQLITE3: table=packets is the table of packets, but flows come" in caplog.text
+
+
 def test_names_of_columns_do_nothing_to_a_terminal(command: Command, path: Path) -> None:
     execute(path, 'CREATE TABLE packets (oob_prefix TEXT, "x\x1b[2J\x9b\n  stored: all" TEXT)')
     command.configure("lite:SQLITE3", lite=f"db={path}")
@@ -377,6 +411,10 @@ def test_init_and_check_of_our_tables(command: Command, server_db: Any, configur
     assert server_db.count("nflowlevel_ledger") == 0
     configure("sums", "a:NFACCT,")
     assert set(lines_of(command("check"))) == {"stored", "columns without a key"}
+    configure("flows", _FLOWS)
+    found = lines_of(command("check"))
+    assert found["keys without a column"] == [_NOT_OF_FLOWS]
+    assert "columns without a key" not in found
 
 
 def test_init_of_a_server_without_a_configuration(server_db: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,13 +39,15 @@ def test_a_file_that_grows(tmp_path: Path) -> None:
     def act() -> None:
         with log.open("ab") as file:
             file.write(lines(record(1, src_ip="203.0.113.7", dest_port=port) for port in range(1, 200)))
+            file.write(lines(record(2, src_ip=source) for source in ("193.0.6.139", "193.0.6.140")))
             file.write(b"no record\n")
 
     output = _top(str(log), act=act)
-    assert "199 in all, 1 damaged lines" in output
+    assert "201 in all, 1 damaged line" in output
     assert "203.0.113.7  199" in output
     assert "192.0.2.1" not in output
     assert "port_scan" in output
+    assert "countries\n  NL  2\n" in output
 
 
 def test_what_takes_its_place_is_read_from_its_beginning(tmp_path: Path) -> None:

@@ -78,10 +78,10 @@ def test_what_a_dead_holder_left_is_taken_over(tmp_path: Path) -> None:
     file.remove()
 
 
-@pytest.mark.parametrize("content", ["", "nonsense\n", "1\n", f"{os.getpid()}\n", "9" * 100])
+@pytest.mark.parametrize("content", ["", "nonsense\n", "1\n", "{own}\n", "9" * 100])
 def test_the_content_decides_nothing(tmp_path: Path, content: str) -> None:
     path = tmp_path / "pid"
-    path.write_text(content)
+    path.write_text(content.format(own=os.getpid()))
     file = PidFile(str(path))
     file.create()
     assert path.read_text() == f"{os.getpid()}\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import select
 import socket
 import threading
 import time
@@ -239,6 +240,47 @@ def test_what_a_reset_may_have_cost_is_sent_again(collector: StreamCollector) ->
     assert stats.resent == len(sent) - 1
     assert sent[-1] == 103
     assert stats.maybe_lost == 0
+
+
+def test_a_collector_that_ends_its_side_and_dies_has_not_read_all(collector: StreamCollector) -> None:
+    """Its FIN alone looks like an orderly end."""
+    stats = OutputStats()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        one = exporter("tcp", listener.getsockname()[1], stats=stats)
+        one.connect(5)
+        theirs, _ = listener.accept()
+        with theirs:
+            one.send(FLOWS.layout, rows(50))
+            theirs.shutdown(socket.SHUT_WR)
+            threading.Timer(0.02, theirs.close).start()
+            with pytest.raises(ConnectionResetError):
+                one.send(FLOWS.layout, rows(50, 51))
+    one.port = str(collector.port)
+    one.connect(5)
+    one.send(FLOWS.layout, rows(50, 51))
+    one.close()
+    wait_for(lambda: set(marks(collector.records)) == set(range(1, 101)))
+    assert (stats.resent, stats.maybe_lost) == (50, 0)
+
+
+def test_what_would_be_sent_again_is_counted_at_the_end(collector: StreamCollector) -> None:
+    """Also where only the end shows that the collector was killed."""
+    stats = OutputStats()
+    one = exporter("tcp", collector.port, stats=stats)
+    one.connect(5)
+    one.send(FLOWS.layout, rows(1))
+    wait_for(lambda: len(collector.records) == 1)
+    collector.reads.clear()
+    one.send(FLOWS.layout, rows(1, 2))
+    one.send(FLOWS.layout, rows(100, 3))
+    collector.reset()
+    assert one._sock
+    select.select([one._sock], [], [], 10)
+    one.forsake()
+    assert 100 <= stats.maybe_lost <= 102
+    one.forsake()
+    assert stats.maybe_lost <= 102
+    assert 102 - len(set(marks(collector.records))) <= stats.maybe_lost
 
 
 def test_what_is_too_much_to_be_kept_is_counted(collector: StreamCollector, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from nflowlevel.delivery.peer import Peer
 from nflowlevel.errors import OutputError
 from nflowlevel.logs import NOTICE, Limited
 from nflowlevel.stats import OutputStats
+from tests.fix_alone import unused_port
 from tests.fix_lines import PATIENCE, check, lines, no_descriptor_left, wait_for
 from tests.fix_netns import Netns
 from tests.fix_receiver import Receiver
@@ -94,12 +95,6 @@ class Writer:
         """Wait until every line is known to have arrived."""
         stats = self.target.stats
         wait_for(lambda: stats.written == stats.records, [stats])
-
-
-def unused_port(kind: int = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 # While all is well

@@ -244,19 +244,17 @@ _ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("rules", ["nft", "iptables"])
-def test_what_is_shipped_is_no_problem_before_traffic(netns: Netns, tmp_path: Path, ask: Doctor, rules: str) -> None:
+def test_what_is_shipped_is_no_problem_before_traffic(netns: Netns, open_to_all: Path, ask: Doctor, rules: str) -> None:
     """Nor is it one for an ordinary user, who cannot see the rules, the daemon's files, or who reads."""
     if rules == "nft":
         netns.run("nft", "-f", str(_ROOT / "examples/nft/firewall.nft"))
     else:
         netns.run("iptables-restore", str(_ROOT / "examples/iptables/rules.v4"))
         netns.run("ip6tables-restore", str(_ROOT / "examples/iptables/rules.v6"))
-    text = (_ROOT / "examples/ulogd.conf").read_text().replace("/var/log/ulogd.json", f"{tmp_path}/ulogd.json")
-    (tmp_path / "ulogd.json").touch(0o600)
-    for parent in (tmp_path, *tmp_path.parents[:-2]):
-        parent.chmod(parent.stat().st_mode | 0o011)
-    with Daemon(tmp_path, text, netns=netns), netns.enter():
-        file = _write(tmp_path, text)
+    text = (_ROOT / "examples/ulogd.conf").read_text().replace("/var/log/ulogd.json", f"{open_to_all}/ulogd.json")
+    (open_to_all / "ulogd.json").touch(0o600)
+    with Daemon(open_to_all, text, netns=netns), netns.enter():
+        file = _write(open_to_all, text)
         file.chmod(0o644)
         for arguments in ((), ("--group", 1), ("--config", file)):
             answer = ask(*arguments)
@@ -267,7 +265,7 @@ def test_what_is_shipped_is_no_problem_before_traffic(netns: Netns, tmp_path: Pa
     assert "problem" not in output
     assert "hint     no rule logs to group 1, as far as is visible\n" in output
     assert "hint     the reader of group 1 is not visible here" in output
-    assert f"hint     [json1] file={tmp_path}/ulogd.json cannot be written, for the user who asks" in output
+    assert f"hint     [json1] file={open_to_all}/ulogd.json cannot be written, for the user who asks" in output
 
 
 def test_a_namespace_that_may_not_be_entered(netns: Netns) -> None:
@@ -334,7 +332,9 @@ def test_programs_that_are_missing_are_named(
 
 
 @pytest.mark.parametrize("backend", ["nf_log_ipv4", "nfnetlink_log", None])
-def test_log_without_a_group_never_arrives(netns: Netns, ask: Doctor, backend: str | None) -> None:
+def test_log_without_a_group_never_arrives(
+    netns: Netns, ask: Doctor, backend: str | None, all_netns: bool | None
+) -> None:
     _load(netns, "udp dport 9 counter log")
     nf_log.select("ipv4", backend, netns=netns.name)
     with open_group(0, netns=netns.name) as group:
@@ -344,7 +344,7 @@ def test_log_without_a_group_never_arrives(netns: Netns, ask: Doctor, backend: s
         assert sum(len(batch) for batch in group.batches()) == 0
     assert answer.has("problem", "no rule logs to group 0")
     assert answer.has("hint", "handle 2 logs without a group: to the kernel's log", "write `log group N`")
-    if not nf_log.all_netns():
+    if not all_netns:
         assert answer.has("hint", "nf_log_all_netns is 0")
 
 

@@ -38,7 +38,7 @@ def _tail(netns: Netns) -> Iterator[subprocess.Popen[str]]:
     yield child
 
 
-def test_empty_namespace(netns: Netns) -> None:
+def test_empty_namespace(netns: Netns, all_netns: bool | None) -> None:
     facts = gather(netns.name)
     assert facts.knows_groups
     assert not facts.obstacle
@@ -47,7 +47,7 @@ def test_empty_namespace(netns: Netns) -> None:
     assert facts.groups == set()
     assert facts.families == nf_log.families(netns.name)
     assert facts.log_invalid == "off"
-    assert facts.kernel_log == nf_log.all_netns()
+    assert facts.kernel_log == all_netns
 
 
 def test_initial_namespace_has_the_kernels_log() -> None:

@@ -323,8 +323,8 @@ def _kernel_lines(log: int, prefix: str, count: int) -> list[str]:
     return lines
 
 
+@pytest.mark.usefixtures("all_netns")
 def test_the_text_is_the_kernels_but_for_what_is_documented(pair: Pair, tmp_path: Path) -> None:
-    before = nf_log.all_netns()
     prefix = f"nfl{os.getpid()}: "
     asks = "--log-tcp-sequence --log-tcp-options --log-ip-options --log-uid"
     rule = f'*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -i va -j LOG --log-prefix "{prefix}" {asks}\nCOMMIT\n'
@@ -338,7 +338,6 @@ def test_the_text_is_the_kernels_but_for_what_is_documented(pair: Pair, tmp_path
         pair.inject(frames)
         theirs = _kernel_lines(log, prefix, len(frames))
     finally:
-        nf_log.set_all_netns(bool(before))
         os.close(log)
 
     each = document("rules", rule, trim=True)

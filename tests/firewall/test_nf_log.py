@@ -104,20 +104,17 @@ def test_log_invalid_of_no_protocol(wrong: str | int) -> None:
         nf_log.set_log_invalid(wrong)
 
 
-def test_all_netns(netns: Netns) -> None:
+def test_all_netns(netns: Netns, all_netns: bool | None) -> None:
     assert nf_log.is_initial_netns()
-    before = nf_log.all_netns()
-    assert before is not None
-    nf_log.set_all_netns(not before)
-    try:
-        assert nf_log.all_netns() is not before
-        with netns.enter():
-            assert not nf_log.is_initial_netns()
-            # Whether the way to the initial namespace is open depends on who process 1 is.
-            assert nf_log.all_netns() in (not before, None)
-    finally:
-        nf_log.set_all_netns(before)
-    assert nf_log.all_netns() is before
+    assert all_netns is not None
+    nf_log.set_all_netns(not all_netns)
+    assert nf_log.all_netns() is not all_netns
+    with netns.enter():
+        assert not nf_log.is_initial_netns()
+        # Whether the way to the initial namespace is open depends on who process 1 is.
+        assert nf_log.all_netns() in (not all_netns, None)
+    nf_log.set_all_netns(all_netns)
+    assert nf_log.all_netns() is all_netns
 
 
 def _refusal(question: object) -> int:

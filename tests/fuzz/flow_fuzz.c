@@ -110,8 +110,9 @@ static void check_reported(const struct nfl_flow *out, uint32_t count, uint32_t 
 
 static void use(struct nfl_flow *flows, uint32_t count, bool dump)
 {
-	uint32_t room = dump ? count : 2 * count;
-	struct nfl_flow *out = exactly(room * sizeof(*out), NULL);
+	bool in_place = !dump && !table.capacity && one_in(2);
+	uint32_t room = dump || in_place ? count : 2 * count;
+	struct nfl_flow *out = in_place ? flows : exactly(room * sizeof(*out), NULL);
 
 	table.valid_any = 0;
 	table.valid_all = ~0ULL;
@@ -125,7 +126,8 @@ static void use(struct nfl_flow *flows, uint32_t count, bool dump)
 		count = nfl_flowtable_take(&table, flows, count, out);
 	}
 	check_reported(out, count, room);
-	free(out);
+	if (!in_place)
+		free(out);
 	if (one_in(4)) {
 		struct nfl_flow_scan scan = {
 			.since_ns = one_in(2) ? below(4) : ~0ULL, .forget_ns = one_in(2) ? 0 : table.clock_ns, .gone = one_in(2),
@@ -138,6 +140,25 @@ static void use(struct nfl_flow *flows, uint32_t count, bool dump)
 			check_reported(out, nfl_flowtable_scan(&table, &scan, out, room), room);
 		free(out);
 	}
+}
+
+/* A table that knows what was saved, by it or by anybody. */
+static void save_and_restore(void)
+{
+	uint32_t room = 1 + below(3), count, known;
+	struct nfl_flow_kept *kept = exactly(room * sizeof(*kept), NULL);
+
+	table.cursor = 0;
+	count = nfl_flowtable_save(&table, kept, room);
+	check(count <= room, "there are more saved flows than room");
+	if (one_in(2))
+		make_table();
+	for (uint32_t times = below(4); count && times; times--)
+		((uint8_t *)kept)[below(count * sizeof(*kept))] = (uint8_t)any();
+	known = nfl_flowtable_restore(&table, kept, count);
+	check(known <= count, "there are more known flows than were saved");
+	check_table();
+	free(kept);
 }
 
 static void decode(const struct seed *s)
@@ -164,6 +185,8 @@ static void decode(const struct seed *s)
 	kept = one_in(4) ? nfl_flows_accept(&accept, records, count) : count;
 	check(kept <= count, "more flows are wanted than there are");
 	use(records, kept, dump);
+	if (one_in(16))
+		save_and_restore();
 	free(records);
 	free(data);
 }

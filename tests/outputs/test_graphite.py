@@ -25,7 +25,7 @@ from nflowlevel.errors import ConfigError
 from nflowlevel.inputs.nftcounter import NFTCOUNTER, NFTCOUNTEROptions
 from nflowlevel.outputs.graphite import GRAPHITE, GRAPHITEOptions, metric_path
 from nflowlevel.records.batch import Batch
-from tests.delivery.test_peer import unused_port
+from tests.fix_alone import unused_port
 from tests.fix_carbon import Carbon, carbon
 from tests.fix_daemon import Daemon, config
 from tests.fix_lines import check, wait_for

@@ -23,13 +23,13 @@ from nflowlevel.outputs.ipfix import IPFIX, IPFIXOptions
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.sums import SUM
 from tests import ulogd2
+from tests.fix_alone import unused_port
 from tests.fix_collectors import (
     Nfacctd,
     Nfcapd,
     Openssl,
     Wire,
     certificate,
-    free_port,
     read_by_python_ipfix,
 )
 from tests.fix_daemon import Daemon, config, log_rule
@@ -248,7 +248,7 @@ def test_a_host_name_or_ipv6(tmp_path: Path, collector: StreamCollector) -> None
 
 
 def test_a_collector_that_is_not_there_yet(tmp_path: Path) -> None:
-    port = free_port(socket.SOCK_STREAM)
+    port = unused_port(socket.SOCK_STREAM)
     output = made(tmp_path, port)
     output.write(some_flows(100))
     wait_for(lambda: "refused" in output.state)
@@ -262,7 +262,7 @@ def test_a_collector_that_is_not_there_yet(tmp_path: Path) -> None:
 
 def test_what_waits_outlives_the_daemon(tmp_path: Path) -> None:
     """In the spool, also where the next life has other options."""
-    port = free_port(socket.SOCK_STREAM)
+    port = unused_port(socket.SOCK_STREAM)
     output = made(tmp_path, port, ring_buffer_size=10)
     output.write(some_flows(100))
     output.close(0.1)
@@ -282,7 +282,7 @@ def test_what_waits_outlives_the_daemon(tmp_path: Path) -> None:
 
 def test_rows_of_another_output_go_to_the_dead_letters(tmp_path: Path, collector: StreamCollector) -> None:
     """A section that was of SQLITE3 has become IPFIX: its spool holds rows of text."""
-    output = made(tmp_path, free_port(socket.SOCK_STREAM))
+    output = made(tmp_path, unused_port(socket.SOCK_STREAM))
     assert output._feed
     output._feed.put(("ip.saddr",), 2, b"one\ntwo\n")
     output.write(some_flows(3))
@@ -347,7 +347,7 @@ def test_datagrams_are_unconfirmed(datagrams: socket.socket, tmp_path: Path) -> 
 
 
 def test_a_udp_collector_that_is_away_and_says_so(tmp_path: Path) -> None:
-    port = free_port(socket.SOCK_DGRAM)
+    port = unused_port(socket.SOCK_DGRAM)
     output = made(tmp_path, port, proto="udp", reconnect=1)
     output.write(some_flows(1000))
     wait_for(lambda: "refused" in output.state)

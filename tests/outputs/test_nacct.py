@@ -27,6 +27,7 @@ from tests.flows import (
     FlowOf,
     deliver,
     flow_batch,
+    opened,
 )  # fmt: skip
 
 
@@ -69,3 +70,23 @@ def test_a_line_for_each_flow_but_new_ones(tmp_path: Path) -> None:
     text = written(tmp_path, *ALL)
     assert text.count("\n") == sum(flow.event != NEW for flow in ALL) < len(ALL)
     assert all(line.count("\t") == 7 for line in text.splitlines())
+
+
+def test_a_path_that_cannot_be_opened_after_hup(tmp_path: Path) -> None:
+    """D-NA1: ulogd2 crashes with the next flow. Here the file that was moved is written to until there is another."""
+    directory = tmp_path / "log"
+    directory.mkdir()
+    path, moved = directory / "nacct", tmp_path / "moved"
+    stack = opened(IP2STR("i", NoOptions()), NACCT("n", NACCTOptions(file=str(path))))
+    stack.deliver(flow_batch(UDP))
+    path.rename(moved)
+    directory.rmdir()
+    stack.output.reopen()
+    stack.deliver(flow_batch(TCP))
+    directory.mkdir()
+    stack.output.reopen()
+    stack.deliver(flow_batch(ICMP))
+    stack.close()
+    check(stack.output.stats)
+    assert [line.split("\t")[1] for line in moved.read_text().splitlines()] == ["17", "6"]
+    assert [line.split("\t")[1] for line in path.read_text().splitlines()] == ["1"]

@@ -22,7 +22,7 @@ from nflowlevel.errors import ConfigError
 from nflowlevel.outputs.syslog import SYSLOG, Facility, Level, SYSLOGOptions
 from tests.corpus import by_name
 from tests.fix_daemon import Daemon, config, log_rule, wait_for
-from tests.fix_netns import Netns, Pair
+from tests.fix_netns import Pair
 from tests.fix_plugins import batch_of, stacks_of
 from tests.fix_syslog import SystemLog
 from tests.messages import message_of
@@ -33,12 +33,19 @@ _NAMES = ("BASE", "IFINDEX", "IP2STR", "PRINTPKT")
 _TEXT = re.compile(r"pfx:  IN=va OUT= MAC=\S+ SRC=10.77.0.2 DST=10.77.0.1 LEN=\d+ .* SPT=(\d+) DPT=9 LEN=\d+ (?:\S+ )*")
 
 
+@contextlib.contextmanager
+def log_in(directory: Path) -> Iterator[socket.socket]:
+    """A socket `log` as the system's log has it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(directory / "log"))
+        sock.settimeout(20)
+        yield sock
+
+
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[socket.socket]:
-    """A socket as the system's log has it."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.bind(str(tmp_path / "log"))
-        sock.settimeout(20)
+    """Such a socket."""
+    with log_in(tmp_path) as sock:
         yield sock
 
 
@@ -348,13 +355,12 @@ def fds(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def test_as_another_user(pair: Pair, tmp_path: Path, netns: Netns, log: socket.socket) -> None:
+def test_as_another_user(pair: Pair, tmp_path: Path, open_to_all: Path) -> None:
     """A daemon that has become another user goes on logging: the system's log is open to everybody."""
-    os.chmod(tmp_path / "log", 0o666)
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o755)
     pair.fw.nft(log_rule(2))
-    with Daemon(tmp_path, stack(tmp_path / "log"), "-u", "nobody", netns=pair.fw):
+    text = stack(open_to_all / "log")
+    with log_in(open_to_all) as log, Daemon(tmp_path, text, "-u", "nobody", netns=pair.fw):
+        os.chmod(open_to_all / "log", 0o666)
         pair.send_udp(3)
         assert [log.recv(1 << 16)[:4] for _ in range(3)] == [b"<29>"] * 3
 

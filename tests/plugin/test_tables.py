@@ -160,24 +160,20 @@ def test_layout_follows_the_table(output: Scripts, server: Server) -> None:
     until(lambda: output._writer is not None and output._writer.layout == ITEMS)
 
 
-def test_the_spool_goes_with_the_daemon_to_its_user(pair: Pair, tmp_path: Path) -> None:
+def test_the_spool_goes_with_the_daemon_to_its_user(pair: Pair, open_to_all: Path) -> None:
     pair.fw.nft(log_rule(1))
     nobody = pwd.getpwnam("nobody")
-    os.chmod(tmp_path, 0o755)
-    for directory in tmp_path.parents:
-        if directory != Path("/tmp") and directory.is_relative_to("/tmp"):
-            os.chmod(directory, directory.stat().st_mode | 0o011)
     # Nobody may not write there: the rows have to wait in the spool.
-    section = f"db={tmp_path}/no/log.sqlite\nspool_directory={tmp_path}/spool\nring_buffer_size=10"
+    section = f"db={open_to_all}/no/log.sqlite\nspool_directory={open_to_all}/spool\nring_buffer_size=10"
     text = config("n:NFLOG,b:BASE,d:SQLITE3", n=f"group=1\nnetwork_namespace_path={pair.fw.path}", d=section)
-    with Daemon(tmp_path, text, "-u", "nobody") as daemon:
+    with Daemon(open_to_all, text, "-u", "nobody") as daemon:
         pair.send_udp(1009)
         daemon.says("rows waiting")
         until(lambda: pair.fw.counter("c") == 1009)
         daemon.stop()
         assert "pending 1009" in daemon.stderr
         assert "spooled 1009" in daemon.stderr
-    assert {path.stat().st_uid for path in (tmp_path / "spool" / "d").iterdir()} == {nobody.pw_uid}
+    assert {path.stat().st_uid for path in (open_to_all / "spool" / "d").iterdir()} == {nobody.pw_uid}
 
 
 # -- flows, in real databases -----------------------------------------------------------------------------------------

@@ -7,12 +7,14 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import nflowlevel as nfl
 from nflowlevel.binding.acceptance import Accept
-from nflowlevel.binding.conntrack import EventSocket
+from nflowlevel.binding.conntrack import EventSocket, TableSocket
+from nflowlevel.errors import KernelError
 from nflowlevel.readers.flows import flows, open_flows
 from tests.fix_netns import Netns
 from tests.fix_watched import SMALL_BUFFER, Watched, known, read, records, reported, summed, until
@@ -344,10 +346,31 @@ def test_translated_flows(watched: Watched) -> None:
     assert (found[6000].dport, found[6000].reply_l4_sport, found[6000].reply_l4_dport) == (99, 98, 5555)
 
 
+def test_a_translated_connection_with_payload_in_both_directions(watched: Watched) -> None:
+    """Redirect and masquerade of TCP: the sums are those of the kernel, as it ends and in parts."""
+    watched.fw.nft(
+        "table ip n {\nchain d {\ntype nat hook prerouting priority -100;\ntcp dport 81 redirect to :8081\n}\n"
+        "chain s {\ntype nat hook input priority 100;\ntcp dport 8081 snat to 10.77.0.99\n}\n}"
+    )
+    with open_flows(netns=watched.fw.path, track=True) as reader:
+        watched.tcp(300_000, 500_000, port=81, listening=8081)
+        batches = reported(reader)
+        watched.flush()
+        batches += read(reader)
+    assert summed(batches) == watched.seen()
+    found = records(batches, "flow.number", "flow.last", "dport", "reply.l4.sport", "reply.ip.daddr")
+    assert found == [(1, 0, 81, 8081, "10.77.0.99"), (2, 1, 81, 8081, "10.77.0.99")]
+    assert sum(size for (size,) in records(batches, "bytes")) > 300_000
+    assert sum(size for (size,) in records(batches, "reply_bytes")) > 500_000
+
+
 def test_echoes_and_fragments(watched: Watched) -> None:
     with open_flows(netns=watched.fw.path) as reader:
         watched.echo(socket.AF_INET, count=3, size=4000)
-        watched.echo(socket.AF_INET6, count=2, size=56)
+        watched.echo(socket.AF_INET6, count=2, size=5000)
+        with watched.peer.enter(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            udp.bind(("", 6001))
+            udp.sendto(bytes(9000), (watched.FW4, 9))
         watched.flush()
         batches = read(reader)
     assert summed(batches) == watched.seen()
@@ -355,6 +378,8 @@ def test_echoes_and_fragments(watched: Watched) -> None:
     assert (found[1].icmp_type, found[1].icmp_code, found[1].packets, found[1].reply_packets) == (8, 0, 3, 3)
     assert found[1].bytes == 3 * 4028
     assert (found[58].icmpv6_type, found[58].icmpv6_code, found[58].packets) == (128, 0, 2)
+    assert found[58].bytes >= 2 * 5048
+    assert (found[17].sport, found[17].packets, found[17].bytes) == (6001, 1, 9028)
 
 
 def test_filters_hold_for_events_and_for_the_table(watched: Watched) -> None:
@@ -433,3 +458,70 @@ def test_what_is_wrong_is_said(netns: Netns) -> None:
         open_flows(netns=netns.path, active_timeout=0)
     with pytest.raises(nfl.KernelError, match="no-such-namespace"):
         open_flows(netns="no-such-namespace")
+
+
+def test_a_filter_in_the_language_of_all_filters(watched: Watched) -> None:
+    """As a text, for what is heard, for the table, and for what goes on at the stop."""
+    text = "dest_port == 9 && src_port in {20000-20010} && packets_out == 2"
+    with open_flows(filters=text, netns=watched.fw.path, track=True, flush_at_stop=True) as reader:
+        watched.udp_flows(PORTS, packets=2)
+        assert sorted(flow.src_port or 0 for flow in flows(netns=watched.fw.path, filters=text)) == [*PORTS[:11]]
+        reader.stop()
+        found = records(reader.batches(), "sport", "bytes_out", "packets_in")
+    assert sorted(found) == [(port, 96, 0) for port in PORTS[:11]]
+
+
+def test_what_no_filter_is(netns: Netns) -> None:
+    with pytest.raises(nfl.NflowError, match=r"flows do not have 'tcp\.dport'"):
+        open_flows(filters="tcp.dport == 9", netns=netns.path)
+    with pytest.raises(TypeError, match=r"must be a filter such as 'dport == 443', or nfl.Accept.*, not \['a'\]"):
+        flows(filters=["a"], netns=netns.path)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="name at least one of new, update, destroy"):
+        open_flows((), netns=netns.path)
+    open_flows((), netns=netns.path, poll_secs=1).close()
+
+
+def test_flush_at_stop_where_nothing_is_counted(watched: Watched) -> None:
+    """A flow that never had a record has one at the stop, with its ends alone: a log of translations needs no more."""
+    watched.fw.sysctl("net.netfilter.nf_conntrack_acct", 0)
+    with open_flows(netns=watched.fw.path, track=True, flush_at_stop=True) as reader:
+        watched.udp_flows(PORTS[:10])
+        reader.stop()
+        found = records(reader.batches(), "sport", "packets", "ct.event", "flow.number", "flow.last")
+    assert sorted(found) == [(port, 0, 2, 1, 0) for port in PORTS[:10]]
+
+
+def test_a_report_asked_for_by_another_thread_is_made_at_once(watched: Watched) -> None:
+    """A reader that waits for events is woken."""
+    with open_flows(netns=watched.fw.path, track=True) as reader:
+        known(reader)
+        watched.udp_flows(PORTS[:3])
+        assert not read(reader)
+        threading.Timer(0.3, reader.report).start()
+        asked = time.monotonic()
+        batch = next(batch for batch in reader.batches(timeout=20) if batch or time.monotonic() > asked + 10)
+        assert (len(batch), time.monotonic() - asked < 10) == (3, True)
+
+
+@pytest.mark.parametrize("method", ["begin", "receive"])
+def test_a_table_that_the_kernel_does_not_give_is_asked_for_again(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    watched.udp_flows(PORTS)
+
+    receive = TableSocket.receive
+
+    def refuse(table: TableSocket, *room: Any) -> None:
+        while room and not table.done:
+            receive(table, *room)
+        raise KernelError("list flows", 12)
+
+    monkeypatch.setattr("nflowlevel.readers.flows._AGAIN_SECS", 0.0)
+    with open_flows(netns=watched.fw.path, track=True, poll_secs=1000) as reader:
+        with monkeypatch.context() as patched:
+            patched.setattr(TableSocket, method, refuse)
+            with pytest.raises(KernelError):
+                reader.receive()
+        assert not reader.receive()
+        known(reader)
+        assert reader.stats.tracked == len(PORTS)

@@ -33,7 +33,7 @@ from nflowlevel.stacks import registry
 from nflowlevel.stacks.config import parse_text
 from nflowlevel.stacks.destination import Destination, Share
 from nflowlevel.stacks.stack import build
-from tests.delivery.test_peer import unused_port
+from tests.fix_alone import unused_port
 from tests.fix_daemon import FILTERS, Daemon, config, lines_of, wait_for
 from tests.fix_lines import check
 from tests.fix_mariadb import MariaDBDatabase, mariadb, mariadb_db

@@ -18,7 +18,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from nflowlevel.analytics.detector import SYN, Count, Duration, Sliding, detector, sliding
+from nflowlevel.analytics.columns import SYN
+from nflowlevel.analytics.detector import Count, Duration, Sliding, detector, sliding
 
 
 class _Parameters(Sliding, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The page of `nflowlevel explore`. What is seen is in the fragment of the URL, so a link holds it: COLUMN=VALUE for a
-// filter, !COLUMN=VALUE for what is excluded, from and to in seconds, where for a filter as text. Values come from
-// packets of others: they become text, never HTML.
+// filter, !COLUMN=VALUE for what is excluded, from and to in seconds, where for a filter as text, geo for what sources
+// are counted by, such as country. Values come from packets of others: they become text, never HTML.
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -37,6 +37,7 @@ function describe([name, text]) {
   if (name === "from") return `from ${when(text)}`;
   if (name === "to") return `before ${when(text)}`;
   if (name === "where") return text;
+  if (name === "geo") return `by ${text} of src_ip`;
   const [column, sign] = name.startsWith("!") ? [name.slice(1), "≠"] : [name, "="];
   return `${column} ${sign} ${text === "" ? "(none)" : text}`;
 }
@@ -214,6 +215,9 @@ byId("ranges").addEventListener("click", async (event) => {
   }
   const newest = (await (await fetch("newest")).json()).newest;
   if (newest !== null) range(newest + 1 - Number(secs), newest + 1);
+});
+byId("geo").addEventListener("click", () => {
+  if (!state().some(([name, text]) => name === "geo" && text === "country")) go([...state(), ["geo", "country"]]);
 });
 byId("range").addEventListener("submit", (event) => {
   event.preventDefault();

@@ -26,6 +26,7 @@ def test_it_agrees_with_the_model_on_random_logs() -> None:
 
 
 def test_it_suspects_nobody_and_shows_at_most_ten_an_hour() -> None:
+    """Bound: it suspects nobody, and shows at most ten sources an hour."""
     found = findings("heavy_hitters")
     assert {each["severity"] for each in found} == {"info"}
     assert len(found) <= 10 * 60

@@ -25,6 +25,7 @@ def test_it_agrees_with_the_model_on_random_logs() -> None:
 
 
 def test_it_suspects_nobody_and_shows_twenty() -> None:
+    """Bound: it suspects nobody, and shows twenty sources."""
     found = findings("top_sources")
     assert (found[0]["src_ip"], found[0]["count"], found[0]["hosts"]) == (MONITORING, 21_600, 12)
     assert len(found) == 20
