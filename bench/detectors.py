@@ -15,15 +15,13 @@ from pathlib import Path
 
 from bench.asking import Answer, Row, main, median_spread, take_turns, verdict
 from bench.netns import Field
-from bench.packets import PLANTED, write_archive, write_flows
+from bench.packets import LEAST, PLANTED, write_archive, write_flows
 from bench.scale import FULL, Scale
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.reading import read
 from nflowlevel.analytics.registry import names
 
 _TARGET_SECS = 10.0
-#: What is planted takes so many packets, and something has to be around it.
-_LEAST = 60_000
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Asked:
 def ask(_field: Field, scale: Scale) -> Answer:
     """Ask each detector."""
     answer = Answer("detectors")
-    records = max(scale.logged, _LEAST)
+    records = max(scale.logged, LEAST)
     with tempfile.TemporaryDirectory(prefix="nflbench-") as name:
         archive = Path(name)
         size = write_archive(archive, records)

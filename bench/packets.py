@@ -39,6 +39,9 @@ PLANTED = {
     "new_services": 3,
 }  # fmt: skip
 
+#: What is planted takes so many packets, and something has to be around it.
+LEAST = 60_000
+
 _CLIENTS, _SERVERS = 60_000, 600
 _WINDOWS = np.array([64240, 65535, 29200, 8192, 64800, 42340, 14600, 1024])
 _WINDOW_SHARES = (0.34, 0.27, 0.12, 0.1, 0.07, 0.05, 0.04, 0.01)

@@ -43,7 +43,7 @@ class Answer:
 
     def rows(self, most: int | None = None) -> list[tuple[Any, ...]]:
         """Return the rows, or the first `most` of them."""
-        return self._engine.rows(self.relation, most)
+        return self._engine.fetch(self.sql) if most is None else self._engine.rows(self.relation, most)
 
     def dicts(self) -> list[dict[str, Any]]:
         """Return the rows, each with the names of the columns."""

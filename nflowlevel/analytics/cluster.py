@@ -72,6 +72,19 @@ class Spark:
         found = (relation if most is None else relation.limit(most)).collect()
         return [tuple(_plain(value) for value in row) for row in found]
 
+    def within(self, first: int | None, behind: int | None) -> Spark:
+        """Return itself: Spark reads of each file what times it has."""
+        return self
+
+    @property
+    def whole(self) -> Spark:
+        """The engine for all times."""
+        return self
+
+    def fetch(self, text: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
+        return self.rows(self.relation(text))
+
     def df(self, relation: Any) -> Any:
         """Return it as a DataFrame of pandas."""
         return relation.toPandas()

@@ -4,19 +4,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from nflowlevel.analytics.databases import without_password
+from nflowlevel.analytics.store import WHOLE, Span, Store
 from nflowlevel.errors import NotSupported, printable
-
-if TYPE_CHECKING:
-    from nflowlevel.analytics.store import Store
 
 
 class Engine(Protocol):
     """What a log needs of it. `relation` is the engine's own object for a query that has not run yet."""
 
     name: str
+
+    def within(self, first: int | None, behind: int | None) -> Engine:
+        """Return an engine for queries that ask for no records outside of these times, in µs; None: no bound."""
+
+    @property
+    def whole(self) -> Engine:
+        """The engine for all times."""
 
     def relation(self, text: str) -> Any:
         """Return the engine's own object for a query."""
@@ -26,6 +31,9 @@ class Engine(Protocol):
 
     def rows(self, relation: Any, most: int | None = None) -> list[tuple[Any, ...]]:
         """Return its rows, or the first of them."""
+
+    def fetch(self, text: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
 
     def df(self, relation: Any) -> Any:
         """Return it as a DataFrame of pandas."""
@@ -42,17 +50,42 @@ class DuckDB:
 
     name = "duckdb"
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, span: Span = WHOLE) -> None:
+        self.store, self._span = store, span
+
+    def within(self, first: int | None, behind: int | None) -> DuckDB:
+        """Return an engine for queries that ask for no records outside of these times."""
+        return DuckDB(self.store, self._span.within(first, behind))
+
+    @property
+    def whole(self) -> DuckDB:
+        """The engine for all times."""
+        return DuckDB(self.store)
+
+    def held(self, relation: str, text: str) -> DuckDB:
+        """Return an engine whose relation has the rows of a query and no others, in memory. One thread asks it."""
+        cursor = self._cursor(text)
+        cursor.execute(f"CREATE TEMP TABLE held AS {text}")
+        cursor.execute(f"DROP VIEW IF EXISTS temp.{relation}")
+        cursor.execute(f"ALTER TABLE temp.held RENAME TO {relation}")
+        return _Held(self.store, cursor)
 
     def relation(self, text: str) -> Any:
         """Return DuckDB's relation; NotSupported where a part of the log is not on this machine."""
+        return self._cursor(text).sql(text)
+
+    def fetch(self, text: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query; NotSupported as above. A relation would be planned twice."""
+        found: list[tuple[Any, ...]] = self._cursor(text).execute(text).fetchall()
+        return found
+
+    def _cursor(self, text: str) -> Any:
         if self.store.remote:
             needed = "a copy of the archive here, or Spark: log.on(spark), nflowlevel find --spark"
             found = "DuckDB, which reads files of this machine only"
             shown = without_password(self.store.remote[0])
             raise NotSupported(f"asking {printable(shown)}", found=found, needed=needed)
-        return self.store.cursor().sql(text)
+        return self.store.cursor(text, self._span)
 
     def columns(self, relation: Any) -> tuple[str, ...]:
         """Return the names of its columns."""
@@ -76,6 +109,17 @@ class DuckDB:
     def remember(self, table: str, columns: dict[str, str], rows: Sequence[Sequence[Any]]) -> None:
         """Add rows to a table that queries may name."""
         self.store.remember(table, columns, rows)
+
+
+class _Held(DuckDB):
+    """Queries to the rows that a connection holds."""
+
+    def __init__(self, store: Store, cursor: Any) -> None:
+        super().__init__(store)
+        self._held = cursor
+
+    def _cursor(self, text: str) -> Any:
+        return self._held
 
 
 def _needs(module: str, command: str) -> None:

@@ -69,6 +69,12 @@ class Log:
         added = {name: (*self._narrowed.get(name, ()), *new) for name in relations}
         return Log(self._engine, self._name, self._narrowed | added, self._placed)
 
+    def _during(self, first: int | None, behind: int | None) -> Log:
+        if first is None and behind is None:
+            return self
+        found = self._with([during(first, behind)], RELATIONS)
+        return Log(self._engine.within(first, behind), self._name, found._narrowed, self._placed)
+
     # -- which records -----------------------------------------------------------------------------------------------
 
     @property
@@ -117,8 +123,7 @@ class Log:
 
     def between(self, first: Moment | None = None, behind: Moment | None = None) -> Log:
         """Return the records from a time on and before another: seconds since 1970, a datetime or ISO 8601 (UTC)."""
-        bounds = during(None if first is None else moment(first), None if behind is None else moment(behind))
-        return self._with([bounds] if bounds else [], RELATIONS)
+        return self._during(None if first is None else moment(first), None if behind is None else moment(behind))
 
     def last(self, duration: Duration, *, until: Moment | None = None) -> Log:
         """Return the records of the last `7d`, `24h`, `30m`, or so many seconds.
@@ -128,15 +133,17 @@ class Log:
         length = round(seconds(duration) * 10**6)
         if until is None:
             newest = self.newest
-            return self._with(["1 = 0"] if newest is None else [during(newest - length + 1, newest + 1)], RELATIONS)
+            if newest is None:
+                return self._with(["1 = 0"], RELATIONS)
+            return self._during(newest - length + 1, newest + 1)
         end = moment(until)
-        return self._with([during(end - length, end)], RELATIONS)
+        return self._during(end - length, end)
 
     @property
     def newest(self) -> int | None:
         """The time of the newest record of the whole log, in microseconds since 1970; None: there is no record."""
         parts = " UNION ALL ".join(f"SELECT MAX(us) AS us FROM {name}" for name in RELATIONS)
-        found: int | None = Answer(self._engine, f"SELECT MAX(us) AS us FROM ({parts}) AS newest").value()
+        found: int | None = Answer(self._engine.whole, f"SELECT MAX(us) AS us FROM ({parts}) AS newest").value()
         return found
 
     # -- questions ---------------------------------------------------------------------------------------------------
@@ -185,6 +192,17 @@ class Log:
         """
         listed = ", ".join(self._relation.find(name).name for name in names) or "*"
         return Records(self._engine, f"SELECT {listed} FROM {self._name}{self._where} ORDER BY us{_limit(limit)}")
+
+    def held(self, *names: str) -> Log:
+        """Return these columns of the records as a log of their own, in memory: for many questions to few records.
+
+        One thread may ask it. A log on Spark is returned as it is.
+        """
+        if not isinstance(self._engine, DuckDB):
+            return self
+        listed = ", ".join(dict.fromkeys(self._relation.find(name).name for name in names))
+        text = f"SELECT {listed} FROM {self._name}{self._where}"
+        return Log(self._engine.held(self._name, text), self._name, placed=self._placed)
 
     def sql(self, text: str) -> Answer:
         """Ask in SQL: the relations `packets`, `flows` and `sums` have the records of this log."""

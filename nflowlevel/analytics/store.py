@@ -16,9 +16,10 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from nflowlevel.archive import engine
+from nflowlevel.archive.layout import Stored, stored
 from nflowlevel.archive.reader import escape_pattern
 from nflowlevel.archive.rows import Rows
 from nflowlevel.archive.schema import RELATIONS, Relation
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 MOST_SHOWN = 1000
 _MOST_SHOWN_CHARACTERS = 500
 _MOST_LISTED = 20
+#: Different sets of columns of Parquet files that are told apart.
+_MOST_KINDS = 8
 #: Columns that only one relation has.
 _OWNERS = {
     name: {column.name for column in found}
@@ -50,6 +53,42 @@ class DamagedLine(NamedTuple):
     reason: str
     text: str
     """How it begins."""
+
+
+class Span(NamedTuple):
+    """The records that are asked for, in microseconds since 1970: from `first` on, before `behind`; None: no bound."""
+
+    first: int | None
+    behind: int | None
+
+    def within(self, first: int | None, behind: int | None) -> Span:
+        """Return what this one and another have in common."""
+        firsts = [bound for bound in (self.first, first) if bound is not None]
+        behinds = [bound for bound in (self.behind, behind) if bound is not None]
+        return Span(max(firsts, default=None), min(behinds, default=None))
+
+
+WHOLE: Final = Span(None, None)
+
+
+class _Alike(NamedTuple):
+    """Parquet files with the same columns, and what their paths say; or with columns that `differ`."""
+
+    columns: set[str]
+    files: Mapping[str, Stored | None]
+    differ: bool
+
+    def within(self, span: Span) -> list[str]:
+        """Return the files that may have records in a span of time. A file of another name may have any."""
+        return [
+            path
+            for path, said in self.files.items()
+            if said is None
+            or (
+                (span.first is None or said.last >= span.first // 10**6)
+                and (span.behind is None or said.first * 10**6 < span.behind)
+            )
+        ]
 
 
 class _Place:
@@ -123,6 +162,7 @@ class Store:
         self.archives: dict[str, list[str]] = {name: [] for name in RELATIONS}
         #: URLs of archives that only a cluster can read.
         self.remote: list[str] = []
+        self._alike: dict[str, list[_Alike]] = {name: [] for name in RELATIONS}
         self._links: dict[str, str] = {}
         self._lock = threading.Lock()
         self._is_sealed = False
@@ -146,9 +186,18 @@ class Store:
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
-        """Return a connection of one's own to the same records."""
-        return self._connection.cursor()
+    def cursor(self, text: str = "", span: Span = WHOLE) -> duckdb.DuckDBPyConnection:
+        """Return a connection of one's own to the same records.
+
+        For a query that asks for no records outside of `span`, the relations in its text are without the files of
+        archives that have none inside.
+        """
+        cursor = self._connection.cursor()
+        if span != WHOLE:
+            for found in RELATIONS.values():
+                if self.archives[found.name] and found.name in text.lower():
+                    cursor.execute(f"CREATE TEMP VIEW {found.name} AS {self._view(found, span)}")
+        return cursor
 
     def seal(self) -> None:
         """Let queries read and write no file but those of the archives and in `directory`, and load no extension."""
@@ -208,18 +257,44 @@ class Store:
     def make_views(self) -> None:
         """Make the relations of what was read and of the archives."""
         for found in RELATIONS.values():
+            self._alike[found.name] = list(self._sorted(self.archives[found.name]))
             self._connection.execute(f"CREATE OR REPLACE VIEW {found.name} AS {self._view(found)}")
 
-    def _view(self, relation: Relation) -> str:
+    def _view(self, relation: Relation, span: Span = WHOLE) -> str:
         names = ", ".join(column.name for column in relation)
         read = f"SELECT {names} FROM read.{relation.name}"
-        if not self.archives[relation.name]:
-            return read
-        source = parquet(map(self._readable, self.archives[relation.name]))
-        found = {name for name, *_ in self._connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()}
-        archived = f"SELECT {', '.join(_archived(relation, found))} FROM {source}"
-        (count,) = self._connection.execute(f"SELECT COUNT(*) FROM read.{relation.name}").fetchall()[0]
-        return f"{archived} UNION ALL {read}" if count else archived
+        parts = [
+            f"SELECT {', '.join(_archived(relation, alike.columns))} FROM {parquet(files, by_name=alike.differ)}"
+            for alike in self._alike[relation.name]
+            if (files := alike.within(span))
+        ]
+        (count,) = self._connection.cursor().execute(f"SELECT COUNT(*) FROM read.{relation.name}").fetchall()[0]
+        return " UNION ALL ".join([*parts, read] if count or not parts else parts)
+
+    def _sorted(self, paths: Sequence[str]) -> Iterator[_Alike]:
+        """Yield the files, those together that have the same columns: DuckDB opens but one of them to know these.
+
+        Where files differ, it opens all, for each question anew. So it does if they differ in more than a few ways.
+        """
+        if not paths:
+            return
+        readable = {self._readable(path): stored(path) for path in paths}
+        columns: dict[str, list[tuple[str, ...]]] = {path: [] for path in readable}
+        # A number of children: what holds columns, and is none.
+        described = self._connection.execute(
+            "SELECT file_name, name, type, converted_type, logical_type::VARCHAR "
+            f"FROM parquet_schema([{_listed(readable)}]) WHERE coalesce(num_children, 0) = 0"
+        ).fetchall()
+        for path, *column in described:
+            columns[path].append(tuple(map(str, column)))
+        alike: dict[tuple[tuple[str, ...], ...], dict[str, Stored | None]] = {}
+        for path, found in columns.items():
+            alike.setdefault(tuple(found), {})[path] = readable[path]
+        if len(alike) > _MOST_KINDS:
+            yield _Alike({name for found in alike for name, *_ in found}, readable, differ=True)
+        else:
+            for each, files in alike.items():
+                yield _Alike({name for name, *_ in each}, files, differ=False)
 
     def _readable(self, path: str) -> str:
         """Return the path of a file for DuckDB, which knows no way to write a backslash: a link leads there."""
@@ -243,10 +318,13 @@ class Store:
                 self._connection.execute(f"INSERT INTO {identifier(table)} SELECT {values}", lists)
 
 
-def parquet(paths: Iterable[str]) -> str:
-    """Return DuckDB's call that reads these files as one."""
-    names = ", ".join(engine.literal(escape_pattern(path)) for path in paths)
-    return f"read_parquet([{names}], union_by_name = true, hive_partitioning = false)"
+def parquet(paths: Iterable[str], *, by_name: bool = True) -> str:
+    """Return DuckDB's call that reads these files as one; without `by_name`, all have the same columns."""
+    return f"read_parquet([{_listed(paths)}], union_by_name = {str(by_name).lower()}, hive_partitioning = false)"
+
+
+def _listed(paths: Iterable[str]) -> str:
+    return ", ".join(engine.literal(escape_pattern(path)) for path in paths)
 
 
 def _archived(relation: Relation, found: set[str]) -> Iterator[str]:

@@ -27,6 +27,16 @@ class Fixed:
     def rows(self, relation: Any, most: int | None = None) -> list[tuple[Any, ...]]:
         return self._rows[:most]
 
+    def fetch(self, text: str) -> list[tuple[Any, ...]]:
+        return self.rows(self.relation(text))
+
+    def within(self, first: int | None, behind: int | None) -> Any:
+        raise AssertionError
+
+    @property
+    def whole(self) -> Any:
+        return self
+
     def df(self, relation: Any) -> Any:
         return ("df", relation)
 

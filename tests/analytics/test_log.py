@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.reading import read
+from nflowlevel.archive.layout import path_of
 from tests.fix_logs import START, log_file, parquet_file, record
 
 ODD = [record(n, src_port=6000, dest_port=(22, 23)[n % 2], src_ip=f"192.0.2.{n % 5}") for n in range(60)]
@@ -94,3 +96,37 @@ def test_a_detector_looks_at_the_records_of_the_log(log: Log) -> None:
         log.find("beakon")
     with pytest.raises(TypeError, match=r"^fixed_port: unknown option 'attempt' — did you mean 'attempts'\?$"):
         log.find("fixed_port", attempt=13)
+
+
+def test_a_time_opens_only_the_files_that_have_records_in_it(tmp_path: Path) -> None:
+    paths = []
+    for hour in range(3):
+        first = START + 3600 * hour
+        place = tmp_path / path_of("packets", "fw", first, first + 60, "0a", hour, 0)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        paths.append(parquet_file(place, [record(hour * 3600), record(hour * 3600 + 60)]))
+    with read(tmp_path) as log:
+        newest = log.newest
+        last = log.last("1h")
+        paths[0].unlink()
+        assert last.count().value() == 2
+        assert last.sql("SELECT COUNT(*) AS n FROM packets").rows() == [(2,)]
+        assert log.between(START + 3600, START + 7200).records("sec").rows() == [(START + 3600,), (START + 3660,)]
+        assert log.between(START + 3660).between(None, START + 3661).count().value() == 1
+        assert log.between(START + 9000).count().value() == 0
+        with pytest.raises(duckdb.Error):
+            log.between(START + 60, START + 3600).count().value()
+    assert newest == (START + 7260) * 10**6 + 250
+
+
+def test_the_newest_record_is_that_of_the_whole_log(log: Log) -> None:
+    assert log.between(None, START + 1).newest == log.newest
+
+
+def test_records_that_are_held(log: Log) -> None:
+    chosen = log.between(START, START + 3600).syn
+    held = chosen.held("us", "src_ip", "tcp_window")
+    assert held.count("tcp_window").rows() == chosen.count("tcp_window").rows()
+    assert held.records("src_ip").rows() == chosen.records("src_ip").rows()
+    assert held.count().value() == chosen.count().value() < log.count().value()
+    assert log.count().value() > 0

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Write what the fuzzers mutate: `messages` for decode_fuzz and receive_main, `captures` for capture_fuzz, `reports`
-for report_fuzz, `flows` for flow_fuzz and flowtext_fuzz, `lines` for scan_fuzz.
+for report_fuzz, `flows` for flow_fuzz and flowtext_fuzz, `lines` for scan_fuzz, `logs`
+for log_fuzz.
 
 `inputs DIRECTORY` makes a directory with a file for each input of receive_fuzz, as libFuzzer wants them; the others
 go to standard output.
@@ -71,7 +72,29 @@ def line_seeds() -> Iterator[bytes]:
     )
 
 
-_LENGTHS_FIRST = {"messages": seeds, "reports": report_seeds, "flows": samples, "lines": line_seeds}
+def log_seeds() -> Iterator[bytes]:
+    """Yield lines of the kernel's LOG target and of LOGEMU: of each head and each body that are plain, and others."""
+    heads = (
+        "Nov 27 12:00:00 fw kernel: [ 1.5] DROP ",
+        "2026-11-27T12:00:00.25+01:00 fw ulogd[7]: x ",
+        "Nov  7 12:00:00 fw x ",
+    )
+    link = "IN=eth0 OUT= PHYSIN=eth1 MAC=02:77:00:00:00:01:02:77:00:00:00:02:08:00 "
+    ether = "IN= OUT=eth0 MACSRC=02:77:00:00:00:02 MACDST=02:77:00:00:00:01 MACPROTO=0800 "
+    four = "SRC=192.0.2.66 DST=10.77.0.1 LEN=40 TOS=0x08 PREC=0x20 TTL=103 ID=256 DF "
+    six = "SRC=2001:db8::1 DST=ff02::1 LEN=60 TC=0 HOPLIMIT=64 FLOWLBL=12 "
+    ends = (
+        "PROTO=TCP SPT=1 DPT=2 SEQ=3 ACK=4 WINDOW=5 RES=0x00 CWR URG SYN URGP=9 OPT (020405B4) UID=7 GID=8 MARK=0xab",
+        "PROTO=UDP SPT=1 DPT=2 LEN=8 ",
+        "PROTO=ICMP TYPE=8 CODE=0 ID=1 SEQ=2 ",
+        "PROTO=ICMPv6 TYPE=128 CODE=0 ID=1 SEQ=2 MARK=0x0",
+        "PROTO=ESP SPI=0x1 ",
+    )
+    for head, where, ip, end in itertools.product(heads, (link, ether), (four, six), ends):
+        yield f"{head}{where}{ip}{end}\nNov 27 12:00:00 fw systemd[1]: Started.\n".encode()
+
+
+_LENGTHS_FIRST = {"messages": seeds, "reports": report_seeds, "flows": samples, "lines": line_seeds, "logs": log_seeds}
 
 
 def write_inputs(directory: Path) -> None:

@@ -39,6 +39,7 @@ def test_mutated_messages() -> None:
         r"(\d+) mutated messages of flows, (\d+) flows, (\d+) reported, [\d.]+ seconds\n"
         r"(\d+) mutated messages of conntrack, (\d+) flows, [\d.]+ seconds\n"
         r"(\d+) mutated blocks of lines, (\d+) rows, (\d+) handed back, [\d.]+ seconds\n"
+        r"(\d+) mutated blocks of log lines, (\d+) packets, (\d+) handed back, [\d.]+ seconds\n"
         r"(\d+) mutated inputs of the receiver, [\d.]+ seconds\n"
         r"(?:\d+ inputs of the receiver, by libFuzzer\n)?"
         r"(\d+) changed spools, (\d+) rows, [\d.]+ seconds\n",
@@ -47,7 +48,7 @@ def test_mutated_messages() -> None:
     assert line, done.stdout
     numbers = map(int, line.groups())
     messages, records, size, files, packets, written, reports, reported, batches, flows, sent, *rest = numbers
-    events, known, ended, conntrack, told, blocks, plain, odd, inputs, spools, rows = rest
+    events, known, ended, conntrack, told, blocks, plain, odd, logs, logged, left, inputs, spools, rows = rest
     assert COUNT <= messages < COUNT + 3, "a datagram has up to three messages"
     assert records > COUNT // 3, "most mutations are refused at once: they test nothing"
     assert size > 100 * records
@@ -67,6 +68,9 @@ def test_mutated_messages() -> None:
     assert blocks == COUNT // 4
     assert plain > blocks, "most lines are handed back: they test nothing"
     assert odd > blocks // 4
+    assert logs == COUNT // 4
+    assert logged > logs // 5, "most log lines are handed back: they test nothing"
+    assert left > logs // 4
     assert inputs == COUNT // 4
     assert spools == COUNT // 100
     assert rows > 30 * spools, "most rows are set aside: they test nothing"
