@@ -16,10 +16,10 @@ from nflowlevel.analytics.store import Store
 from nflowlevel.archive import engine
 from nflowlevel.archive.schema import PACKETS
 
-#: The most that a packet takes, measured and rounded up: 29 bytes in the file, 42 where nothing can be compressed.
+#: The most that a packet takes, measured and rounded up: 34 bytes in the file, 42 where nothing can be compressed.
 PACKET_BYTES = 48
 #: A column with more different texts than this keeps them: each query would carry the list of them.
-_MOST_TEXTS = 1 << 18
+_MOST_TEXTS = 1 << 19
 #: A store may have had one before.
 _numbers = count(1)
 
