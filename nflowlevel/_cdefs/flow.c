@@ -252,16 +252,23 @@ static void times(struct nfl_flow *f, const struct attribute *nest)
 	}
 }
 
+uint32_t nfl_flow_seconds(uint64_t ns)
+{
+	uint64_t whole = ns / NS_PER_SEC;
+
+	return whole > UINT32_MAX ? UINT32_MAX : (uint32_t)whole;
+}
+
 static void set_start(struct nfl_flow *f, uint64_t ns)
 {
-	f->flow_start_sec = (uint32_t)(ns / NS_PER_SEC);
+	f->flow_start_sec = nfl_flow_seconds(ns);
 	f->flow_start_usec = (uint32_t)(ns % NS_PER_SEC / 1000);
 	f->valid |= BIT(START);
 }
 
 static void set_end(struct nfl_flow *f, uint64_t ns)
 {
-	f->flow_end_sec = (uint32_t)(ns / NS_PER_SEC);
+	f->flow_end_sec = nfl_flow_seconds(ns);
 	f->flow_end_usec = (uint32_t)(ns % NS_PER_SEC / 1000);
 	f->valid |= BIT(END);
 }
