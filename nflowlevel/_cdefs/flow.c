@@ -499,6 +499,7 @@ uint32_t nfl_flows_decode(struct nfl_flows *flows, const uint8_t *data, uint32_t
 struct pieces {
 	struct mmsghdr datagrams[NFL_FLOWS_AT_ONCE];
 	struct iovec parts[NFL_FLOWS_AT_ONCE];
+	struct sockaddr_nl senders[NFL_FLOWS_AT_ONCE];
 	uint32_t count;
 };
 
@@ -511,8 +512,11 @@ static void divide(struct pieces *pieces, uint8_t *scratch, uint32_t size, bool 
 	for (i = 0; i < count; i++) {
 		pieces->parts[i].iov_base = scratch + (size_t)i * NFL_FLOWS_EVENT_ROOM;
 		pieces->parts[i].iov_len = count > 1 ? NFL_FLOWS_EVENT_ROOM : size;
-		pieces->datagrams[i].msg_hdr =
-			(struct msghdr){ .msg_iov = pieces->parts + i, .msg_iovlen = 1 };
+		pieces->senders[i] = (struct sockaddr_nl){ .nl_family = AF_UNSPEC };
+		pieces->datagrams[i].msg_hdr = (struct msghdr){ .msg_name = pieces->senders + i,
+								.msg_namelen = sizeof(pieces->senders[i]),
+								.msg_iov = pieces->parts + i,
+								.msg_iovlen = 1 };
 	}
 	pieces->count = count;
 }
@@ -548,9 +552,15 @@ int nfl_flows_receive(struct nfl_flows *flows, int fd, uint8_t *scratch, uint32_
 		}
 		for (i = 0; i < got; i++) {
 			length = pieces.datagrams[i].msg_len;
+			pieces.datagrams[i].msg_hdr.msg_namelen = sizeof(pieces.senders[i]);	/* the kernel changes it */
 			flows->datagrams++;
 			flows->bytes += length;
 			flows->used = length;
+			/* Whoever has CAP_NET_ADMIN in the namespace can send to the groups of events. */
+			if (pieces.senders[i].nl_family == AF_NETLINK && pieces.senders[i].nl_pid) {
+				flows->foreign++;
+				continue;
+			}
 			if (length > pieces.parts[i].iov_len) {
 				flows->truncated++;
 				continue;

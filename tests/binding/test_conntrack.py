@@ -71,6 +71,25 @@ def test_events_that_are_wanted_come(watched: Watched) -> None:
         events.close()
 
 
+def test_only_the_kernel_is_believed(watched: Watched) -> None:
+    """Root of a namespace, as in a container, can send to the groups of events."""
+    events = EventSocket(("destroy",), Accept(), watched.fw.path)
+    try:
+        events.listen()
+        with watched.fw.enter():
+            forger = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, lib.NETLINK_NETFILTER)
+        with forger:
+            forger.sendto(message(TCP), (0, 1 << 2))
+            with pytest.raises(ConnectionRefusedError):
+                forger.sendto(message(TCP), (events.socket.portid, 0))
+        watched.send_udp(1, source_port=5001)
+        watched.flush()
+        assert events.receive() == 1
+        assert (events.records[0].orig_l4_sport, events.state.foreign) == (5001, 1)
+    finally:
+        events.close()
+
+
 @pytest.mark.parametrize("pieces", [0, 1, 3, 32, 40])
 def test_many_events_are_received_at_once_in_their_order(pieces: int) -> None:
     """However many fit into scratch: what is too long harms no other, and what there is no room for waits."""
