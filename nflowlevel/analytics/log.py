@@ -204,6 +204,11 @@ class Log:
         text = f"SELECT {listed} FROM {self._name}{self._where}"
         return Log(self._engine.held(self._name, text), self._name, placed=self._placed)
 
+    @property
+    def memory_bytes(self) -> int:
+        """The most memory that queries take, in bytes; 0 for a log on Spark, where it is not this machine's."""
+        return self._store.memory_bytes if self._store else 0
+
     def sql(self, text: str) -> Answer:
         """Ask in SQL: the relations `packets`, `flows` and `sums` have the records of this log."""
         return self._ask(self._within(text.strip().rstrip(";")))

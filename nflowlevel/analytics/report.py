@@ -7,6 +7,7 @@ The page asks for nothing, from anywhere: pictures are drawn in it, and its poli
 from __future__ import annotations
 
 import html
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from nflowlevel.analytics.drawing import bars, moment, series
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.registry import all_detectors
 from nflowlevel.analytics.traffic import step_of, traffic
+from nflowlevel.archive.schema import PACKETS
 from nflowlevel.errors import NotSupported, counted, plural
 
 #: Rows of evidence for each detector, and bars of a picture.
@@ -28,6 +30,13 @@ MOST_BARS = 12
 #: A pause of the log that is worth a line: so many times the usual distance of records, and so many seconds.
 _GAP_TIMES, _GAP_SECS = 50, 300
 _WIDTH = 78
+#: What a packet takes in memory, of the columns that are looked at.
+_ROW_BYTES = 100
+#: Columns that pictures are made of; detectors look at others, too.
+_LOOKED_AT = (
+    "sec", "us", "raw_label", "src_ip", "dest_ip", "src_port", "dest_port", "oob_prefix", "tcp_window", "tcp_syn",
+    "tcp_ack", "tcp_rst",
+)  # fmt: skip
 
 _HEAD = (
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
@@ -77,19 +86,31 @@ def make(log: Log, sources: str = "", progress: Callable[[str], None] = lambda _
     made = Report(sources, count, first, last, addresses, int(blocked or 0), step, log.damaged.count)
     if not count:
         return made
-    made.traffic = traffic(log, step)
-    made.gaps = list(_gaps(log))
-    progress("counting values")
-    made.charts = list(_charts(log))
+    # What is suspected of, the most urgent first: a mail is read from its begin.
+    detectors = [each for each in all_detectors() if each.severity != "info"]
+    detectors.sort(key=lambda each: -SEVERITIES.index(each.severity))
     with_flows = bool(log.flows.count().value())
-    # The most urgent first: a mail is read from its begin.
-    for each in sorted(all_detectors(), key=lambda each: -SEVERITIES.index(each.severity)):
+    packets = log.packets
+    if count * _ROW_BYTES <= log.memory_bytes // 2:
+        # One scan of the archive in place of one for each question.
+        packets = packets.held(*_needed(detectors))
+    made.traffic = traffic(packets, step)
+    made.gaps = list(_gaps(packets))
+    progress("counting values")
+    made.charts = list(_charts(packets))
+    for each in detectors:
         if each.relation == "flows" and not with_flows:
             continue
         progress(each.name)
-        if found := _found(log, each):
+        if found := _found(log if each.relation == "flows" else packets, each):
             made.findings.append(found)
     return made
+
+
+def _needed(detectors: Sequence[Detector]) -> list[str]:
+    """Return the columns of packets that a report looks at."""
+    texts = " ".join(each.sql() for each in detectors)
+    return [column.name for column in PACKETS if column.name in _LOOKED_AT or re.search(rf"\b{column.name}\b", texts)]
 
 
 def _charts(log: Log) -> Iterator[tuple[str, list[tuple[Any, int]]]]:
@@ -121,9 +142,7 @@ def _placed(log: Log, geo: str) -> list[tuple[Any, int]]:
 
 
 def _found(log: Log, detector: Detector) -> Findings | None:
-    """Return what a detector finds that is a suspicion; None: nothing."""
-    if detector.severity == "info":
-        return None
+    """Return what a detector finds; None: nothing."""
     answer = log.find(detector.name)
     rows = answer.rows()
     return Findings(detector, answer.columns, rows[:MOST_ROWS], len(rows)) if rows else None

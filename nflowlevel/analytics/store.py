@@ -35,6 +35,8 @@ _MOST_SHOWN_CHARACTERS = 500
 _MOST_LISTED = 20
 #: Different sets of columns of Parquet files that are told apart.
 _MOST_KINDS = 8
+#: As DuckDB writes an amount of memory.
+_UNITS = {unit: 1 << 10 * power for power, unit in enumerate(("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"))}
 #: Columns that only one relation has.
 _OWNERS = {
     name: {column.name for column in found}
@@ -126,7 +128,7 @@ class Damaged:
         shown = [f"{counted(self.count, 'damaged line')} or {plural(self.count, 'file')}"]
         for line in self._lines[:_MOST_LISTED]:
             text = f": {printable(line.text)}" if line.text else ""
-            place = f"{printable(line.source)}:{line.line}" if line.line else printable(line.source)
+            place = f"{printable(line.source, None)}:{line.line}" if line.line else printable(line.source, None)
             shown.append(f"{place}: {line.reason}{text}")
         return "\n".join([*shown, *(["…"] if self.count > _MOST_LISTED else [])])
 
@@ -211,6 +213,13 @@ class Store:
         self._connection.execute(f"SET allowed_directories = [{engine.literal(f'{self.directory}/')}]")
         self._connection.execute("SET enable_external_access = false")
         self._connection.execute("SET lock_configuration = true")
+
+    @property
+    def memory_bytes(self) -> int:
+        """The most memory that DuckDB takes, in bytes."""
+        (text,) = self._connection.cursor().execute("SELECT current_setting('memory_limit')").fetchall()[0]
+        number, unit = str(text).split()
+        return int(float(number) * _UNITS[unit])
 
     # -- adding ------------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 """Compaction: closed files of JSON lines become Parquet files of an archive, then they are removed.
 
 Each record is in the archive once, whatever is killed when (journal.py). Memory is bounded: lines come in blocks, and
-rows are written as soon as a row group is full, sorted by time, a file for each kind of record, firewall and day.
+rows are written as soon as a file is full, sorted by time, a file for each kind of record, firewall and day.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nflowlevel.archive.source import Changed, LogSource, NotClosed, identity
 from nflowlevel.errors import NflowError, printable
 from nflowlevel.records.keys import Key
 
-#: Rows of a file, but for the last one of a source or a day: one row group.
+#: Rows of a file, but for the last one of a source or a day.
 FILE_ROWS = 500_000
 BLOCK_BYTES = 48 << 20
 

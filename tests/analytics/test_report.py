@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import nflowlevel as nfl
+from nflowlevel.analytics import report as module
 from nflowlevel.analytics.answer import Answer
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.report import MOST_ROWS, Report, make, to_html, to_text
@@ -49,6 +50,24 @@ def test_what_it_says(report: Report) -> None:
     assert found["port_scan"].count == 12
     assert len(found["port_scan"].rows) == MOST_ROWS
     assert [after - before for before, after in report.gaps] == [3801]
+
+
+def test_packets_are_held_where_memory_has_room_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Report] = []
+    calls: list[tuple[str, ...]] = []
+    held = Log.held
+
+    def counted(log: Log, *names: str) -> Log:
+        calls.append(names)
+        return held(log, *names)
+
+    monkeypatch.setattr(Log, "held", counted)
+    for bytes_of_row in (module._ROW_BYTES, 1 << 50):
+        monkeypatch.setattr(module, "_ROW_BYTES", bytes_of_row)
+        made.append(make(_log(tmp_path).last("2h")))
+    assert made[0] == made[1]
+    assert made[0].findings
+    assert len(calls) == 1
 
 
 def test_one_of_each_is_no_plural(tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ def test_memory_is_bounded() -> None:
     try:
         ((limit,),) = ask(store, "SELECT current_setting('memory_limit')")
         assert limit == "64.0 MiB"
+        assert store.memory_bytes == 64 << 20
         ((spill,),) = ask(store, "SELECT current_setting('temp_directory')")
         assert str(spill).startswith(str(store.directory))
     finally:

@@ -11,6 +11,7 @@ import duckdb
 import pytest
 
 from nflowlevel.archive import engine
+from nflowlevel.archive import rows as module
 from nflowlevel.archive.rows import Rows, Slice
 from nflowlevel.archive.schema import PACKETS, SUMS
 from tests.fix_archive import SECOND, log, record
@@ -73,6 +74,25 @@ def test_plain_lines_and_others_are_one_file(made: tuple[Rows, list[bytes]], tmp
         assert rows.slices() == []
         rows.clear()
     assert kept == [b"{\n"] * 2
+
+
+@pytest.mark.parametrize("odd", [{}, {"oob.prefix": 'a "word"', "udp.len": 8}])
+def test_a_large_file_lacks_the_columns_of_protocols_that_it_has_not(
+    made: tuple[Rows, list[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(module, "_MANY_ROWS", 3)
+    rows, _ = made
+    rows.add(log(range(3)) + record(3, **odd) + log(range(4, 6), **{"oob.time.sec": SECOND + 86_400}))
+    columns = []
+    for number, part in enumerate(rows.slices()):
+        path = tmp_path / f"{number}.parquet"
+        assert len(written(rows, part, path)) == part.rows
+        columns.append([row[0] for row in duckdb.connect().execute(f"DESCRIBE FROM '{path}'").fetchall()])
+    large, small = columns
+    assert small == [column.name for column in PACKETS]
+    # What has one value has all columns of its kind, filled or not.
+    kinds = ("oob_", "tcp_", "udp_") if odd else ("oob_", "tcp_")
+    assert large == [name for name in small if name in ("sec", "us", "dvc", "src_ip") or name.startswith(kinds)]
 
 
 def test_rows_in_tables_are_seen_by_others(tmp_path: Path) -> None:
