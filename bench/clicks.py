@@ -2,7 +2,7 @@
 """How long does a click in `nflowlevel explore` take: over everything, over one window of TCP, and within an hour?
 
 The archive is made by bench/packets.py. Each click is answered as the page's server answers it, in a process that is
-warm. Processor time is that of all cores.
+warm and has made its brief of the packets; what that took is told beside. Processor time is that of all cores.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from bench.asking import Answer, Row, main, median_spread, take_turns, verdict
 from bench.netns import Field
 from bench.packets import BEGIN, LEAST, write_archive
 from bench.scale import FULL, Scale
+from nflowlevel.analytics.brief import Brief
+from nflowlevel.analytics.explore import BRIEF
 from nflowlevel.analytics.explore import answer as answer_of
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.reading import read
@@ -36,6 +38,16 @@ class Clicked:
     click: str
     records: int
     packets: int
+    secs: float
+    cpu_secs: float
+
+
+@dataclass(frozen=True)
+class Made:
+    """The brief that answers clicks: what it took to make it, and its bytes in a file; 0: there is no room for it."""
+
+    records: int
+    bytes: int
     secs: float
     cpu_secs: float
 
@@ -70,9 +82,19 @@ def clicked(
     """Return how long clicks take; of fewer records than a target is for, it is not told whether it is reached."""
     answer = Answer(question)
     with read(archive) as log:
-        contenders = {click: partial(_click, log, click, state, records) for click, (state, _) in targets.items()}
+        made, brief = _make(log, records)
+        contenders = {
+            click: partial(_click, log, brief, click, state, records) for click, (state, _) in targets.items()
+        }
         runs = take_turns(answer, rounds, contenders)
-    answer.runs = [run for of_one in runs.values() for run in of_one]
+    answer.runs = [made, *(run for of_one in runs.values() for run in of_one)]
+    answer.rows.append(
+        Row(
+            f"explore, what it makes beside the first clicks: {made.bytes / 1e6:,.0f} MB",
+            f"{made.secs:.1f} s",
+            beside=f"CPU {made.cpu_secs:.1f} s",
+        )
+    )
     for click, of_one in runs.items():
         secs, target = [run.secs for run in of_one], targets[click][1]
         answer.rows.append(
@@ -87,9 +109,21 @@ def clicked(
     return answer
 
 
-def _click(log: Log, name: str, state: State, records: int) -> Clicked:
+def _make(log: Log, records: int) -> tuple[Made, Brief | None]:
+    before, cpu, begin = _size(log), time.process_time(), time.perf_counter()
+    brief = log.brief(*BRIEF)
+    secs, cpu_secs = time.perf_counter() - begin, time.process_time() - cpu
+    return Made(records, _size(log) - before if brief else 0, secs, cpu_secs), brief
+
+
+def _size(log: Log) -> int:
+    """Return the bytes of what a log has read and made."""
+    return sum(path.stat().st_size for path in log.directory.rglob("*") if path.is_file()) if log.directory else 0
+
+
+def _click(log: Log, brief: Brief | None, name: str, state: State, records: int) -> Clicked:
     cpu, begin = time.process_time(), time.perf_counter()
-    found = answer_of(log, state)
+    found = answer_of(log, state, brief)
     if not found["count"] or not found["records"]:
         raise RuntimeError(f"{name}: there are no packets")
     return Clicked(name, records, found["count"], time.perf_counter() - begin, time.process_time() - cpu)

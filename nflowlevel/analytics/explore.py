@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any, Final
 from urllib.parse import parse_qsl
 
+from nflowlevel.analytics.brief import Brief
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.placed import COLUMNS as PLACES
 from nflowlevel.analytics.placed import checked
@@ -44,11 +45,15 @@ SHOWN: tuple[str, ...] = (
 )  # fmt: skip
 #: What can be counted of the addresses of sources, where it is known: a state has it as `geo`, and by its own name.
 GEO = tuple(PLACES)
+#: What is made of a log for the pictures and the table.
+BRIEF: tuple[str, ...] = ("us", *SHOWN, *PANELS)
 _VALUES = 10
 _RECORDS = 50
 #: Records that are kept in memory while a click is answered.
 _MOST_HELD = 1_000_000
 _MOST_QUERY = 16_384
+#: How long requests that run have to end.
+_CLOSING_SECS = 10.0
 _NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 _TYPES = {
@@ -108,16 +113,18 @@ def _value(column: Column, text: str) -> str | int | None:
     return int(text)
 
 
-def answer(log: Log, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Return what the page shows of a state."""
+def answer(log: Log, pairs: Sequence[tuple[str, str]], brief: Brief | None = None) -> dict[str, Any]:
+    """Return what the page shows of a state. A brief with the columns of `BRIEF` is asked where it can tell."""
     began = time.perf_counter()
-    chosen = selected(log, pairs)
+    chosen = full = selected(log, pairs)
+    if brief is not None:
+        chosen = full.asked(brief)
     count, first, last = chosen.sql("SELECT COUNT(*) AS n, MIN(sec) AS first, MAX(sec) AS last FROM packets").rows()[0]
     step = step_of(first, last)
-    text = chosen.records(*SHOWN, limit=_RECORDS).sql
-    if count <= _MOST_HELD:
+    text = full.records(*SHOWN, limit=_RECORDS).sql
+    if chosen is full and count <= _MOST_HELD:
         # One scan of the archive in place of one for each picture.
-        chosen = chosen.held("us", *SHOWN, *PANELS)
+        chosen = chosen.held(*BRIEF)
     records = chosen.records(*SHOWN, limit=_RECORDS)
     panels = [{"column": name, "rows": chosen.count(name, top=_VALUES).rows()} for name in PANELS]
     for geo in dict.fromkeys(text for name, text in pairs if name == "geo"):
@@ -141,6 +148,7 @@ class Page:
 
     def __init__(self, log: Log, port: int = 0) -> None:
         self.log = log
+        self._brief: Brief | None = None
         # What a browser says becomes no SQL; if it ever did, it would reach no other file.
         log.seal()
         self.token: Final = secrets.token_urlsafe(24)
@@ -153,12 +161,26 @@ class Page:
         self.url: Final = f"http://127.0.0.1:{self.port}/{self.token}/"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), daemon=True)
         self._thread.start()
+        self._maker = threading.Thread(target=self._make_brief, daemon=True)
+        self._maker.start()
+
+    def _make_brief(self) -> None:
+        # Without one, because a file went or the disk is full, requests are answered as before, and tell what is wrong.
+        with contextlib.suppress(NflowError, engine.duckdb().Error):
+            self._brief = self.log.brief(*BRIEF)
 
     def close(self) -> None:
-        """Serve no more."""
+        """Serve no more. Requests that run are ended, and waited for: none is left to run into the end of Python."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+        end = time.monotonic() + _CLOSING_SECS
+        while (running := self._running()) and time.monotonic() < end:
+            self.log.interrupt()
+            running[0].join(0.05)
+
+    def _running(self) -> list[threading.Thread]:
+        return [*([self._maker] if self._maker.is_alive() else []), *self._server.hang_up()]
 
     # -- what a request gets -----------------------------------------------------------------------------------------
 
@@ -178,7 +200,7 @@ class Page:
 
     def _answer(self, query: str) -> dict[str, Any]:
         try:
-            return answer(self.log, _pairs(query))
+            return answer(self.log, _pairs(query), self._brief)
         except _WRONG as error:
             return {"problem": _said(error)}
         except engine.duckdb().Error as error:  # a file of the archive was removed, the disk is full
@@ -227,6 +249,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, *args: Any) -> None:
         self._strangers: dict[socket.socket, None] = {}
+        self._threads_of: dict[threading.Thread, socket.socket] = {}
         self._lock = threading.Lock()
         super().__init__(*args)
 
@@ -239,7 +262,24 @@ class _Server(ThreadingHTTPServer):
                 with contextlib.suppress(OSError):
                     oldest.shutdown(socket.SHUT_RDWR)
             self._strangers[request] = None
-        super().process_request(request, client_address)
+            thread = threading.Thread(target=self._process, args=(request, client_address), daemon=True)
+            self._threads_of[thread] = request
+        thread.start()
+
+    def _process(self, request: Any, client_address: Any) -> None:
+        try:
+            self.process_request_thread(request, client_address)
+        finally:
+            with self._lock:
+                del self._threads_of[threading.current_thread()]
+
+    def hang_up(self) -> list[threading.Thread]:
+        """End all connections; return the threads that still answer one."""
+        with self._lock:
+            for request in self._threads_of.values():
+                with contextlib.suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
+            return list(self._threads_of)
 
     def know(self, request: Any) -> None:
         """The token came by this connection, or it is closed."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from nflowlevel.analytics import timeline
 from nflowlevel.analytics.answer import Answer, written
+from nflowlevel.analytics.brief import PACKET_BYTES, Brief
 from nflowlevel.analytics.cluster import Spark, session
 from nflowlevel.analytics.columns import SYN
 from nflowlevel.analytics.conditions import (
@@ -203,6 +204,26 @@ class Log:
         listed = ", ".join(dict.fromkeys(self._relation.find(name).name for name in names))
         text = f"SELECT {listed} FROM {self._name}{self._where}"
         return Log(self._engine.held(self._name, text), self._name, placed=self._placed)
+
+    def brief(self, *names: str) -> Brief | None:
+        """Make a table of these columns of all packets, for `asked`; None: on Spark, or memory has no room for it.
+
+        It takes as long as some questions to all packets, and answers many.
+        """
+        if self._store is None:
+            return None
+        packets = Answer(self._engine.whole, "SELECT COUNT(*) AS n FROM packets").value()
+        return Brief(self._store, names) if packets * PACKET_BYTES <= self.memory_bytes // 2 else None
+
+    def asked(self, brief: Brief) -> Log:
+        """Return the same packets as a log that asks a brief, for one thread; this one where the brief cannot tell."""
+        engine = brief.engine(self._where) if self._name == "packets" else None
+        return Log(engine, self._name, placed=self._placed) if engine else self
+
+    def interrupt(self) -> None:
+        """End the queries that run: who waits for one gets DuckDB's InterruptException."""
+        if self._store:
+            self._store.interrupt()
 
     @property
     def memory_bytes(self) -> int:

@@ -146,6 +146,8 @@ class Store:
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
             "preserve_insertion_order": "true",
+            # Numbers of up to so many bits are counted in an array, in place of a hash table.
+            "perfect_ht_threshold": "18",
         }
         try:
             self._connection: duckdb.DuckDBPyConnection = module.connect(
@@ -168,6 +170,8 @@ class Store:
         self._links: dict[str, str] = {}
         self._lock = threading.Lock()
         self._is_sealed = False
+        self._cursors_lock = threading.Lock()
+        self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         # What was read lies beside the relations, under the same names.
         self._connection.execute("CREATE SCHEMA read")
         self._place = _Place(b"", "", 1)
@@ -195,11 +199,25 @@ class Store:
         archives that have none inside.
         """
         cursor = self._connection.cursor()
+        with self._cursors_lock:
+            self._cursors.add(cursor)
         if span != WHOLE:
             for found in RELATIONS.values():
                 if self.archives[found.name] and found.name in text.lower():
                     cursor.execute(f"CREATE TEMP VIEW {found.name} AS {self._view(found, span)}")
         return cursor
+
+    def interrupt(self) -> None:
+        """End the queries that run: they raise DuckDB's InterruptException."""
+        with self._cursors_lock:
+            cursors = list(self._cursors)
+        for cursor in cursors:
+            cursor.interrupt()
+
+    @property
+    def state(self) -> object:
+        """What the packets come from: not equal to an earlier one where records were added or a file has changed."""
+        return self._rows.rows, [(path, _stamp(path)) for path in self.archives["packets"]]
 
     def seal(self) -> None:
         """Let queries read and write no file but those of the archives and in `directory`, and load no extension."""
@@ -346,6 +364,15 @@ def _archived(relation: Relation, found: set[str]) -> Iterator[str]:
             values.append(old[column.name])
         value = f"coalesce({', '.join(values)})" if len(values) > 1 else (values or [f"NULL::{column.type}"])[0]
         yield f"{value} AS {column.name}"
+
+
+def _stamp(path: str) -> tuple[int, ...] | None:
+    """Return what tells a file from another one of its name; None: there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _memory() -> int:

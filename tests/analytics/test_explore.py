@@ -19,6 +19,8 @@ import duckdb
 import pytest
 
 import nflowlevel as nfl
+from nflowlevel.analytics import explore
+from nflowlevel.analytics.brief import Brief
 from nflowlevel.analytics.explore import PANELS, SHOWN, Page, answer, selected
 from nflowlevel.analytics.log import Log
 from nflowlevel.archive.compaction import Settings, compact
@@ -264,6 +266,60 @@ def test_who_has_no_token_is_hung_up_on(page: Page) -> None:
         while piece := connection.recv(65536):
             got += piece
     assert got.count(b"HTTP/1.1 403") == 1
+
+
+# -- the brief, and the end --------------------------------------------------------------------------------------------
+
+
+def _made(page: Page) -> Brief:
+    page._maker.join(30)
+    assert page._brief is not None
+    return page._brief
+
+
+def test_a_brief_answers_what_it_can(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    brief = _made(page)
+    asked: list[bool] = []
+    engine = Brief.engine
+
+    def noted(brief: Brief, where: str) -> Any:
+        found = engine(brief, where)
+        asked.append(found is not None)
+        return found
+
+    monkeypatch.setattr(Brief, "engine", noted)
+    wanted = [answer(page.log, state) for state in ([], [("tcp_window", "16384")], [("icmp_type", "")])]
+    paths = [f"/{page.token}/answer{query}" for query in ("", "?tcp_window=16384", "?icmp_type=")]
+    for path, whole in zip(paths, wanted, strict=True):
+        found = json.loads(_get(page, path)[1])
+        assert found == json.loads(json.dumps(whole)) | {"milliseconds": found["milliseconds"]}
+    assert asked == [True, True, False]
+    assert brief is page._brief
+
+
+#: Takes hours.
+_LONG = "SELECT SUM(a.range * b.range) AS n FROM range(10000000) AS a, range(10000000) AS b"
+
+
+def test_the_end_ends_what_runs(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that is still in DuckDB when Python ends brings the process down."""
+    before, began = set(threading.enumerate()), threading.Event()
+
+    def endless(log: Log, *_: object) -> dict[str, Any]:
+        began.set()
+        return {"rows": log.sql(_LONG).rows(), "value": log.sql(_LONG).value()}
+
+    monkeypatch.setattr(explore, "answer", endless)
+    monkeypatch.setattr(Log, "brief", lambda log, *_: log.sql(_LONG).value())
+    made = Page(log)
+    with socket.create_connection(("127.0.0.1", made.port), timeout=30) as asking:
+        head = f"GET /{made.token}/answer HTTP/1.1\r\nHost: 127.0.0.1:{made.port}\r\n\r\n"
+        asking.sendall(head.encode())
+        silent = socket.create_connection(("127.0.0.1", made.port), timeout=30)
+        assert began.wait(30)
+        made.close()
+        silent.close()
+    assert set(threading.enumerate()) <= before
 
 
 # -- in a browser -----------------------------------------------------------------------------------------------------

@@ -129,4 +129,7 @@ def test_records_that_are_held(log: Log) -> None:
     assert held.count("tcp_window").rows() == chosen.count("tcp_window").rows()
     assert held.records("src_ip").rows() == chosen.records("src_ip").rows()
     assert held.count().value() == chosen.count().value() < log.count().value()
+    first = chosen.records("us", limit=1).value() / 10**6
+    assert held.between(first, first + 1).count().value() == chosen.between(first, first + 1).count().value() > 0
+    assert held.between(first + 1).count().value() == chosen.between(first + 1).count().value() < chosen.count().value()
     assert log.count().value() > 0

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A brief of the packets: what it answers is what the whole relation answers, and it answers nothing else."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+import nflowlevel as nfl
+from nflowlevel.analytics import brief as briefs
+from nflowlevel.analytics.brief import Brief
+from nflowlevel.analytics.explore import BRIEF, PANELS, answer, selected
+from nflowlevel.analytics.log import Log
+from tests.fix_logs import START, lines, log_file, parquet_file, record
+
+
+def _records(dice: random.Random) -> Iterator[dict[str, Any]]:
+    """Yield packets at different times, with values that are missing, empty, and ordered otherwise than numbers are."""
+    for number in range(600):
+        found = record(
+            7 * number, oob__time__usec=dice.randrange(10**6), tcp__window=dice.choice((0, 1024, 16384, 64240)),
+            src_ip=f"192.0.2.{dice.randrange(30)}", dest_ip=dice.choice(("198.51.100.7", "2001:db8::7", "10.0.0.9")),
+            src_port=dice.choice((1, 6000, 65535)), dest_port=dice.choice((22, 80, 443)), ip__ttl=dice.randrange(256),
+            oob__prefix=dice.choice(("", "a", "A", "ä", "it's 1", "src_ip")),
+            oob__in=dice.choice(("eth0", "eth10", "eth2")),
+            raw__label=dice.choice((0, 1, 2)), dvc=dice.choice(("fw1", "fw2")), ip__protocol=dice.choice((6, 17)),
+        )  # fmt: skip
+        for name in dice.sample(sorted(found.keys() - {"timestamp", "oob.time.sec", "oob.time.usec"}), 4):
+            del found[name]
+        yield found
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Log]:
+    """Return packets of which a part was read and a part is looked into."""
+    dice, directory = random.Random(3), tmp_path_factory.mktemp("brief")
+    records = list(_records(dice))
+    old, new = parquet_file(directory / "old.parquet", records[:400]), log_file(directory / "new.json", records[400:])
+    with nfl.read(old, new) as log:
+        yield log
+
+
+@pytest.fixture(scope="module")
+def brief(log: Log) -> Brief:
+    made = log.brief(*BRIEF)
+    assert made is not None
+    return made
+
+
+def _states(log: Log) -> Iterator[list[tuple[str, str]]]:
+    """Yield states of the page: what was clicked, and filters as text."""
+    dice = random.Random(5)
+    values = {name: [row[0] for row in log.count(name).rows()] for name in (*PANELS, "dvc", "raw_label")}
+    yield []
+    for name, found in values.items():
+        given = ["" if value is None else str(value) for value in dice.sample(found, min(2, len(found)))]
+        yield from ([(sign + name, value)] for value in given for sign in ("", "!"))
+    for name in ("src_ip", "dest_ip"):
+        yield from (
+            [(sign + name, value)] for value in ("192.0.2.8/29", "2001:db8::/32", "9.9.9.9") for sign in ("", "!")
+        )
+    yield from ([("geo", "country"), (name, value)] for name in ("country", "!country") for value in ("NL", ""))
+    for text in (
+        "tcp.dport == 22 && ip.ttl < 40",
+        "ip.saddr == 192.0.2.16/28",
+        'oob.prefix == "it\'s 1"',
+        "raw.label > 0",
+    ):
+        yield [("where", text)]
+    for _ in range(20):
+        state = []
+        if dice.random() < 0.5:
+            first = START + dice.randrange(4200)
+            state += [("from", str(first)), ("to", str(first + dice.choice((1, 7, 700, 4200))))]
+        for name in dice.sample(sorted(values), dice.randrange(1, 4)):
+            value = dice.choice(values[name])
+            state.append((dice.choice(("", "!")) + name, "" if value is None else str(value)))
+        yield state
+
+
+def test_it_answers_as_the_whole_does(log: Log, brief: Brief) -> None:
+    empty = full = 0
+    for state in _states(log):
+        wanted, found = answer(log, state), answer(log, state, brief)
+        chosen = selected(log, state)
+        assert chosen.asked(brief) is not chosen, state
+        del wanted["milliseconds"], found["milliseconds"]
+        assert found == wanted, state
+        empty, full = empty + (not wanted["count"]), full + (wanted["count"] > 0)
+    assert empty > 5
+    assert full > 50
+
+
+def test_times_are_exact(log: Log, brief: Brief) -> None:
+    times = [us for (us,) in log.records("us").rows()]
+    for us in times[::50]:
+        chosen = log.packets._during(us, us + 1)
+        assert chosen.asked(brief).records("us").rows() == chosen.records("us").rows() == [(us,)]
+
+
+@pytest.mark.parametrize(
+    "state", [[("icmp_type", "")], [("where", "tcp.syn == 1")], [("src_port", "1"), ("!tcp_ack", "1")]]
+)
+def test_other_columns_are_asked_of_the_whole(log: Log, brief: Brief, state: list[tuple[str, str]]) -> None:
+    chosen = selected(log, state)
+    assert chosen.asked(brief) is chosen
+    found, wanted = answer(log, state, brief), answer(log, state)
+    assert found["count"] == wanted["count"] > 0
+    assert log.flows.asked(brief).count().value() == 0
+
+
+def test_too_many_texts_stay_texts(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(briefs, "_MOST_TEXTS", 5)
+    made = log.brief(*BRIEF)
+    assert made is not None
+    described = "SELECT column_name, column_type FROM (DESCRIBE packets)"
+    whole, types = dict(log.sql(described).rows()), dict(log.packets.asked(made).sql(described).rows())
+    assert types == {name: whole[name] for name in types} | {
+        "dest_ip": "ENUM('10.0.0.9', '198.51.100.7', '2001:db8::7')",
+        "oob_in": "ENUM('eth0', 'eth10', 'eth2')",
+        "dvc": "ENUM('', 'fw1', 'fw2')",
+    }
+    for state in ([], [("src_ip", "192.0.2.7")], [("!src_ip", "192.0.2.7")]):
+        assert answer(log, state, made)["panels"] == answer(log, state)["panels"]
+
+
+def test_an_old_one_does_not_answer(tmp_path: Path) -> None:
+    """Not after records were added, and not after a file was replaced or went."""
+    old = parquet_file(tmp_path / "old.parquet", [record(1)])
+    with nfl.read(old, log_file(tmp_path / "new.json", [record(2)])) as log:
+        first = log.brief("src_ip")
+        assert first is not None
+        assert log.packets.asked(first).count("src_ip").rows() == [("192.0.2.66", 2)]
+        assert log._store is not None
+        log._store.add_lines(lines([record(3)]), "more")
+        packets = log.packets
+        assert packets.asked(first) is packets
+        assert packets.asked(first).count().value() == 3
+        second = log.brief("src_ip")
+        assert second is not None
+        assert packets.asked(second).count("src_ip").rows() == [("192.0.2.66", 3)]
+        os.replace(parquet_file(tmp_path / "newer.parquet", [record(1), record(4)]), old)
+        assert packets.asked(second) is packets
+        assert packets.count().value() == 4
+        third = log.brief("src_ip")
+        assert third is not None
+        old.unlink()
+        assert packets.asked(third) is packets
+
+
+def test_one_that_memory_has_no_room_for_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with nfl.read(log_file(tmp_path / "a.json", [record(1), record(2)]), memory_limit="64MiB") as log:
+        monkeypatch.setattr("nflowlevel.analytics.log.PACKET_BYTES", 16 << 20)
+        assert log.brief("src_ip") is not None
+        monkeypatch.setattr("nflowlevel.analytics.log.PACKET_BYTES", (16 << 20) + 1)
+        assert log.brief("src_ip") is None
+
+
+def test_a_file_that_went_leaves_nothing_behind(tmp_path: Path) -> None:
+    old = parquet_file(tmp_path / "old.parquet", [record(1)])
+    with nfl.read(old) as log:
+        old.unlink()
+        with pytest.raises(duckdb.Error):
+            log.brief("src_ip", "us")
+        assert log.sql("SELECT COUNT(*) FROM duckdb_tables() WHERE table_name LIKE 'brief%'").value() == 0
