@@ -90,7 +90,7 @@ class _Log:
             said = process.stdout.read()
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode or f"{self._part} records" not in said:
+        if process.returncode or f"{self._part:,} records" not in said:
             raise RuntimeError(f"exit {process.returncode}: {said}")
         stored = sum(file.stat().st_size for file in archive.rglob("*.parquet"))
         return Compacting(_LABEL, self._part, size, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, stored)

@@ -81,7 +81,7 @@ class _Log:
             said = process.stdout.read()
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode or f" {packets} records" not in said:
+        if process.returncode or f" {packets:,} records" not in said:
             raise RuntimeError(f"exit {process.returncode}: {said}")
         return Importing(_LABEL, self._lines, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 

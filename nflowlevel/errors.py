@@ -115,7 +115,8 @@ def printable(text: str, most: int | None = 80, *, keep: str = "") -> str:
     """Return `text` fit for a terminal or a log, cut where it is longer than `most` characters; None: never.
 
     What others choose (names of interfaces, processes, rules; prefixes) may hold anything: what moves a cursor, sets
-    colours, ends or reverses a line is escaped, and bytes that are not UTF-8. `keep` are characters that stay.
+    colours, ends or reverses a line is escaped, and bytes that are not UTF-8. `keep` are characters that stay. Paths
+    and URLs are never cut: their end says which is meant.
     """
     shown = text if most is None else text[:most]
     if not shown.isprintable():

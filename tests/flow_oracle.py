@@ -147,4 +147,4 @@ def decode(message: bytes, *, now: int = 0) -> dict[str, Value] | None:
 
 def _time(which: str, ns: int) -> dict[str, Value]:
     """Return a time as a flow has it: 32 bits of seconds."""
-    return {f"flow.{which}.sec": ns // 10**9 & 0xFFFFFFFF, f"flow.{which}.usec": ns % 10**9 // 1000}
+    return {f"flow.{which}.sec": min(ns // 10**9, 0xFFFFFFFF), f"flow.{which}.usec": ns % 10**9 // 1000}

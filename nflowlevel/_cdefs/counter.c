@@ -12,6 +12,7 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_acct.h>
 
+#include "descriptor.h"
 #include "counter.h"
 
 #define COUNTER_MESSAGE (NFNL_SUBSYS_ACCT << 8 | NFNL_MSG_ACCT_NEW)
@@ -137,15 +138,11 @@ int nfl_counters_decode(struct nfl_answer *a, const uint8_t *data, uint32_t leng
 int nfl_counters_receive(struct nfl_answer *a, int fd, uint8_t *buffer, uint32_t size, struct nfl_counter *counters,
 			 uint32_t room)
 {
-	ssize_t got;
+	int64_t got = nfl_netlink_receive(fd, buffer, size);
 
-	do
-		/* MSG_TRUNC: the datagram's whole length, also of one that does not fit. */
-		got = recv(fd, buffer, size, MSG_DONTWAIT | MSG_TRUNC);
-	while (got < 0 && errno == EINTR);
 	if (got < 0)
-		return -errno;
-	if ((uint64_t)got > size) {
+		return (int)got;
+	if (got > size) {
 		a->malformed++;
 		return -EMSGSIZE;
 	}

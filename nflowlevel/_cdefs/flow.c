@@ -252,16 +252,23 @@ static void times(struct nfl_flow *f, const struct attribute *nest)
 	}
 }
 
+uint32_t nfl_flow_seconds(uint64_t ns)
+{
+	uint64_t whole = ns / NS_PER_SEC;
+
+	return whole > UINT32_MAX ? UINT32_MAX : (uint32_t)whole;
+}
+
 static void set_start(struct nfl_flow *f, uint64_t ns)
 {
-	f->flow_start_sec = (uint32_t)(ns / NS_PER_SEC);
+	f->flow_start_sec = nfl_flow_seconds(ns);
 	f->flow_start_usec = (uint32_t)(ns % NS_PER_SEC / 1000);
 	f->valid |= BIT(START);
 }
 
 static void set_end(struct nfl_flow *f, uint64_t ns)
 {
-	f->flow_end_sec = (uint32_t)(ns / NS_PER_SEC);
+	f->flow_end_sec = nfl_flow_seconds(ns);
 	f->flow_end_usec = (uint32_t)(ns % NS_PER_SEC / 1000);
 	f->valid |= BIT(END);
 }
@@ -492,6 +499,7 @@ uint32_t nfl_flows_decode(struct nfl_flows *flows, const uint8_t *data, uint32_t
 struct pieces {
 	struct mmsghdr datagrams[NFL_FLOWS_AT_ONCE];
 	struct iovec parts[NFL_FLOWS_AT_ONCE];
+	struct sockaddr_nl senders[NFL_FLOWS_AT_ONCE];
 	uint32_t count;
 };
 
@@ -504,8 +512,11 @@ static void divide(struct pieces *pieces, uint8_t *scratch, uint32_t size, bool 
 	for (i = 0; i < count; i++) {
 		pieces->parts[i].iov_base = scratch + (size_t)i * NFL_FLOWS_EVENT_ROOM;
 		pieces->parts[i].iov_len = count > 1 ? NFL_FLOWS_EVENT_ROOM : size;
-		pieces->datagrams[i].msg_hdr =
-			(struct msghdr){ .msg_iov = pieces->parts + i, .msg_iovlen = 1 };
+		pieces->senders[i] = (struct sockaddr_nl){ .nl_family = AF_UNSPEC };
+		pieces->datagrams[i].msg_hdr = (struct msghdr){ .msg_name = pieces->senders + i,
+								.msg_namelen = sizeof(pieces->senders[i]),
+								.msg_iov = pieces->parts + i,
+								.msg_iovlen = 1 };
 	}
 	pieces->count = count;
 }
@@ -541,9 +552,15 @@ int nfl_flows_receive(struct nfl_flows *flows, int fd, uint8_t *scratch, uint32_
 		}
 		for (i = 0; i < got; i++) {
 			length = pieces.datagrams[i].msg_len;
+			pieces.datagrams[i].msg_hdr.msg_namelen = sizeof(pieces.senders[i]);	/* the kernel changes it */
 			flows->datagrams++;
 			flows->bytes += length;
 			flows->used = length;
+			/* Whoever has CAP_NET_ADMIN in the namespace can send to the groups of events. */
+			if (pieces.senders[i].nl_family == AF_NETLINK && pieces.senders[i].nl_pid) {
+				flows->foreign++;
+				continue;
+			}
 			if (length > pieces.parts[i].iov_len) {
 				flows->truncated++;
 				continue;

@@ -83,5 +83,9 @@ uint32_t nfl_flows_decode(struct nfl_flows *flows, const uint8_t *data, uint32_t
 int nfl_flows_receive(struct nfl_flows *flows, int fd, uint8_t *scratch, uint32_t size, struct nfl_flow *records,
 		      uint32_t room, uint32_t least);
 
+/* Whole seconds of a time since 1970. After 2106, as a clock may be that was never set, the last that there is, rather than one
+ * near 1970. */
+uint32_t nfl_flow_seconds(uint64_t ns);
+
 /* Why a flow has ended, as far as its state tells: enum nfl_flow_end. */
 uint8_t nfl_flow_end_reason(const struct nfl_flow *flow);

@@ -175,8 +175,11 @@ static void complete(struct nfl_flow *f, const struct nfl_flow *known)
 			       BIT(START));
 }
 
-/* Counters fall where somebody else has set them to zero: what was not reported yet is added to what comes. */
-static void look_for_reset(struct nfl_flowtable *table, struct nfl_flow_entry *entry, const struct nfl_flow *now)
+/* Counters fall where somebody else has set them to zero: what was not reported yet is added to what comes.
+ *
+ * They also seem to where a dump shows a flow between the event of its end and its removal, and a packet came after the event: a
+ * dump is read before the events that wait. What was counted last is true. */
+static void look_for_reset(struct nfl_flowtable *table, struct nfl_flow_entry *entry, struct nfl_flow *now)
 {
 	const struct nfl_flow *seen = &entry->flow;
 
@@ -185,6 +188,10 @@ static void look_for_reset(struct nfl_flowtable *table, struct nfl_flow_entry *e
 	if (now->orig_raw_pktlen >= seen->orig_raw_pktlen && now->orig_raw_pktcount >= seen->orig_raw_pktcount &&
 	    now->reply_raw_pktlen >= seen->reply_raw_pktlen && now->reply_raw_pktcount >= seen->reply_raw_pktcount)
 		return;
+	if (seen->ct_status & IPS_DYING && now->ct_event == NFL_FLOW_DESTROY) {
+		copy_counters(now, seen);
+		return;
+	}
 	entry->reported[0] -= seen->orig_raw_pktlen;
 	entry->reported[1] -= seen->orig_raw_pktcount;
 	entry->reported[2] -= seen->reply_raw_pktlen;
@@ -197,7 +204,7 @@ static void refresh(struct nfl_flowtable *table, struct nfl_flow_entry *entry, c
 	uint32_t records = entry->flow.flow_number;
 	struct nfl_flow f = *now;
 
-	look_for_reset(table, entry, now);
+	look_for_reset(table, entry, &f);
 	complete(&f, &entry->flow);
 	entry->flow = f;
 	entry->flow.flow_number = records;
@@ -247,7 +254,7 @@ static void report(struct nfl_flowtable *table, struct nfl_flow_entry *entry, ui
 static void report_end(struct nfl_flowtable *table, struct nfl_flow_entry *entry, uint8_t reason, struct nfl_flow *out)
 {
 	report(table, entry, NFL_FLOW_DESTROY, reason, out);
-	out->flow_end_sec = (uint32_t)(table->real_ns / NS_PER_SEC);
+	out->flow_end_sec = nfl_flow_seconds(table->real_ns);
 	out->flow_end_usec = (uint32_t)(table->real_ns % NS_PER_SEC / 1000);
 	out->valid |= BIT(END);
 	table->valid_any |= BIT(END);
@@ -432,6 +439,7 @@ uint32_t nfl_flowtable_list(struct nfl_flowtable *table, const struct nfl_flow *
 {
 	struct nfl_flow_entry *entry, *other;
 	uint32_t i, hash, records = 0;
+	bool old;
 
 	for (i = 0; i < count; i++) {
 		hash = (uint32_t)(key_of(table, flows + i) >> 32);
@@ -447,7 +455,9 @@ uint32_t nfl_flowtable_list(struct nfl_flowtable *table, const struct nfl_flow *
 			/* Of one that is dying the event may have been taken already. */
 			if (flows[i].ct_status & IPS_DYING)
 				continue;
-			add(table, flows + i, hash, flows[i].start_ns < listening_ns ? NFL_FLOW_OLD : NFL_FLOW_LIVE);
+			/* One that begins in the future has begun before the clock was set back. */
+			old = flows[i].start_ns < listening_ns || flows[i].start_ns > table->real_ns;
+			add(table, flows + i, hash, old ? NFL_FLOW_OLD : NFL_FLOW_LIVE);
 			continue;
 		}
 		refresh(table, entry, flows + i);

@@ -44,7 +44,7 @@ class Spark:
                 raise
             scheme = url.partition(":")[0]
             raise NotSupported(
-                f"reading {printable(url)} by Spark",
+                f"reading {printable(url, None)} by Spark",
                 found=f"no file system for {scheme}://",
                 needed="that of the store, such as s3a:// with the package org.apache.hadoop:hadoop-aws in "
                 "spark.jars.packages, of the version of Spark's Hadoop",

@@ -74,13 +74,13 @@ def database_lines(url: str) -> Iterator[bytes]:
         parts = urlsplit(url)
     except ValueError:  # its message may have the password in it
         told = "it is no URL; write special characters as %XX"
-        raise ValueError(f"read {printable(without_password(url))}: {told}") from None
+        raise ValueError(f"read {printable(without_password(url), None)}: {told}") from None
     options = dict(parse_qsl(parts.query))
     wanted = options.pop("table", None)
     if parts.scheme == "sqlite":
         if parts.netloc:
             raise ValueError(
-                f"read {printable(url)}: a path follows three slashes, as in sqlite:///var/log/x.sqlite3db"
+                f"read {printable(url, None)}: a path follows three slashes, as in sqlite:///var/log/x.sqlite3db"
             )
         yield from sqlite_lines(unquote(parts.path), wanted)
     elif parts.scheme in MYSQL:
@@ -127,7 +127,7 @@ def _postgresql_lines(url: str, wanted: str | None) -> Iterator[bytes]:
     except psycopg.ProgrammingError:
         # Its message may have the password in it.
         told = "it is no URL that PostgreSQL takes; write special characters as %XX"
-        raise ValueError(f"read {printable(shown)}: {told}") from None
+        raise ValueError(f"read {printable(shown, None)}: {told}") from None
     with psycopg.connect(url) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         found = connection.execute(
@@ -170,14 +170,16 @@ def _mysql_parameters(parts: SplitResult, options: Mapping[str, str], shown: str
     for name in options:
         if name not in _MYSQL_OPTIONS:
             available = ", ".join((*_MYSQL_OPTIONS, "table"))
-            raise ValueError(f"read {printable(shown)}: unknown option '{printable(name)}'; available: {available}")
+            raise ValueError(
+                f"read {printable(shown, None)}: unknown option '{printable(name)}'; available: {available}"
+            )
     try:
         port, database = parts.port, unquote(parts.path.removeprefix("/"))
     except ValueError:
         port, database = None, ""
     if not database or "/" in database:
         told = "a URL of MySQL's is mysql://user@host:port/database; write special characters as %XX"
-        raise ValueError(f"read {printable(shown)}: {told}")
+        raise ValueError(f"read {printable(shown, None)}: {told}")
     given = {"host": parts.hostname, "port": port, "user": parts.username, "password": parts.password}
     texts = {name: unquote(value) if isinstance(value, str) else value for name, value in given.items()}
     texts |= {_MYSQL_OPTIONS[name]: value for name, value in options.items()}
@@ -200,13 +202,15 @@ def _chosen(source: str, names: Sequence[str], wanted: str | None) -> list[str]:
     """Return the tables to read."""
     if wanted is not None:
         if wanted not in names:
-            raise ValueError(f"read {printable(source)}: there is no table '{printable(wanted)}'; {_available(names)}")
+            raise ValueError(
+                f"read {printable(source, None)}: there is no table '{printable(wanted)}'; {_available(names)}"
+            )
         return [wanted]
     found = [next((name for name in group if name in names), None) for group in _TABLES]
     chosen = [name for name in found if name is not None]
     if not chosen:
         raise ValueError(
-            f"read {printable(source)}: no table of a log is there; name it with ?table=…; {_available(names)}"
+            f"read {printable(source, None)}: no table of a log is there; name it with ?table=…; {_available(names)}"
         )
     return chosen
 
@@ -225,7 +229,7 @@ def _lines(source: str, table: Table, rows: Iterable[Sequence[Any]]) -> Iterator
     times = {"oob_time", "oob_time_sec", "flow_end_sec", "flow_start_sec", "timestamp"}
     if not times & set(table.columns) or len(known) < 2:
         raise ValueError(
-            f"read {printable(source)}: table '{printable(table.name)}' has no time, or no columns of keys"
+            f"read {printable(source, None)}: table '{printable(table.name)}' has no time, or no columns of keys"
         )
     encoder = msgspec.json.Encoder()
     made: list[dict[str, Any]] = []

@@ -84,7 +84,7 @@ class DuckDB:
             needed = "a copy of the archive here, or Spark: log.on(spark), nflowlevel find --spark"
             found = "DuckDB, which reads files of this machine only"
             shown = without_password(self.store.remote[0])
-            raise NotSupported(f"asking {printable(shown)}", found=found, needed=needed)
+            raise NotSupported(f"asking {printable(shown, None)}", found=found, needed=needed)
         return self.store.cursor(text, self._span)
 
     def columns(self, relation: Any) -> tuple[str, ...]:

@@ -150,10 +150,12 @@ def _open(path: str) -> Any:
     try:
         import maxminddb
     except ImportError:
-        raise NotSupported(f"reading {printable(path)}", found="no Python module maxminddb", needed=_NEEDED) from None
+        raise NotSupported(
+            f"reading {printable(path, None)}", found="no Python module maxminddb", needed=_NEEDED
+        ) from None
     try:
         return maxminddb.open_database(path)
     except maxminddb.InvalidDatabaseError as error:
         raise NflowError(
-            f"read {printable(path)}: it is no database in MaxMind's format: {printable(str(error))}"
+            f"read {printable(path, None)}: it is no database in MaxMind's format: {printable(str(error), None)}"
         ) from None

@@ -62,7 +62,7 @@ def find(given: str | os.PathLike[str]) -> Iterator[Source]:
     path = Path(name)
     if isinstance(given, str) and URL.fullmatch(name) and not os.path.lexists(name):
         known = "sqlite, postgresql, mysql and, for Spark, object stores such as s3a"
-        raise ValueError(f"read {printable(without_password(name))}: unknown kind of URL; known: {known}")
+        raise ValueError(f"read {printable(without_password(name), None)}: unknown kind of URL; known: {known}")
     if path.is_dir():
         yield from _of_directory(path)
     elif os.path.lexists(path) or not glob.has_magic(name):
@@ -70,7 +70,7 @@ def find(given: str | os.PathLike[str]) -> Iterator[Source]:
     else:
         found = sorted(each for each in glob.glob(name, recursive=True) if os.path.isfile(each) or os.path.isdir(each))
         if not found:
-            raise FileNotFoundError(f"read {printable(name)}: no file has such a name")
+            raise FileNotFoundError(f"read {printable(name, None)}: no file has such a name")
         for each in found:
             yield from _of_directory(Path(each)) if os.path.isdir(each) else [Source(kind_of(Path(each)), each)]
 
@@ -90,7 +90,9 @@ def _of_directory(directory: Path) -> Iterator[Source]:
                 yield Source("parquet" if name.endswith(".parquet") else kind_of(Path(path)), path)
     if not found:
         wanted = "*.parquet, *.json, *.pcap or *.pcapng, also rotated or compressed"
-        raise ValueError(f"read {printable(str(directory))}: the directory has no {wanted}; name the files themselves")
+        raise ValueError(
+            f"read {printable(str(directory), None)}: the directory has no {wanted}; name the files themselves"
+        )
 
 
 def kind_of(path: Path) -> Kind:
@@ -112,4 +114,4 @@ def kind_of(path: Path) -> Kind:
     if not _NO_TEXT.search(begin):
         return "text"
     known = "lines of JSON or of a log, Parquet, a capture or SQLite"
-    raise ValueError(f"read {printable(str(path))}: it is neither {known}")
+    raise ValueError(f"read {printable(str(path), None)}: it is neither {known}")

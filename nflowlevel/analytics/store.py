@@ -128,7 +128,7 @@ class Damaged:
         shown = [f"{counted(self.count, 'damaged line')} or {plural(self.count, 'file')}"]
         for line in self._lines[:_MOST_LISTED]:
             text = f": {printable(line.text)}" if line.text else ""
-            place = f"{printable(line.source)}:{line.line}" if line.line else printable(line.source)
+            place = f"{printable(line.source, None)}:{line.line}" if line.line else printable(line.source, None)
             shown.append(f"{place}: {line.reason}{text}")
         return "\n".join([*shown, *(["…"] if self.count > _MOST_LISTED else [])])
 

@@ -106,14 +106,12 @@ class Links:
     def _receive(self) -> bytes | None:
         """Return the next datagram, None when nothing waits; an empty one, and `_lost`, where some were lost."""
         try:
-            return os.read(self.fileno(), _BUFFER_BYTES)
-        except BlockingIOError:
-            return None
-        except OSError as error:
+            return self._socket.receive(_BUFFER_BYTES, "follow the network interfaces")
+        except KernelError as error:
             if error.errno == errno.ENOBUFS:
                 self._lost = True
                 return b""
-            raise KernelError("follow the network interfaces", error.errno or 0) from None
+            raise
 
     def _apply(self, data: bytes) -> bool:
         """Take in the messages of a datagram; True when it ends the running dump."""

@@ -25,6 +25,8 @@ _SO_RCVBUFFORCE = 33
 _SO_MEMINFO = 55
 _MEMINFO_WORDS = 9
 _SK_MEMINFO_DROPS = 8
+_uninitialised = ffi.new_allocator(should_clear_after_alloc=False)
+
 #: What one read takes; the kernel fills it by at most 32 KiB a datagram of a dump.
 _READ_BYTES = 64 << 10
 
@@ -123,14 +125,21 @@ class NetlinkSocket:
 
     def answers(self, tried: str) -> Iterator[Message]:
         """Yield the messages that wait; the answers of netfilter are there when a send returns."""
-        while True:
-            try:
-                datagram = os.read(self.fileno(), _READ_BYTES)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                raise KernelError(tried, error.errno or 0) from None
+        while (datagram := self.receive(_READ_BYTES, tried)) is not None:
             yield from read(datagram)
+
+    def receive(self, size: int, tried: str) -> bytes | None:
+        """Return the next datagram of the kernel's, or its first `size` bytes; None when nothing waits.
+
+        Those of others are thrown away: who has CAP_NET_ADMIN in the namespace can send to groups of any bus.
+        """
+        buffer = _uninitialised("uint8_t[]", size)
+        got = int(lib.nfl_netlink_receive(self.fileno(), buffer, size))
+        if got == -errno.EAGAIN:
+            return None
+        if got < 0:
+            raise KernelError(tried, -got)
+        return bytes(ffi.buffer(buffer, min(got, size)))
 
     @property
     def receive_buffer(self) -> int:

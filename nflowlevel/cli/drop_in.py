@@ -71,7 +71,7 @@ def _others_link() -> Path | None:
 def _undo(other: Path) -> str:
     command = other.with_name("nflowlevel")
     if command.exists():
-        return f"undo that with: {printable(str(command))} drop-in remove"
+        return f"undo that with: {printable(str(command), None)} drop-in remove"
     return f"undo that with: rm {PLACE}; dpkg-divert --local --rename --remove {PLACE}"
 
 
@@ -79,7 +79,7 @@ def _status() -> int:
     if is_installed():
         print(f"{PLACE} is nflowlevel-daemon ({program()}); ulogd2's is {ASIDE}")
     elif other := _others_link():
-        print(f"{PLACE} leads to {printable(str(other))}, not to {program()}; {_undo(other)}")
+        print(f"{PLACE} leads to {printable(str(other), None)}, not to {program()}; {_undo(other)}")
     else:
         whose = "ulogd2's" if PLACE.exists() else "not there"
         print(f"{PLACE} is {whose}; 'nflowlevel drop-in install' puts nflowlevel-daemon in its place")
@@ -109,7 +109,7 @@ def _install() -> int:
 
 def _remove() -> int:
     if other := _others_link():
-        raise NflowError(f"{PLACE} leads to {printable(str(other))}, not to {program()}; {_undo(other)}")
+        raise NflowError(f"{PLACE} leads to {printable(str(other), None)}, not to {program()}; {_undo(other)}")
     if not is_installed():
         raise NflowError(f"{PLACE} does not lead to {program()}, so there is nothing to undo")
     _need_root()

@@ -97,7 +97,7 @@ def _chosen(name: str) -> list[Detector]:
         return [find_detector(name)]
     except ValueError as error:
         if os.path.exists(name):
-            raise WrongArgument(f"name a detector, or all, before the file {printable(name)}") from None
+            raise WrongArgument(f"name a detector, or all, before the file {printable(name, None)}") from None
         raise WrongArgument(str(error)) from None
 
 

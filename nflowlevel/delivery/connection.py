@@ -27,6 +27,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from nflowlevel.binding.descriptor import Descriptor
+from nflowlevel.binding.rootpath import address_of
+
 if TYPE_CHECKING:
     from nflowlevel.delivery.backlog import Backlog, Chunk
     from nflowlevel.delivery.framing import Framing
@@ -195,16 +198,34 @@ class LocalLink(StreamLink):
     def __init__(self, sock: socket.socket, backlog: Backlog, path: str) -> None:
         super().__init__(sock, backlog)
         self._path = path
-        self._place = _place(path)
+        # As long as it is held, no other socket gets its number; file systems give that of a removed one to the next.
+        self._held = Descriptor.opened(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            # Another may have come there since.
+            with address_of(path) as to:
+                sock.connect(to)
+            self._check_place()
+        except BaseException:
+            self._held.close()
+            raise
+
+    def recover(self, error: OSError | None) -> int:
+        """Give back what it had not read."""
+        self._held.close()
+        return super().recover(error)
 
     def _check_connected(self) -> None:
         """Raise OSError if whoever listens at the path is not the one we are connected to: nothing else tells it."""
         if not self._sent > self._acknowledged:
             return
-        if _place(self._path) != self._place:
-            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as probe:
             probe.connect(self._path)
+        # Afterwards: the path leads to ours, so it did then, and somebody listened.
+        self._check_place()
+
+    def _check_place(self) -> None:
+        if not os.path.samestat(os.stat(self._path), os.fstat(self._held.fd)):
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 
     def _send_some(self, chunk: Chunk, offset: int) -> None:
         """Send the next record; one that is too long for a datagram is dropped and counted."""
@@ -228,12 +249,6 @@ class LocalLink(StreamLink):
                 self._taken.pop()
         else:
             self._sent += end - offset
-
-
-def _place(path: str) -> tuple[int, int]:
-    """Return what a socket's path leads to."""
-    found = os.stat(path)
-    return found.st_dev, found.st_ino
 
 
 class Unread:

@@ -19,7 +19,8 @@ is read (`netlink_resync_timeout`), and flows that are gone are reported with wh
 fills its table, the daemon gives it up for a while rather than have new connections fail, and counts and says so.
 
 Flows that go on at the stop are not reported, as in ulogd2, unless `flush_at_stop` is set. What was reported of them is
-kept in `state_file`, so that the records add up over a restart, too; not over a crash.
+kept in `state_file`, so that the records add up over a restart, too. After a crash, they are reported again from their
+beginning. One daemon at a time has the file; another that names it says so, and keeps nothing.
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ class Flows:
         self._flush = flush_at_stop
         self._state = StateFile(state_file) if state_file and self.tracks else None
         self._limited = Limited()
-        self._stopping = self._closed = self._silent = False
+        self._stopping = self._closed = self._silent = self._keeps = False
         self._stats = FlowStats()
         self._drops = 0
         self._last_read = 0.0
@@ -338,7 +338,7 @@ class Flows:
             if self._flush and self.tracks:
                 yield from self._flushed(ends=False)
         finally:
-            self._save()
+            self._keeps = True
 
     def leave(self) -> Iterator[FlowBatch]:
         """Like `drain`, where all flows end: they are reported as ended."""
@@ -376,8 +376,11 @@ class Flows:
         self._restored = sum(map(self._table.restore, self._state.read(self._table.capacity))) if self._state else 0
 
     def _save(self) -> None:
-        """Keep what was reported of flows that go on for the next run."""
-        if self._state and not self._closed:
+        """Keep what was reported of flows that go on for the next run.
+
+        Not before the reader is closed: who is killed while outputs bring away what they have, may have lost it.
+        """
+        if self._state and self._keeps:
             self._state.write(self._table.save())
 
     # -- the kernel's table --------------------------------------------------------------------------------------
@@ -577,6 +580,7 @@ class Flows:
             for socket in self._sockets:
                 socket.close()
             if self._state:
+                self._save()
                 self._state.close()
             self._alarm.close()
 

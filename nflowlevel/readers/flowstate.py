@@ -5,6 +5,8 @@ It is good for one run. `read` leaves the file as it is, because a reader that c
 `spend` makes it worthless before the first record is made. What the run before has not reported by then is in it no
 more, so after a crash flows are reported from their beginning.
 
+It belongs to one reader at a time, who locks a file beside it: what another has reported is not in our outputs.
+
 Root reads and writes it in directories of other users, too: nothing that they put there is followed, waited for,
 changed or believed beyond its size.
 """
@@ -12,9 +14,11 @@ changed or believed beyond its size.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterable, Iterator
 
+from nflowlevel.binding.descriptor import Descriptor
 from nflowlevel.binding.flowtable import KEPT_BYTES
 from nflowlevel.binding.rootpath import open_own, replacing, unlink_open
 from nflowlevel.logs import log
@@ -22,6 +26,8 @@ from nflowlevel.logs import log
 _KIND = b"nflowlevel: flows that go on, "
 _HEAD = _KIND + b"1, %d\n" % KEPT_BYTES
 _PIECE_FLOWS = 4096
+#: Of the lock, while those who had it remove it.
+_LOCK_ATTEMPTS = 8
 
 
 class StateFile:
@@ -29,11 +35,17 @@ class StateFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._lock_path = f"{path}.lock"
         self._fd = -1
+        self._held = Descriptor()  # the lock
         self._is_ours = True
 
     def read(self, most: int) -> Iterator[bytes]:
         """Yield what the run before has left, of at most so many flows; nothing where there is no such file."""
+        self._lock()
+        if not self._is_ours:
+            self._say("another reader of flows has it", "nothing is read from it or kept in it: use another path")
+            return
         try:
             # To be spent later by a user who may neither open nor remove it.
             self._fd = open_own(self.path, os.O_RDWR, 0, self._owners())
@@ -50,8 +62,31 @@ class StateFile:
         except OSError as error:
             self._say(error.strerror or str(error), "flows reported in part are reported once more")
 
+    def _lock(self) -> None:
+        """Be the only one who has it, or find that it is not ours. Where no file can be made, `write` says why."""
+        if self._held:
+            return
+        with contextlib.suppress(OSError):
+            for _ in range(_LOCK_ATTEMPTS):
+                fd = open_own(self._lock_path, os.O_RDWR | os.O_CREAT, 0o600, self._owners())
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    # Whoever had it may have removed it since it was opened: then the lock is worth nothing.
+                    if os.path.samestat(os.fstat(fd), os.lstat(self._lock_path)):
+                        self._held.take(fd)
+                        fd = -1
+                        return
+                except BlockingIOError:
+                    self._is_ours = False
+                    return
+                except FileNotFoundError:
+                    pass
+                finally:
+                    if fd >= 0:
+                        os.close(fd)
+
     def _refuse(self, head: bytes) -> None:
-        self.close()
+        self._leave()
         self._is_ours = not head or head.startswith(_KIND)
         left = "" if self._is_ours else "; it stays as it is, and nothing is kept for the next run: use another path"
         log.warning(
@@ -69,7 +104,7 @@ class StateFile:
                 unlink_open(self.path, self._fd)
         except OSError as error:
             self._say(error.strerror or str(error), "remove it, or flows are reported once more after a crash")
-        self.close()
+        self._leave()
 
     def write(self, kept: Iterable[bytes]) -> None:
         """Leave this for the next run."""
@@ -90,7 +125,14 @@ class StateFile:
         log.warning("flows: %s: %s; %s", self.path, what, therefore)
 
     def close(self) -> None:
-        """Leave what is there as it is; may be called again."""
+        """Leave what is there as it is, to whoever comes next; may be called again."""
+        self._leave()
+        if self._held:
+            with contextlib.suppress(OSError):  # who may not remove it leaves it: unlocked it does no harm
+                unlink_open(self._lock_path, self._held.fd)
+            self._held.close()
+
+    def _leave(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

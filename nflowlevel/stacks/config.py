@@ -390,7 +390,7 @@ class _Reader:
         for path, line in self.repeated["plugin"]:
             match = _MODULE.fullmatch(os.path.basename(path))
             if not match:
-                self.warn(f"plugin='{printable(path)}' is not named like an ulogd2 module: ignored", line)
+                self.warn(f"plugin='{printable(path, None)}' is not named like an ulogd2 module: ignored", line)
             plugins.append(PluginLine(match[1] if match else "", path, line))
         return plugins
 

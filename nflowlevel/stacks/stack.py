@@ -224,7 +224,7 @@ def build(config: Config) -> list[Stack]:
     config.look_for_unused()
     for loads in config.plugins:
         if why := loaded(loads.name):
-            config.warn(f"plugin='{printable(loads.path)}': {why}", loads.line)
+            config.warn(f"plugin='{printable(loads.path, None)}': {why}", loads.line)
     for destination in made.destinations.values():
         destination.bind()
     return stacks

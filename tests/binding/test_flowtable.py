@@ -155,6 +155,13 @@ def test_who_listens_reliably_waits_for_the_kernel_s_word() -> None:
     assert take(t, flow(2, 6, event=DESTROY, start=30)) == [(2, 6, 3, DESTROY, 1, 1, 1)]
 
 
+def test_who_listens_reliably_does_not_wait_where_the_clock_was_set_back() -> None:
+    """Of what began before, the kernel may never tell the end, though by its stamp it begins in the future."""
+    t = table()
+    dump(t, flow(1, 4, start=4 * 10**18), listening_ns=20)
+    assert dump(t, listening_ns=20, wait=True) == [(1, 4, 2, DESTROY, 1, 1, 1)]
+
+
 def test_what_begins_during_a_dump_is_not_gone() -> None:
     t = table()
     t.begin()
@@ -254,6 +261,19 @@ def test_what_is_dying_is_no_news_of_a_dump() -> None:
     take(t, flow(1, event=NEW), flow(1, 4, event=DESTROY, ct_status=_DYING))
     assert dump(t, flow(1, 4, ct_status=_DYING), older_ns=0) == []
     assert len(t) == 0
+
+
+def test_a_packet_between_the_event_of_an_end_and_a_dump_is_counted_once() -> None:
+    """The dump is read first, and has more than the event that waits: that is no reset."""
+    t = table()
+    dump(t, flow(1, 10), older_ns=0)
+    assert dump(t, flow(1, 12, ct_status=_DYING)) == []
+    assert take(t, flow(1, 11, event=DESTROY)) == [(1, 2, 1, DESTROY, 2, 1, 1)]
+    # Also where its record was made before.
+    dump(t, flow(2, 10))
+    assert dump(t, flow(2, 12, ct_status=_DYING), older_ns=0) == [(2, 12, 6, UPDATE, 1, 0, ACTIVE)]
+    assert take(t, flow(2, 11, event=DESTROY)) == [(2, 0, 0, DESTROY, 2, 1, 1)]
+    assert t.counted.reset == 0
 
 
 def test_all_end() -> None:

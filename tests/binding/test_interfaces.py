@@ -185,3 +185,17 @@ def test_tables_are_sorted_for_the_search_in_c() -> None:
     rows = [(row.index, ffi.buffer(row.name)[: row.length]) for row in table.array]
     assert rows == [(3, b"\xff-\xc3\xbc"), (9, b"nine"), (2**31, b"large")]
     assert len(NameTable({})) == 0
+
+
+def test_only_the_kernel_is_believed(netns: Netns) -> None:
+    """Root of a namespace, as in a container, can send to the group of interfaces."""
+    netns.ip(f"link add one index {INDEX} type bridge")
+    links = Links(netns.path)
+    name = struct.pack("=HH", 8, 3) + b"bad\0"
+    body = struct.pack("=BBHiII", 0, 0, 1, INDEX, 0, 0) + name
+    with netns.enter():
+        forger = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    with forger:
+        forger.sendto(struct.pack("=IHHII", 16 + len(body), 16, 0, 0, 0) + body, (0, 1))
+    assert names_of(links)[INDEX] == "one"
+    links.close()

@@ -415,3 +415,18 @@ def test_an_answer_that_comes_late_is_not_taken_for_another(netns: Netns, monkey
     assert reader.get(b"b", zero=False).records[0].packets == 6
     reader.close()
     reader.close()
+
+
+def test_only_the_kernel_is_believed(netns: Netns) -> None:
+    """Root of a namespace, as in a container, can send to the group of quotas."""
+    forged = counter_message(b"forged", seq=0, flags=0)
+    answer, counters = ffi.new("struct nfl_answer *"), ffi.new("struct nfl_counter[]", 1)
+    lib.nfl_counters_decode(answer, forged, len(forged), counters, 1)
+    assert answer.count == 1, "nothing is wrong with it but its sender"
+    quotas = nfacct.QuotaSocket(netns.path)
+    with netns.enter():
+        forger = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, lib.NETLINK_NETFILTER)
+    with forger:
+        forger.sendto(forged, (0, 1 << (lib.NFNLGRP_ACCT_QUOTA - 1)))
+    assert quotas.receive().count == 0
+    quotas.close()

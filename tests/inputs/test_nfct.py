@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import time
@@ -415,6 +416,70 @@ def test_the_sum_over_a_restart(watched: Watched, tmp_path: Path) -> None:
         found = records(out, 3 * len(PORTS))
     assert added(found) == watched.seen()
     assert sorted(each["flow.number"] for each in found) == sorted([1, 2, 3] * len(PORTS))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_sum_over_kills_at_any_moment(watched: Watched, tmp_path: Path, seed: int) -> None:
+    """Who is killed has left no state, and flows are reported from their beginning; or a whole one, and they add up.
+
+    Killed while it runs, while it starts, or while it stops in order.
+    """
+    watched.fw.sysctl("net.netfilter.nf_conntrack_udp_timeout", 600)
+    chance = random.Random(seed)
+    out, state = tmp_path / "out.json", tmp_path / "state"
+    options = f"active_timeout=1\nstate_file={state}"
+    text = config(STACK, ct1=options, json1=f"file={out}\nflow_keys=all")
+    begun = 0
+    for _ in range(6):
+        daemon = Daemon(tmp_path, text, netns=watched.fw).start()
+        if chance.random() < 0.8:
+            daemon.expect("READY")
+            watched.udp_flows(PORTS, packets=chance.randrange(1, 5))
+            daemon.send(signal.SIGUSR2)
+        time.sleep(chance.random() * 0.5)
+        if chance.random() < 0.5:
+            daemon.send(signal.SIGTERM)
+            time.sleep(chance.random() * 0.1)
+        daemon.send(signal.SIGKILL)
+        daemon.wait()
+        daemon.close()
+        if not (state.exists() and state.stat().st_size > 100):  # more than its head
+            begun = len(lines_of(out))
+    with Daemon(tmp_path, text, netns=watched.fw) as last:
+        watched.udp_flows(PORTS)
+        watched.flush()
+        told = f"ends of {len(PORTS)} flows"
+        wait_for(lambda: sum(each["flow.last"] for each in lines_of(out)[begun:]) >= len(PORTS), told)
+        assert last.process.poll() is None
+    found = lines_of(out)
+    assert added(found[begun:]) == watched.seen()
+    assert all(
+        0 <= value < 2**32 for each in found for name, value in each.items() if name.endswith((".pktcount", "len"))
+    )
+
+
+def test_counting_that_is_turned_off_and_on(watched: Watched, opened: Callable[..., NFCT]) -> None:
+    """Flows that are counted go on to be; of others there are no counts, and none of anybody falls."""
+    nfct = opened(active_timeout=1)
+    come(nfct)
+    watched.udp_flows(range(5000, 5010), packets=3)
+    nfct.poll_now()
+    found = come(nfct)
+    seen = watched.seen()
+    watched.fw.sysctl("net.netfilter.nf_conntrack_acct", 0)
+    watched.udp_flows(range(5000, 5010), packets=2)
+    seen_counted = watched.seen()
+    watched.udp_flows(range(6000, 6010), packets=2)
+    nfct.poll_now()
+    found += come(nfct)
+    watched.fw.sysctl("net.netfilter.nf_conntrack_acct", 1)
+    watched.udp_flows(range(6000, 6010), packets=2)
+    nfct.poll_now()
+    found += come(nfct)
+    watched.flush()
+    found += come_until(nfct, lambda more: sum(map(len, more)) >= 20, "20 ends")
+    assert summed(found) == seen_counted > seen
+    assert nfct.stats.reset == 0
 
 
 def test_the_buffer_is_large_and_grows(watched: Watched, opened: Callable[..., NFCT]) -> None:

@@ -156,3 +156,58 @@ def test_a_full_disk_leaves_nothing_half(tmp_path: Path, caplog: pytest.LogCaptu
     assert state.read_bytes() == HEAD
     assert os.listdir(tmp_path) == ["state"]
     assert "No space left on device; the next run reports flows once more" in caplog.text
+
+
+def test_only_one_reader_at_a_time_has_it(watched: Watched, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What a second one has reported is not in the outputs of the first."""
+    state = tmp_path / "state"
+    with open_flows(netns=watched.fw.path, track=True, state_file=str(state)) as first:
+        watched.udp_flows(PORTS, packets=2)
+        told = summed(reported(first)).packets
+        with open_flows(netns=watched.fw.path, track=True, state_file=str(state)) as second:
+            assert f"{state}: another reader of flows has it" in caplog.text
+            watched.udp_flows(PORTS, packets=3)
+            reported(second)
+            second.stop()
+            assert summed(second.batches()).packets == 0
+        assert not state.exists()
+        first.stop()
+        told += summed(first.batches()).packets
+    assert [*tmp_path.iterdir()] == [state]
+    assert told + rest(watched, state) == watched.seen().packets
+
+
+def test_it_is_written_when_outputs_have_what_was_reported(watched: Watched, tmp_path: Path) -> None:
+    """A daemon closes its inputs after its outputs: who is killed in between may have lost what they still held."""
+    state = tmp_path / "state"
+    with open_flows(netns=watched.fw.path, track=True, state_file=str(state)) as reader:
+        watched.udp_flows(PORTS, packets=2)
+        assert summed(reported(reader)).packets
+        reader.stop()
+        assert summed(reader.batches()).packets == 0
+        assert not state.exists()
+    assert state.exists()
+
+
+def test_a_lock_that_a_killed_reader_left_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lock = tmp_path / "state.lock"
+    lock.touch()
+    file = StateFile(str(tmp_path / "state"))
+    assert [*file.read(10)] == []
+    file.write([])
+    file.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    assert not caplog.text
+
+
+def test_a_lock_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
+    """Links are not followed; without a lock all is as it was."""
+    target = tmp_path / "target"
+    target.write_text("theirs")
+    (tmp_path / "state.lock").symlink_to(target)
+    file = StateFile(str(tmp_path / "state"))
+    assert [*file.read(10)] == []
+    file.write([])
+    file.close()
+    assert (target.read_text(), (tmp_path / "state.lock").is_symlink()) == ("theirs", True)
+    assert (tmp_path / "state").read_bytes() == HEAD

@@ -10,6 +10,8 @@ from tests.fix_flow_messages import (
     DESTROY,
     NEW,
     NOW_NS,
+    START_NS,
+    STOP_NS,
     UPDATE,
     attribute,
     decode_flows,
@@ -17,6 +19,7 @@ from tests.fix_flow_messages import (
     nest,
     number,
     tcp_flow,
+    times,
     tuple_of,
 )
 
@@ -80,6 +83,19 @@ def test_a_flow_without_stamps_ends_now() -> None:
     assert flow["flow.end.sec"] == NOW_NS // 10**9
     assert "flow.start.sec" not in flow
     assert flow["flow.end.reason"] == 1
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "seconds"),
+    [
+        (STOP_NS, START_NS, (1_699_999_999, 1_699_999_990)),
+        (2**32 * 10**9 + 5000, 2**64 - 1, (2**32 - 1, 2**32 - 1)),
+    ],
+)
+def test_a_clock_that_was_set_back_or_never(start: int, stop: int, seconds: tuple[int, int]) -> None:
+    """A flow that begins after its end, and times that no 32 bits hold."""
+    (flow,) = decode_flows([message(DESTROY, *tcp_flow(times=times(start, stop)))])[0].to_dicts()
+    assert (flow["flow.start.sec"], flow["flow.end.sec"]) == seconds
 
 
 def test_the_time_of_an_event_is_the_kernels_where_it_says_it() -> None:

@@ -60,7 +60,7 @@ def test_a_table_knows_its_own_keys_only(names: Names) -> None:
 def test_an_unknown_name_has_a_hint(names: Names, name: str, hint: str) -> None:
     with pytest.raises(KeyError) as caught:
         names.find(name, {"my.column": None})
-    assert f"unknown key '{name}' — did you mean '{hint}'?; docs/keys.md lists them" in caught.value.args[0]
+    assert caught.value.args[0] == f"unknown key '{name}' — did you mean '{hint}'?"
 
 
 def test_without_a_near_name_there_is_no_hint(names: Names) -> None:
