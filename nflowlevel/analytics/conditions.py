@@ -36,6 +36,7 @@ _TYPES: dict[str, RecordType] = {"packets": PACKET, "flows": FLOW, "sums": SUM}
 #: Whose ports a column has that several protocols share.
 _PROTOCOLS = {"tcp": (6,), "udp": (17, 136), "sctp": (132,)}
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+_EQUAL = re.compile(r"(\w+) = ([0-9]+|'[^'\\]*')")
 _DURATION = re.compile(r"\s*([0-9]{1,9})\s*(s|m|min|h|d|w)\s*")
 
 
@@ -156,7 +157,10 @@ def _single(column: Column, value: object) -> str:
 
 def excluding(found: Iterable[str]) -> str:
     """Return the condition that not all of these hold; it holds for what has no value, too."""
-    return f"({' AND '.join(found)}) IS NOT TRUE"
+    text = " AND ".join(found)
+    # A comparison, which DuckDB makes of many values at once, takes half of the time.
+    single = _EQUAL.fullmatch(text)
+    return f"{single[1]} IS DISTINCT FROM {single[2]}" if single else f"({text}) IS NOT TRUE"
 
 
 # -- time --------------------------------------------------------------------------------------------------------------

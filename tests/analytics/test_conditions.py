@@ -89,6 +89,10 @@ def test_filters_look_at_columns() -> None:
 
 def test_excluding_keeps_what_has_no_value() -> None:
     assert excluding(["a = 1", "b = 2"]) == "(a = 1 AND b = 2) IS NOT TRUE"
+    assert excluding(["a = 1"]) == "a IS DISTINCT FROM 1"
+    assert excluding(["a = 'x'"]) == "a IS DISTINCT FROM 'x'"
+    for other in ("a = 'x' OR b = 'y'", "a = 'it''s'", "a = 1 OR b = 1", "a = b", "a.b = 1", "a IS NULL"):
+        assert excluding([other]) == f"({other}) IS NOT TRUE"
 
 
 @pytest.mark.parametrize(
