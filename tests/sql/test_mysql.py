@@ -721,7 +721,7 @@ def test_a_transaction_that_the_network_swallowed_is_ended_by_the_server(
 ) -> None:
     """Its lock on the ledger would keep us waiting until the server finds out that the client has gone: hours."""
     mariadb_db.execute(PREFIXES_ONLY)
-    session = make(port=proxy.port, timeout=1).open()
+    session = make(port=proxy.port, timeout=4).open()
     rows = session.rows({"oob.prefix": "x"})
     proxy.cut_at(b"COMMIT", "before", how="stall")
     with pytest.raises(Unavailable, match="timed out"):
@@ -734,7 +734,7 @@ def test_a_transaction_that_the_network_swallowed_is_ended_by_the_server(
 
 def test_a_server_that_hangs_is_given_up(make: Make, mariadb: MariaDB, mariadb_db: MariaDBDatabase) -> None:
     mariadb_db.execute(PREFIXES_ONLY)
-    session = make(timeout=1).open()
+    session = make(timeout=4).open()
     mariadb.pause()
     with pytest.raises(Unavailable, match="timed out"):
         session.write({"oob.prefix": "x"})
