@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import re
 import signal
+import subprocess
 import urllib.request
 from pathlib import Path
 
@@ -154,14 +155,14 @@ def test_killed_it_takes_its_rules_along(pair: Pair, tmp_path: Path) -> None:
 
 
 def test_kept_it_goes_on_and_the_next_daemon_finds_it(pair: Pair, tmp_path: Path) -> None:
-    out, bpffs = tmp_path / "out", tmp_path / "bpf"
-    bpffs.mkdir()
-    # One bpffs for both daemons: a mount namespace that outlives them.
-    holder = ("nsenter", f"--mount={tmp_path}/mnt/ns")
-    mounted = f"mount -t tmpfs none {tmp_path}/mnt && mount --make-private {tmp_path}/mnt && touch {tmp_path}/mnt/ns"
-    (tmp_path / "mnt").mkdir()
-    pair.fw.run("sh", "-c", mounted)
-    pair.fw.run("unshare", f"--mount={tmp_path}/mnt/ns", "mount", "-t", "bpf", "bpf", "/sys/fs/bpf")
+    out = tmp_path / "out"
+    # One bpffs for both daemons: a mount namespace that outlives them. A process holds it: the kernel binds none to a
+    # file that has a lower number than ours, and numbers do not grow with time.
+    mounted = "mount -t bpf bpf /sys/fs/bpf && echo && exec sleep 600"
+    other = pair.fw.popen("unshare", "--mount", "sh", "-c", mounted, stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    assert other.stdout.readline() == b"\n"
+    holder = ("nsenter", f"--target={other.pid}", "--mount")
     try:
         configured = text(pair, out, "on_exit=keep")
         with Daemon(tmp_path, configured, wrapper=holder) as daemon:
@@ -180,8 +181,8 @@ def test_kept_it_goes_on_and_the_next_daemon_finds_it(pair: Pair, tmp_path: Path
             daemon.says("prefilter test: seen 63, logged 41, filtered 22")
     finally:
         pair.fw.run("nft", "delete table inet nflowlevel-test", check=False)
-        pair.fw.run("umount", f"{tmp_path}/mnt/ns")
-        pair.fw.run("umount", f"{tmp_path}/mnt")
+        other.kill()
+        other.communicate()
 
 
 def test_one_that_cannot_be_loaded_ends_the_start(pair: Pair, tmp_path: Path) -> None:
