@@ -93,6 +93,17 @@ def verdict(values: Sequence[float], test: Callable[[float], bool]) -> bool | No
     return test(statistics.median(values)) if values else None
 
 
+def seconds(figure: str, secs: Sequence[float], cpu_secs: Iterable[float], form: str, most: float | None) -> Row:
+    """Return the row of what took so long, with the processor's time beside it. `most`: the target, if there is one."""
+    return Row(
+        figure,
+        median_spread(secs, form, " s"),
+        beside=f"CPU {median_spread(cpu_secs, form, ' s')}",
+        target=_NO if most is None else f"≤ {most:g} s",
+        reached=None if most is None else verdict(secs, lambda value: value <= most),
+    )
+
+
 def times(values: Sequence[float]) -> str:
     """Return ratios as text."""
     return median_spread(values, ".2f" if values and statistics.median(values) < 5 else ".1f", "x")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.asking import Answer, Row, main, median_spread, take_turns, verdict
+from bench.asking import Answer, Row, main, seconds, take_turns
 from bench.netns import Field
 from bench.packets import BEGIN, LEAST, write_archive
 from bench.scale import FULL, Scale
@@ -96,16 +96,8 @@ def clicked(
         )
     )
     for click, of_one in runs.items():
-        secs, target = [run.secs for run in of_one], targets[click][1]
-        answer.rows.append(
-            Row(
-                f"explore, {click}: {of_one[0].packets:,} packets",
-                median_spread(secs, ".2f", " s"),
-                beside=f"CPU {median_spread((run.cpu_secs for run in of_one), '.2f', ' s')}",
-                target=f"≤ {target:g} s" if is_judged else "-",
-                reached=verdict(secs, lambda value, most=target: value <= most) if is_judged else None,  # type: ignore[misc]
-            )
-        )
+        figure, most = f"explore, {click}: {of_one[0].packets:,} packets", targets[click][1] if is_judged else None
+        answer.rows.append(seconds(figure, [run.secs for run in of_one], (run.cpu_secs for run in of_one), ".2f", most))
     return answer
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.asking import Answer, Row, main, median_spread, take_turns, verdict
+from bench.asking import Answer, Row, main, seconds, take_turns
 from bench.netns import Field
 from bench.packets import LEAST, PLANTED, write_archive, write_flows
 from bench.scale import FULL, Scale
@@ -48,18 +48,10 @@ def ask(_field: Field, scale: Scale) -> Answer:
             runs = take_turns(answer, min(scale.rounds, 3), contenders)
     answer.runs = [run for of_one in runs.values() for run in of_one]
     # The target is for ten millions; of fewer records it says little.
-    is_full = records >= FULL.logged
+    most = _TARGET_SECS if records >= FULL.logged else None
     for detector, of_one in runs.items():
-        secs = [run.secs for run in of_one]
-        answer.rows.append(
-            Row(
-                f"find {detector}: {of_one[0].findings} findings",
-                median_spread(secs, ".2f", " s"),
-                beside=f"CPU {median_spread((run.cpu_secs for run in of_one), '.2f', ' s')}",
-                target=f"≤ {_TARGET_SECS:g} s" if is_full else "-",
-                reached=verdict(secs, lambda value: value <= _TARGET_SECS) if is_full else None,
-            )
-        )
+        figure = f"find {detector}: {of_one[0].findings} findings"
+        answer.rows.append(seconds(figure, [run.secs for run in of_one], (run.cpu_secs for run in of_one), ".2f", most))
     answer.rows.append(Row("archive: bytes a record", f"{size / records:.1f}"))
     return answer
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.asking import Answer, Row, main, median_spread, take_turns, verdict
+from bench.asking import Answer, main, seconds, take_turns
 from bench.netns import Field
 from bench.packets import LEAST, write_archive, write_flows
 from bench.scale import FULL, Scale
@@ -51,16 +51,15 @@ def ask(_field: Field, scale: Scale) -> Answer:
         }
         runs = take_turns(answer, min(scale.rounds, 3), contenders)
     answer.runs = [run for of_one in runs.values() for run in of_one]
-    is_full = records >= FULL.logged
     for report, of_one in runs.items():
-        secs, target = [run.secs for run in of_one], _REPORTS[report][1]
+        figure, most = f"report of {report}: {of_one[0].size:,} bytes", _REPORTS[report][1]
         answer.rows.append(
-            Row(
-                f"report of {report}: {of_one[0].size:,} bytes",
-                median_spread(secs, ".1f", " s"),
-                beside=f"CPU {median_spread((run.cpu_secs for run in of_one), '.1f', ' s')}",
-                target=f"≤ {target:g} s" if is_full else "-",
-                reached=verdict(secs, lambda value, most=target: value <= most) if is_full else None,  # type: ignore[misc]
+            seconds(
+                figure,
+                [run.secs for run in of_one],
+                (run.cpu_secs for run in of_one),
+                ".1f",
+                most if records >= FULL.logged else None,
             )
         )
     return answer
