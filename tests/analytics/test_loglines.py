@@ -29,7 +29,10 @@ from tests.corpus import frames
 from tests.fix_decoder import chunks, decode
 from tests.fix_loglines import printed
 from tests.fix_netns import Pair
+from tests.fix_zone import summer_time, zone
 from tests.messages import FULL, message_of
+
+__all__ = ["summer_time", "zone"]
 
 #: 27 November 2026, 12:00:00 UTC.
 _NOON = 1_795_780_800
@@ -408,9 +411,8 @@ def test_a_year_that_is_asked_for() -> None:
     assert row["sec"] == _NOON
 
 
-def test_a_time_without_a_zone_is_local(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
-    time.tzset()
+@pytest.mark.usefixtures("summer_time")
+def test_a_time_without_a_zone_is_local() -> None:
     assert row_of(f"{_HEAD}{_BODY}")["sec"] == _NOON - 3600
     assert row_of(f"Jul  1 12:00:00 fw kernel: {_BODY}")["sec"] == calendar.timegm((2026, 7, 1, 10, 0, 0))
     assert row_of(f"2026-11-27T12:00:00Z fw kernel: {_BODY}")["sec"] == _NOON

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -19,20 +18,15 @@ from nflowlevel.archive.schema import PACKETS
 from tests.corpus import frames
 from tests.fix_decoder import chunks, decode
 from tests.fix_loglines import printed
+from tests.fix_zone import summer_time, zone
 from tests.messages import message_of
+
+__all__ = ["summer_time", "zone"]
+
+pytestmark = pytest.mark.usefixtures("summer_time")
 
 #: 27 November 2026, 12:00:00 UTC.
 _NOON = 1_795_780_800
-
-
-@pytest.fixture(autouse=True)
-def _zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A zone with summer time."""
-    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 def by_parse(text: bytes) -> tuple[list[Any], list[bytes], dict[str, int]]:

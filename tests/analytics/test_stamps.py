@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import calendar
-import time
-from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
@@ -13,17 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nflowlevel.analytics.stamps import Stamp, Stamps
+from tests.fix_zone import summer_time, zone
+
+__all__ = ["summer_time", "zone"]
+
+pytestmark = pytest.mark.usefixtures("summer_time")
 
 _NOON = calendar.timegm((2026, 11, 27, 12, 0, 0))
-
-
-@pytest.fixture(autouse=True)
-def _zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,24 +24,13 @@ from tests.fix_lines import small_disk
 from tests.fix_netns import Pair
 from tests.fix_plugins import batch_of, stacks_of
 from tests.fix_receiver import Receiver
+from tests.fix_zone import zone
 from tests.flows import GRE, ICMP, ICMPV6, NOW, SNAT, TCP, TCP6, FlowOf, deliver, flow_batch
 from tests.messages import message_of
 
+__all__ = ["zone"]
+
 _TIME = (1_795_460_084, 190_524)  # 2026-11-23 18:54:44 UTC
-
-
-@pytest.fixture
-def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Sets the time zone of this process; UTC unless the test does."""
-
-    def set_(text: str) -> None:
-        monkeypatch.setenv("TZ", text)
-        time.tzset()
-
-    set_("UTC0")
-    yield set_
-    monkeypatch.undo()
-    time.tzset()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,27 +23,16 @@ from tests.fix_daemon import PATIENCE, Daemon, config, log_rule, wait_for
 from tests.fix_lines import small_disk
 from tests.fix_netns import Pair
 from tests.fix_plugins import batch_of, stacks_of
+from tests.fix_zone import zone
 from tests.messages import message_of
 from tests.oracle import decode
 from tests.printed import printed
 
+__all__ = ["zone"]
+
 _TIME = (1_793_689_482, 190_524)  # 2026-11-03 07:04:42 UTC
 _FILTERS = "b:BASE,i:IFINDEX,s:IP2STR,p:PRINTPKT"
 _HOST = socket.gethostname().partition(".")[0]
-
-
-@pytest.fixture
-def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Sets the time zone of this process; UTC unless the test does."""
-
-    def set_(text: str) -> None:
-        monkeypatch.setenv("TZ", text)
-        time.tzset()
-
-    set_("UTC0")
-    yield set_
-    monkeypatch.undo()
-    time.tzset()
 
 
 @pytest.fixture

@@ -9,10 +9,9 @@ import random
 import re
 import signal
 import stat
-import time
 import xml.dom.minidom
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,11 @@ from tests.fix_netns import Pair
 from tests.fix_nobody import NOBODY
 from tests.fix_plugins import batch_of, stacks_of
 from tests.fix_reports import full, received, report
+from tests.fix_zone import zone
 from tests.flows import ALL, DNAT, GRE, ICMP, NEW, NOW, TCP, UDP, FlowOf, deliver, flow_batch
 from tests.messages import message_of
+
+__all__ = ["zone"]
 
 _TIME = (1_795_460_084, 190_524)  # 2026-11-23 18:54:44 UTC
 
@@ -50,20 +52,6 @@ def documents(directory: Path) -> list[Path]:
 def elements(directory: Path) -> list[ET.Element]:
     """Return the elements of all documents, each of which has to be whole."""
     return [element for path in documents(directory) for element in ET.fromstring(path.read_bytes())]
-
-
-@pytest.fixture
-def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Sets the time zone of this process; UTC unless the test does."""
-
-    def set_(text: str) -> None:
-        monkeypatch.setenv("TZ", text)
-        time.tzset()
-
-    set_("UTC0")
-    yield set_
-    monkeypatch.undo()
-    time.tzset()
 
 
 @pytest.fixture

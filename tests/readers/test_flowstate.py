@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -148,11 +149,11 @@ def test_a_full_disk_leaves_nothing_half(tmp_path: Path, caplog: pytest.LogCaptu
     state = tmp_path / "state"
     state.write_bytes(HEAD)
 
-    def kept() -> object:
+    def kept() -> Iterator[bytes]:
         yield b"x" * KEPT_BYTES
         raise OSError(28, "No space left on device")
 
-    StateFile(str(state)).write(kept())  # type: ignore[arg-type]
+    StateFile(str(state)).write(kept())
     assert state.read_bytes() == HEAD
     assert os.listdir(tmp_path) == ["state"]
     assert "No space left on device; the next run reports flows once more" in caplog.text
