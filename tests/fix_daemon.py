@@ -66,9 +66,15 @@ def wait_for(condition: Callable[[], object], what: str, told: Callable[[], str]
         time.sleep(0.003)
 
 
-def lines_of(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a file; fail unless it is one JSON object per line, the last one complete."""
+def lines_of(path: Path, *, growing: bool = False) -> list[dict[str, Any]]:
+    """Return the records of a file; fail unless it is one JSON object per line, the last one complete.
+
+    A file that is `growing` is read to its last newline: the kernel shows a write while it goes on, and who is killed
+    within one leaves a line that the next start cuts off.
+    """
     data = path.read_bytes() if path.exists() else b""
+    if growing:
+        data = data[: data.rfind(b"\n") + 1]
     assert not data or data.endswith(b"\n"), f"{path} ends in a torn line: {data[-80:]!r}"
     found = [json.loads(line) for line in data.splitlines()]
     assert all(isinstance(record, dict) for record in found)

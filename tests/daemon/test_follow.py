@@ -191,7 +191,7 @@ def test_one_that_comes_later_is_found_at_once(tmp_path: Path) -> None:
             daemon.says(f"stack=g:NFLOG,{FILTERS},j:JSON runs")
             assert time.monotonic() - began < 5, "it is tried again every 10 s"
             inside.send(3)
-            wait_for(lambda: len(lines_of(out)) == 3, "records", lambda: daemon.stderr)
+            wait_for(lambda: len(lines_of(out, growing=True)) == 3, "records", lambda: daemon.stderr)
             inside.close()
 
 

@@ -393,7 +393,7 @@ def test_active_timeout_and_the_sum(watched: Watched, tmp_path: Path) -> None:
             watched.udp_flows(PORTS[:20], packets=2)
             time.sleep(0.4)
         watched.flush()
-        wait_for(lambda: sum(each["flow.last"] for each in lines_of(out)) == 20, "all ends")
+        wait_for(lambda: sum(each["flow.last"] for each in lines_of(out, growing=True)) == 20, "all ends")
         daemon.stop()
     found = lines_of(out)
     assert added(found) == watched.seen()
@@ -444,12 +444,12 @@ def test_the_sum_over_kills_at_any_moment(watched: Watched, tmp_path: Path, seed
         daemon.wait()
         daemon.close()
         if not (state.exists() and state.stat().st_size > 100):  # more than its head
-            begun = len(lines_of(out))
+            begun = len(lines_of(out, growing=True))
     with Daemon(tmp_path, text, netns=watched.fw) as last:
         watched.udp_flows(PORTS)
         watched.flush()
         told = f"ends of {len(PORTS)} flows"
-        wait_for(lambda: sum(each["flow.last"] for each in lines_of(out)[begun:]) >= len(PORTS), told)
+        wait_for(lambda: sum(each["flow.last"] for each in lines_of(out, growing=True)[begun:]) >= len(PORTS), told)
         assert last.process.poll() is None
     found = lines_of(out)
     assert added(found[begun:]) == watched.seen()

@@ -277,4 +277,4 @@ def test_a_missing_file_is_waited_for(tmp_path: Path) -> None:
         source.write_bytes(pcap(udp_packets(7), captures.RAW))
         daemon.send(1)
         assert daemon.wait() == 0
-    wait_for(lambda: len(lines_of(out)) == 7, "seven records")
+    wait_for(lambda: len(lines_of(out, growing=True)) == 7, "seven records")
