@@ -42,7 +42,7 @@ from nflowlevel.readers.arguments import Seconds, SocketBuffer, checked
 from nflowlevel.readers.flowstate import StateFile
 from nflowlevel.records.flow import FLOW
 from nflowlevel.records.flowbatch import FlowBatch
-from nflowlevel.stats import FlowStats
+from nflowlevel.stats import FlowStats, take_over
 
 if TYPE_CHECKING:
     from nflowlevel.records.filters import Filter
@@ -486,11 +486,9 @@ class Flows:
         if not self._closed:
             with contextlib.suppress(ValueError):
                 self._count_drops()
-        stats, state, table = self._stats, self._events.state, self._table.counted
-        for name in ("received", "overrun", "truncated", "malformed", "datagrams", "bytes"):
-            setattr(stats, name, getattr(state, name))
-        for name in ("unmatched", "untracked", "presumed", "returned", "repeated", "replaced", "reset"):
-            setattr(stats, name, getattr(table, name))
+        stats = self._stats
+        take_over(stats, self._events.state)
+        take_over(stats, self._table.counted)
         stats.tracked = len(self._table)
         return stats
 

@@ -31,7 +31,7 @@ from nflowlevel.readers.arguments import (
     checked,
 )
 from nflowlevel.records.batch import Batch
-from nflowlevel.stats import GroupStats, html_table
+from nflowlevel.stats import GroupStats, html_table, take_over
 
 if TYPE_CHECKING:
     from nflowlevel.records.packetrow import Packet
@@ -270,9 +270,10 @@ class Group:
     @property
     def stats(self) -> GroupStats:
         """What was received and what was lost: while `unresolved` is 0, received + gap is what the rule counted."""
-        state, stats = self._socket.state, GroupStats()
-        for name in ("received", "gap", "overrun", "truncated", "malformed", "datagrams", "bytes"):
-            setattr(stats, name, getattr(state, name))
+        stats = GroupStats()
+        take_over(stats, self._socket.state)
+        if self._links:
+            stats.foreign += self._links.foreign
         stats.unresolved = self._drops_pending
         return stats
 

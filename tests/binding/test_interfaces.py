@@ -151,9 +151,7 @@ def test_readable_when_something_changed(netns: Netns) -> None:
 
 def test_nobody_but_the_kernel_is_believed(netns: Netns) -> None:
     links = Links(netns.path)
-    attribute = struct.pack("=HH8s", 12, 3, b"forged\0\0")
-    message = struct.pack("=BxHiII", 0, 1, INDEX, 0, 0) + attribute
-    forged = struct.pack("=IHHII", 16 + len(message), 16, 0, 0, 0) + message
+    forged = netns.forge_link(INDEX, "forged")
     with (
         netns.enter(),
         socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as forger,
@@ -161,6 +159,7 @@ def test_nobody_but_the_kernel_is_believed(netns: Netns) -> None:
     ):
         forger.sendto(forged, (links._socket.portid, 0))
     assert INDEX not in names_of(links)
+    assert links.foreign == 1
     links.close()
 
 

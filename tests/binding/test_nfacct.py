@@ -424,9 +424,9 @@ def test_only_the_kernel_is_believed(netns: Netns) -> None:
     lib.nfl_counters_decode(answer, forged, len(forged), counters, 1)
     assert answer.count == 1, "nothing is wrong with it but its sender"
     quotas = nfacct.QuotaSocket(netns.path)
-    with netns.enter():
-        forger = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, lib.NETLINK_NETFILTER)
-    with forger:
-        forger.sendto(forged, (0, 1 << (lib.NFNLGRP_ACCT_QUOTA - 1)))
-    assert quotas.receive().count == 0
+    for _ in range(3):
+        netns.forge(lib.NETLINK_NETFILTER, forged, lib.NFNLGRP_ACCT_QUOTA)
+    assert (quotas.receive().count, quotas.state.foreign) == (0, 3)
+    netns.forge(lib.NETLINK_NETFILTER, forged, lib.NFNLGRP_ACCT_QUOTA)
+    assert (quotas.receive().count, quotas.state.foreign) == (0, 4)
     quotas.close()

@@ -808,6 +808,19 @@ def test_nobody_else_can_send_to_the_socket(pair: Pair) -> None:
         assert (group.stats.received, group.stats.gap) == (1, 0)
 
 
+def test_what_another_process_says_of_interfaces_is_ignored_and_counted(pair: Pair) -> None:
+    log_udp(pair)
+    with nfl.open_group(2, netns=pair.fw.path) as group:
+        pair.send_udp(1)
+        (batch,) = collect(group, 1)
+        ((index, name),) = batch.rows("oob.ifindex_in", "oob.in")
+        pair.fw.forge_link(index, "forged")
+        pair.send_udp(1)
+        (batch,) = collect(group, 1)
+        assert batch.values("oob.in") == [name]
+        assert group.stats.foreign == 1
+
+
 # -- errors -----------------------------------------------------------------------------------------------------------
 
 
