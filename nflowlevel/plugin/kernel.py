@@ -70,8 +70,8 @@ SomeStats = TypeVar("SomeStats", bound=Counters)
 class ReaderInput(KernelInput[SomeOptions], Generic[SomeOptions, SomeReader, SomeStats]):
     """An input that hands on what one reader gives."""
 
-    #: Its counters; a plugin says which.
-    Stats: type[SomeStats] = Counters  # type: ignore[assignment]
+    #: Its counters: a plugin says which.
+    Stats: type[SomeStats]
     _reader: SomeReader | None = None
 
     def __init__(self, instance: str, options: SomeOptions, netns: str) -> None:

@@ -87,6 +87,20 @@ def test_the_counters_are_those_of_all_readers() -> None:
         assert (sample.stats.received, sample.stats.gap) == (number, 5 * number)
 
 
+def test_an_input_has_to_say_what_it_counts() -> None:
+    """Counters that declare nothing would take each count, and show none."""
+
+    class Silent(ReaderInput[NoOptions, Pipe, GroupStats]):
+        name = "NFLOG"
+        provides = "raw"
+
+        def start(self) -> Pipe:
+            return Pipe()
+
+    with pytest.raises(AttributeError, match="Stats"):
+        Silent("s", NoOptions(), "")
+
+
 @pytest.mark.parametrize("plugin", [NFLOG, NFCT, NFACCT, NFTCOUNTER])
 def test_who_reads_the_kernel(plugin: type[KernelInput[NoOptions]]) -> None:
     assert issubclass(plugin, KernelInput)
