@@ -16,7 +16,6 @@ import json
 import os
 import shutil
 import socket
-import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -125,14 +124,6 @@ class Netns:
             forger = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, bus)
         with forger:
             forger.sendto(message, (0, 1 << group - 1))
-
-    def forge_link(self, index: int, name: str) -> bytes:
-        """Tell the listeners of rtnetlink of an interface that there is not; return the message."""
-        text = name.encode() + b"\0"
-        body = struct.pack("=BxHiIIHH", 0, 1, index, 0, 0, 4 + len(text), 3) + text + bytes(-len(text) % 4)
-        message = struct.pack("=IHHII", 16 + len(body), 16, 0, 0, 0) + body
-        self.forge(socket.NETLINK_ROUTE, message, 1)
-        return message
 
     def sysctl(self, name: str, value: int | str) -> None:
         """Set one of the namespace's net.* settings."""

@@ -23,7 +23,8 @@ from nflowlevel.binding.conntrack import (
 )
 from tests.fix_netns import Netns
 from tests.fix_watched import SMALL_BUFFER, Watched
-from tests.flows import TCP, UDP, attribute, message
+from tests.flows import TCP, UDP, message
+from tests.netlink import attribute
 
 
 def test_load(watched: Watched) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import logging
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +20,7 @@ from tests import captures
 from tests.fix_decoder import decode, shown
 from tests.fix_group import collect, log_udp
 from tests.fix_netns import Bridge, Netns, Pair
+from tests.netlink import RTNLGRP_LINK, link_message
 from tests.oracle import build_message
 
 INDEX = 4242
@@ -89,7 +91,7 @@ def test_what_another_process_says_is_ignored_and_told(
 ) -> None:
     monkeypatch.setattr(log, "propagate", True)
     caplog.set_level(logging.INFO)
-    netns.forge_link(INDEX, "forged")
+    netns.forge(socket.NETLINK_ROUTE, link_message(INDEX, "forged"), RTNLGRP_LINK)
     for _ in range(3):
         assert names(plugin, (INDEX, None)) == [("one", "")]
     (text,) = caplog.messages

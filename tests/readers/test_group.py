@@ -33,6 +33,7 @@ from tests.fix_group import collect, log_udp, packets_in, run_python, start_pyth
 from tests.fix_interrupt import interrupt_everywhere, state
 from tests.fix_netns import Netns, Pair
 from tests.fix_nflog import SEQ, NflogReader
+from tests.netlink import RTNLGRP_LINK, link_message
 
 
 def settings(netns: Netns, group: int = 2) -> procfs.BoundGroup:
@@ -814,7 +815,7 @@ def test_what_another_process_says_of_interfaces_is_ignored_and_counted(pair: Pa
         pair.send_udp(1)
         (batch,) = collect(group, 1)
         ((index, name),) = batch.rows("oob.ifindex_in", "oob.in")
-        pair.fw.forge_link(index, "forged")
+        pair.fw.forge(socket.NETLINK_ROUTE, link_message(index, "forged"), RTNLGRP_LINK)
         pair.send_udp(1)
         (batch,) = collect(group, 1)
         assert batch.values("oob.in") == [name]
