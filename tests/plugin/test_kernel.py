@@ -13,7 +13,7 @@ from nflowlevel.inputs.nfct import NFCT
 from nflowlevel.inputs.nflog import NFLOG
 from nflowlevel.inputs.nftcounter import NFTCOUNTER
 from nflowlevel.plugin.contract import NoOptions
-from nflowlevel.plugin.kernel import KernelInput, ReaderInput
+from nflowlevel.plugin.kernel import KernelInput, ReaderInput, buffers
 from nflowlevel.records.batch import Batch
 from nflowlevel.stats import GroupStats
 from tests.fix_netns import Netns
@@ -99,6 +99,20 @@ def test_an_input_has_to_say_what_it_counts() -> None:
 
     with pytest.raises(AttributeError, match="Stats"):
         Silent("s", NoOptions(), "")
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "is_"),
+    [
+        (0, 0, (64 << 20, 256 << 20)),
+        (1 << 20, 0, (1 << 20, 256 << 20)),
+        (512 << 20, 0, (512 << 20, 512 << 20)),
+        (0, 1 << 20, (64 << 20, 1 << 20)),
+        (5, 7, (5, 7)),
+    ],
+)
+def test_socket_buffers(size: int, most: int, is_: tuple[int, int]) -> None:
+    assert buffers(size, most) == is_
 
 
 @pytest.mark.parametrize("plugin", [NFLOG, NFCT, NFACCT, NFTCOUNTER])
