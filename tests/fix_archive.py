@@ -110,11 +110,11 @@ _KILLED = """if True:
 
     sys.addaudithook(watch)
     for line in sys.stdin:
-        at, archive, *paths = line.rstrip("\\n").split("\\t")
-        at = int(at)
+        wanted, archive, *paths = line.rstrip("\\n").split("\\t")
         child = os.fork()
         if not child:
-            seen = 0
+            # Only here: a fork counts too, and this process is to live.
+            at, seen = int(wanted), 0
             with Journal(archive) as journal:
                 for path in paths:
                     if os.path.exists(path):
