@@ -268,6 +268,14 @@ def _called(step: int) -> str:
     return "second" if step == 1 else f"{step} seconds"
 
 
+def _lasting(secs: int) -> str:
+    """Return how long something was; of a long time, what is behind the second digit says nothing."""
+    for unit, name in ((365 * 86_400, "years"), (86_400, "days")):
+        if secs >= 10 * unit:
+            return f"{secs // unit:,} {name}"
+    return _called(secs)
+
+
 #: What stands above the table already.
 _SAID = ("finding", "severity")
 
@@ -295,6 +303,6 @@ def _cell(name: str, value: Any) -> str:
 
 def _gap_lines(report: Report) -> list[str]:
     return [
-        f"{moment(before)} to {moment(after)} UTC: nothing for {_called(after - before)}"
+        f"{moment(before)} to {moment(after)} UTC: nothing for {_lasting(after - before)}"
         for before, after in report.gaps
     ]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.report import MOST_ROWS, Report, make, to_html, to_text
 from nflowlevel.errors import NotSupported
 from tests.fix_chromium import Chromium, chromium
-from tests.fix_logs import log_file, record
+from tests.fix_logs import START, log_file, record
 
 __all__ = ["chromium"]
 
@@ -175,3 +176,17 @@ def test_countries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Log, "count", without_table)
     assert "Countries of sources" not in dict(make(log).charts)
+
+
+@pytest.mark.parametrize("seconds", [range(1, 2**32, 2**32 // 3000), [7, *range(START, START + 3000), 2**32 - 1]])
+def test_a_report_over_decades_is_small(tmp_path: Path, seconds: Iterable[int]) -> None:
+    """Records of all times, and an ordinary hour with two wrong clocks."""
+    records = [record(src_ip=f"192.0.2.{second % 200}", oob__time__sec=second) for second in seconds]
+    made = make(nfl.read(log_file(tmp_path / "x.json", records)))
+    page = to_html(made)
+    assert len(page) < 100_000
+    assert len(made.traffic) <= 200
+    assert 2 <= page.count('class="date"') <= 14
+    assert "1970-01-01 00:00:0" in page
+    if made.gaps:
+        assert re.findall(r"nothing for (.*)", to_text(made)) == ["56 years", "79 years"]
