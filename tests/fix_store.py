@@ -46,7 +46,8 @@ class ObjectStore(NamedTuple):
 
     def asked(self) -> list[str]:
         """Return the requests until now: method and path."""
-        return re.findall(r'"([A-Z]+ [^"]*) HTTP/1\.1"', self.log.read_text())
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", self.log.read_text())  # it colours what is not 200
+        return re.findall(r'"([A-Z]+ [^"]*) HTTP/1\.1"', plain)
 
 
 @contextmanager

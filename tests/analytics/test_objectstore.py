@@ -125,12 +125,22 @@ def test_a_single_file_and_a_log_beside_it(server: ObjectStore, tmp_path: Path) 
 
 def test_only_what_a_question_needs_is_read(server: ObjectStore) -> None:
     with nfl.read(f"{URL}?endpoint={server.endpoint}") as log:
+        begin = len(server.asked())
         log.sql("SELECT 1 AS a").rows()  # the store is listed
+        opened = [line.split()[0] for line in server.asked()[begin:] if "/kind=" in line]
+        # Each of the three, and then one of those with all columns, one of those with fewer.
+        assert opened.count("HEAD") == 3 + 2
         before = len(server.asked())
         assert log.between("2026-11-25", "2026-11-26").count("tcp_window").rows() == [(1024, 100)]
         asked = {line for line in server.asked()[before:] if "/kind=" in line}
     assert asked
     assert {line for line in asked if "day=2026-11-25" not in line} == set()
+
+
+def test_a_part_of_an_archive(server: ObjectStore) -> None:
+    with nfl.read(f"{URL}/kind=packets/dvc=007?endpoint={server.endpoint}") as log:
+        assert log.count("src_ip", "oob_prefix").rows() == [("192.0.2.1", "accept", 100)]
+        assert log.between("2026-11-25", "2026-11-26").count().value() == 0
 
 
 def test_a_cut_file_is_told(server: ObjectStore) -> None:
