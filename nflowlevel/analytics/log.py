@@ -24,7 +24,7 @@ from nflowlevel.analytics.conditions import (
     moment,
     seconds,
 )
-from nflowlevel.analytics.engine import DuckDB, Engine
+from nflowlevel.analytics.engine import DuckDB, Engine, open_remote
 from nflowlevel.analytics.findings import Findings
 from nflowlevel.analytics.joins import (
     SSH_PORT,
@@ -337,6 +337,7 @@ class Log:
     def seal(self) -> None:
         """Let no query read or write another file from now on, nor load an extension. It cannot be taken back."""
         if self._store:
+            open_remote(self._store)
             self._store.seal()
 
     @property
