@@ -60,6 +60,8 @@ class LogSource:
     ) -> None:
         self.path: Final = os.path.abspath(path)
         self._head = b""
+        #: Whether `blocks` has left out what stands behind the last newline.
+        self.is_growing = False
         self.fd = (
             open_own(self.path, os.O_RDONLY, 0, owners) if os.geteuid() == 0 else open_plain(self.path, os.O_RDONLY)
         )
@@ -115,15 +117,16 @@ class LogSource:
                 total += len(piece)
         return total
 
-    def blocks(self, start: int, block_bytes: int) -> Iterator[memoryview]:
+    def blocks(self, start: int, block_bytes: int, *, is_whole: bool = False) -> Iterator[memoryview]:
         """Yield the lines from byte `start` on, in blocks that end with a newline; only the last may lack it.
 
+        With `is_whole` what stands behind the last newline is not among them: it may be half of a line.
         A block is good until the next is asked for. A line that is longer than a block comes as several blocks.
         NflowError: the compressed data is cut or damaged.
         """
         total = None if self.is_compressed else self.size - start
         if total is not None:
-            block_bytes = max(1, min(block_bytes, total))
+            block_bytes = max(1, min(block_bytes, total + 1))  # a whole file is no line that is longer than a block
         # One buffer for all: fresh memory costs as much as reading.
         buffer = bytearray(block_bytes)
         view = memoryview(buffer)
@@ -144,8 +147,9 @@ class LogSource:
                     yield view[:end]
                     buffer[: held - end] = view[end:held]
                     held -= end
-            if held:
+            if held and not is_whole:
                 yield view[:held]
+            self.is_growing = held > 0 and is_whole
 
     def check(self) -> None:
         """Raise Changed if the file is not as it was when it was opened, NotClosed if somebody writes to it."""
