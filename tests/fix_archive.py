@@ -104,6 +104,9 @@ _KILLED = """if True:
     def watch(name, arguments):
         # Whatever touches files passes here; fsync is between two of these.
         global seen
+        # How much there is to look at in /proc, for who has a file open, changes from one run to the next.
+        if arguments and str(arguments[0]).startswith("/proc"):
+            return
         if name in CHANGES or not CHANGES and (name == "open" or name.startswith(("os.", "shutil.", "fcntl."))):
             seen += 1
             if seen == at:

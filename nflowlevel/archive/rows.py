@@ -23,7 +23,7 @@ from nflowlevel.records.keys import Key
 
 #: The last second that a path of the archive can say: the year 9999.
 _LAST_US = 253_402_300_800 * 1_000_000 - 1
-#: Rows that DuckDB has together in memory, so it need not gather them.
+#: Rows of a row group, as DuckDB makes them of itself: a question skips those whose times do not fit.
 _ROW_GROUP = 122_880
 #: A column with more different values in a row group has no dictionary: it gains little, and looking for them takes a
 #: third of the time of writing.
@@ -87,7 +87,7 @@ class Rows:
         database.register("scanned", self._scanner)
         database.execute("SET VARIABLE host = $1", [host])
         database.execute("SET VARIABLE firewall = $1", [dvc])
-        self._dvc, self._host = dvc, host
+        self._is_named: Final = bool(dvc)
         #: The relations of the slices.
         self._slices: list[Relation] = []
         self._name: Final = "getvariable('firewall')" if dvc else "coalesce(nullif(dvc, ''), getvariable('host'))"
@@ -250,13 +250,13 @@ class Rows:
         return f"({plain} UNION ALL SELECT {names} FROM packets)" if self._has("packets") else f"({plain})"
 
     def _plain(self, column: Column, is_filled: bool, value: int | str | None) -> str:
-        """Return the expression for a column of plain rows. One value for all rows is written in half the time."""
+        """Return the expression for a column of plain rows. One value in all of them is a literal: half the time."""
         if column.name in ("sec", "us"):
             return column.name
-        if column.name == "dvc":
-            if is_filled and value is None and not self._dvc:
-                return f"{self._name} AS dvc"
-            value, is_filled = self._dvc or value or self._host, True
+        if column.name == "dvc" and (self._is_named or not is_filled or value == ""):
+            return f"getvariable('{'firewall' if self._is_named else 'host'}') AS dvc"
+        if column.name == "dvc" and value is None:
+            return f"{self._name} AS dvc"
         if not is_filled:
             return f"NULL::{column.type} AS {column.name}"
         if value is None:
