@@ -51,11 +51,11 @@ class DuckDB:
     name = "duckdb"
 
     def __init__(self, store: Store, span: Span = WHOLE) -> None:
-        self.store, self._span = store, span
+        self.store, self.span = store, span
 
     def within(self, first: int | None, behind: int | None) -> DuckDB:
         """Return an engine for queries that ask for no records outside of these times."""
-        return DuckDB(self.store, self._span.within(first, behind))
+        return DuckDB(self.store, self.span.within(first, behind))
 
     @property
     def whole(self) -> DuckDB:
@@ -85,7 +85,7 @@ class DuckDB:
             found = "DuckDB, which reads files of this machine only"
             shown = without_password(self.store.remote[0])
             raise NotSupported(f"asking {printable(shown, None)}", found=found, needed=needed)
-        return self.store.cursor(text, self._span)
+        return self.store.cursor(text, self.span)
 
     def columns(self, relation: Any) -> tuple[str, ...]:
         """Return the names of its columns."""
