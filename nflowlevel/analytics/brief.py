@@ -76,7 +76,8 @@ class Brief:
             f" LEFT JOIN {table} AS of_{name} ON of_{name}.text = chosen.{name}" for name, table in self.texts.items()
         )
         rows = f"SELECT {', '.join(shown)} FROM (SELECT * FROM packets{{where}}) AS chosen{''.join(joined)}"
-        self._store.cursor().execute(f"CREATE TABLE {self._table} AS {rows.format(where=' WHERE 1 = 0')}")
+        cursor = self._store.cursor("packets", self.span)
+        cursor.execute(f"CREATE TABLE {self._table} AS {rows.format(where=' WHERE 1 = 0')}")
         for span, where in self._parts():
             pause()
             cursor = self._store.cursor("packets", span)
