@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Some columns of all packets as a table of DuckDB's own, for questions that count them again and again.
 
-Texts are numbers there (numbered.py), which are grouped many times faster; a table for each column has them. A
-condition that looks at one text is tried on that table, and becomes one of numbers: it holds for the same packets.
+It may be of a span of time only, and answers what is asked of that one. Texts are numbers there (numbered.py), which
+are grouped many times faster; a table for each column has them. A condition that looks at one text is tried on that
+table, and becomes one of numbers: it holds for the same packets.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from typing import Any
 
+from nflowlevel.analytics.conditions import during
 from nflowlevel.analytics.engine import DuckDB
 from nflowlevel.analytics.numbered import Numbered
 from nflowlevel.analytics.store import WHOLE, Span, Store
@@ -23,6 +25,10 @@ from nflowlevel.archive.schema import PACKETS
 PACKET_BYTES = 48
 #: Packets that are written at a time: between two such parts, it waits for those who ask.
 _PART = 500_000
+#: Columns that have no more combinations than these are counted together.
+_MOST_COMBINED = 5000
+#: More texts than these are not few.
+_MOST_FEW = 64
 #: More numbers than these are a table.
 _MOST_LISTED = 100
 #: A store may have had one before.
@@ -32,19 +38,23 @@ _COLUMN = re.compile(rf"\b(?:{'|'.join(column.name for column in PACKETS)})\b")
 
 
 class Brief:
-    """Columns of the packets that a store has now. Errors of DuckDB are its own.
+    """Columns of the packets that a store has now, of a span of time. Errors of DuckDB are its own.
 
     `pause` is called now and then while it is made: it may wait for what is more urgent.
     """
 
-    def __init__(self, store: Store, names: Iterable[str], pause: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, store: Store, names: Iterable[str], pause: Callable[[], None] | None = None, span: Span = WHOLE
+    ) -> None:
         self._store, self._state = store, store.state
+        self.span = span
         self._table = f"read.brief_{next(_numbers)}"
         wanted = {PACKETS.find(name).name for name in ("us", *names)}
         columns = [column for column in PACKETS if column.name in wanted]
         self._names = [column.name for column in columns]
         #: The table of each column's texts.
         self.texts = {column.name: f"{self._table}_{column.name}" for column in columns if column.type == "VARCHAR"}
+        self._few: dict[tuple[str, ...], tuple[str, ...]] = {}
         try:
             self._make(pause or (lambda: None))
         except BaseException:
@@ -57,43 +67,62 @@ class Brief:
     def _make(self, pause: Callable[[], None]) -> None:
         for name, table in self.texts.items():
             pause()
-            self._store.cursor().execute(
+            self._store.cursor("packets", self.span).execute(
                 f"CREATE TABLE {table} AS SELECT text, (ROW_NUMBER() OVER (ORDER BY text))::UINTEGER AS number "
-                f"FROM (SELECT DISTINCT {name} AS text FROM packets) AS texts WHERE text IS NOT NULL"
+                f"FROM (SELECT DISTINCT {name} AS text FROM packets{_where(self.span)}) AS texts WHERE text IS NOT NULL"
             )
         shown = (f"of_{name}.number AS {name}" if name in self.texts else f"chosen.{name}" for name in self._names)
         joined = (
             f" LEFT JOIN {table} AS of_{name} ON of_{name}.text = chosen.{name}" for name, table in self.texts.items()
         )
         rows = f"SELECT {', '.join(shown)} FROM (SELECT * FROM packets{{where}}) AS chosen{''.join(joined)}"
-        self._store.cursor().execute(f"CREATE TABLE {self._table} AS {rows.format(where=' WHERE 1 = 0')}")
+        cursor = self._store.cursor("packets", self.span)
+        cursor.execute(f"CREATE TABLE {self._table} AS {rows.format(where=' WHERE 1 = 0')}")
         for span, where in self._parts():
             pause()
             cursor = self._store.cursor("packets", span)
-            cursor.execute(f"INSERT INTO {self._table} {rows.format(where=f' WHERE {where}')}")
+            cursor.execute(f"INSERT INTO {self._table} {rows.format(where=where)}")
 
     def _parts(self) -> Iterator[tuple[Span, str]]:
-        """Yield spans of time with the condition of their packets: all of them, in parts of about the same time."""
-        text = "SELECT COUNT(*), COUNT(us), MIN(us), MAX(us) FROM packets"
-        packets, timed, first, last = self._store.cursor().execute(text).fetchall()[0]
+        """Yield spans of time with the WHERE of their packets: all of them, in parts of about the same time."""
+        text = f"SELECT COUNT(*), COUNT(us), MIN(us), MAX(us) FROM packets{_where(self.span)}"
+        packets, timed, first, last = self._store.cursor("packets", self.span).execute(text).fetchall()[0]
         if timed < packets:
-            yield WHOLE, "us IS NULL"
+            yield WHOLE, " WHERE us IS NULL"
         if timed:
             length = (last - first) // (packets // _PART + 1) + 1
             for begin in range(first, last + 1, length):
-                yield Span(begin, begin + length), f"us >= {begin} AND us < {begin + length}"
+                part = Span(begin, min(begin + length, last + 1))
+                yield part, _where(part)
 
     @property
     def is_current(self) -> bool:
         """Whether the store's records are those of then."""
         return self._store.state == self._state
 
-    def engine(self, conditions: Sequence[str]) -> DuckDB | None:
+    def few(self, *names: str) -> tuple[str, ...]:
+        """Return those of some columns that have few values, if they have few combinations: to count them together."""
+        if names not in self._few:
+            found = [name for name in names if self._has_few(name)]
+            listed = ", ".join(found or ["NULL"])
+            text = f"SELECT COUNT(*) FROM (SELECT DISTINCT {listed} FROM {self._table}) AS found"
+            (combined,) = self._store.cursor().execute(text).fetchall()[0]
+            self._few[names] = tuple(found) if combined <= _MOST_COMBINED else ()
+        return self._few[names]
+
+    def _has_few(self, name: str) -> bool:
+        if name not in self.texts:
+            return PACKETS.find(name).type == "UTINYINT"
+        (texts,) = self._store.cursor().execute(f"SELECT COUNT(*) FROM {self.texts[name]}").fetchall()[0]
+        return bool(texts <= _MOST_FEW)
+
+    def engine(self, conditions: Sequence[str], span: Span = WHOLE) -> DuckDB | None:
         """Return an engine whose packets are those for which all conditions hold, for one thread.
 
-        None: they need columns that are not here, or the store's records are not those of then.
+        `span` has all their times. None: they may be others than those that are here, or need other columns, or the
+        store's records are not those of then.
         """
-        if not self.is_current:
+        if not self.span.covers(span) or not self.is_current:
             return None
         cursor = self._store.cursor()
         joined: set[str] = set()
@@ -155,3 +184,8 @@ class Brief:
             else:
                 test = f"{column} <> {numbers[0]}"
         return f"({test} OR {column} IS NULL)" if of_none else test
+
+
+def _where(span: Span) -> str:
+    test = during(*span)
+    return f" WHERE {test}" if test else ""

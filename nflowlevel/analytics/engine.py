@@ -54,11 +54,11 @@ class DuckDB:
     name = "duckdb"
 
     def __init__(self, store: Store, span: Span = WHOLE) -> None:
-        self.store, self._span = store, span
+        self.store, self.span = store, span
 
     def within(self, first: int | None, behind: int | None) -> DuckDB:
         """Return an engine for queries that ask for no records outside of these times."""
-        return DuckDB(self.store, self._span.within(first, behind))
+        return DuckDB(self.store, self.span.within(first, behind))
 
     @property
     def whole(self) -> DuckDB:
@@ -84,7 +84,7 @@ class DuckDB:
 
     def _cursor(self, text: str) -> Any:
         open_remote(self.store)
-        return self.store.cursor(text, self._span)
+        return self.store.cursor(text, self.span)
 
     def columns(self, relation: Any) -> tuple[str, ...]:
         """Return the names of its columns."""

@@ -233,22 +233,26 @@ class Log:
         return self._placed.of(addresses)
 
     def brief(self, *names: str, pause: Callable[[], None] | None = None) -> Brief | None:
-        """Make a table of these columns of all packets, for `asked`; None: on Spark, or memory has no room for it.
+        """Make a table of these columns of all packets of this log's time (`between`, `last`), for `asked`.
 
-        It takes as long as some questions to all packets, and answers many. `pause` is called now and then in
-        between.
+        None: on Spark, or memory has no room for it. It takes as long as some questions to all packets, and answers
+        many. `pause` is called now and then in between.
         """
-        if self._store is None:
+        if not isinstance(self._engine, DuckDB):
             return None
-        packets = Answer(self._engine.whole, "SELECT COUNT(*) AS n FROM packets").value()
-        return Brief(self._store, names, pause) if packets * PACKET_BYTES <= self.memory_bytes // 2 else None
+        span = self._engine.span
+        timed = Log(self._engine.whole, placed=self._placed)._during(*span)
+        has_room = timed.count().value() * PACKET_BYTES <= self.memory_bytes // 2
+        return Brief(self._engine.store, names, pause, span) if has_room else None
 
     def asked(self, brief: Brief) -> Log:
         """Return the same packets as a log that asks a brief, for one thread; this one where the brief cannot tell.
 
         It is as those of `numbered`, with numbers for all texts.
         """
-        engine = brief.engine(self._narrowed.get("packets", ())) if self._name == "packets" else None
+        if self._name != "packets" or not isinstance(self._engine, DuckDB):
+            return self
+        engine = brief.engine(self._narrowed.get("packets", ()), self._engine.span)
         return Log(engine, self._name, placed=self._placed) if engine else self
 
     def know(self, brief: Brief) -> None:

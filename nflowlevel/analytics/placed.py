@@ -58,7 +58,7 @@ class Placed:
                 self._made = True
 
     def know_all(self, engine: Engine, brief: Brief) -> None:
-        """Have there what is known of all addresses of a brief; errors as above."""
+        """Have there what is known of all addresses of a brief of all times; errors as above."""
         if self._brief is not brief:
             for name in ADDRESSES:
                 if name in brief.texts:
@@ -87,7 +87,12 @@ def by_place(
     for address, count in sources:
         place = places.get(address)
         found[getattr(place, geo) if place else None] += int(count)
-    return sorted(found.items(), key=lambda each: (-each[1], each[0] is None, 0 if each[0] is None else each[0]))[:top]
+    return most_first(found)[:top]
+
+
+def most_first(counts: Mapping[Any, int]) -> list[tuple[Any, int]]:
+    """Return values and their counts in the order of `count`: the most frequent first, no value behind all values."""
+    return sorted(counts.items(), key=lambda each: (-each[1], each[0] is None, 0 if each[0] is None else each[0]))
 
 
 def checked(name: str) -> str:

@@ -73,6 +73,10 @@ class Span(NamedTuple):
         behinds = [bound for bound in (self.behind, behind) if bound is not None]
         return Span(max(firsts, default=None), min(behinds, default=None))
 
+    def covers(self, other: Span) -> bool:
+        """Whether all times of another one are in it."""
+        return self.within(*other) == other
+
 
 WHOLE: Final = Span(None, None)
 
