@@ -225,6 +225,12 @@ class Store:
         """What the packets come from: not equal to an earlier one where records were added or a file has changed."""
         return self._rows.rows, [(path, _stamp(path)) for path in self.archives["packets"]]
 
+    @property
+    def last_second(self) -> int | None:
+        """The second of the newest record, as the names of archives' files say it; None: they say none."""
+        listed = (alike.files.values() for each in self._alike.values() for alike in each)
+        return max((said.last for files in listed for said in files if said is not None), default=None)
+
     def seal(self) -> None:
         """Let queries read and write no file but those of the archives and in `directory`, and load no extension."""
         if self._is_sealed:
