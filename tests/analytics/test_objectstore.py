@@ -7,15 +7,18 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import fs
 
 import nflowlevel as nfl
 from nflowlevel import cli
-from nflowlevel.analytics.objectstore import Place, place
+from nflowlevel.analytics.objectstore import Place, _File, place
 from nflowlevel.archive.compaction import Settings, compact
 from nflowlevel.archive.journal import Journal
 from nflowlevel.errors import NflowError, NotSupported
@@ -202,6 +205,33 @@ def test_without_a_package(monkeypatch: pytest.MonkeyPatch, module: str) -> None
         pytest.raises(NotSupported, match=rf"no {module}; needed: pip install 'nflowlevel\[analytics,s3\]'"),
     ):
         log.count().value()
+
+
+def test_threads_read_one_file(tmp_path: Path) -> None:
+    """A thread that seeks must not move another one that is about to read."""
+    data = bytes(number >> 8 * place & 0xFF for number in range(1 << 16) for place in (0, 1))
+    (tmp_path / "x").write_bytes(data)
+    filesystem = fs.LocalFileSystem()
+    file = _File(filesystem, filesystem.get_file_info(str(tmp_path / "x")))
+    together = Barrier(2)
+
+    def pieces(half: int) -> list[bytes]:
+        found = []
+        for number in range(half, 200, 2):
+            file.seek(500 * number)
+            together.wait(60)  # both have sought, and neither has read
+            found.append(file.read(500))
+            assert file.tell() == 500 * (number + 1)
+        return found
+
+    with ThreadPoolExecutor(2) as pool:
+        for half, found in enumerate(pool.map(pieces, (0, 1))):
+            assert found == [data[500 * number : 500 * (number + 1)] for number in range(half, 200, 2)]
+    assert file.seek(-3, os.SEEK_END) == len(data) - 3
+    assert file.read() == data[-3:]
+    assert file.seek(0, os.SEEK_CUR) == len(data)
+    assert file.read(9) == b""
+    file.close()
 
 
 def test_urls(monkeypatch: pytest.MonkeyPatch) -> None:
