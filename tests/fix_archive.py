@@ -99,6 +99,7 @@ _KILLED = """if True:
     compaction.FILE_ROWS, compaction.BLOCK_BYTES = 100, 1 << 14
     settings = compaction.Settings(min_age=0)
     at = seen = 0
+    CHANGES = sys.argv[1:]
 
     def watch(name, arguments):
         # Whatever touches files passes here; fsync is between two of these.
@@ -106,7 +107,7 @@ _KILLED = """if True:
         # How much there is to look at in /proc, for who has a file open, changes from one run to the next.
         if arguments and str(arguments[0]).startswith("/proc"):
             return
-        if name == "open" or name.startswith(("os.", "shutil.", "fcntl.")):
+        if name in CHANGES or not CHANGES and (name == "open" or name.startswith(("os.", "shutil.", "fcntl."))):
             seen += 1
             if seen == at:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -131,11 +132,17 @@ _KILLED = """if True:
 
 
 class Killer:
-    """Compactions that are killed at their n-th call of os, open or a lock, as Python's audit hooks see them."""
+    """Compactions that are killed at their n-th call of os, open or a lock, as Python's audit hooks see them.
+
+    With `calls`, only at one of these, such as `os.rename`.
+    """
+
+    def __init__(self, *calls: str) -> None:
+        self._calls = calls
 
     def __enter__(self) -> Killer:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _KILLED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", _KILLED, *self._calls], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         return self
 

@@ -7,8 +7,9 @@ A picture says in words what it shows (`role="img"` and its label), and each par
 from __future__ import annotations
 
 import html
+from calendar import timegm
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 
 from nflowlevel.errors import printable
 
@@ -17,6 +18,8 @@ _SERIES_WIDTH, _SERIES_HEIGHT = 1060, 150
 _LEFT = 62
 _MOST_CHARACTERS = 24
 _DAY = 86_400
+#: Months between labels.
+_MONTHS = (1, 2, 3, 6, *(12 * years for years in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10_000)))
 
 
 def cut(text: str, most: int = _MOST_CHARACTERS) -> str:
@@ -74,14 +77,27 @@ def series(title: str, rows: Sequence[tuple[int, int, int, int]], step: int) -> 
 
 
 def _dates(first: int, end: int, scale: float) -> list[str]:
-    """Return the labels of the axis: days, or hours where there are few days."""
-    apart = next((each for each in (3600, 3 * 3600, 6 * 3600, _DAY, 7 * _DAY) if (end - first) / each <= 12), 30 * _DAY)
-    form = "%d %b" if apart >= _DAY else "%H:%M"
+    """Return the labels of the axis, at most a dozen: hours, days, months or years, as the time is long."""
+    apart = next((each for each in (3600, 3 * 3600, 6 * 3600, _DAY, 7 * _DAY) if (end - first) / each <= 12), None)
+    if apart is None:
+        found, form = _months(first, end)
+    else:
+        found, form = range(-(-first // apart) * apart, end, apart), "%d %b" if apart >= _DAY else "%H:%M"
     return [
         f'<text x="{_LEFT + (second - first) * scale:.1f}" y="{_SERIES_HEIGHT + 17}" class="date">'
-        f"{datetime.fromtimestamp(second, UTC).strftime(form)}</text>"
-        for second in range(-(-first // apart) * apart, end, apart)
+        f"{_written(second, form)}</text>"
+        for second in found
     ]
+
+
+def _months(first: int, end: int) -> tuple[Sequence[int], str]:
+    """Return the seconds in which every so many months begin, and how they are written."""
+    apart = next((each for each in _MONTHS if (end - first) / (each * 30 * _DAY) <= 12), _MONTHS[-1])
+    # At least from the first year on, and up to the last; what is outside is left out.
+    years = max(MINYEAR, 1970 + first // (366 * _DAY)), min(MAXYEAR, 1970 + end // (365 * _DAY))
+    months = range(-(-years[0] * 12 // apart) * apart, years[1] * 12 + 12, apart)
+    seconds = (timegm((month // 12, month % 12 + 1, 1, 0, 0, 0)) for month in months)
+    return [second for second in seconds if first <= second < end], "%Y" if apart >= 12 else "%b %Y"
 
 
 def _figure(title: str, width: int, height: int, parts: Sequence[str], *, wide: bool = False) -> str:
@@ -94,5 +110,12 @@ def _figure(title: str, width: int, height: int, parts: Sequence[str], *, wide: 
 
 
 def moment(second: int) -> str:
-    """Return a second as people read it, in UTC."""
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    """Return a second as people read it, in UTC; what is no time of a calendar as its number."""
+    return _written(second, "%Y-%m-%d %H:%M:%S")
+
+
+def _written(second: int, form: str) -> str:
+    try:
+        return datetime.fromtimestamp(second, UTC).strftime(form)
+    except (ValueError, OverflowError, OSError):
+        return str(second)

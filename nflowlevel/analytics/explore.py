@@ -18,7 +18,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
@@ -29,7 +29,7 @@ from urllib.parse import parse_qsl
 from nflowlevel.analytics.brief import Brief
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.placed import COLUMNS as PLACES
-from nflowlevel.analytics.placed import checked
+from nflowlevel.analytics.placed import by_place, checked
 from nflowlevel.analytics.traffic import step_of, traffic
 from nflowlevel.archive import engine
 from nflowlevel.archive.schema import PACKETS, Column
@@ -51,6 +51,8 @@ _VALUES = 10
 _RECORDS = 50
 #: Records that are kept in memory while a click is answered.
 _MOST_HELD = 1_000_000
+#: How long a part of the brief waits for requests that run.
+_MOST_PAUSE_SECS = 10.0
 _MOST_QUERY = 16_384
 #: How long requests that run have to end.
 _CLOSING_SECS = 10.0
@@ -116,6 +118,8 @@ def _value(column: Column, text: str) -> str | int | None:
 def answer(log: Log, pairs: Sequence[tuple[str, str]], brief: Brief | None = None) -> dict[str, Any]:
     """Return what the page shows of a state. A brief with the columns of `BRIEF` is asked where it can tell."""
     began = time.perf_counter()
+    if brief is not None and any(name.removeprefix("!") in GEO for name, _ in pairs):
+        log.know(brief)
     chosen = full = selected(log, pairs)
     if brief is not None:
         chosen = full.asked(brief)
@@ -128,8 +132,9 @@ def answer(log: Log, pairs: Sequence[tuple[str, str]], brief: Brief | None = Non
     records = chosen.records(*SHOWN, limit=_RECORDS)
     panels = [{"column": name, "rows": chosen.count(name, top=_VALUES).rows()} for name in PANELS]
     for geo in dict.fromkeys(text for name, text in pairs if name == "geo"):
-        rows = chosen.count("src_ip", geo=geo, top=_VALUES).rows()
-        panels.insert(0, {"column": geo, "rows": [row[:2] for row in rows]})
+        sources = chosen.count("src_ip").rows()
+        rows = by_place(sources, log.places_of(address for address, _ in sources), geo, _VALUES)
+        panels.insert(0, {"column": geo, "rows": rows})
     return {
         "count": count,
         "step": step,
@@ -149,6 +154,8 @@ class Page:
     def __init__(self, log: Log, port: int = 0) -> None:
         self.log = log
         self._brief: Brief | None = None
+        self._asked = 0
+        self._idle = threading.Condition()
         # What a browser says becomes no SQL; if it ever did, it would reach no other file.
         log.seal()
         self.token: Final = secrets.token_urlsafe(24)
@@ -167,7 +174,23 @@ class Page:
     def _make_brief(self) -> None:
         # Without one, because a file went or the disk is full, requests are answered as before, and tell what is wrong.
         with contextlib.suppress(NflowError, engine.duckdb().Error):
-            self._brief = self.log.brief(*BRIEF)
+            self._brief = self.log.brief(*BRIEF, pause=self._pause)
+
+    def _pause(self) -> None:
+        """Let requests go first: each takes both the processor and the disk."""
+        with self._idle:
+            self._idle.wait_for(lambda: not self._asked, _MOST_PAUSE_SECS)
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        with self._idle:
+            self._asked += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._asked -= 1
+                self._idle.notify_all()
 
     def close(self) -> None:
         """Serve no more. Requests that run are ended, and waited for: none is left to run into the end of Python."""
@@ -200,7 +223,8 @@ class Page:
 
     def _answer(self, query: str) -> dict[str, Any]:
         try:
-            return answer(self.log, _pairs(query), self._brief)
+            with self._asking():
+                return answer(self.log, _pairs(query), self._brief)
         except _WRONG as error:
             return {"problem": _said(error)}
         except engine.duckdb().Error as error:  # a file of the archive was removed, the disk is full

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import stat
+import struct
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,14 +20,18 @@ from nflowlevel.analytics.sources import Source, find
 from nflowlevel.analytics.store import Store
 from nflowlevel.analytics.texts import text_lines
 from nflowlevel.analytics.wholelines import WholeLines
-from nflowlevel.archive.journal import Record, read_records
+from nflowlevel.archive.journal import LOCK, Record
 from nflowlevel.archive.layout import WORK
-from nflowlevel.archive.reader import files
+from nflowlevel.archive.reader import Moment, files
+from nflowlevel.archive.rotated import is_locked
 from nflowlevel.archive.schema import RELATIONS
 from nflowlevel.archive.source import HEAD_BYTES, identity
 
 _PARQUET = b"PAR1"
 _PARQUET_MIN_BYTES = 12
+_PARQUET_END = struct.Struct("<I4s")
+#: With a hundred columns a file of ours has some KiB of it for each 100,000 records. DuckDB keeps it in memory.
+_MOST_FOOTER_BYTES = 64 << 20
 #: How often, and after which pause, an archive is looked at again that changes just then.
 _MOST_ATTEMPTS, _ATTEMPT_SECS = 20, 0.1
 
@@ -48,8 +54,9 @@ def read(
     - captures (pcap, pcapng)
     - databases with our tables or ulogd2's: SQLite (`sqlite:///…`), PostgreSQL (`postgresql://…`), MySQL and MariaDB
       (`mysql://…`)
-
-    The URL of an archive in an object store (`s3a://…`) is for Spark: see `Log.on`.
+    - archives in an object store that speaks as Amazon's S3 does: `s3://bucket/archive`, and
+      `s3://bucket/archive?endpoint=https://minio.example:9000` (docs/analytics.md). They are listed at the first
+      question. Other stores (`gs://…`, `hdfs://…`) are for Spark: see `Log.on`.
 
     Parquet files stay where they are. All else is read now, into a private temporary directory that goes with the log.
     Only whole lines count: one without a newline may be half of one. What is no record is counted, see `damaged`.
@@ -98,28 +105,21 @@ def _settled(archives: Sequence[str]) -> tuple[list[Record], dict[str, list[str]
     """Return the sources that are in the archives and the files of each relation, both of one moment.
 
     A compaction that ends in between would let records count twice, or not at all: their log is said to be in an
-    archive whose files were listed before. It is waited for a moment while files are moved to their places.
+    archive whose files were listed before. It is waited for a moment while files are moved to their places. After a
+    kill nobody moves them: what was moved is left out, as the log with the same records is still there.
     """
     for attempt in range(_MOST_ATTEMPTS):
         if attempt:
             time.sleep(_ATTEMPT_SECS)
-        records, is_moving = _records(archives)
-        listed = {name: [path for archive in archives for path in files(archive, name)] for name in RELATIONS}
-        if not is_moving and _records(archives) == (records, False):
+        moments = [Moment(archive) for archive in archives]
+        records = [record for moment in moments for record in moment.records()]
+        listed = {name: [path for moment in moments for path in files(moment, name)] for name in RELATIONS}
+        now = [Moment(archive) for archive in archives]
+        if [moment.settled for moment in moments] == [moment.settled for moment in now] and not any(
+            moment.moving and is_locked(os.path.join(moment.archive, WORK, LOCK)) for moment in now
+        ):
             break
     return records, listed
-
-
-def _records(archives: Iterable[str]) -> tuple[list[Record], bool]:
-    """Return the sources whose files are in their places, and whether those of others are being moved there."""
-    found, is_moving = [], False
-    for archive in archives:
-        for record in read_records(os.path.join(archive, WORK)):
-            if os.path.isdir(os.path.join(archive, WORK, record.name)):
-                is_moving = True
-            else:
-                found.append(record)
-    return found, is_moving
 
 
 def _size(source: Source) -> int | None:
@@ -130,14 +130,28 @@ def _whole(store: Store, paths: Iterable[str]) -> list[str]:
     """Return the Parquet files that are whole: a single one that is not would break all questions."""
     found = []
     for path in paths:
-        with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - len(_PARQUET)))
-            if size >= _PARQUET_MIN_BYTES and file.read() == _PARQUET:
-                found.append(path)
-            else:
-                store.add_damage(path, 0, "a Parquet file without its end: it is being written, or cut")
+        if reason := _unwhole(path):
+            store.add_damage(path, 0, reason)
+        else:
+            found.append(path)
     return found
+
+
+def _unwhole(path: str) -> str:
+    """Return why a file is no whole Parquet file; empty: it looks like one. OSError."""
+    # A FIFO that somebody put there would be waited for.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            return "no regular file"
+        file.seek(max(0, status.st_size - _PARQUET_END.size))
+        end = file.read()
+    if status.st_size < _PARQUET_MIN_BYTES or not end.endswith(_PARQUET):
+        return "a Parquet file without its end: it is being written, or cut"
+    footer, _ = _PARQUET_END.unpack(end)
+    if footer > min(status.st_size - _PARQUET_MIN_BYTES, _MOST_FOOTER_BYTES):
+        return f"a Parquet file that states a footer of {footer} bytes: it is damaged, or none of nflowlevel's"
+    return ""
 
 
 def _add_one(store: Store, source: Source, records: Sequence[Record], year: int | None) -> Iterator[int]:

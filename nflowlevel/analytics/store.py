@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from nflowlevel.archive import engine
 from nflowlevel.archive.layout import Stored, stored
@@ -44,6 +44,10 @@ _OWNERS = {
     for name, found in RELATIONS.items()
     if name != "packets"
 }
+
+
+#: The columns of a Parquet file: of each its name, then its types.
+Columns: TypeAlias = tuple[tuple[str, ...], ...]
 
 
 class DamagedLine(NamedTuple):
@@ -164,11 +168,13 @@ class Store:
         self.damaged_lines: list[DamagedLine] = []
         #: The Parquet files of each relation.
         self.archives: dict[str, list[str]] = {name: [] for name in RELATIONS}
-        #: URLs of archives that only a cluster can read.
+        #: URLs of archives elsewhere: Spark reads them itself, and DuckDB those in object stores once it is asked.
         self.remote: list[str] = []
+        self._is_remote_open = False
+        self._elsewhere: dict[str, dict[str, Columns]] = {name: {} for name in RELATIONS}
         self._alike: dict[str, list[_Alike]] = {name: [] for name in RELATIONS}
         self._links: dict[str, str] = {}
-        self._lock = threading.Lock()
+        self._lock, self._opening = threading.Lock(), threading.Lock()
         self._is_sealed = False
         self._cursors_lock = threading.Lock()
         self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
@@ -203,7 +209,7 @@ class Store:
             self._cursors.add(cursor)
         if span != WHOLE:
             for found in RELATIONS.values():
-                if self.archives[found.name] and found.name in text.lower():
+                if self._alike[found.name] and found.name in text.lower():
                     cursor.execute(f"CREATE TEMP VIEW {found.name} AS {self._view(found, span)}")
         return cursor
 
@@ -219,12 +225,21 @@ class Store:
         """What the packets come from: not equal to an earlier one where records were added or a file has changed."""
         return self._rows.rows, [(path, _stamp(path)) for path in self.archives["packets"]]
 
+    @property
+    def last_second(self) -> int | None:
+        """The second of the newest record, as the names of archives' files say it; None: they say none."""
+        listed = (alike.files.values() for each in self._alike.values() for alike in each)
+        return max((said.last for files in listed for said in files if said is not None), default=None)
+
     def seal(self) -> None:
         """Let queries read and write no file but those of the archives and in `directory`, and load no extension."""
         if self._is_sealed:
             return
         self._is_sealed = True
-        paths = sorted({self._readable(path) for listed in self.archives.values() for path in listed})
+        paths = sorted(
+            {self._readable(path) for listed in self.archives.values() for path in listed}
+            | {path for listed in self._elsewhere.values() for path in listed}
+        )
         if paths:
             listed = ", ".join(engine.literal(name) for path in paths for name in (path, escape_pattern(path)))
             self._connection.execute(f"SET allowed_paths = [{listed}]")
@@ -276,15 +291,38 @@ class Store:
         for path in paths:
             source = parquet([self._readable(path)])
             described = self._connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
-            columns = {name for name, *_ in described}
-            owner = next((each for each in _OWNERS if _OWNERS[each] & columns), "packets")
-            found[owner].append(path)
+            found[_owner({name for name, *_ in described})].append(path)
         return found
+
+    def open_remote(self) -> None:
+        """List the archives in object stores, once, and show their records.
+
+        NflowError: a store cannot be read; NotSupported: a package for it is missing.
+        """
+        with self._opening:
+            if self._is_remote_open or not self.remote:
+                return
+            from nflowlevel.analytics.objectstore import ObjectStores
+
+            stores = ObjectStores()
+            filesystem = stores.filesystem()
+            listed = [found for url in self.remote for found in stores.listed(url, self._add_cut)]
+            for found in listed:
+                relation = found.relation or _owner({name for name, *_ in found.columns})
+                self._elsewhere[relation][found.path] = found.columns
+            self._connection.register_filesystem(filesystem)
+            self.make_views()
+            self._is_remote_open = True
+
+    def _add_cut(self, path: str, reason: str) -> None:
+        self.add_damage(path, 0, reason)
 
     def make_views(self) -> None:
         """Make the relations of what was read and of the archives."""
         for found in RELATIONS.values():
-            self._alike[found.name] = list(self._sorted(self.archives[found.name]))
+            here = self._sorted(self.archives[found.name])
+            elsewhere = self._elsewhere[found.name]
+            self._alike[found.name] = [*here, *_together(elsewhere, {path: stored(path) for path in elsewhere})]
             self._connection.execute(f"CREATE OR REPLACE VIEW {found.name} AS {self._view(found)}")
 
     def _view(self, relation: Relation, span: Span = WHOLE) -> str:
@@ -299,10 +337,7 @@ class Store:
         return " UNION ALL ".join([*parts, read] if count or not parts else parts)
 
     def _sorted(self, paths: Sequence[str]) -> Iterator[_Alike]:
-        """Yield the files, those together that have the same columns: DuckDB opens but one of them to know these.
-
-        Where files differ, it opens all, for each question anew. So it does if they differ in more than a few ways.
-        """
+        """Yield the files of this machine, those together that have the same columns."""
         if not paths:
             return
         readable = {self._readable(path): stored(path) for path in paths}
@@ -314,14 +349,7 @@ class Store:
         ).fetchall()
         for path, *column in described:
             columns[path].append(tuple(map(str, column)))
-        alike: dict[tuple[tuple[str, ...], ...], dict[str, Stored | None]] = {}
-        for path, found in columns.items():
-            alike.setdefault(tuple(found), {})[path] = readable[path]
-        if len(alike) > _MOST_KINDS:
-            yield _Alike({name for found in alike for name, *_ in found}, readable, differ=True)
-        else:
-            for each, files in alike.items():
-                yield _Alike({name for name, *_ in each}, files, differ=False)
+        yield from _together({path: tuple(found) for path, found in columns.items()}, readable)
 
     def _readable(self, path: str) -> str:
         """Return the path of a file for DuckDB, which knows no way to write a backslash: a link leads there."""
@@ -343,6 +371,26 @@ class Store:
                 values = ", ".join(f"unnest(${place}::{type_}[])" for place, type_ in enumerate(columns.values(), 1))
                 lists = [list(column) for column in zip(*rows, strict=True)]
                 self._connection.execute(f"INSERT INTO {identifier(table)} SELECT {values}", lists)
+
+
+def _together(columns: Mapping[str, Columns], files: Mapping[str, Stored | None]) -> Iterator[_Alike]:
+    """Yield files, those together that have the same columns: DuckDB opens but one of them to know these.
+
+    Where files differ, it opens all, for each question anew. So it does if they differ in more than a few ways.
+    """
+    alike: dict[Columns, dict[str, Stored | None]] = {}
+    for path, found in columns.items():
+        alike.setdefault(found, {})[path] = files[path]
+    if len(alike) > _MOST_KINDS:
+        yield _Alike({name for found in alike for name, *_ in found}, files, differ=True)
+    else:
+        for each, those in alike.items():
+            yield _Alike({name for name, *_ in each}, those, differ=False)
+
+
+def _owner(columns: set[str]) -> str:
+    """Return which relation has such columns."""
+    return next((each for each in _OWNERS if _OWNERS[each] & columns), "packets")
 
 
 def parquet(paths: Iterable[str], *, by_name: bool = True) -> str:

@@ -8,12 +8,17 @@ from nflowlevel.analytics.log import Log
 #: A bar of a picture is one of these, so that there are at most so many.
 _STEPS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 10_800, 43_200, 86_400, 604_800)
 _MOST_BARS = 200
+#: Beyond these: so many seconds, and ten times as many, and so on. One wrong clock makes a log last for decades.
+_LONG_STEP = 30 * 86_400
 
 
 def step_of(first: int | None, last: int | None) -> int:
     """Return how many seconds a bar is, so that there are not too many from the first to the last second."""
     span = 0 if first is None or last is None else last - first
-    return next((step for step in _STEPS if span // step < _MOST_BARS), _STEPS[-1])
+    longest = _LONG_STEP
+    while span // longest >= _MOST_BARS:
+        longest *= 10
+    return next((step for step in _STEPS if span // step < _MOST_BARS), longest)
 
 
 def traffic(log: Log, step: int) -> list[tuple[int, int, int, int]]:
@@ -22,6 +27,6 @@ def traffic(log: Log, step: int) -> list[tuple[int, int, int, int]]:
         f"SELECT sec - sec % {step} AS time, SUM(CASE WHEN raw_label > 0 THEN 1 ELSE 0 END) AS allowed, "
         f"SUM(CASE WHEN raw_label = 0 THEN 1 ELSE 0 END) AS blocked, "
         f"SUM(CASE WHEN raw_label IS NULL THEN 1 ELSE 0 END) AS other "
-        f"FROM packets GROUP BY sec - sec % {step} ORDER BY time"
+        f"FROM packets WHERE sec IS NOT NULL GROUP BY sec - sec % {step} ORDER BY time"
     ).rows()
     return [(int(second), int(allowed), int(blocked), int(other)) for second, allowed, blocked, other in rows]

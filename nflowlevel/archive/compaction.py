@@ -42,6 +42,8 @@ class Result:
     files: int = 0
     removed: bool = False
     reason: str = ""
+    is_growing: bool = False
+    """Its last line has no newline, and is not archived yet."""
 
 
 #: Makes lines of JSON of a block of other lines; the second argument is called with each line that is damaged.
@@ -56,6 +58,8 @@ class Settings:
     """The firewall's name for all records; empty: that of each record, else the host's name."""
     keep: bool = False
     """Leave the files where they are."""
+    only_whole: bool = False
+    """Take no last line that lacks a newline: it may be half of one. For files that are kept."""
     owners: Collection[int] = (0,)
     """Users whose files are taken where we are root."""
     min_age: float = 600.0
@@ -90,11 +94,16 @@ def _compact(journal: Journal, source: LogSource, settings: Settings) -> Result:
         # All empty files look the same, and there is nothing that could be lost.
         return Result(source.path, "stored", removed=not settings.keep and source.remove())
     known = journal.find(source, settings.dvc)
+    if known:
+        journal.move(known)  # the disk was full, a moment ago: the source must not go before its files are there
     size = source.count() if known else 0
     outcome: Literal["stored", "known"] = "known"
     record = known
     if known is None or size > known.end:
-        outcome, record = "stored", _store(journal, source, settings, known)
+        record = _store(journal, source, settings, known)
+        outcome = "known" if record is known else "stored"
+        if record is None:
+            return Result(source.path, "stored", is_growing=True)  # not a whole line
     elif size < known.end:
         reason = f"it begins as {printable(known.path, None)}, which is archived, but has less"
         return Result(source.path, "left", reason=reason)
@@ -109,7 +118,7 @@ def _compact(journal: Journal, source: LogSource, settings: Settings) -> Result:
         except (NotClosed, Changed) as error:
             reason = str(error)
     counts = (record.records, record.damaged, len(record.files)) if outcome == "stored" else (0, 0, 0)
-    return Result(source.path, outcome, *counts, removed=removed, reason=reason)
+    return Result(source.path, outcome, *counts, removed=removed, reason=reason, is_growing=source.is_growing)
 
 
 def _is_at_its_place(record: Record, source: LogSource) -> bool:
@@ -118,7 +127,8 @@ def _is_at_its_place(record: Record, source: LogSource) -> bool:
     return is_same or os.path.dirname(record.path) == os.path.dirname(source.path)
 
 
-def _store(journal: Journal, source: LogSource, settings: Settings, known: Record | None) -> Record:
+def _store(journal: Journal, source: LogSource, settings: Settings, known: Record | None) -> Record | None:
+    """Archive what is not known of a source, and return its record; where that is nothing, the known one."""
     start = known.end if known else 0
     name = known.source if known else identity(settings.dvc, source.head)
     head_bytes = known.head_bytes if known else len(source.head)
@@ -142,7 +152,7 @@ def _store(journal: Journal, source: LogSource, settings: Settings, known: Recor
         writer = _Writer(transaction, source, rows, about)
         convert = settings.convert(source) if settings.convert else None
         end = start
-        for block in source.blocks(start, BLOCK_BYTES):
+        for block in source.blocks(start, BLOCK_BYTES, is_whole=settings.only_whole):
             before = rows.rows
             rows.add(convert(bytes(block), damaged.add) if convert else block)
             end += len(block)
@@ -150,6 +160,8 @@ def _store(journal: Journal, source: LogSource, settings: Settings, known: Recor
                 settings.progress(len(block))
             if rows.rows + (rows.rows - before) > FILE_ROWS or rows.held_bytes > HELD_BYTES:
                 writer.write()
+        if end == start:
+            return known
         writer.write()
         damaged.put(name, start)
         source.check()

@@ -7,6 +7,9 @@ are moved to their places; whoever opens the archive next finishes what a kill l
 record is removed. The source goes last. Its record stays, and says of a file that is met again that it is in the
 archive.
 
+Who reads the archive meanwhile sees none of the files of a record as long as its directory aside is there, whatever was
+moved already: their records are in the source (reader.py).
+
 A source is known by the first 64 KiB of its lines and by their length: a log that is compressed later, or copied, is
 the same source. `START` is the byte from which on it was read: not 0 where a file has grown after it had been archived.
 """
@@ -33,6 +36,8 @@ from nflowlevel.errors import NflowError
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _RECORD = ".json"
+#: The file that a compaction locks.
+LOCK: Final = "lock"
 _SOURCE, _ASIDE = re.compile("[0-9a-f]+"), re.compile(r"[0-9]+\.tmp")
 
 
@@ -77,7 +82,7 @@ class Journal:
         _refuse_foreign(self.archive)
         make_directory(self.directory)
         _check_directories(self.archive)
-        self._lock = open_plain(os.path.join(self.directory, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        self._lock = open_plain(os.path.join(self.directory, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         try:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,12 +123,14 @@ class Journal:
             path = os.path.join(self.directory, name)
             if name in counts:
                 self.move(counts[name])
-            elif name != "lock" and not name.endswith(_RECORD):
+            elif name != LOCK and not name.endswith(_RECORD):
                 shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
     def move(self, record: Record) -> None:
         """Move the files of a record to their places; those that were moved already stay there. OSError."""
         aside = os.path.join(self.directory, record.name)
+        if not os.path.isdir(aside):
+            return
         changed = set()
         for name, place in record.files:
             target = os.path.join(self.archive, place)
@@ -201,6 +208,19 @@ class Transaction:
             shutil.rmtree(self.directory, ignore_errors=True)
 
 
+def record_names(directory: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of records of a journal's directory: those whose files are at their places, and the others.
+
+    OSError: it cannot be read. To know the others needs no right to see their files.
+    """
+    try:
+        names = set(os.listdir(directory))
+    except FileNotFoundError:
+        return frozenset(), frozenset()
+    found = frozenset(name.removesuffix(_RECORD) for name in names if name.endswith(_RECORD))
+    return found - names, found & names
+
+
 def read_records(directory: str) -> list[Record]:
     """Return the records of a journal's directory, none where it does not exist; NflowError: one is damaged."""
     found = []
@@ -211,9 +231,12 @@ def read_records(directory: str) -> list[Record]:
     for name in names:
         path = os.path.join(directory, name)
         if name.endswith(_RECORD):
-            # Neither a link nor a FIFO: it may be somebody else's archive.
-            with open(open_plain(path, os.O_RDONLY), "rb") as file:
-                text = file.read()
+            try:
+                # Neither a link nor a FIFO: it may be somebody else's archive.
+                with open(open_plain(path, os.O_RDONLY), "rb") as file:
+                    text = file.read()
+            except FileNotFoundError:
+                continue  # forgotten just now
             try:
                 found.append(_checked(msgjson.decode(text, type=Record), name))
             except (DecodeError, ValidationError, ValueError) as error:

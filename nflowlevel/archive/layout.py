@@ -57,6 +57,11 @@ class Stored(NamedTuple):
         """Its day: days since 1970."""
         return self.first // DAY_SECS
 
+    @property
+    def record(self) -> str:
+        """The name that its source has in the journal."""
+        return f"{self.source}-{self.start}"
+
 
 def path_of(kind: str, dvc: str, first: int, last: int, source: str, start: int, number: int) -> str:
     """Return the path, in the archive, of a file of records of one day from the second `first` to `last`."""

@@ -2,7 +2,8 @@
 """Which files of an archive answer a question about a span of time: told by their paths alone, none is opened.
 
 What is unfinished is not among them, and neither is anything that only lies in the directory: a cut file, or one of a
-copy that is under way, breaks no query.
+copy that is under way, breaks no query. The files that were made of a log count together, when all of them are at their
+places. After a kill in the middle of moving them, none does until the next compaction: their records are in the log.
 """
 
 from __future__ import annotations
@@ -12,15 +13,56 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from typing import Final
 
-from nflowlevel.archive.journal import read_records
-from nflowlevel.archive.layout import DAY_SECS, Stored, escaped, stored
+from nflowlevel.archive.journal import Record, read_records, record_names
+from nflowlevel.archive.layout import DAY_SECS, WORK, Stored, escaped, stored
 from nflowlevel.archive.schema import relation
 from nflowlevel.archive.source import HEAD_BYTES, identity
 
 
+class Moment:
+    """An archive as it is when this is made; OSError: it cannot be read.
+
+    Compactions that go on meanwhile change nothing of it: who reads a log beside the archive meets each record once.
+    """
+
+    def __init__(self, archive: str | os.PathLike[str]) -> None:
+        self.archive: Final = os.fspath(archive)
+        self._work: Final = os.path.join(self.archive, WORK)
+        #: Sources, by their names in the journal, whose files are at their places.
+        self.settled, self.moving = record_names(self._work)
+
+    def records(self) -> list[Record]:
+        """Return what the journal says of the sources that are in the archive; NflowError: a record is damaged."""
+        return [record for record in read_records(self._work) if record.name in self.settled]
+
+    def stored_files(
+        self,
+        kind: str = "packets",
+        *,
+        since: int | None = None,
+        until: int | None = None,
+        dvc: str | None = None,
+    ) -> list[Stored]:
+        """Return files as the function `stored_files` does."""
+        relation(kind)
+        found = [
+            file
+            for file in _walk(self.archive, kind, since, until, dvc)
+            if (since is None or file.last >= since) and (until is None or file.first < until)
+        ]
+        # Looked at after the files: what was moved while they were listed is among these.
+        now, moving = record_names(self._work)
+        late = (self.moving | now | moving) - self.settled
+        return sorted(
+            (file for file in found if file.record not in late),
+            key=lambda file: (file.first, file.path),
+        )
+
+
 def stored_files(
-    archive: str | os.PathLike[str],
+    archive: str | os.PathLike[str] | Moment,
     kind: str = "packets",
     *,
     since: int | None = None,
@@ -32,17 +74,12 @@ def stored_files(
     Both are seconds since 1970; without one, there is no such limit. `dvc`: only those of this firewall. The paths
     begin with `archive`. ValueError: there is no such kind of records; OSError: the archive cannot be read.
     """
-    relation(kind)
-    found = [
-        file
-        for file in _walk(os.fspath(archive), kind, since, until, dvc)
-        if (since is None or file.last >= since) and (until is None or file.first < until)
-    ]
-    return sorted(found, key=lambda file: (file.first, file.path))
+    moment = archive if isinstance(archive, Moment) else Moment(archive)
+    return moment.stored_files(kind, since=since, until=until, dvc=dvc)
 
 
 def files(
-    archive: str | os.PathLike[str],
+    archive: str | os.PathLike[str] | Moment,
     kind: str = "packets",
     *,
     since: int | None = None,
@@ -65,7 +102,7 @@ def newest(archive: str | os.PathLike[str], kind: str = "packets") -> int | None
 def is_archive(path: str | os.PathLike[str]) -> bool:
     """Tell whether a directory looks like an archive."""
     try:
-        return any(name.startswith("kind=") or name == ".compact" for name in os.listdir(path))
+        return any(name.startswith("kind=") or name == WORK for name in os.listdir(path))
     except OSError:
         return False
 
@@ -78,8 +115,7 @@ def holds(archive: str | os.PathLike[str], head: bytes, size: int) -> bool:
     head = head[:HEAD_BYTES]
     return any(
         record.end >= size and record.head_bytes == len(head) and record.source == identity(record.dvc, head)
-        for record in read_records(os.path.join(archive, ".compact"))
-        if not os.path.isdir(os.path.join(archive, ".compact", record.name))
+        for record in Moment(archive).records()
     )
 
 

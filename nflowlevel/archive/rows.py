@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from nflowlevel.archive import engine
 from nflowlevel.archive.layout import DAY_SECS
 from nflowlevel.archive.scan import Scanner
-from nflowlevel.archive.schema import RELATIONS, Column, Relation, json_columns, json_kind
+from nflowlevel.archive.schema import LIMITS, RELATIONS, Column, Relation, json_columns, json_kind
 from nflowlevel.records.keys import Key
 
 #: The last second that a path of the archive can say: the year 9999.
@@ -33,17 +33,6 @@ _MOST_VALUES = 8192
 _MANY_ROWS = 100_000
 #: A third faster than the usual 3, for a file that is a tenth larger.
 _ZSTD_LEVEL = 1
-_LIMITS = {
-    "UTINYINT": (0, 0xFF),
-    "USMALLINT": (0, 0xFFFF),
-    "UINTEGER": (0, 0xFFFFFFFF),
-    "UBIGINT": (0, 0xFFFFFFFFFFFFFFFF),
-    "TINYINT": (-0x80, 0x7F),
-    "SMALLINT": (-0x8000, 0x7FFF),
-    "INTEGER": (-0x80000000, 0x7FFFFFFF),
-    "BIGINT": (-0x8000000000000000, 0x7FFFFFFFFFFFFFFF),
-    "DOUBLE": (-1.8e308, 1.8e308),
-}
 #: A text that DuckDB reads as a whole number, and as any number: less than Python takes.
 _WHOLE = re.compile(r"\s*-?(?:0|[1-9]\d*)\s*", re.ASCII)
 _NUMBER = re.compile(r"\s*-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?\s*", re.ASCII)
@@ -89,7 +78,7 @@ class Rows:
             found.name: [f'"{mark}":'.encode() for mark in found.marks] for found in self._relations[1:]
         }
         self._types: Final = {
-            member: type_ for found in self._relations for member, type_ in found.json_types.items() if type_ in _LIMITS
+            member: type_ for found in self._relations for member, type_ in found.json_types.items() if type_ in LIMITS
         }
         marks = [mark for found in self._relations[1:] for mark in found.marks]
         #: Plain rows: they stay there until they are written.
@@ -349,7 +338,7 @@ def _is_within(value: object, type_: str) -> bool:
         if not (_NUMBER if type_ == "DOUBLE" else _WHOLE).fullmatch(value):
             return False
         value = float(value)
-    least, most = _LIMITS[type_]
+    least, most = LIMITS[type_]
     # It is rounded to a whole one: what is just beyond is tried.
     return value is None or (isinstance(value, int | float) and least - 1 < value < most + 1)
 

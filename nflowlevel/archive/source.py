@@ -17,7 +17,6 @@ import errno
 import fcntl
 import gzip
 import hashlib
-import importlib
 import io
 import lzma
 import os
@@ -28,7 +27,8 @@ from collections.abc import Callable, Collection, Iterator
 from typing import IO, Any, Final
 
 from nflowlevel.binding.rootpath import open_own, open_plain, place_of
-from nflowlevel.errors import NflowError, NotSupported
+from nflowlevel.errors import NflowError
+from nflowlevel.readers.compressed import zstandard_for
 
 #: What a compressed file begins with.
 _GZIP, _ZSTD, _XZ, _BZIP2 = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\x00", b"BZh"
@@ -60,6 +60,8 @@ class LogSource:
     ) -> None:
         self.path: Final = os.path.abspath(path)
         self._head = b""
+        #: Whether `blocks` has left out what stands behind the last newline.
+        self.is_growing = False
         self.fd = (
             open_own(self.path, os.O_RDONLY, 0, owners) if os.geteuid() == 0 else open_plain(self.path, os.O_RDONLY)
         )
@@ -115,15 +117,16 @@ class LogSource:
                 total += len(piece)
         return total
 
-    def blocks(self, start: int, block_bytes: int) -> Iterator[memoryview]:
+    def blocks(self, start: int, block_bytes: int, *, is_whole: bool = False) -> Iterator[memoryview]:
         """Yield the lines from byte `start` on, in blocks that end with a newline; only the last may lack it.
 
+        With `is_whole` what stands behind the last newline is not among them: it may be half of a line.
         A block is good until the next is asked for. A line that is longer than a block comes as several blocks.
         NflowError: the compressed data is cut or damaged.
         """
         total = None if self.is_compressed else self.size - start
         if total is not None:
-            block_bytes = max(1, min(block_bytes, total))
+            block_bytes = max(1, min(block_bytes, total + 1))  # a whole file is no line that is longer than a block
         # One buffer for all: fresh memory costs as much as reading.
         buffer = bytearray(block_bytes)
         view = memoryview(buffer)
@@ -144,8 +147,9 @@ class LogSource:
                     yield view[:end]
                     buffer[: held - end] = view[end:held]
                     held -= end
-            if held:
+            if held and not is_whole:
                 yield view[:held]
+            self.is_growing = held > 0 and is_whole
 
     def check(self) -> None:
         """Raise Changed if the file is not as it was when it was opened, NotClosed if somebody writes to it."""
@@ -325,14 +329,7 @@ class _Streams(io.RawIOBase):
 
 @contextlib.contextmanager
 def _zstd(raw: IO[bytes]) -> Iterator[IO[bytes]]:
-    try:
-        zstandard: Any = importlib.import_module("zstandard")
-    except ImportError:
-        raise NotSupported(
-            "reading a log compressed by zstd",
-            found="no Python module zstandard",
-            needed="python3-zstandard of the distribution or pip install zstandard",
-        ) from None
+    zstandard = zstandard_for("reading a log compressed by zstd")
     try:
         yield io.BufferedReader(_Frames(raw, zstandard.ZstdDecompressor().decompressobj))
     except zstandard.ZstdError as error:

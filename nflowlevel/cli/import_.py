@@ -3,8 +3,8 @@
 
 A file has lines of JSON (ours or ulogd2's), or lines of the kernel's LOG target, of LOGEMU or of SYSLOG, also among
 others (analytics/loglines.py). It may be compressed. A file that was imported before is known again, also renamed or
-compressed. Of one that has more lines now, only these are imported. One that a program has open for writing is refused:
-its last line may be half of one, so import what it was rotated to.
+compressed. Of one that has more lines now, only these are imported. A last line without a newline may be half of one:
+it is left for the next time. A file that a program has open for writing is refused: import what it was rotated to.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
             settings = Settings(
                 dvc=options.dvc,
                 keep=True,
+                only_whole=True,
                 owners=_ANY_OWNER,
                 convert=converter(options.year, read.append),
                 threads=options.threads,
@@ -104,10 +105,18 @@ def _told(result: Result, counts: Counts | None) -> str:
     if result.outcome == "left":
         return f"{path}: not imported: {printable(result.reason, None)}"
     if result.outcome == "known":
-        return f"{path}: was imported already"
-    text = f"{path}: {counted(result.records, 'record')} in {counted(result.files, 'file')}"
+        text = "was imported already"
+    else:
+        text = f"{counted(result.records, 'record')} in {counted(result.files, 'file')}"
+        text += _lost(result, counts)
+    if result.is_growing:
+        text += "; its last line has no newline yet, and is left: import the file again when it has"
+    return f"{path}: {text}"
+
+
+def _lost(result: Result, counts: Counts | None) -> str:
     if counts is None:
-        return text + (f", {counted(result.damaged, 'damaged line')} kept apart" if result.damaged else "")
+        return f", {counted(result.damaged, 'damaged line')} kept apart" if result.damaged else ""
     lost = [f"{number} {_REASONS[name]}" for name, number in counts.lost().items()]
-    text += f", {counted(counts.other, 'line')} of something else" if counts.other else ""
+    text = f", {counted(counts.other, 'line')} of something else" if counts.other else ""
     return text + (f"; not imported, and kept apart: {', '.join(lost)}" if lost else "")

@@ -17,6 +17,7 @@ from nflowlevel.analytics import brief as briefs
 from nflowlevel.analytics.brief import Brief
 from nflowlevel.analytics.explore import BRIEF, PANELS, answer, selected
 from nflowlevel.analytics.log import Log
+from nflowlevel.analytics.placed import Placed
 from tests.fix_logs import START, lines, log_file, parquet_file, record
 
 
@@ -115,19 +116,58 @@ def test_other_columns_are_asked_of_the_whole(log: Log, brief: Brief, state: lis
     assert log.flows.asked(brief).count().value() == 0
 
 
-def test_too_many_texts_stay_texts(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(briefs, "_MOST_TEXTS", 5)
-    made = log.brief(*BRIEF)
-    assert made is not None
+def test_texts_are_numbers(log: Log, brief: Brief) -> None:
     described = "SELECT column_name, column_type FROM (DESCRIBE packets)"
-    whole, types = dict(log.sql(described).rows()), dict(log.packets.asked(made).sql(described).rows())
-    assert types == {name: whole[name] for name in types} | {
-        "dest_ip": "ENUM('10.0.0.9', '198.51.100.7', '2001:db8::7')",
-        "oob_in": "ENUM('eth0', 'eth10', 'eth2')",
-        "dvc": "ENUM('', 'fw1', 'fw2')",
-    }
-    for state in ([], [("src_ip", "192.0.2.7")], [("!src_ip", "192.0.2.7")]):
-        assert answer(log, state, made)["panels"] == answer(log, state)["panels"]
+    whole, types = dict(log.sql(described).rows()), dict(log.packets.asked(brief).sql(described).rows())
+    texts = {name for name, type_ in whole.items() if type_ == "VARCHAR"} & types.keys()
+    assert texts == {"dvc", "oob_prefix", "oob_in", "src_ip", "dest_ip"}
+    assert types == {name: whole[name] for name in types} | dict.fromkeys(texts, "UINTEGER")
+
+
+def test_many_numbers_are_a_table(log: Log, brief: Brief, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(briefs, "_MOST_LISTED", 1)
+    test_it_answers_as_the_whole_does(log, brief)
+
+
+def test_it_is_made_in_parts_and_waits_in_between(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(briefs, "_PART", 50)
+    sizes: list[int] = []
+
+    def pause() -> None:
+        text = "SELECT estimated_size FROM duckdb_tables() WHERE regexp_matches(table_name, '^brief_[0-9]+$')"
+        sizes.append(sum(size for (size,) in log.sql(text).rows()))
+
+    made = log.brief(*BRIEF, pause=pause)
+    assert made is not None
+    assert len(sizes) > 600 // 50
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) > 5
+    test_it_answers_as_the_whole_does(log, made)
+    test_times_are_exact(log, made)
+
+
+def test_places_are_looked_up_once(log: Log, brief: Brief, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = answer(log, [("country", "NL")]), answer(log, [("!country", "")])
+    log.know(brief)
+    asked: list[str] = []
+    know = Placed.know
+
+    def noted(placed: Placed, engine: Any, query: str) -> None:
+        asked.append(query)
+        know(placed, engine, query)
+
+    monkeypatch.setattr(Placed, "know", noted)
+    found = answer(log, [("country", "NL")], brief), answer(log, [("!country", "")], brief)
+    for each in (*found, *wanted):
+        del each["milliseconds"]
+    assert found == wanted
+    assert asked == []
+    other = log.brief("src_ip", "dest_ip")
+    assert other is not None
+    log.know(other)
+    assert asked == [f"SELECT text FROM {other.texts[name]}" for name in ("src_ip", "dest_ip")]
+    log.placed("src_ip", geo="country", value="NL")
+    assert len(asked) == 2
 
 
 def test_an_old_one_does_not_answer(tmp_path: Path) -> None:

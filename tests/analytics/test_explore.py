@@ -11,7 +11,7 @@ import random
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -282,8 +282,8 @@ def test_a_brief_answers_what_it_can(page: Page, monkeypatch: pytest.MonkeyPatch
     asked: list[bool] = []
     engine = Brief.engine
 
-    def noted(brief: Brief, where: str) -> Any:
-        found = engine(brief, where)
+    def noted(brief: Brief, conditions: Sequence[str]) -> Any:
+        found = engine(brief, conditions)
         asked.append(found is not None)
         return found
 
@@ -310,7 +310,7 @@ def test_the_end_ends_what_runs(log: Log, monkeypatch: pytest.MonkeyPatch) -> No
         return {"rows": log.sql(_LONG).rows(), "value": log.sql(_LONG).value()}
 
     monkeypatch.setattr(explore, "answer", endless)
-    monkeypatch.setattr(Log, "brief", lambda log, *_: log.sql(_LONG).value())
+    monkeypatch.setattr(Log, "brief", lambda log, *_, **__: log.sql(_LONG).value())
     made = Page(log)
     with socket.create_connection(("127.0.0.1", made.port), timeout=30) as asking:
         head = f"GET /{made.token}/answer HTTP/1.1\r\nHost: 127.0.0.1:{made.port}\r\n\r\n"

@@ -5,8 +5,12 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
+import signal
+import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,10 +18,13 @@ import pytest
 import nflowlevel as nfl
 from nflowlevel.archive.compaction import Settings, compact
 from nflowlevel.archive.journal import Journal
+from nflowlevel.archive.reader import is_archive, stored_files
 from nflowlevel.errors import NotSupported
 from tests.analytics.test_texts import CUT, GOOD
 from tests.captures import pcap, udp_packets
+from tests.fix_archive import SECOND, Killer, log
 from tests.fix_logs import START, lines, log_file, parquet_file, record
+from tests.fix_nobody import NOBODY
 
 
 def test_everything_is_one_log(tmp_path: Path) -> None:
@@ -191,3 +198,66 @@ def test_a_compaction_between_two_looks_changes_no_count(
 
     monkeypatch.setattr(reading, "files", compacting)
     assert nfl.read(archive, *([path] if keep else []), other).count().value() == 12
+
+
+def stopped(directory: Path) -> Iterator[tuple[int, Path, Path]]:
+    """Yield archives of 300 records whose compaction was killed before each change of names; the last point first."""
+    path, archive = directory / "u.json.1", directory / "ar0"
+    whole = log(range(150)) + log(range(150, 300), **{"oob.time.sec": SECOND + 86_400})
+    with Killer("os.rename", "os.mkdir", "os.rmdir", "os.remove") as killer:
+        path.write_bytes(whole)
+        assert killer.compact(archive, [path]) == 0
+        for at in range(killer.points(archive), 0, -1):
+            path.write_bytes(whole)
+            archive = directory / f"ar{at}"
+            assert killer.compact(archive, [path], at) == -signal.SIGKILL
+            yield at, archive, path
+
+
+def test_an_archive_whose_compaction_was_killed_anywhere_counts_nothing_twice(tmp_path: Path) -> None:
+    seen, states = set(), set()
+    for at, archive, path in stopped(tmp_path):
+        state = (*sorted(str(each.relative_to(archive)) for each in archive.rglob("*")), path.exists())
+        if state in seen or not is_archive(archive):
+            continue
+        seen.add(state)
+        moved = len([*archive.rglob("kind=*/*/*/*.parquet")])
+        is_aside = any(archive.glob(".compact/*-0"))
+        is_recorded = any(archive.glob(".compact/*-0.json"))
+        states.add((is_aside, is_recorded, moved, path.exists()))
+        # All of the log or nothing of it; and nothing only as long as the log is there.
+        alone = 300 if is_recorded and not is_aside else 0
+        assert nfl.read(archive).count().value() == alone, at
+        assert len(stored_files(archive)) == (moved if alone else 0), at
+        assert alone or path.exists(), at
+        if path.exists():
+            both = nfl.read(archive, path)
+            assert (both.count().value(), both.damaged.count) == (300, 0), at
+    # Aside without a record, with one, partly moved, moved, the directory gone.
+    assert states >= {
+        (True, False, 0, True),
+        (True, True, 0, True),
+        (True, True, 1, True),
+        (True, True, 5, True),
+        (False, True, 5, True),
+    }
+
+
+@pytest.mark.parametrize("is_copied", [False, True])
+def test_who_may_only_read_an_archive_counts_nothing_twice_after_a_kill(open_to_all: Path, *, is_copied: bool) -> None:
+    points = ((archive, path) for _, archive, path in stopped(open_to_all))
+    archive, path = next(point for point in points if len([*point[0].rglob("kind=*/*/*/*.parquet")]) == 1)
+    aside = next(archive.glob(".compact/*-0"))
+    assert stat.S_IMODE(aside.stat().st_mode) == 0o700
+    if is_copied:  # to another machine, without what only root can read
+        archive = shutil.copytree(archive, open_to_all / "copy", ignore=shutil.ignore_patterns("*.tmp"))
+
+    # What is imported as root need not be readable for others. No fork: DuckDB does not live through one.
+    asked = "count = lambda *files: nfl.read(*files).count().value()"
+    dropped = f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})"
+    code = (
+        f"import os; import nflowlevel as nfl; {asked}; count({str(path)!r}); {dropped}; "
+        f"print(count({str(archive)!r}), count({str(archive)!r}, {str(path)!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("0 300\n", "")

@@ -4,19 +4,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import nflowlevel as nfl
 from nflowlevel.analytics import report as module
-from nflowlevel.analytics.answer import Answer
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.report import MOST_ROWS, Report, make, to_html, to_text
 from nflowlevel.errors import NotSupported
 from tests.fix_chromium import Chromium, chromium
-from tests.fix_logs import log_file, record
+from tests.fix_logs import START, log_file, record
 
 __all__ = ["chromium"]
 
@@ -55,13 +56,13 @@ def test_what_it_says(report: Report) -> None:
 def test_packets_are_held_where_memory_has_room_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Report] = []
     calls: list[tuple[str, ...]] = []
-    held = Log.held
+    numbered = Log.numbered
 
     def counted(log: Log, *names: str) -> Log:
         calls.append(names)
-        return held(log, *names)
+        return numbered(log, *names)
 
-    monkeypatch.setattr(Log, "held", counted)
+    monkeypatch.setattr(Log, "numbered", counted)
     for bytes_of_row in (module._ROW_BYTES, 1 << 50):
         monkeypatch.setattr(module, "_ROW_BYTES", bytes_of_row)
         made.append(make(_log(tmp_path).last("2h")))
@@ -166,12 +167,23 @@ def test_countries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "names.csv").write_text("10.0.0.0/8,office\n")
     with nfl.read(tmp_path / "who.json", networks=str(tmp_path / "names.csv")) as named:
         assert dict(make(named).charts)["Your names of sources"] == [(None, 3), ("office", 1)]
-    count = Log.count
 
-    def without_table(log: Log, *names: str, geo: str | None = None, top: int | None = None) -> Answer:
-        if geo:
-            raise NotSupported("countries", found="no Python module iptocc", needed="pip install 'nflowlevel[geo]'")
-        return count(log, *names, top=top)
+    def without_table(log: Log, addresses: object) -> Any:
+        raise NotSupported("countries", found="no Python module iptocc", needed="pip install 'nflowlevel[geo]'")
 
-    monkeypatch.setattr(Log, "count", without_table)
+    monkeypatch.setattr(Log, "places_of", without_table)
     assert "Countries of sources" not in dict(make(log).charts)
+
+
+@pytest.mark.parametrize("seconds", [range(1, 2**32, 2**32 // 3000), [7, *range(START, START + 3000), 2**32 - 1]])
+def test_a_report_over_decades_is_small(tmp_path: Path, seconds: Iterable[int]) -> None:
+    """Records of all times, and an ordinary hour with two wrong clocks."""
+    records = [record(src_ip=f"192.0.2.{second % 200}", oob__time__sec=second) for second in seconds]
+    made = make(nfl.read(log_file(tmp_path / "x.json", records)))
+    page = to_html(made)
+    assert len(page) < 100_000
+    assert len(made.traffic) <= 200
+    assert 2 <= page.count('class="date"') <= 14
+    assert "1970-01-01 00:00:0" in page
+    if made.gaps:
+        assert re.findall(r"nothing for (.*)", to_text(made)) == ["56 years", "79 years"]

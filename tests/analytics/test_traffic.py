@@ -17,6 +17,12 @@ def test_the_bars_are_not_too_many(span: int, step: int) -> None:
     assert step_of(START, START + span) == step
 
 
+@pytest.mark.parametrize("years", [4, 30, 136, 8000, 10**6])
+def test_the_bars_of_wrong_clocks_are_not_too_many(years: int) -> None:
+    span = years * 365 * 86_400
+    assert 20 <= span // step_of(0, span) < 200
+
+
 def test_each_packet_is_in_one_span(tmp_path: Path) -> None:
     labels = (0, 1, 2, None)
     records = [record(number * 40, raw__label=labels[number % 4]) for number in range(8)]

@@ -125,3 +125,28 @@ def test_an_open_file_is_left(archive: Path, tmp_path: Path, capsys: pytest.Capt
             writer.kill()
     told = f"{log}: not imported: it is open for writing in process {writer.pid}\n"
     assert capsys.readouterr().out == told
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("line", [f"Nov 27 12:00:00 fw kernel: DROP {_SYN}", _ULOGD2])
+def test_a_last_line_that_is_half_written_waits(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, *, is_packed: bool
+) -> None:
+    log = tmp_path / "x.log"
+
+    def imported(text: str, count: int) -> str:
+        data = text.encode()
+        log.write_bytes(gzip.compress(data) if is_packed else data)
+        os.utime(log, (1_795_910_400, 1_795_910_400))
+        assert main(["import", str(log), "-o", str(archive)]) == 0
+        assert len(rows(archive, "us") if count else []) == count
+        assert not (archive / "damaged").exists()
+        return capsys.readouterr().out.removeprefix(f"{log}: ")
+
+    waits = "; its last line has no newline yet, and is left: import the file again when it has\n"
+    assert imported(line[:50], 0) == "0 records in 0 files" + waits
+    assert imported(line, 0) == "0 records in 0 files" + waits
+    assert imported(f"{line}\n{line[:70]}", 1).endswith(waits)
+    assert imported(f"{line}\n{line}", 1) == "was imported already" + waits
+    assert imported(f"{line}\n{line}\n", 2) == "1 record in 1 file\n"
+    assert imported(f"{line}\n{line}\n", 2) == "was imported already\n"
