@@ -47,8 +47,8 @@ demo-analytics: $(COMPILED) $(READY_FOR_ANALYTICS) ## show how an attacker is fo
 test: setup ## run the tests, but for those that take long
 	$(PYTEST) -m 'not slow'
 
-test-all: setup fuzz ## run all tests, with 100,000 accounting objects, and the fuzzers
-	NFLOWLEVEL_OBJECTS=100000 $(PYTEST)
+test-all: setup fuzz ## run all tests, with 100,000 accounting objects and 500 random logs a detector, and the fuzzers
+	NFLOWLEVEL_OBJECTS=100000 NFLOWLEVEL_EXAMPLES=500 $(PYTEST)
 
 lint: setup ## check the code with ruff and mypy --strict
 	$(BIN)/ruff check

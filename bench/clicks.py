@@ -2,7 +2,7 @@
 """How long does a click in `nflowlevel explore` take: over everything, over one window of TCP, and within an hour?
 
 The archive is made by bench/packets.py. Each click is answered as the page's server answers it, in a process that is
-warm and has made its brief of the packets; what that took is told beside. Processor time is that of all cores.
+warm and has made its briefs of the packets; what that took is told beside. Processor time is that of all cores.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from bench.netns import Field
 from bench.packets import BEGIN, LEAST, write_archive
 from bench.scale import FULL, Scale
 from nflowlevel.analytics.brief import Brief
-from nflowlevel.analytics.explore import BRIEF
 from nflowlevel.analytics.explore import answer as answer_of
+from nflowlevel.analytics.explore import briefs as briefs_of
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.reading import read
 
@@ -44,7 +44,7 @@ class Clicked:
 
 @dataclass(frozen=True)
 class Made:
-    """The brief that answers clicks: what it took to make it, and its bytes in a file; 0: there is no room for it."""
+    """The briefs that answer clicks: what it took to make them, and their bytes in a file; 0: there is no room."""
 
     records: int
     bytes: int
@@ -82,9 +82,9 @@ def clicked(
     """Return how long clicks take; of fewer records than a target is for, it is not told whether it is reached."""
     answer = Answer(question)
     with read(archive) as log:
-        made, brief = _make(log, records)
+        made, briefs = _make(log, records)
         contenders = {
-            click: partial(_click, log, brief, click, state, records) for click, (state, _) in targets.items()
+            click: partial(_click, log, briefs, click, state, records) for click, (state, _) in targets.items()
         }
         runs = take_turns(answer, rounds, contenders)
     answer.runs = [made, *(run for of_one in runs.values() for run in of_one)]
@@ -101,11 +101,11 @@ def clicked(
     return answer
 
 
-def _make(log: Log, records: int) -> tuple[Made, Brief | None]:
+def _make(log: Log, records: int) -> tuple[Made, tuple[Brief, ...]]:
     before, cpu, begin = _size(log), time.process_time(), time.perf_counter()
-    brief = log.brief(*BRIEF)
+    briefs = tuple(briefs_of(log))
     secs, cpu_secs = time.perf_counter() - begin, time.process_time() - cpu
-    return Made(records, _size(log) - before if brief else 0, secs, cpu_secs), brief
+    return Made(records, _size(log) - before if briefs else 0, secs, cpu_secs), briefs
 
 
 def _size(log: Log) -> int:
@@ -113,9 +113,9 @@ def _size(log: Log) -> int:
     return sum(path.stat().st_size for path in log.directory.rglob("*") if path.is_file()) if log.directory else 0
 
 
-def _click(log: Log, brief: Brief | None, name: str, state: State, records: int) -> Clicked:
+def _click(log: Log, briefs: tuple[Brief, ...], name: str, state: State, records: int) -> Clicked:
     cpu, begin = time.process_time(), time.perf_counter()
-    found = answer_of(log, state, brief)
+    found = answer_of(log, state, *briefs)
     if not found["count"] or not found["records"]:
         raise RuntimeError(f"{name}: there are no packets")
     return Clicked(name, records, found["count"], time.perf_counter() - begin, time.process_time() - cpu)

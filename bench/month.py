@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """By hand, and not part of `python -m bench`: clicks in `nflowlevel explore` on 100,000,000 packets of 30 days.
 
-    python -m bench.month [DIRECTORY]
+    python -m bench.month [DIRECTORY] [--quick] [--json FILE]
 
 The archive is made by bench/packets.py in DIRECTORY, or in a temporary one; it takes 2.5 GB, and stays there only where
 DIRECTORY is given, so that it can be asked again. Opened is the last day, as the page does it.
@@ -47,7 +47,6 @@ def asking(directory: Path | None, field: Field, scale: Scale) -> Answer:
 
 
 if __name__ == "__main__":
-    given = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
-    options = [argument for argument in sys.argv[1:] if argument.startswith("-")]
-    place = Path(given[0]) if given else None
-    raise SystemExit(main({"month": lambda field, scale: asking(place, field, scale)}, options))
+    arguments = sys.argv[1:]
+    place = Path(arguments.pop(0)) if arguments and not arguments[0].startswith("-") else None
+    raise SystemExit(main({"month": lambda field, scale: asking(place, field, scale)}, arguments))

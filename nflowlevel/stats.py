@@ -91,16 +91,36 @@ class Counters:
         return html_table(("counter", "value", "unit", "meaning"), rows, caption=repr(self))
 
 
+def take_over(stats: Counters, counted: object) -> None:
+    """Set those counters that `counted`, such as a receiver in C, has under the same names."""
+    for name in stats.declared:
+        if (value := getattr(counted, name, None)) is not None:
+            setattr(stats, name, value)
+
+
+# What every receiver of netlink counts. Each class has them where it shows them.
+_TRUNCATED = counter("datagrams", "Datagrams longer than the buffer they were received into; they are left out.")
+_MALFORMED = counter("messages", "Netlink messages that could not be decoded.")
+FOREIGN = counter(
+    "messages",
+    "Netlink messages that were ignored: another process than the kernel sent them (its datagram counts as one), or "
+    "they are of another kind.",
+)
+_DATAGRAMS = counter("datagrams", "Netlink datagrams received.")
+_BYTES = counter("bytes", "Bytes of netlink datagrams received.")
+
+
 class GroupStats(Counters):
     """What one log group received, and what it missed."""
 
     received = counter("packets", "Packets received and decoded.", always=True)
     gap = counter("packets", "Packets missing between sequence numbers, lost before they arrived here.", always=True)
     overrun = counter("events", "ENOBUFS from the socket: its buffer was full (`gap` counts the lost packets).")
-    truncated = counter("datagrams", "Datagrams longer than the receive slot, cut by the kernel.")
-    malformed = counter("messages", "Netlink messages that could not be decoded.")
-    datagrams = counter("datagrams", "Netlink datagrams received.")
-    bytes = counter("bytes", "Bytes of netlink datagrams received.")
+    truncated = _TRUNCATED
+    malformed = _MALFORMED
+    foreign = FOREIGN
+    datagrams = _DATAGRAMS
+    bytes = _BYTES
     unresolved = counter(
         "datagrams", "Datagrams the kernel dropped after the last packet received; how many packets is not known yet."
     )
@@ -125,10 +145,11 @@ class FlowStats(Counters):
     replaced = counter("flows", "Flows of whose end nothing was heard before another one with their number and tuple.")
     reset = counter("flows", "Counters that another program has set to zero; what it took away is not reported here.")
     guarded = counter("times", "Times that `reliable` was given up for a while: the kernel's table was nearly full.")
-    truncated = counter("datagrams", "Datagrams that were too long.")
-    malformed = counter("messages", "Netlink messages that could not be decoded.")
-    datagrams = counter("datagrams", "Netlink datagrams received.")
-    bytes = counter("bytes", "Bytes of netlink datagrams received.")
+    truncated = _TRUNCATED
+    malformed = _MALFORMED
+    foreign = FOREIGN
+    datagrams = _DATAGRAMS
+    bytes = _BYTES
 
 
 class CaptureStats(Counters):

@@ -20,6 +20,7 @@ from nflowlevel.records.batch import Batch
 from tests.fix_debian import need
 from tests.fix_lines import no_descriptor_left
 from tests.fix_netns import Netns
+from tests.netlink import attribute, netlink
 
 #: Objects in the tests of large dumps. Making 100,000 takes the kernel a minute: it compares each with all before it.
 MANY = int(os.environ.get("NFLOWLEVEL_OBJECTS", "8000"))
@@ -28,16 +29,6 @@ COUNTER = 7 << 8
 ERROR, DONE = 2, 3
 MULTI, DUMP_INTR = 2, 0x10
 NAME, PKTS, BYTES, USE, FLAGS, QUOTA = 1, 2, 3, 4, 5, 6
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """Return a netlink attribute, padded."""
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def netlink(kind: int, payload: bytes, *, seq: int = 1, flags: int = MULTI) -> bytes:
-    """Return a netlink message."""
-    return struct.pack("=IHHII", 16 + len(payload), kind, flags, seq, 0) + payload
 
 
 def counter_message(

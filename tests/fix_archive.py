@@ -104,6 +104,9 @@ _KILLED = """if True:
     def watch(name, arguments):
         # Whatever touches files passes here; fsync is between two of these.
         global seen
+        # How much there is to look at in /proc, for who has a file open, changes from one run to the next.
+        if arguments and str(arguments[0]).startswith("/proc"):
+            return
         if name in CHANGES or not CHANGES and (name == "open" or name.startswith(("os.", "shutil.", "fcntl."))):
             seen += 1
             if seen == at:
@@ -111,11 +114,11 @@ _KILLED = """if True:
 
     sys.addaudithook(watch)
     for line in sys.stdin:
-        at, archive, *paths = line.rstrip("\\n").split("\\t")
-        at = int(at)
+        wanted, archive, *paths = line.rstrip("\\n").split("\\t")
         child = os.fork()
         if not child:
-            seen = 0
+            # Only here: a fork counts too, and this process is to live.
+            at, seen = int(wanted), 0
             with Journal(archive) as journal:
                 for path in paths:
                     if os.path.exists(path):

@@ -16,6 +16,7 @@ from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.buffers import RecordArray
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.flow import FLOW
+from tests.netlink import attribute, nest, netlink
 
 NOW_NS = 1_700_000_000_123_456_789
 START_NS = 1_699_999_990_000_001_000
@@ -24,16 +25,6 @@ STOP_NS = 1_699_999_999_999_999_000
 NEW, UPDATE, DESTROY = 1, 2, 4
 _CREATE, _EXCL, _MULTI = 0x400, 0x200, 2
 _POISON = 0xA5
-
-
-def attribute(number: int, value: bytes) -> bytes:
-    """Return one attribute, filled up to four bytes."""
-    return struct.pack("=HH", 4 + len(value), number) + value + bytes(-len(value) % 4)
-
-
-def nest(number: int, *inner: bytes) -> bytes:
-    """Return an attribute of attributes."""
-    return attribute(number | 0x8000, b"".join(inner))
 
 
 def tuple_of(
@@ -73,7 +64,7 @@ def message(event: int, *attributes: bytes, sequence: int = 0, family: int = soc
     """Return one message; `event` 0: of a dump."""
     flags = {NEW: _CREATE | _EXCL, 0: _MULTI}.get(event, 0)
     body = struct.pack("=BBH", family, 0, 0) + b"".join(attributes)
-    return struct.pack("=IHHII", 16 + len(body), 0x100 | 2 * (event == DESTROY), flags, sequence, 0) + body
+    return netlink(0x100 | 2 * (event == DESTROY), body, seq=sequence, flags=flags)
 
 
 def tcp_flow(**changed: bytes) -> list[bytes]:

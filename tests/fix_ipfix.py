@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Any
 
+import pytest
+
 from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.buffers import RecordArray
 from nflowlevel.records.batch import Batch
@@ -298,3 +300,20 @@ class StreamCollector:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
         self._thread.join()
+
+
+@pytest.fixture
+def collector() -> Iterator[StreamCollector]:
+    """A collector over TCP."""
+    made = StreamCollector()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def datagrams() -> Iterator[socket.socket]:
+    """A socket that datagrams come to, with room for many."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        sock.bind(("127.0.0.1", 0))
+        yield sock

@@ -118,6 +118,13 @@ class Netns:
             finally:
                 _setns(home.fileno())
 
+    def forge(self, bus: int, message: bytes, group: int) -> None:
+        """Send a netlink message to the listeners of a multicast group, as root of a namespace can."""
+        with self.enter():
+            forger = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, bus)
+        with forger:
+            forger.sendto(message, (0, 1 << group - 1))
+
     def sysctl(self, name: str, value: int | str) -> None:
         """Set one of the namespace's net.* settings."""
         with self.enter():

@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 
 from tests.fix_netns import Netns
-from tests.oracle import attribute, split
+from tests.netlink import attribute, netlink
+from tests.oracle import split
 
 _NETLINK_NETFILTER = 12
 _SO_RCVBUFFORCE = 33
@@ -49,7 +50,7 @@ class NflogReader:
     def _configure(self, kind: int, value: bytes) -> None:
         """Send one configuration attribute and read until the kernel has answered; keep packets met on the way."""
         body = struct.pack(">BBH", socket.AF_UNSPEC, 0, self.group) + attribute(kind, value)
-        self._socket.send(struct.pack("=IHHII", 16 + len(body), _CONFIG_MESSAGE, _REQUEST_ACK, kind, 0) + body)
+        self._socket.send(netlink(_CONFIG_MESSAGE, body, seq=kind, flags=_REQUEST_ACK))
         while True:
             for message in split(self._socket.recv(1 << 19)):
                 if struct.unpack_from("=H", message, 4)[0] == _NLMSG_ERROR:

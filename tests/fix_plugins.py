@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 from nflowlevel.options import Options
@@ -29,6 +30,28 @@ def batch_of(*messages: bytes, count: int = 0) -> Batch:
 def stacks_of(text: str) -> list[Stack]:
     """Return the stacks of a configuration given as text."""
     return build(parse_text(text))
+
+
+def opened_stack(text: str) -> Stack:
+    """Return the only stack of a configuration, its filters and its output open."""
+    (stack,) = stacks_of(text)
+    for plugin in (*stack.filters, stack.output):
+        plugin.open()
+    return stack
+
+
+def run_stack(text: str, *messages: bytes) -> None:
+    """Send messages through the only stack of a configuration, and close it."""
+    stack = opened_stack(text)
+    stack.deliver(batch_of(*messages))
+    stack.close()
+    assert stack.dropped == 0
+
+
+def written(text: str, path: Path, *messages: bytes) -> bytes:
+    """Return what the stack has written into a file of these messages when it is closed."""
+    run_stack(text, *messages)
+    return path.read_bytes()
 
 
 def nothing() -> None:

@@ -11,8 +11,11 @@ import socket
 import sys
 import termios
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.fix_lines import numbers
 
@@ -132,3 +135,21 @@ class Receiver:
                         del by_fd[fd]
                         self._open.remove(connection)
                         connection.close()
+
+
+#: Starts a receiver; in the end all are stopped.
+Receive = Callable[..., Receiver]
+
+
+@pytest.fixture
+def receive(tmp_path: Path) -> Iterator[Receive]:
+    """Return what starts receivers."""
+    receivers: list[Receiver] = []
+
+    def started(kind: str = "tcp", **options: Any) -> Receiver:
+        receivers.append(Receiver(kind, tmp_path, **options))
+        return receivers[-1]
+
+    yield started
+    for each in receivers:
+        each.stop()

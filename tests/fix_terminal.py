@@ -18,6 +18,16 @@ from tests.fix_daemon import PATIENCE
 from tests.fix_netns import Netns
 
 
+def read_to_the_end(terminal: int) -> bytes:
+    """Return all that comes on our side of a terminal until its other side is closed; then close ours."""
+    found = b""
+    with contextlib.suppress(OSError):  # EIO: it was closed
+        while piece := os.read(terminal, 65536):
+            found += piece
+    os.close(terminal)
+    return found
+
+
 class Screen:
     """The command on a terminal of so many columns."""
 
@@ -48,11 +58,7 @@ class Screen:
 
     def shown(self) -> str:
         """Return all that came on the terminal until the end."""
-        found = b""
-        with contextlib.suppress(OSError):  # EIO: its other side was closed
-            while piece := os.read(self._ours, 4096):
-                found += piece
-        os.close(self._ours)
+        found = read_to_the_end(self._ours)
         assert self._process.stderr
         self._process.stderr.close()
         assert self._process.wait(PATIENCE) in (0, 1)

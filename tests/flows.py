@@ -6,8 +6,7 @@ batch = flow_batch(TCP, message(replace(UDP, event=NEW)))
 
 from __future__ import annotations
 
-import ipaddress
-import struct
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,14 +20,15 @@ from nflowlevel.records.flow import FLOW
 from nflowlevel.stacks.destination import Destination
 from nflowlevel.stacks.stack import Source, Stack, _members
 from nflowlevel.stats import Counters
+from tests.fix_flow_messages import DESTROY, NEW, UPDATE, counters, number, times, tuple_of
+from tests.fix_flow_messages import message as flow_message
+from tests.netlink import attribute, nest
 
-NEW, UPDATE, DESTROY = 1, 2, 4
 #: Time of the batches, and of the flows before it.
 NOW = 1_795_460_084
-_CTNETLINK, _NEW, _DELETE = 1 << 8, 0, 2
-_CREATE_EXCL = 0x600
-_NESTED = 0x8000
 _TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
+#: Those with ports, or what stands where they do, in conntrack's tuples.
+_WITH_PORTS = (_TCP, _UDP, 33, 47, 132, 136)
 
 
 @dataclass(frozen=True)
@@ -66,29 +66,14 @@ class FlowOf:
     more: tuple[bytes, ...] = field(default=())
 
 
-def attribute(kind: int, value: bytes) -> bytes:
-    """Return a netlink attribute, padded."""
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def nest(kind: int, *attributes: bytes) -> bytes:
-    """Return an attribute of attributes."""
-    return attribute(kind | _NESTED, b"".join(attributes))
-
-
-def _tuple(kind: int, flow: FlowOf, source: End, target: End, *, answer: bool = False) -> bytes:
-    addresses = [ipaddress.ip_address(end.address).packed for end in (source, target)]
-    first = 1 if len(addresses[0]) == 4 else 3
-    ip = nest(1, *(attribute(first + number, each) for number, each in enumerate(addresses)))
-    parts = [attribute(1, bytes((flow.protocol,)))]
+def _tuple(number: int, flow: FlowOf, source: End, target: End, *, answer: bool = False) -> bytes:
     type_, code, id_ = flow.icmp
-    if flow.protocol in (_ICMP, _ICMPV6):
-        at = 4 if flow.protocol == _ICMP else 7
-        shown = {8: 0, 128: 129}.get(type_, type_) if answer else type_
-        parts += [attribute(at, id_.to_bytes(2)), attribute(at + 1, bytes((shown,))), attribute(at + 2, bytes((code,)))]
-    elif flow.protocol in (6, 17, 33, 47, 132, 136):
-        parts += [attribute(2, source.port.to_bytes(2)), attribute(3, target.port.to_bytes(2))]
-    return nest(kind, ip, nest(2, *parts))
+    shown = {8: 0, 128: 129}.get(type_, type_) if answer else type_
+    return tuple_of(
+        number, source.address, target.address, flow.protocol,
+        ports=(source.port, target.port) if flow.protocol in _WITH_PORTS else None,
+        icmp=(shown, code, id_) if flow.protocol in (_ICMP, _ICMPV6) else None,
+    )  # fmt: skip
 
 
 def message(flow: FlowOf) -> bytes:
@@ -97,29 +82,25 @@ def message(flow: FlowOf) -> bytes:
     attributes = [
         _tuple(1, flow, flow.source, flow.target),
         _tuple(2, flow, *back, answer=True),
-        attribute(3, flow.status.to_bytes(4)),
-        attribute(12, flow.id.to_bytes(4)),
+        number(3, flow.status),
+        number(12, flow.id),
     ]
     if flow.timeout is not None:
-        attributes.append(attribute(7, flow.timeout.to_bytes(4)))
+        attributes.append(number(7, flow.timeout))
     if flow.mark:
-        attributes.append(attribute(8, flow.mark.to_bytes(4)))
+        attributes.append(number(8, flow.mark))
     if flow.zone:
-        attributes.append(attribute(18, flow.zone.to_bytes(2)))
+        attributes.append(number(18, flow.zone, "!H"))
     if flow.tcp_state is not None:
         attributes.append(nest(4, nest(1, attribute(1, bytes((flow.tcp_state,))))))
     if flow.helper:
         attributes.append(nest(5, attribute(1, flow.helper.encode() + b"\0")))
     if flow.event == DESTROY:
-        for kind, packets, size in zip((9, 10), flow.packets, flow.bytes, strict=True):
-            attributes.append(nest(kind, attribute(1, packets.to_bytes(8)), attribute(2, size.to_bytes(8))))
-        attributes.append(nest(20, *(attribute(1 + number, at.to_bytes(8)) for number, at in enumerate(flow.times))))
-    elif flow.times[0]:
-        attributes.append(nest(20, attribute(1, flow.times[0].to_bytes(8))))
-    payload = bytes((2 if "." in flow.source.address else 10, 0, 0, 0)) + b"".join((*attributes, *flow.more))
-    kind = _CTNETLINK | (_DELETE if flow.event == DESTROY else _NEW)
-    flags = _CREATE_EXCL if flow.event == NEW else 0
-    return struct.pack("=IHHII", 16 + len(payload), kind, flags, 0, 0) + payload
+        attributes += [counters(9 + way, flow.packets[way], flow.bytes[way]) for way in (0, 1)]
+    if any(flow.times):
+        attributes.append(times(flow.times[0], flow.times[1] if flow.event == DESTROY else 0))
+    family = socket.AF_INET6 if ":" in flow.source.address else socket.AF_INET
+    return flow_message(flow.event, *attributes, *flow.more, family=family)
 
 
 def flow_batch(*flows: FlowOf) -> Batch:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests import oracle
-from tests.corpus import Frame, frames
+from tests.corpus import Frame, by_name, frames
 
 
 def message_of(frame: Frame, family: int | None = None, **more: Any) -> bytes:
@@ -46,6 +46,12 @@ FULL: dict[str, Any] = {
     "l2hdr": bytes(range(18)),
     "ct": bytes(range(40)),
 }
+
+
+def udp_message(**more: Any) -> bytes:
+    """Return a logged UDP packet of 2026-11-23 18:54:44 UTC."""
+    attributes = {"prefix": b"pfx: ", "time": FULL["time"], "indev": 1, **more}
+    return message_of(by_name("udp4"), **attributes)
 
 
 def sample_messages() -> list[bytes]:

@@ -17,6 +17,8 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from enum import IntEnum
 
+from tests.netlink import attribute, netlink
+
 Value = int | bytes | str
 Keys = dict[str, Value]
 
@@ -431,11 +433,6 @@ def _hardware_header(keys: Mapping[str, Value]) -> Keys:
 # -- synthetic messages -----------------------------------------------------------------------------------------------
 
 
-def attribute(kind: int, data: bytes) -> bytes:
-    """Return a netlink attribute, padded to four bytes."""
-    return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
-
-
 def build_message(
     payload: bytes | None = None,
     *,
@@ -491,7 +488,7 @@ def build_message(
         *extra,
     ]
     body = b"".join(attribute(kind, data) for kind, data in parts if data is not None)
-    return struct.pack("=IHHII", 20 + len(body), PACKET_MESSAGE, 0, 0, 0) + struct.pack(">BBH", family, 0, group) + body
+    return netlink(PACKET_MESSAGE, struct.pack(">BBH", family, 0, group) + body)
 
 
 def _u32(value: int | None) -> bytes | None:

@@ -23,6 +23,7 @@ from tests import oracle
 from tests.corpus import by_name, frames
 from tests.fix_decoder import LABEL, NOW, assert_same, chunks, decode
 from tests.messages import FULL, egress_message_of, message_of, sample_messages
+from tests.netlink import attribute, netlink
 from tests.oracle import Attribute, build_message
 
 FAMILIES = (oracle.INET, oracle.INET6, oracle.ARP, oracle.BRIDGE, oracle.NETDEV)
@@ -133,11 +134,11 @@ def test_the_last_of_repeated_attributes_wins(kind: int) -> None:
 
 def test_vlan_attribute() -> None:
     members = [
-        oracle.attribute(1, b"\x81\0"),
-        oracle.attribute(2, b"\xa0\x64"),
-        oracle.attribute(1, b"\x88\xa8"),
-        oracle.attribute(2, b"\1"),
-        oracle.attribute(3, b"unknown"),
+        attribute(1, b"\x81\0"),
+        attribute(2, b"\xa0\x64"),
+        attribute(1, b"\x88\xa8"),
+        attribute(2, b"\1"),
+        attribute(3, b"unknown"),
         struct.pack("=HH", 3, 1),
         b"\0",
     ]
@@ -250,10 +251,6 @@ def test_the_record_of_a_malformed_message_leaves_no_trace() -> None:
 # -- series of messages -----------------------------------------------------------------------------------------------
 
 
-def other(kind: int, body: bytes, seq: int = 0) -> bytes:
-    return struct.pack("=IHHII", 16 + len(body), kind, 0, seq, 0) + body
-
-
 def test_many_messages_in_a_datagram() -> None:
     messages = [message + bytes(-len(message) % 4) for message in sample_messages()]
     assert assert_same([b"".join(messages)]).counts == [len(messages)]
@@ -261,17 +258,17 @@ def test_many_messages_in_a_datagram() -> None:
 
 def test_messages_that_are_no_packets() -> None:
     packet = build_message(b"")
-    datagram = packet + other(NLMSG_NOOP, b"") + other(0x0401, bytes(4)) + other(0x0100, bytes(8)) + packet
-    decoded = assert_same([datagram + other(NLMSG_DONE, bytes(4)) + packet])
+    datagram = packet + netlink(NLMSG_NOOP, b"") + netlink(0x0401, bytes(4)) + netlink(0x0100, bytes(8)) + packet
+    decoded = assert_same([datagram + netlink(NLMSG_DONE, bytes(4)) + packet])
     assert (decoded.state.received, decoded.state.foreign, decoded.state.malformed) == (3, 2, 0)
 
 
 def test_answers() -> None:
     packet = build_message(b"")
     request = struct.pack("=IHHII", 20, 0x0401, 5, 77, 0)
-    decoded = assert_same([packet + other(NLMSG_ERROR, struct.pack("=i", -1) + request, 77) + packet])
+    decoded = assert_same([packet + netlink(NLMSG_ERROR, struct.pack("=i", -1) + request, seq=77) + packet])
     assert (decoded.state.acked, decoded.state.ack_seq, decoded.state.ack_error) == (1, 77, -1)
-    cut = decode([other(NLMSG_ERROR, struct.pack("=i", -1), 77)])
+    cut = decode([netlink(NLMSG_ERROR, struct.pack("=i", -1), seq=77)])
     assert (cut.state.acked, cut.state.malformed) == (0, 1)
 
 
@@ -417,7 +414,7 @@ def mutated(rng: random.Random, message: bytes) -> bytes:
                 data[16] = rng.choice(FAMILIES)
             case 7:
                 kind, value = rng.randrange(24), rng.randbytes(rng.randrange(24))
-                data += bytes(-len(data) % 4) + oracle.attribute(kind, value)
+                data += bytes(-len(data) % 4) + attribute(kind, value)
     if rng.random() < 0.9:
         data[0:8] = struct.pack("=IHH", len(data), oracle.PACKET_MESSAGE, 0)
     return bytes(data)

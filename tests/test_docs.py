@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from nflowlevel.cli import COMMANDS, _parser
 from nflowlevel.records.keys import CATALOGUE
 from tests.fix_netns import Pair
 
@@ -68,6 +72,54 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 # What a reader types
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Yield the words of each line that runs the command `nflowlevel`, up to a pipe or a redirection."""
+    lines = re.findall(r"^ *(?:sudo |\$ )?(?:\S*/bin/)?nflowlevel +(.+)$", text.replace("\\\n", " "), re.MULTILINE)
+    for line in lines:
+        if line.split()[0] in COMMANDS:
+            yield [*itertools.takewhile(lambda word: word not in ("|", ">", "&&"), shlex.split(line, comments=True))]
+
+
+def test_commands_in_documents_are_taken() -> None:
+    """They are read, not run."""
+    found = [(page, words) for page in PAGES if page.name != "CHANGELOG.md" for words in commands(page.read_text())]
+    assert {words[0] for page, words in found if page.parent == ROOT} >= {
+        "tail",
+        "flows",
+        "acct",
+        "sql",
+        "find",
+        "report",
+    }
+    for page, words in found:
+        try:
+            _parser([word for word in words if word in COMMANDS]).parse_args(words)
+        except SystemExit:
+            pytest.fail(f"{page.relative_to(ROOT)}: nflowlevel {shlex.join(words)}")
+
+
+def test_readme_names_every_extra() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"].keys() - {"test"}
+    told = read("README.md").partition("## Installation")[2]
+    assert extras == set(re.findall(r"^\| `(\w+)` \|", told, re.MULTILINE))
+
+
+def test_every_page_is_named_in_the_readme() -> None:
+    assert {page for page, _ in links(ROOT / "README.md")} >= {
+        f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")
+    }
+
+
+def test_contributing_knows_every_room() -> None:
+    """Whoever looks for the place of a change finds one, and it is there."""
+    text = read("CONTRIBUTING.md")
+    named = {path for path in re.findall(r"`((?:nflowlevel|tests)/[\w./]*)`", text) if "/x/" not in path}
+    assert [path for path in sorted(named) if "bigtcp" not in path and not (ROOT / path).exists()] == []
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert rooms - set(re.findall(r"`(?:nflowlevel/)?(\w+)/", text)) == set()
 
 
 def test_make_targets_named_in_documents_exist() -> None:

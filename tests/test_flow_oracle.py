@@ -19,16 +19,15 @@ from tests.fix_flow_messages import (
     NEW,
     NOW_NS,
     UPDATE,
-    attribute,
     counters,
     decode_flows,
     message,
-    nest,
     number,
     tcp_flow,
     times,
     tuple_of,
 )
+from tests.netlink import attribute, nest
 
 pytestmark = pytest.mark.skipif(sys.byteorder != "little", reason="the reference reads flags of little-endian machines")
 

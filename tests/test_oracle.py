@@ -19,6 +19,7 @@ from tests import oracle
 from tests.corpus import DADDR4, DADDR6, DST_MAC, SADDR4, SADDR6, SRC_MAC, Frame, by_name, frames
 from tests.fix_netns import Pair, mac_bytes
 from tests.fix_nflog import NflogReader
+from tests.netlink import attribute
 from tests.oracle import BRIDGE, INET, INET6, NETDEV, Attribute, Keys, build_message, decode, derive, split
 
 _IP4 = {"ip.saddr": SADDR4, "ip.daddr": DADDR4, "ip.tos": 0, "ip.ttl": 64, "ip.ihl": 5, "ip.id": 1, "ip.fragoff": 0}
@@ -286,7 +287,7 @@ def test_what_is_valid_without_any_attribute() -> None:
         ([(Attribute.HWADDR, b"\0\6\0\0abcdefg")], {"raw.mac.saddr": None}),
         ([(Attribute.HWADDR, b"\0\0\0\0abcdefgh")], {"raw.mac.saddr": None, "raw.mac.addrlen": None}),
         ([(Attribute.HWADDR, b"\1\0\0\0abcdefgh")], {"raw.mac.saddr": b"abcdefgh", "raw.mac.addrlen": 8}),
-        ([(Attribute.VLAN, oracle.attribute(oracle.VLAN_TCI, b"\0\5"))], {"vlan.id": None}),
+        ([(Attribute.VLAN, attribute(oracle.VLAN_TCI, b"\0\5"))], {"vlan.id": None}),
         ([(Attribute.PACKET_HDR, b"\x08\0\1")], {"oob.hook": None, "oob.protocol": None}),
     ],
 )

@@ -3,13 +3,26 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nflowlevel.stats import Counters, Giver, GroupStats, OutputStats, Turns, counter
+from nflowlevel.binding._lib import ffi
+from nflowlevel.readers.reports import ReportStats
+from nflowlevel.stats import (
+    CaptureStats,
+    Counters,
+    FlowStats,
+    Giver,
+    GroupStats,
+    OutputStats,
+    Turns,
+    counter,
+    take_over,
+)
 
 
 @pytest.mark.parametrize("kind", [GroupStats, OutputStats])
@@ -41,6 +54,31 @@ def test_subclass_inherits_and_adds() -> None:
     assert Mine.declared["spoons"].gauge
     assert not Mine.declared["received"].gauge
     assert "spoons" not in GroupStats.declared
+
+
+def test_what_another_object_has_counted_is_taken_over() -> None:
+    stats = GroupStats()
+    stats.gap = 7
+    take_over(stats, SimpleNamespace(received=23, overrun=0, fd=5))
+    take_over(stats, SimpleNamespace(received=24))
+    assert stats.as_dict() == {**dict.fromkeys(GroupStats.declared, 0), "received": 24, "gap": 7}
+
+
+@pytest.mark.parametrize(
+    ("struct", "kind", "others"),
+    [
+        ("nfl_receiver", GroupStats, ""),
+        # What happened is `received` all the same, and the kernel tells nobody what he has not asked for.
+        ("nfl_flows", FlowStats, "created updated destroyed unwanted"),
+        ("nfl_capture", CaptureStats, ""),
+        ("nfl_reports", ReportStats, ""),
+    ],
+)
+def test_what_is_counted_in_c_is_shown(struct: str, kind: type[Counters], others: str) -> None:
+    """A counter that is in no status is a loss that nobody sees."""
+    fields = {name for name, field in ffi.typeof(f"struct {struct}").fields if field.type.cname == "uint64_t"}
+    assert fields - {"valid_any", "valid_all", *others.split()} <= kind.declared.keys()
+    assert {"received", "malformed"} <= fields
 
 
 def test_as_dict_has_every_counter_in_order() -> None:

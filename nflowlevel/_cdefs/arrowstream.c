@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* Columns as a stream of Arrow's C interface: one array, owned by whoever made it. */
+/* Columns as a stream of Arrow's C interface: arrays, owned by whoever made them. */
 #include <stdint.h>
 #include <string.h>
 #include "arrowstream.h"
@@ -34,12 +34,11 @@ static int get_next(struct ArrowArrayStream *stream, struct ArrowArray *out)
 {
 	struct nfl_arrow *table = stream->private_data;
 
-	if (table->done) {
+	if (table->next == table->count) {
 		memset(out, 0, sizeof(*out));	/* released: the end */
 		return 0;
 	}
-	table->done = 1;
-	*out = table->array;
+	*out = *table->arrays[table->next++];
 	out->release = release_array;
 	for (int64_t i = 0; i < out->n_children; i++)
 		out->children[i]->release = release_array;
@@ -54,7 +53,7 @@ static const char *get_last_error(struct ArrowArrayStream *stream)
 
 void nfl_arrow_stream(struct ArrowArrayStream *stream, struct nfl_arrow *table)
 {
-	table->done = 0;
+	table->next = 0;
 	stream->get_schema = get_schema;
 	stream->get_next = get_next;
 	stream->get_last_error = get_last_error;

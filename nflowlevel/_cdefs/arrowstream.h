@@ -38,13 +38,14 @@ struct ArrowArrayStream {
 	void *private_data;
 };
 
-/* One table: a schema and an array with a child for each column. Its owner keeps it, and all that it points to, for as long as
- * anybody may read from a stream of it. */
+/* One table: a schema, and arrays with a child for each column. Its owner keeps it, and all that it points to, for as long as
+ * anybody may read from a stream of it. One stream of it is read at a time. */
 struct nfl_arrow {
 	struct ArrowSchema schema;
-	struct ArrowArray array;
-	uint32_t done;			/* the array was given */
+	struct ArrowArray **arrays;
+	uint32_t count;
+	uint32_t next;			/* the array that is given next */
 };
 
-/* Make a stream that gives the array of `table` once. Nothing is copied, and releasing frees nothing. */
+/* Make a stream that gives the arrays of `table`. Nothing is copied, and releasing frees nothing. */
 void nfl_arrow_stream(struct ArrowArrayStream *stream, struct nfl_arrow *table);

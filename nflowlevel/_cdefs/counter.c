@@ -138,7 +138,7 @@ int nfl_counters_decode(struct nfl_answer *a, const uint8_t *data, uint32_t leng
 int nfl_counters_receive(struct nfl_answer *a, int fd, uint8_t *buffer, uint32_t size, struct nfl_counter *counters,
 			 uint32_t room)
 {
-	int64_t got = nfl_netlink_receive(fd, buffer, size);
+	int64_t got = nfl_netlink_receive(fd, buffer, size, &a->foreign);
 
 	if (got < 0)
 		return (int)got;

@@ -30,6 +30,7 @@ struct nfl_answer {
 	uint32_t count;			/* counters decoded so far */
 	uint32_t used;			/* bytes of the last datagram */
 	uint32_t malformed;		/* messages that could not be decoded */
+	uint64_t foreign;		/* datagrams of other processes, thrown away */
 	uint8_t interrupted;		/* the kernel says that the objects changed during the dump */
 };
 

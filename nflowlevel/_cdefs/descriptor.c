@@ -145,16 +145,22 @@ int nfl_netlink_connect(int fd)
 	return connect(fd, (struct sockaddr *)&address, sizeof(address)) ? -errno : 0;
 }
 
-int64_t nfl_netlink_receive(int fd, void *buffer, size_t size)
+int64_t nfl_netlink_receive(int fd, void *buffer, size_t size, uint64_t *foreign)
 {
 	struct sockaddr_nl from;
 	ssize_t got;
 
-	do {
+	for (;;) {
 		socklen_t length = sizeof(from);
 
 		memset(&from, 0, sizeof(from));
 		got = recvfrom(fd, buffer, size, MSG_DONTWAIT | MSG_TRUNC, (struct sockaddr *)&from, &length);
-	} while (got < 0 ? errno == EINTR : from.nl_family == AF_NETLINK && from.nl_pid);
-	return got < 0 ? -errno : got;
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if (from.nl_family != AF_NETLINK || !from.nl_pid)
+			return got;
+		++*foreign;
+	}
 }

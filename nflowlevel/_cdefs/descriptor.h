@@ -36,6 +36,6 @@ int nfl_netlink_bind(int fd, uint32_t groups, uint32_t *port);
 /* Let nobody but the kernel send to it. Who has CAP_NET_ADMIN in the namespace can send to its groups all the same. */
 int nfl_netlink_connect(int fd);
 
-/* Receive the next datagram of the kernel's without waiting for it, and throw those of others away; its whole length, also of one
- * that does not fit, or -errno. */
-int64_t nfl_netlink_receive(int fd, void *buffer, size_t size);
+/* Receive the next datagram of the kernel's without waiting for it, and throw those of others away, counted in *foreign; its whole
+ * length, also of one that does not fit, or -errno. */
+int64_t nfl_netlink_receive(int fd, void *buffer, size_t size, uint64_t *foreign);

@@ -29,9 +29,60 @@ static const char *blanks(const char *p, const char *end)
 	return p;
 }
 
+#define EACH(byte) (0x0101010101010101u * (byte))	/* eight of them */
+
+/* Eight bytes, the first one lowest. */
+static uint64_t eight(const char *p)
+{
+	uint64_t word;
+
+	memcpy(&word, p, 8);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	word = __builtin_bswap64(word);
+#endif
+	return word;
+}
+
+static uint32_t four(const char *p)
+{
+	uint32_t word;
+
+	memcpy(&word, p, 4);
+	return word;
+}
+
+/* The same bytes: memcmp, which is not called for a few of them. */
+static int is_same(const char *p, const char *other, uint32_t length)
+{
+	if (length >= 8) {
+		for (uint32_t i = 0; i < length - 8; i += 8)
+			if (eight(p + i) != eight(other + i))
+				return 0;
+		return eight(p + length - 8) == eight(other + length - 8);
+	}
+	if (length >= 4)
+		return four(p) == four(other) && four(p + length - 4) == four(other + length - 4);
+	for (uint32_t i = 0; i < length; i++)
+		if (p[i] != other[i])
+			return 0;
+	return 1;
+}
+
 /* Where the text that begins at p ends: its quote; NULL where it is not plain. */
 static const char *text_end(const char *p, const char *end)
 {
+	for (; end - p >= 8; p += 8) {
+		uint64_t w = eight(p), quote = w ^ EACH('"'), back = w ^ EACH('\\');
+		/* The top bit of each byte that is below 0x20, above 0x7e, a quote or a backslash. Of the bytes above the lowest
+		 * such one it may be wrong. */
+		uint64_t found = (((w - EACH(0x20)) & ~w) | w | (w + EACH(1)) | ((quote - EACH(1)) & ~quote) |
+				  ((back - EACH(1)) & ~back)) & EACH(0x80);
+
+		if (found) {
+			p += __builtin_ctzll(found) / 8;
+			return *p == '"' ? p : 0;
+		}
+	}
 	for (; p < end; p++) {
 		uint8_t c = (uint8_t)*p;
 
@@ -65,7 +116,7 @@ static uint32_t find(const struct nfl_scan *s, const char *name, uint32_t length
 
 		if (member == NONE)
 			return NONE;
-		if (s->members[member].length == length && !memcmp(s->members[member].name, name, length))
+		if (s->members[member].length == length && is_same(s->members[member].name, name, length))
 			return member;
 	}
 }
@@ -82,18 +133,36 @@ static int take(struct nfl_scan *s, struct row *row, uint32_t column)
 	return 1;
 }
 
-static void view(uint8_t *out, const char *data, const char *p, uint32_t length)
+/* Make a view of a text. Those of most columns come again in the next row: these are not copied again. 0: there is no room. */
+static int view(struct nfl_scan *s, uint32_t column, const char *p, uint32_t length)
 {
-	uint32_t at[2] = { 0, (uint32_t)(p - data) };
+	uint8_t *out = s->columns[column].values + (size_t)s->rows * 16;
+	uint32_t at[2] = { 0, s->texts_used };
 
-	memcpy(out, &length, 4);
-	memset(out + 4, 0, 12);
 	if (length <= 12) {
-		memcpy(out + 4, p, length);
-	} else {
-		memcpy(out + 4, p, 4);
-		memcpy(out + 8, at, 8);
+		memset(out, 0, 16);
+		memcpy(out, &length, 4);
+		for (uint32_t i = 0; i < length; i++)
+			out[4 + i] = (uint8_t)p[i];
+		return 1;
 	}
+	if (s->rows && s->columns[column].valid[(s->rows - 1) / 8] >> (s->rows - 1) % 8 & 1) {
+		uint32_t before[4];
+
+		memcpy(before, out - 16, 16);
+		if (before[0] == length && is_same(s->texts + before[3], p, length)) {
+			memcpy(out, before, 16);
+			return 1;
+		}
+	}
+	if (length > s->texts_room - s->texts_used)
+		return 0;
+	memcpy(s->texts + s->texts_used, p, length);
+	s->texts_used += length;
+	memcpy(out, &length, 4);
+	memcpy(out + 4, p, 4);
+	memcpy(out + 8, at, 8);
+	return 1;
 }
 
 static int put_number(struct nfl_scan *s, struct row *row, const struct nfl_scan_member *m, uint64_t value)
@@ -130,15 +199,13 @@ static int put_number(struct nfl_scan *s, struct row *row, const struct nfl_scan
 	}
 }
 
-static int put_text(struct nfl_scan *s, struct row *row, const struct nfl_scan_member *m, const char *data, const char *p,
-		    uint32_t length)
+static int put_text(struct nfl_scan *s, struct row *row, const struct nfl_scan_member *m, const char *p, uint32_t length)
 {
 	switch (m->kind) {
 	case NFL_SCAN_NONE:
 		return 1;
 	case NFL_SCAN_TEXT:
-		view(s->columns[m->column].values + (size_t)s->rows * 16, data, p, length);
-		return take(s, row, m->column);
+		return view(s, m->column, p, length) && take(s, row, m->column);
 	case NFL_SCAN_ACTION:
 		if (length != 7 || (memcmp(p, "blocked", 7) && memcmp(p, "allowed", 7)))
 			return 0;
@@ -150,7 +217,7 @@ static int put_text(struct nfl_scan *s, struct row *row, const struct nfl_scan_m
 }
 
 /* Read one object; NULL where it is not plain. */
-static const char *object(struct nfl_scan *s, struct row *row, const char *data, const char *p, const char *end)
+static const char *object(struct nfl_scan *s, struct row *row, const char *p, const char *end)
 {
 	static const struct nfl_scan_member unknown = { .kind = NFL_SCAN_NONE };
 	uint32_t before = s->count;
@@ -166,7 +233,7 @@ static const char *object(struct nfl_scan *s, struct row *row, const char *data,
 		if (p == end || *p++ != '"')
 			return 0;
 		m = &s->members[next];
-		if (next < s->count && m->length < (uint64_t)(end - p) && p[m->length] == '"' && !memcmp(p, m->name, m->length)) {
+		if (next < s->count && m->length < (uint64_t)(end - p) && p[m->length] == '"' && is_same(p, m->name, m->length)) {
 			p += m->length + 1;
 		} else {
 			const char *quote = text_end(p, end);
@@ -190,7 +257,7 @@ static const char *object(struct nfl_scan *s, struct row *row, const char *data,
 		if (*p == '"') {
 			const char *quote = text_end(++p, end);
 
-			if (!quote || !put_text(s, row, m, data, p, (uint32_t)(quote - p)))
+			if (!quote || !put_text(s, row, m, p, (uint32_t)(quote - p)))
 				return 0;
 			p = quote + 1;
 		} else {
@@ -218,13 +285,13 @@ uint32_t nfl_scan_lines(struct nfl_scan *s, const char *data, uint32_t size)
 {
 	const char *p = data, *end = data + size;
 
-	s->rows = s->odds = 0;
+	s->rows = s->odds = s->texts_used = 0;
 	while (p < end && s->rows < s->room && s->odds < s->odd_room) {
 		const char *line = p, *newline, *after;
 		struct row row;
 
 		row.touched = row.has_sec = row.has_usec = row.sec = row.usec = 0;
-		after = object(s, &row, data, p, end);
+		after = object(s, &row, p, end);
 		if (after)
 			after = blanks(after, end);
 		if (after && (after == end || *after == '\n') && row.sec) {
@@ -240,4 +307,24 @@ uint32_t nfl_scan_lines(struct nfl_scan *s, const char *data, uint32_t size)
 		s->odd[s->odds++].length = (uint32_t)(p - line);
 	}
 	return (uint32_t)(p - data);
+}
+
+enum nfl_scan_state nfl_scan_state(const struct nfl_scan_column *column, uint32_t width, uint32_t rows)
+{
+	uint32_t bytes = rows / 8, rest = rows % 8;
+	uint8_t any = 0, all = 0xff;
+
+	for (uint32_t i = 0; i < bytes; i++) {
+		any |= column->valid[i];
+		all &= column->valid[i];
+	}
+	if (rest) {
+		any |= column->valid[bytes];
+		all &= (uint8_t)(column->valid[bytes] | 0xff << rest);
+	}
+	if (!any)
+		return NFL_SCAN_EMPTY;
+	if (all != 0xff || memcmp(column->values, column->values + width, (size_t)(rows - 1) * width))
+		return NFL_SCAN_MIXED;
+	return NFL_SCAN_SAME;
 }

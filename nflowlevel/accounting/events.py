@@ -36,6 +36,16 @@ class QuotaEvents:
         """Notifications that were lost because the socket was full: it was read too late."""
         return self._socket.socket.drops
 
+    @property
+    def malformed(self) -> int:
+        """Notifications that could not be decoded."""
+        return int(self._socket.state.malformed)
+
+    @property
+    def foreign(self) -> int:
+        """Datagrams that were ignored because the kernel has not sent them."""
+        return int(self._socket.state.foreign)
+
     def __iter__(self) -> Iterator[Counter]:
         self.fileno()  # one that is closed already is a mistake of the caller
         while True:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from nflowlevel.analytics.databases import without_password
 from nflowlevel.archive.schema import RELATIONS, Relation
 from nflowlevel.errors import NotSupported, printable
 
@@ -31,10 +32,22 @@ class Spark:
         self._session.conf.set("spark.sql.session.timeZone", "UTC")
         for found in RELATIONS.values():
             paths = [_SPECIAL.sub(r"\\\1", path) for path in archives.get(found.name, ())]
-            urls = [f"{url.rstrip('/')}/kind={found.name}" for url in remote]
-            self._view(found, [*paths, *(url for url in urls if self._is_there(url))])
+            urls = {f"{self._for_hadoop(url)}/kind={found.name}": url for url in remote}
+            there = (url for url, given in urls.items() if self._is_there(url, given))
+            self._view(found, [*paths, *(_SPECIAL.sub(r"\\\1", url) for url in there)])
 
-    def _is_there(self, url: str) -> bool:
+    def _for_hadoop(self, url: str) -> str:
+        """Return a URL as Hadoop's libraries know it: theirs for s3:// is s3a://, unless a service sets its own."""
+        shown = printable(without_password(url), None)
+        url, _, options = url.partition("?")
+        if options:
+            needed = "the settings of Spark for it, such as spark.hadoop.fs.s3a.endpoint and fs.s3a.path.style.access"
+            raise NotSupported(f"reading {shown} by Spark", found="options in the URL", needed=needed)
+        scheme, rest = url.split("://", 1)
+        known = self._session.sparkContext._jsc.hadoopConfiguration().get(f"fs.{scheme}.impl")
+        return f"{'s3a' if scheme in ('s3', 's3n') and not known else scheme}://{rest.rstrip('/')}"
+
+    def _is_there(self, url: str, given: str) -> bool:
         """Tell whether there is such a directory in an object store; NotSupported: Spark has no way to it."""
         java = self._session.sparkContext._jvm.org.apache.hadoop.fs.Path(url)
         try:
@@ -42,9 +55,9 @@ class Spark:
         except Exception as error:  # py4j's, which has no types
             if not _NO_STORE.search(str(error)):
                 raise
-            scheme = url.partition(":")[0]
+            scheme = given.partition(":")[0]
             raise NotSupported(
-                f"reading {printable(url, None)} by Spark",
+                f"reading {printable(without_password(given), None)} by Spark",
                 found=f"no file system for {scheme}://",
                 needed="that of the store, such as s3a:// with the package org.apache.hadoop:hadoop-aws in "
                 "spark.jars.packages, of the version of Spark's Hadoop",
@@ -53,7 +66,9 @@ class Spark:
 
     def _view(self, relation: Relation, paths: Sequence[str]) -> None:
         if paths:
-            frame = self._session.read.option("mergeSchema", "true").parquet(*paths)
+            # What directories are called is no column: 007 would become a number, and hide the column of the files.
+            reader = self._session.read.option("recursiveFileLookup", "true").option("mergeSchema", "true")
+            frame = reader.parquet(*paths)
             frame = frame.selectExpr(*_columns(relation, set(frame.columns)))
         else:
             frame = self._session.sql(f"SELECT {', '.join(_columns(relation, set()))} WHERE 1 = 0")

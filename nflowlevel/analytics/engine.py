@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from nflowlevel.analytics.databases import without_password
+from nflowlevel.analytics.objectstore import SCHEMES
 from nflowlevel.analytics.store import WHOLE, Span, Store
 from nflowlevel.errors import NotSupported, printable
+
+_OBJECT_STORES = tuple(f"{scheme}://" for scheme in SCHEMES)
 
 
 class Engine(Protocol):
@@ -51,11 +54,11 @@ class DuckDB:
     name = "duckdb"
 
     def __init__(self, store: Store, span: Span = WHOLE) -> None:
-        self.store, self._span = store, span
+        self.store, self.span = store, span
 
     def within(self, first: int | None, behind: int | None) -> DuckDB:
         """Return an engine for queries that ask for no records outside of these times."""
-        return DuckDB(self.store, self._span.within(first, behind))
+        return DuckDB(self.store, self.span.within(first, behind))
 
     @property
     def whole(self) -> DuckDB:
@@ -80,12 +83,8 @@ class DuckDB:
         return found
 
     def _cursor(self, text: str) -> Any:
-        if self.store.remote:
-            needed = "a copy of the archive here, or Spark: log.on(spark), nflowlevel find --spark"
-            found = "DuckDB, which reads files of this machine only"
-            shown = without_password(self.store.remote[0])
-            raise NotSupported(f"asking {printable(shown, None)}", found=found, needed=needed)
-        return self.store.cursor(text, self._span)
+        open_remote(self.store)
+        return self.store.cursor(text, self.span)
 
     def columns(self, relation: Any) -> tuple[str, ...]:
         """Return the names of its columns."""
@@ -109,6 +108,15 @@ class DuckDB:
     def remember(self, table: str, columns: dict[str, str], rows: Sequence[Sequence[Any]]) -> None:
         """Add rows to a table that queries may name."""
         self.store.remember(table, columns, rows)
+
+
+def open_remote(store: Store) -> None:
+    """Let DuckDB see the archives in object stores. NotSupported: one is in a store that only Spark reads."""
+    if other := next((url for url in store.remote if not url.startswith(_OBJECT_STORES)), None):
+        needed = "a copy of the archive here, or Spark: log.on(spark), nflowlevel find --spark"
+        found = "DuckDB, which reads files of this machine and of object stores like S3"
+        raise NotSupported(f"asking {printable(without_password(other), None)}", found=found, needed=needed)
+    store.open_remote()
 
 
 class Held(DuckDB):

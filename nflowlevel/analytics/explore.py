@@ -18,7 +18,8 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
@@ -29,7 +30,8 @@ from urllib.parse import parse_qsl
 from nflowlevel.analytics.brief import Brief
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.placed import COLUMNS as PLACES
-from nflowlevel.analytics.placed import checked
+from nflowlevel.analytics.placed import by_place, checked, most_first
+from nflowlevel.analytics.store import WHOLE
 from nflowlevel.analytics.traffic import step_of, traffic
 from nflowlevel.archive import engine
 from nflowlevel.archive.schema import PACKETS, Column
@@ -48,9 +50,13 @@ GEO = tuple(PLACES)
 #: What is made of a log for the pictures and the table.
 BRIEF: tuple[str, ...] = ("us", *SHOWN, *PANELS)
 _VALUES = 10
+#: What the page shows at first: a long log takes a moment.
+DAY_SECS: Final = 86_400
 _RECORDS = 50
 #: Records that are kept in memory while a click is answered.
 _MOST_HELD = 1_000_000
+#: How long a part of the brief waits for requests that run.
+_MOST_PAUSE_SECS = 10.0
 _MOST_QUERY = 16_384
 #: How long requests that run have to end.
 _CLOSING_SECS = 10.0
@@ -113,12 +119,36 @@ def _value(column: Column, text: str) -> str | int | None:
     return int(text)
 
 
-def answer(log: Log, pairs: Sequence[tuple[str, str]], brief: Brief | None = None) -> dict[str, Any]:
-    """Return what the page shows of a state. A brief with the columns of `BRIEF` is asked where it can tell."""
+def briefs(log: Log, pause: Callable[[], None] | None = None) -> Iterator[Brief]:
+    """Make what answers of clicks are taken from: of the last day, where the page begins, and then of all packets.
+
+    Yields none where the last day is most of the log, and none for what memory has no room for.
+    """
+    newest = log.newest
+    if newest is None:
+        return
+    day = log.packets.between(newest // 10**6 + 1 - DAY_SECS)
+    is_part = 2 * day.count().value() <= log.packets.count().value()
+    for chosen in (day, log.packets) if is_part else (log.packets,):
+        brief = chosen.brief(*BRIEF, pause=pause)
+        if brief is not None:
+            brief.few(*PANELS)
+            yield brief
+
+
+def answer(log: Log, pairs: Sequence[tuple[str, str]], *made: Brief) -> dict[str, Any]:
+    """Return what the page shows of a state. The first brief is asked that can tell, of those that were made."""
     began = time.perf_counter()
+    if any(name.removeprefix("!") in GEO for name, _ in pairs):
+        for each in made:
+            if each.span == WHOLE:
+                log.know(each)
     chosen = full = selected(log, pairs)
-    if brief is not None:
-        chosen = full.asked(brief)
+    brief = None
+    for each in made:
+        if (chosen := full.asked(each)) is not full:
+            brief = each
+            break
     count, first, last = chosen.sql("SELECT COUNT(*) AS n, MIN(sec) AS first, MAX(sec) AS last FROM packets").rows()[0]
     step = step_of(first, last)
     text = full.records(*SHOWN, limit=_RECORDS).sql
@@ -126,10 +156,15 @@ def answer(log: Log, pairs: Sequence[tuple[str, str]], brief: Brief | None = Non
         # One scan of the archive in place of one for each picture.
         chosen = chosen.held(*BRIEF)
     records = chosen.records(*SHOWN, limit=_RECORDS)
-    panels = [{"column": name, "rows": chosen.count(name, top=_VALUES).rows()} for name in PANELS]
+    few = _few(chosen, brief.few(*PANELS)) if brief is not None else {}
+    panels = [
+        {"column": name, "rows": few[name] if name in few else chosen.count(name, top=_VALUES).rows()}
+        for name in PANELS
+    ]
     for geo in dict.fromkeys(text for name, text in pairs if name == "geo"):
-        rows = chosen.count("src_ip", geo=geo, top=_VALUES).rows()
-        panels.insert(0, {"column": geo, "rows": [row[:2] for row in rows]})
+        sources = chosen.count("src_ip").rows()
+        rows = by_place(sources, log.places_of(address for address, _ in sources), geo, _VALUES)
+        panels.insert(0, {"column": geo, "rows": rows})
     return {
         "count": count,
         "step": step,
@@ -143,12 +178,25 @@ def answer(log: Log, pairs: Sequence[tuple[str, str]], brief: Brief | None = Non
     }
 
 
+def _few(log: Log, names: Sequence[str]) -> dict[str, list[tuple[Any, int]]]:
+    """Return what `count` does of each of these columns: all of them in one look at the packets."""
+    if len(names) < 2:
+        return {}
+    found: dict[str, Counter[Any]] = {name: Counter() for name in names}
+    for *values, count in log.count(*names).rows():
+        for name, value in zip(names, values, strict=True):
+            found[name][value] += count
+    return {name: most_first(counts)[:_VALUES] for name, counts in found.items()}
+
+
 class Page:
     """The page of a log on a port of loopback, served by threads until `close`. `url` is where it is."""
 
     def __init__(self, log: Log, port: int = 0) -> None:
         self.log = log
-        self._brief: Brief | None = None
+        self._briefs: tuple[Brief, ...] = ()
+        self._asked = 0
+        self._idle = threading.Condition()
         # What a browser says becomes no SQL; if it ever did, it would reach no other file.
         log.seal()
         self.token: Final = secrets.token_urlsafe(24)
@@ -167,7 +215,24 @@ class Page:
     def _make_brief(self) -> None:
         # Without one, because a file went or the disk is full, requests are answered as before, and tell what is wrong.
         with contextlib.suppress(NflowError, engine.duckdb().Error):
-            self._brief = self.log.brief(*BRIEF)
+            for brief in briefs(self.log, self._pause):
+                self._briefs += (brief,)
+
+    def _pause(self) -> None:
+        """Let requests go first: each takes both the processor and the disk."""
+        with self._idle:
+            self._idle.wait_for(lambda: not self._asked, _MOST_PAUSE_SECS)
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        with self._idle:
+            self._asked += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._asked -= 1
+                self._idle.notify_all()
 
     def close(self) -> None:
         """Serve no more. Requests that run are ended, and waited for: none is left to run into the end of Python."""
@@ -200,7 +265,8 @@ class Page:
 
     def _answer(self, query: str) -> dict[str, Any]:
         try:
-            return answer(self.log, _pairs(query), self._brief)
+            with self._asking():
+                return answer(self.log, _pairs(query), *self._briefs)
         except _WRONG as error:
             return {"problem": _said(error)}
         except engine.duckdb().Error as error:  # a file of the archive was removed, the disk is full

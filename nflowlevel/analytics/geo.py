@@ -79,6 +79,8 @@ class Places:
         """
         distinct = list(dict.fromkeys(address for address in addresses if address))
         countries = self._registries.country_code(distinct) if self._registries and distinct else [None] * len(distinct)
+        if not self._readers and not self._networks:
+            return dict(zip(distinct, map(Place, countries), strict=True))
         return {address: self._place(address, country) for address, country in zip(distinct, countries, strict=True)}
 
     def _place(self, address: str, country: str | None) -> Place:

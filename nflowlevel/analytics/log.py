@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from nflowlevel.analytics.conditions import (
     moment,
     seconds,
 )
-from nflowlevel.analytics.engine import DuckDB, Engine
+from nflowlevel.analytics.engine import DuckDB, Engine, open_remote
 from nflowlevel.analytics.findings import Findings
+from nflowlevel.analytics.geo import Place
 from nflowlevel.analytics.joins import (
     SSH_PORT,
     Paths,
@@ -37,6 +38,7 @@ from nflowlevel.analytics.joins import (
     systems_table,
 )
 from nflowlevel.analytics.listed import Records
+from nflowlevel.analytics.numbered import Numbered
 from nflowlevel.analytics.placed import TABLE, Placed, checked
 from nflowlevel.analytics.registry import find_detector
 from nflowlevel.analytics.store import Damaged, Store
@@ -144,7 +146,14 @@ class Log:
     def newest(self) -> int | None:
         """The time of the newest record of the whole log, in microseconds since 1970; None: there is no record."""
         parts = " UNION ALL ".join(f"SELECT MAX(us) AS us FROM {name}" for name in RELATIONS)
-        found: int | None = Answer(self._engine.whole, f"SELECT MAX(us) AS us FROM ({parts}) AS newest").value()
+        text = f"SELECT MAX(us) AS us FROM ({parts}) AS newest"
+        found: int | None
+        if self._store and (second := self._store.last_second) is not None:
+            # The names of files say which can have it.
+            found = Answer(self._engine.whole.within(second * 10**6, None), text).value()
+            if found is not None and found >= second * 10**6:
+                return found
+        found = Answer(self._engine.whole, text).value()
         return found
 
     # -- questions ---------------------------------------------------------------------------------------------------
@@ -183,7 +192,8 @@ class Log:
         """Return the relation with what is known of the addresses in a column."""
         if not is_address(self._relation, column):
             raise ValueError(f"geo= needs a column with addresses first, such as src_ip, not '{column}'")
-        self._placed.know(self._engine, f"SELECT DISTINCT {column} FROM {self._name}{self._where}")
+        if not (self._name == "packets" and self._placed.knows_all(column)):
+            self._placed.know(self._engine, f"SELECT DISTINCT {column} FROM {self._name}{self._where}")
         return f"{self._name} LEFT JOIN {TABLE} ON {TABLE}.ip = {column}"
 
     def records(self, *names: str, limit: int | None = None) -> Answer:
@@ -205,20 +215,49 @@ class Log:
         text = f"SELECT {listed} FROM {self._name}{self._where}"
         return Log(self._engine.held(self._name, text), self._name, placed=self._placed)
 
-    def brief(self, *names: str) -> Brief | None:
-        """Make a table of these columns of all packets, for `asked`; None: on Spark, or memory has no room for it.
+    def numbered(self, *names: str) -> Log:
+        """Return these columns of the records as a log in memory whose questions are answered twice as fast.
 
-        It takes as long as some questions to all packets, and answers many.
+        Addresses are numbers there, in the order of their texts: they can be counted, compared with each other and
+        ordered, but not with a text, nor taken apart. Columns `src_ip` and `dest_ip` of an answer's rows have texts
+        again. One thread may ask it. A log on Spark is returned as it is.
         """
-        if self._store is None:
+        if not isinstance(self._engine, DuckDB):
+            return self
+        listed = list(dict.fromkeys(self._relation.find(name).name for name in names))
+        text = f"SELECT {', '.join(listed)} FROM {self._name}{self._where}"
+        return Log(Numbered.made(self._engine, self._name, text, listed), self._name, placed=self._placed)
+
+    def places_of(self, addresses: Iterable[str | None]) -> dict[str, Place]:
+        """Return what is known of addresses, each once. NotSupported: no table of them is installed. OSError."""
+        return self._placed.of(addresses)
+
+    def brief(self, *names: str, pause: Callable[[], None] | None = None) -> Brief | None:
+        """Make a table of these columns of all packets of this log's time (`between`, `last`), for `asked`.
+
+        None: on Spark, or memory has no room for it. It takes as long as some questions to all packets, and answers
+        many. `pause` is called now and then in between.
+        """
+        if not isinstance(self._engine, DuckDB):
             return None
-        packets = Answer(self._engine.whole, "SELECT COUNT(*) AS n FROM packets").value()
-        return Brief(self._store, names) if packets * PACKET_BYTES <= self.memory_bytes // 2 else None
+        span = self._engine.span
+        timed = Log(self._engine.whole, placed=self._placed)._during(*span)
+        has_room = timed.count().value() * PACKET_BYTES <= self.memory_bytes // 2
+        return Brief(self._engine.store, names, pause, span) if has_room else None
 
     def asked(self, brief: Brief) -> Log:
-        """Return the same packets as a log that asks a brief, for one thread; this one where the brief cannot tell."""
-        engine = brief.engine(self._where) if self._name == "packets" else None
+        """Return the same packets as a log that asks a brief, for one thread; this one where the brief cannot tell.
+
+        It is as those of `numbered`, with numbers for all texts.
+        """
+        if self._name != "packets" or not isinstance(self._engine, DuckDB):
+            return self
+        engine = brief.engine(self._narrowed.get("packets", ()), self._engine.span)
         return Log(engine, self._name, placed=self._placed) if engine else self
+
+    def know(self, brief: Brief) -> None:
+        """Look up the places of all addresses of a brief: `placed` need not look for them then. Errors: `places_of`."""
+        self._placed.know_all(self._engine.whole, brief)
 
     def interrupt(self) -> None:
         """End the queries that run: who waits for one gets DuckDB's InterruptException."""
@@ -337,6 +376,7 @@ class Log:
     def seal(self) -> None:
         """Let no query read or write another file from now on, nor load an extension. It cannot be taken back."""
         if self._store:
+            open_remote(self._store)
             self._store.seal()
 
     @property

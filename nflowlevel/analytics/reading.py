@@ -56,8 +56,9 @@ def read(
     - captures (pcap, pcapng)
     - databases with our tables or ulogd2's: SQLite (`sqlite:///…`), PostgreSQL (`postgresql://…`), MySQL and MariaDB
       (`mysql://…`)
-
-    The URL of an archive in an object store (`s3a://…`) is for Spark: see `Log.on`.
+    - archives in an object store that speaks as Amazon's S3 does: `s3://bucket/archive`, and
+      `s3://bucket/archive?endpoint=https://minio.example:9000` (docs/analytics.md). They are listed at the first
+      question. Other stores (`gs://…`, `hdfs://…`) are for Spark: see `Log.on`.
 
     Parquet files stay where they are. All else is read now, into a private temporary directory that goes with the log.
     Only whole lines count: one without a newline may be half of one. What is no record is counted, see `damaged`.

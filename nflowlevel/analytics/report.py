@@ -19,6 +19,7 @@ from nflowlevel.analytics.columns import per_second
 from nflowlevel.analytics.detector import SEVERITIES, Detector
 from nflowlevel.analytics.drawing import bars, moment, series
 from nflowlevel.analytics.log import Log
+from nflowlevel.analytics.placed import by_place
 from nflowlevel.analytics.registry import all_detectors
 from nflowlevel.analytics.traffic import step_of, traffic
 from nflowlevel.archive.schema import PACKETS
@@ -78,7 +79,14 @@ class Report:
 def make(log: Log, sources: str = "", progress: Callable[[str], None] = lambda _: None) -> Report:
     """Ask the log all that the report says. `sources` is what the log was read from, for its heading."""
     progress("counting")
-    count, first, last, addresses, blocked = log.packets.sql(
+    # What is suspected of, the most urgent first: a mail is read from its begin.
+    detectors = [each for each in all_detectors() if each.severity != "info"]
+    detectors.sort(key=lambda each: -SEVERITIES.index(each.severity))
+    packets = log.packets
+    if packets.count().value() * _ROW_BYTES <= log.memory_bytes // 2:
+        # One scan of the archive in place of one for each question.
+        packets = packets.numbered(*_needed(detectors))
+    count, first, last, addresses, blocked = packets.sql(
         "SELECT COUNT(*) AS n, MIN(sec) AS first, MAX(sec) AS last, COUNT(DISTINCT src_ip) AS sources, "
         "SUM(CASE WHEN raw_label = 0 THEN 1 ELSE 0 END) AS blocked FROM packets"
     ).rows()[0]
@@ -86,14 +94,7 @@ def make(log: Log, sources: str = "", progress: Callable[[str], None] = lambda _
     made = Report(sources, count, first, last, addresses, int(blocked or 0), step, log.damaged.count)
     if not count:
         return made
-    # What is suspected of, the most urgent first: a mail is read from its begin.
-    detectors = [each for each in all_detectors() if each.severity != "info"]
-    detectors.sort(key=lambda each: -SEVERITIES.index(each.severity))
     with_flows = bool(log.flows.count().value())
-    packets = log.packets
-    if count * _ROW_BYTES <= log.memory_bytes // 2:
-        # One scan of the archive in place of one for each question.
-        packets = packets.held(*_needed(detectors))
     made.traffic = traffic(packets, step)
     made.gaps = list(_gaps(packets))
     progress("counting values")
@@ -115,30 +116,28 @@ def _needed(detectors: Sequence[Detector]) -> list[str]:
 
 def _charts(log: Log) -> Iterator[tuple[str, list[tuple[Any, int]]]]:
     syn = log.syn
+    # All of them: their places are counted, too.
+    sources = log.count("src_ip").rows()
     for title, part, column in (
         ("TCP windows of SYN packets", syn, "tcp_window"),
         ("Ports asked for", syn, "dest_port"),
         ("Source ports of SYN packets", syn, "src_port"),
-        ("Sources", log.packets, "src_ip"),
-        ("Destinations", log.packets, "dest_ip"),
-        ("Rules (prefixes)", log.packets, "oob_prefix"),
+        ("Sources", log, "src_ip"),
+        ("Destinations", log, "dest_ip"),
+        ("Rules (prefixes)", log, "oob_prefix"),
     ):
-        rows = [(value, int(count)) for value, count in part.count(column, top=MOST_BARS).rows()]
+        found = sources[:MOST_BARS] if column == "src_ip" else part.count(column, top=MOST_BARS).rows()
+        rows = [(value, int(count)) for value, count in found]
         if any(value is not None for value, _ in rows):
             yield title, rows
-    if countries := _placed(log, "country"):
-        yield "Countries of sources", countries
-    if "network" in log.places:
-        yield "Your names of sources", _placed(log, "network")
-
-
-def _placed(log: Log, geo: str) -> list[tuple[Any, int]]:
-    """Return packets by what is known of their source; nothing where no table of that is installed."""
     try:
-        rows = log.packets.count("src_ip", geo=geo, top=MOST_BARS).rows()
+        places = log.places_of(address for address, _ in sources)
     except NotSupported:
-        return []
-    return [(place, int(count)) for place, count, *_ in rows]
+        return  # no table of countries is installed
+    if sources:
+        yield "Countries of sources", by_place(sources, places, "country", MOST_BARS)
+    if "network" in log.places:
+        yield "Your names of sources", by_place(sources, places, "network", MOST_BARS)
 
 
 def _found(log: Log, detector: Detector) -> Findings | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 from nflowlevel.analytics.databases import MYSQL, URL, without_password
+from nflowlevel.analytics.objectstore import SCHEMES, place
 from nflowlevel.analytics.wholelines import WholeLines
 from nflowlevel.archive.reader import is_archive
 from nflowlevel.errors import printable
@@ -22,7 +23,8 @@ from nflowlevel.errors import printable
 Kind: TypeAlias = Literal["archive", "parquet", "json", "text", "capture", "sqlite", "database", "remote"]
 
 _DATABASES = ("sqlite:", "postgresql:", "postgres:", *(f"{name}:" for name in MYSQL))
-#: What only a cluster can read.
+_OBJECT_STORES = tuple(f"{scheme}://" for scheme in SCHEMES)
+#: What is elsewhere; but for object stores like S3, only a cluster can read it.
 _REMOTE = re.compile(r"(?:s3|s3a|s3n|gs|abfs|abfss|hdfs|wasbs)://")
 _IN_DIRECTORIES = re.compile(
     r"[^.].*(?:\.parquet|(?:\.json|\.jsonl|\.ndjson|\.pcap|\.pcapng)(?:[.-][0-9][0-9T:_.-]*)?(?:\.gz|\.zst|\.xz|\.bz2)?)"
@@ -57,11 +59,13 @@ def find(given: str | os.PathLike[str]) -> Iterator[Source]:
         yield Source("database", name)
         return
     if isinstance(given, str) and _REMOTE.match(name):
+        if name.startswith(_OBJECT_STORES):
+            place(name)
         yield Source("remote", name)
         return
     path = Path(name)
     if isinstance(given, str) and URL.fullmatch(name) and not os.path.lexists(name):
-        known = "sqlite, postgresql, mysql and, for Spark, object stores such as s3a"
+        known = "sqlite, postgresql, mysql, s3 and, for Spark, other stores such as gs and hdfs"
         raise ValueError(f"read {printable(without_password(name), None)}: unknown kind of URL; known: {known}")
     if path.is_dir():
         yield from _of_directory(path)

@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from nflowlevel.archive import engine
 from nflowlevel.archive.layout import Stored, stored
@@ -48,6 +48,10 @@ _OWNERS = {
 }
 
 
+#: The columns of a Parquet file: of each its name, then its types.
+Columns: TypeAlias = tuple[tuple[str, ...], ...]
+
+
 class DamagedLine(NamedTuple):
     """A line, or a file, that is no record."""
 
@@ -70,6 +74,10 @@ class Span(NamedTuple):
         firsts = [bound for bound in (self.first, first) if bound is not None]
         behinds = [bound for bound in (self.behind, behind) if bound is not None]
         return Span(max(firsts, default=None), min(behinds, default=None))
+
+    def covers(self, other: Span) -> bool:
+        """Whether all times of another one are in it."""
+        return self.within(*other) == other
 
 
 WHOLE: Final = Span(None, None)
@@ -166,11 +174,13 @@ class Store:
         self.damaged_lines: list[DamagedLine] = []
         #: The Parquet files of each relation.
         self.archives: dict[str, list[str]] = {name: [] for name in RELATIONS}
-        #: URLs of archives that only a cluster can read.
+        #: URLs of archives elsewhere: Spark reads them itself, and DuckDB those in object stores once it is asked.
         self.remote: list[str] = []
+        self._is_remote_open = False
+        self._elsewhere: dict[str, dict[str, Columns]] = {name: {} for name in RELATIONS}
         self._alike: dict[str, list[_Alike]] = {name: [] for name in RELATIONS}
         self._links: dict[str, str] = {}
-        self._lock = threading.Lock()
+        self._lock, self._opening = threading.Lock(), threading.Lock()
         self._is_sealed = False
         self._cursors_lock = threading.Lock()
         self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
@@ -205,7 +215,7 @@ class Store:
             self._cursors.add(cursor)
         if span != WHOLE:
             for found in RELATIONS.values():
-                if self.archives[found.name] and found.name in text.lower():
+                if self._alike[found.name] and found.name in text.lower():
                     cursor.execute(f"CREATE TEMP VIEW {found.name} AS {self._view(found, span)}")
         return cursor
 
@@ -221,12 +231,21 @@ class Store:
         """What the packets come from: not equal to an earlier one where records were added or a file has changed."""
         return self._rows.rows, [(path, _stamp(path)) for path in self.archives["packets"]]
 
+    @property
+    def last_second(self) -> int | None:
+        """The second of the newest record, as the names of archives' files say it; None: they say none."""
+        listed = (alike.files.values() for each in self._alike.values() for alike in each)
+        return max((said.last for files in listed for said in files if said is not None), default=None)
+
     def seal(self) -> None:
         """Let queries read and write no file but those of the archives and in `directory`, and load no extension."""
         if self._is_sealed:
             return
         self._is_sealed = True
-        paths = sorted({self._readable(path) for listed in self.archives.values() for path in listed})
+        paths = sorted(
+            {self._readable(path) for listed in self.archives.values() for path in listed}
+            | {path for listed in self._elsewhere.values() for path in listed}
+        )
         if paths:
             listed = ", ".join(engine.literal(name) for path in paths for name in (path, escape_pattern(path)))
             self._connection.execute(f"SET allowed_paths = [{listed}]")
@@ -281,17 +300,40 @@ class Store:
             except engine.duckdb().Error as error:
                 self._leave_out([path], _first_line(error))
                 continue
-            owner = next((each for each in _OWNERS if _OWNERS[each] & columns), "packets")
-            found[owner].append(path)
+            found[_owner(columns)].append(path)
         return found
+
+    def open_remote(self) -> None:
+        """List the archives in object stores, once, and show their records.
+
+        NflowError: a store cannot be read; NotSupported: a package for it is missing.
+        """
+        with self._opening:
+            if self._is_remote_open or not self.remote:
+                return
+            from nflowlevel.analytics.objectstore import ObjectStores
+
+            stores = ObjectStores()
+            filesystem = stores.filesystem()
+            listed = [found for url in self.remote for found in stores.listed(url, self._add_cut)]
+            for found in listed:
+                relation = found.relation or _owner({name for name, *_ in found.columns})
+                self._elsewhere[relation][found.path] = found.columns
+            self._connection.register_filesystem(filesystem)
+            self.make_views()
+            self._is_remote_open = True
+
+    def _add_cut(self, path: str, reason: str) -> None:
+        self.add_damage(path, 0, reason)
 
     def make_views(self) -> None:
         """Make the relations of what was read and of the archives."""
         for found in RELATIONS.values():
             original = {self._readable(path): path for path in self.archives[found.name]}
-            self._alike[found.name] = list(self._sorted(found, list(original)))
-            kept = (path for alike in self._alike[found.name] for path in alike.files)
-            self.archives[found.name] = [original[path] for path in kept]
+            here = list(self._sorted(found, {link: stored(path) for link, path in original.items()}))
+            self.archives[found.name] = [original[path] for alike in here for path in alike.files]
+            elsewhere = self._elsewhere[found.name]
+            self._alike[found.name] = [*here, *_together(elsewhere, {path: stored(path) for path in elsewhere})]
             self._connection.execute(f"CREATE OR REPLACE VIEW {found.name} AS {self._view(found)}")
 
     def _view(self, relation: Relation, span: Span = WHOLE) -> str:
@@ -305,24 +347,23 @@ class Store:
         (count,) = self._connection.cursor().execute(f"SELECT COUNT(*) FROM read.{relation.name}").fetchall()[0]
         return " UNION ALL ".join([*parts, read] if count or not parts else parts)
 
-    def _sorted(self, relation: Relation, paths: Sequence[str]) -> Iterator[_Alike]:
-        """Yield the files, those together that have the same columns: DuckDB opens but one of them to know these.
+    def _sorted(self, relation: Relation, files: Mapping[str, Stored | None]) -> Iterator[_Alike]:
+        """Yield the files of this machine, those together that have the same columns: see `_together`.
 
-        Where files differ, it opens all, for each question anew. So it does if they differ in more than a few ways.
         What is no file of the relation is left out, and counted: one would break all questions.
         """
-        if not paths:
+        if not files:
             return
         columns: dict[str, list[tuple[str, ...]]] = {}
-        for path, *column in self._described(paths):
+        for path, *column in self._described(list(files)):
             columns.setdefault(path, []).append(tuple(map(str, column)))
-        kinds: dict[tuple[tuple[str, ...], ...], dict[str, Stored | None]] = {}
+        kinds: dict[Columns, dict[str, Stored | None]] = {}
         for path, found in columns.items():
-            kinds.setdefault(tuple(found), {})[path] = stored(path)
-        alike = [kind for files in kinds.values() if (kind := self._fitting(relation, files)).files]
+            kinds.setdefault(tuple(found), {})[path] = files[path]
+        alike = [kind for those in kinds.values() if (kind := self._fitting(relation, those)).files]
         if len(alike) > _MOST_KINDS:
-            files = {path: said for kind in alike for path, said in kind.files.items()}
-            yield _Alike({name for kind in alike for name in kind.columns}, files, differ=True)
+            all_files = {path: said for kind in alike for path, said in kind.files.items()}
+            yield _Alike({name for kind in alike for name in kind.columns}, all_files, differ=True)
         else:
             yield from alike
 
@@ -396,6 +437,26 @@ class Store:
                 values = ", ".join(f"unnest(${place}::{type_}[])" for place, type_ in enumerate(columns.values(), 1))
                 lists = [list(column) for column in zip(*rows, strict=True)]
                 self._connection.execute(f"INSERT INTO {identifier(table)} SELECT {values}", lists)
+
+
+def _together(columns: Mapping[str, Columns], files: Mapping[str, Stored | None]) -> Iterator[_Alike]:
+    """Yield files, those together that have the same columns: DuckDB opens but one of them to know these.
+
+    Where files differ, it opens all, for each question anew. So it does if they differ in more than a few ways.
+    """
+    alike: dict[Columns, dict[str, Stored | None]] = {}
+    for path, found in columns.items():
+        alike.setdefault(found, {})[path] = files[path]
+    if len(alike) > _MOST_KINDS:
+        yield _Alike({name for found in alike for name, *_ in found}, files, differ=True)
+    else:
+        for each, those in alike.items():
+            yield _Alike({name for name, *_ in each}, those, differ=False)
+
+
+def _owner(columns: set[str]) -> str:
+    """Return which relation has such columns."""
+    return next((each for each in _OWNERS if _OWNERS[each] & columns), "packets")
 
 
 def parquet(paths: Iterable[str], *, by_name: bool = True, more: str = "") -> str:

@@ -23,10 +23,10 @@ def step_of(first: int | None, last: int | None) -> int:
 
 def traffic(log: Log, step: int) -> list[tuple[int, int, int, int]]:
     """Return the packets of each `step` seconds: second, allowed, blocked, neither."""
+    # Counted twice, and not one by one with a sum for each column: that takes twice as long.
     rows = log.packets.sql(
-        f"SELECT sec - sec % {step} AS time, SUM(CASE WHEN raw_label > 0 THEN 1 ELSE 0 END) AS allowed, "
-        f"SUM(CASE WHEN raw_label = 0 THEN 1 ELSE 0 END) AS blocked, "
-        f"SUM(CASE WHEN raw_label IS NULL THEN 1 ELSE 0 END) AS other "
+        f"SELECT sec - sec % {step} AS time, COUNT(*) AS n, COUNT(raw_label) AS labelled, "
+        f"COUNT(CASE WHEN raw_label = 0 THEN 1 END) AS blocked "
         f"FROM packets WHERE sec IS NOT NULL GROUP BY sec - sec % {step} ORDER BY time"
     ).rows()
-    return [(int(second), int(allowed), int(blocked), int(other)) for second, allowed, blocked, other in rows]
+    return [(int(time), labelled - blocked, blocked, n - labelled) for time, n, labelled, blocked in rows]

@@ -26,6 +26,8 @@ from nflowlevel.records.keys import Key
 #: Rows of a file, but for the last one of a source or a day.
 FILE_ROWS = 500_000
 BLOCK_BYTES = 48 << 20
+#: Most memory of rows, beside that of DuckDB: where lines are so long, a file has fewer rows.
+HELD_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ def _store(journal: Journal, source: LogSource, settings: Settings, known: Recor
             end += len(block)
             if settings.progress:
                 settings.progress(len(block))
-            if rows.rows + (rows.rows - before) > FILE_ROWS:
+            if rows.rows + (rows.rows - before) > FILE_ROWS or rows.held_bytes > HELD_BYTES:
                 writer.write()
         if end == start:
             return known

@@ -18,12 +18,12 @@ from typing import Any, Final, NamedTuple
 from nflowlevel.archive import engine
 from nflowlevel.archive.layout import DAY_SECS
 from nflowlevel.archive.scan import Scanner
-from nflowlevel.archive.schema import RELATIONS, Column, Relation, json_columns, json_kind
+from nflowlevel.archive.schema import LIMITS, RELATIONS, Column, Relation, json_columns, json_kind
 from nflowlevel.records.keys import Key
 
 #: The last second that a path of the archive can say: the year 9999.
 _LAST_US = 253_402_300_800 * 1_000_000 - 1
-#: Rows that DuckDB has together in memory, so it need not gather them.
+#: Rows of a row group, as DuckDB makes them of itself: a question skips those whose times do not fit.
 _ROW_GROUP = 122_880
 #: A column with more different values in a row group has no dictionary: it gains little, and looking for them takes a
 #: third of the time of writing.
@@ -33,17 +33,6 @@ _MOST_VALUES = 8192
 _MANY_ROWS = 100_000
 #: A third faster than the usual 3, for a file that is a tenth larger.
 _ZSTD_LEVEL = 1
-_LIMITS = {
-    "UTINYINT": (0, 0xFF),
-    "USMALLINT": (0, 0xFFFF),
-    "UINTEGER": (0, 0xFFFFFFFF),
-    "UBIGINT": (0, 0xFFFFFFFFFFFFFFFF),
-    "TINYINT": (-0x80, 0x7F),
-    "SMALLINT": (-0x8000, 0x7FFF),
-    "INTEGER": (-0x80000000, 0x7FFFFFFF),
-    "BIGINT": (-0x8000000000000000, 0x7FFFFFFFFFFFFFFF),
-    "DOUBLE": (-1.8e308, 1.8e308),
-}
 #: A text that DuckDB reads as a whole number, and as any number: less than Python takes.
 _WHOLE = re.compile(r"\s*-?(?:0|[1-9]\d*)\s*", re.ASCII)
 _NUMBER = re.compile(r"\s*-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?\s*", re.ASCII)
@@ -89,23 +78,18 @@ class Rows:
             found.name: [f'"{mark}":'.encode() for mark in found.marks] for found in self._relations[1:]
         }
         self._types: Final = {
-            member: type_ for found in self._relations for member, type_ in found.json_types.items() if type_ in _LIMITS
+            member: type_ for found in self._relations for member, type_ in found.json_types.items() if type_ in LIMITS
         }
         marks = [mark for found in self._relations[1:] for mark in found.marks]
+        #: Plain rows: they stay there until they are written.
         self._scanner: Final = Scanner(self._relations[0], marks)
-        #: The columns of the table `plain`: those that any row has had, as each costs time, also where it is empty.
-        self._plain: list[str] = []
-        #: Those of the last such table.
-        self._filled: list[str] = []
         self.rows = 0
-        #: What is not plain has a connection of its own: a line that is refused ends its transaction. That of plain
-        #: rows is open until they are written, and then taken back: to end it would copy them.
-        self._side = database if in_tables else database.cursor()
-        self._is_begun = False
         database.register("scanned", self._scanner)
-        for connection in (database, self._side):
-            connection.execute("SET VARIABLE host = $1", [host])
-            connection.execute("SET VARIABLE firewall = $1", [dvc])
+        database.execute("SET VARIABLE host = $1", [host])
+        database.execute("SET VARIABLE firewall = $1", [dvc])
+        self._is_named: Final = bool(dvc)
+        #: The relations of the slices.
+        self._slices: list[Relation] = []
         self._name: Final = "getvariable('firewall')" if dvc else "coalesce(nullif(dvc, ''), getvariable('host'))"
         for found in self._relations:
             columns = ", ".join(f"{column.name} {column.type}" for column in found)
@@ -113,40 +97,22 @@ class Rows:
 
     def add(self, lines: bytes | memoryview) -> None:
         """Add the records of whole lines; DuckDB's own errors where the disk or the memory does not hold them."""
-        at, left = 0, []
+        at, left, before = 0, [], self._scanner.rows
         while at < len(lines):
             at, odd = self._scanner.scan(lines, at)
             left.append(odd)
-            if self._scanner.rows:
-                self._take()
+            if self._in_tables and self._scanner.rows:
+                self._insert_plain()
+        self.rows += self._scanner.rows - before
         if odd := b"".join(left):
             self._add_odd(odd)
 
-    def _take(self) -> None:
-        """Add the rows that were scanned."""
-        filled = [name for name in self._scanner.filled() if name != "dvc"]
-        if not self._in_tables:
-            self._make_plain(filled)
-        names = "".join(f", {name}" for name in filled)
-        sql = (
-            f"INSERT INTO {'packets' if self._in_tables else 'plain'} (sec, us, dvc{names}) "
-            f"SELECT sec, us, {self._name}{names} FROM scanned"
-        )
+    def _insert_plain(self) -> None:
+        """Add the rows that were scanned to their table."""
+        names = "".join(f", {name}" for name in self._scanner.filled() if name != "dvc")
+        sql = f"INSERT INTO packets (sec, us, dvc{names}) SELECT sec, us, {self._name}{names} FROM scanned"
         self.rows += int(self._database.execute(sql).fetchone()[0])
-
-    def _make_plain(self, filled: list[str]) -> None:
-        """Have a table `plain` with these columns."""
-        if not self._plain:
-            self._plain = list(dict.fromkeys(("sec", "us", "dvc", *self._filled, *filled)))
-            columns = ", ".join(f"{name} {self._relations[0].by_name[name].type}" for name in self._plain)
-            self._database.execute("BEGIN")
-            self._database.execute(f"CREATE TABLE plain ({columns})")
-            self._is_begun = True
-        for name in filled:
-            if name not in self._plain:
-                self._database.execute(f"ALTER TABLE plain ADD COLUMN {name} {self._relations[0].by_name[name].type}")
-                self._plain.append(name)
-        self._filled = self._plain
+        self._scanner.clear()
 
     def _add_odd(self, lines: bytes) -> None:
         """Add the records of lines that are not plain."""
@@ -178,7 +144,7 @@ class Rows:
         clock = ", ".join(f'NULL::UINTEGER AS "{name}"' for name in packets.clock)
         given = f'SELECT {clock}, unnest($1::VARCHAR[]) AS "timestamp", NULL::VARCHAR AS "@timestamp"'
         sql = f"SELECT coalesce(us BETWEEN 0 AND {_LAST_US}, false) FROM (SELECT {packets.time()} AS us FROM ({given}))"
-        return [bool(found) for (found,) in self._side.execute(sql, [stamps]).fetchall()]
+        return [bool(found) for (found,) in self._database.execute(sql, [stamps]).fetchall()]
 
     def _halve(self, lines: list[bytes]) -> None:
         if not lines or self._try(b"".join(lines)):
@@ -205,12 +171,12 @@ class Rows:
                 f"read_json('/proc/self/fd/{memory}', format='newline_delimited', columns={columns}, "
                 "compression='none')"
             )
-            self._side.execute("BEGIN")
+            self._database.execute("BEGIN")
             for found in wanted:
                 rows += self._insert(found, source, is_alone=len(wanted) == 1)
-            self._side.execute("COMMIT")
+            self._database.execute("COMMIT")
         except self._errors:
-            self._side.execute("ROLLBACK")
+            self._database.execute("ROLLBACK")
             return False
         finally:
             os.close(memory)
@@ -224,7 +190,7 @@ class Rows:
         timed = f"CASE WHEN us BETWEEN 0 AND {_LAST_US} THEN us ELSE error('no time') END AS us"
         columns = ", ".join((f"sec, {timed}, {self._name} AS dvc", *names))
         sql = f"INSERT INTO {relation.name} SELECT {columns} FROM (SELECT {relation.select()} FROM {source}{chosen})"
-        return int(self._side.execute(sql).fetchone()[0])
+        return int(self._database.execute(sql).fetchone()[0])
 
     def _stamp_of(self, line: bytes) -> str | None:
         """Return the text that says when a line was written, empty where a number says it; None: it is damaged.
@@ -255,58 +221,77 @@ class Rows:
     def _is_of(self, relation: Relation, found: dict[str, Any]) -> bool:
         return any(found.get(mark) is not None for mark in relation.marks)
 
+    @property
+    def held_bytes(self) -> int:
+        """The memory of rows that DuckDB does not hold, nearly: it is bounded by writing them."""
+        return self._scanner.held_bytes
+
     def slices(self) -> list[Slice]:
         """Return what files the rows make. After it, no rows are added until `clear`."""
-        if self._is_begun and any(self._has(found.name) for found in self._relations):
-            self._database.execute("COMMIT")  # both kinds are to be seen together
-            self._is_begun = False
-        made = []
+        made: list[Slice] = []
         for found in self._relations:
             sql = (
                 f"SELECT dvc, min(sec), max(sec), count(*) FROM {self._all(found, 'dvc, sec')} "
                 f"GROUP BY dvc, sec // {DAY_SECS} ORDER BY min(sec), dvc"
             )
             made += [Slice(found, *row) for row in self._database.execute(sql).fetchall()]
+        self._slices = [part.relation for part in made]
         return made
 
     def _all(self, relation: Relation, names: str) -> str:
         """Return the table, in SQL, of all rows of a relation, with those columns."""
-        if relation.name != "packets" or not self._plain:
+        if relation.name != "packets" or not self._scanner.rows:
             return relation.name
+        filled, constants = set(self._scanner.filled()), self._scanner.constants()
         shown = ", ".join(
-            name if name in self._plain else f"NULL::{relation.by_name[name].type} AS {name}"
-            for name in names.split(", ")
+            self._plain(relation.by_name[name], name in filled, constants.get(name)) for name in names.split(", ")
         )
-        plain = f"SELECT {shown} FROM plain"
+        plain = f"SELECT {shown} FROM scanned"
         return f"({plain} UNION ALL SELECT {names} FROM packets)" if self._has("packets") else f"({plain})"
+
+    def _plain(self, column: Column, is_filled: bool, value: int | str | None) -> str:
+        """Return the expression for a column of plain rows. One value in all of them is a literal: half the time."""
+        if column.name in ("sec", "us"):
+            return column.name
+        if column.name == "dvc" and (self._is_named or not is_filled or value == ""):
+            return f"getvariable('{'firewall' if self._is_named else 'host'}') AS dvc"
+        if column.name == "dvc" and value is None:
+            return f"{self._name} AS dvc"
+        if not is_filled:
+            return f"NULL::{column.type} AS {column.name}"
+        if value is None:
+            return column.name
+        return f"{engine.literal(str(value))}::{column.type} AS {column.name}"
 
     def _written(self, part: Slice) -> str:
         """Return the columns that a file has."""
         columns = tuple(part.relation)
         if part.rows < _MANY_ROWS or part.relation.name != "packets":
             return ", ".join(column.name for column in columns)
-        filled = set(self._plain)
+        filled = {"sec", "us", "dvc", *self._scanner.filled()}
         if self._has("packets"):
             counts = ", ".join(f"count({column.name})" for column in columns)
-            found = self._side.execute(f"SELECT {counts} FROM packets").fetchone()
+            found = self._database.execute(f"SELECT {counts} FROM packets").fetchone()
             filled |= {column.name for column, count in zip(columns, found, strict=True) if count}
         groups = {_group(column) for column in columns if column.name in filled}
         return ", ".join(column.name for column in columns if _group(column) in groups)
 
     def _has(self, table: str) -> bool:
-        return bool(self._side.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+        return bool(self._database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
     def write(self, part: Slice, fd: int, metadata: dict[str, str]) -> None:
         """Write the rows of a slice, sorted by time, to a file that is open; `metadata` goes into its footer."""
-        midnight = part.first - part.first % DAY_SECS
+        chosen = ""
+        if self._slices.count(part.relation) > 1:
+            midnight = part.first - part.first % DAY_SECS
+            chosen = f" WHERE dvc = getvariable('part') AND sec >= {midnight} AND sec < {midnight + DAY_SECS}"
         about = ", ".join(f"{engine.literal(name)}: {engine.literal(value)}" for name, value in metadata.items())
         self._database.execute("SET VARIABLE part = $1", [part.dvc])
         names = self._written(part)
         order = "" if self._is_sorted(part.relation) else " ORDER BY us"
         self._database.execute(
-            f"COPY (SELECT {names} FROM {self._all(part.relation, names)} WHERE dvc = getvariable('part') "
-            f"AND sec >= {midnight} AND sec < {midnight + DAY_SECS}{order}) TO '/proc/self/fd/{fd}' (FORMAT parquet, "
-            f"COMPRESSION zstd, COMPRESSION_LEVEL {_ZSTD_LEVEL}, ROW_GROUP_SIZE {_ROW_GROUP}, "
+            f"COPY (SELECT {names} FROM {self._all(part.relation, names)}{chosen}{order}) TO '/proc/self/fd/{fd}' "
+            f"(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL {_ZSTD_LEVEL}, ROW_GROUP_SIZE {_ROW_GROUP}, "
             f"DICTIONARY_SIZE_LIMIT {_MOST_VALUES}, USE_TMP_FILE false, KV_METADATA {{{about}}})"
         )
 
@@ -317,13 +302,9 @@ class Rows:
 
     def clear(self) -> None:
         """Forget the rows: they were written."""
-        if self._is_begun:
-            self._database.execute("ROLLBACK")
-        elif self._plain:
-            self._database.execute("DROP TABLE plain")
-        self._is_begun, self._plain = False, []
+        self._scanner.clear()
         for found in self._relations:
-            self._side.execute(f"TRUNCATE {found.name}")
+            self._database.execute(f"TRUNCATE {found.name}")
         self.rows = 0
 
 
@@ -357,7 +338,7 @@ def _is_within(value: object, type_: str) -> bool:
         if not (_NUMBER if type_ == "DOUBLE" else _WHOLE).fullmatch(value):
             return False
         value = float(value)
-    least, most = _LIMITS[type_]
+    least, most = LIMITS[type_]
     # It is rounded to a whole one: what is just beyond is tried.
     return value is None or (isinstance(value, int | float) and least - 1 < value < most + 1)
 

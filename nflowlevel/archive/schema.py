@@ -18,12 +18,13 @@ member that no key declares, such as the column of somebody's own plugin, has on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from nflowlevel.errors import choice, nearest
 from nflowlevel.records.flow import FLOW_TERMS
-from nflowlevel.records.keys import CATALOGUE, Key, added_key
+from nflowlevel.records.keys import CATALOGUE, LEAST, MOST, Key, added_key
 
 
 class Column(NamedTuple):
@@ -56,6 +57,11 @@ _TYPES = {
     "int64": "BIGINT",
     "double": "DOUBLE",
     "string": "VARCHAR",
+}
+#: The smallest and the largest number of each type.
+LIMITS: dict[str, tuple[float, float]] = {
+    **{_TYPES[type_]: (LEAST[type_], most) for type_, most in MOST.items() if type_ != "bool"},
+    "DOUBLE": (-math.inf, math.inf),
 }
 #: From narrow to wide: of two types for one column, the later one holds the values of both.
 _WIDTH = (

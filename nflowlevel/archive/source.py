@@ -17,7 +17,6 @@ import errno
 import fcntl
 import gzip
 import hashlib
-import importlib
 import io
 import lzma
 import os
@@ -28,7 +27,8 @@ from collections.abc import Callable, Collection, Iterator
 from typing import IO, Any, Final
 
 from nflowlevel.binding.rootpath import open_own, open_plain, place_of
-from nflowlevel.errors import NflowError, NotSupported
+from nflowlevel.errors import NflowError
+from nflowlevel.readers.compressed import zstandard_for
 
 #: What a compressed file begins with.
 _GZIP, _ZSTD, _XZ, _BZIP2 = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\x00", b"BZh"
@@ -329,14 +329,7 @@ class _Streams(io.RawIOBase):
 
 @contextlib.contextmanager
 def _zstd(raw: IO[bytes]) -> Iterator[IO[bytes]]:
-    try:
-        zstandard: Any = importlib.import_module("zstandard")
-    except ImportError:
-        raise NotSupported(
-            "reading a log compressed by zstd",
-            found="no Python module zstandard",
-            needed="python3-zstandard of the distribution or pip install zstandard",
-        ) from None
+    zstandard = zstandard_for("reading a log compressed by zstd")
     try:
         yield io.BufferedReader(_Frames(raw, zstandard.ZstdDecompressor().decompressobj))
     except zstandard.ZstdError as error:

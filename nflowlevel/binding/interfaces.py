@@ -75,6 +75,11 @@ class Links:
         """The namespace whose interfaces these are; None where the kernel does not tell."""
         return self._socket.namespace
 
+    @property
+    def foreign(self) -> int:
+        """Datagrams that were ignored because the kernel has not sent them."""
+        return self._socket.foreign
+
     def update(self) -> None:
         """Take in what has changed since; does not block unless changes were lost and a new dump is due."""
         changed = False

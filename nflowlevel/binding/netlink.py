@@ -78,6 +78,7 @@ class NetlinkSocket:
 
     def __init__(self, bus: int, *, groups: int = 0, netns: str | None = None) -> None:
         self._socket = Descriptor()
+        self._foreign: CData = ffi.new("uint64_t *")
         if netns and in_use():
             self._socket.take(_opened_in(netns, bus))
         else:
@@ -134,12 +135,17 @@ class NetlinkSocket:
         Those of others are thrown away: who has CAP_NET_ADMIN in the namespace can send to groups of any bus.
         """
         buffer = _uninitialised("uint8_t[]", size)
-        got = int(lib.nfl_netlink_receive(self.fileno(), buffer, size))
+        got = int(lib.nfl_netlink_receive(self.fileno(), buffer, size, self._foreign))
         if got == -errno.EAGAIN:
             return None
         if got < 0:
             raise KernelError(tried, -got)
         return bytes(ffi.buffer(buffer, min(got, size)))
+
+    @property
+    def foreign(self) -> int:
+        """Datagrams of others that `receive` has thrown away."""
+        return int(self._foreign[0])
 
     @property
     def receive_buffer(self) -> int:

@@ -289,11 +289,14 @@ class QuotaSocket:
             hint = error.hint or ("CAP_NET_ADMIN is needed" if error.errno == errno.EPERM else "")
             raise KernelError("listen for quotas of accounting objects", error.errno or 0, hint) from None
         self.socket.connect_to_kernel()
+        #: What was counted, since the socket was opened.
+        self.state: CData = ffi.new("struct nfl_answer *")
         self._buffer: CData = _uninitialised("uint8_t[]", _EVENT_BYTES)
 
     def receive(self) -> CounterArray:
         """Return the objects that reached their quota since; nothing is waited for."""
-        answer = ffi.new("struct nfl_answer *")
+        answer = self.state
+        answer.count = 0
         counters = CounterArray(1)
         while True:
             counters.make_room(_EVENT_BYTES // lib.NFL_COUNTER_MESSAGE_MIN)

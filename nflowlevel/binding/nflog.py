@@ -50,7 +50,7 @@ class Received:
 class GroupSocket:
     """A netlink socket that reads one group. `bind`, `receive` …, `unbind`, `close`.
 
-    `state` is the C receiver with its counters (`struct nfl_receiver` in _cdefs/batch.h).
+    `state` is the C receiver with its counters (`struct nfl_receiver` in _cdefs/packet.h).
     """
 
     def __init__(self, group: int, *, netns: str | None = None, label: int = 0, pool: BufferPool | None = None) -> None:

@@ -18,7 +18,7 @@ from nflowlevel.accounting import nfacctfile as acctfile
 from nflowlevel.accounting.objects import FILTERS, Accounting
 from nflowlevel.accounting.table import Counter
 from nflowlevel.cli import terminal
-from nflowlevel.cli.arguments import add_netns, add_watch, whole
+from nflowlevel.cli.arguments import add_action, add_netns, add_watch, whole
 from nflowlevel.cli.status import WrongArgument
 from nflowlevel.errors import ConfigError, NflowError, printable
 from nflowlevel.options import ConfigErrors
@@ -71,10 +71,9 @@ def _add(
     act: Callable[[Accounting, argparse.Namespace], None],
     purpose: str,
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
+    parser = add_action(commands, name, act, purpose)
     # Common options may stand before or behind the action; only the outer parser knows their defaults.
     add_netns(parser, argparse.SUPPRESS)
-    parser.set_defaults(act=act)
     return parser
 
 

@@ -11,7 +11,7 @@ import math
 import pwd
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nflowlevel.errors import printable
 
@@ -22,6 +22,19 @@ _DAY_SECS = 86_400
 _WATCH_SECS = 0.1, _DAY_SECS
 
 SomeNumber = TypeVar("SomeNumber", int, float)
+
+
+def add_action(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    act: Callable[..., object],
+    purpose: str,
+    **how: Any,
+) -> argparse.ArgumentParser:
+    """Add an action of a subcommand; `act` becomes the option of that name, and `how` is that of ArgumentParser."""
+    parser = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".", **how)
+    parser.set_defaults(act=act)
+    return parser
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:

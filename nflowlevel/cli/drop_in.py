@@ -16,11 +16,11 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from nflowlevel import daemon
 from nflowlevel.binding.rootpath import place_of
+from nflowlevel.cli.arguments import add_action
 from nflowlevel.daemon.main import DEFAULT_CONFIG
 from nflowlevel.errors import NflowError, printable
 
@@ -35,17 +35,10 @@ _RESTART = "restart the service for it: systemctl restart ulogd2, or /etc/init.d
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     commands = parser.add_subparsers(dest="action", metavar="ACTION")
-    _add(commands, "status", _status, f"say whose program {PLACE} is (the default)")
-    _add(commands, "install", _install, f"divert {PLACE} to nflowlevel-daemon")
-    _add(commands, "remove", _remove, f"undo that: {PLACE} is ulogd2's again")
+    add_action(commands, "status", _status, f"say whose program {PLACE} is (the default)")
+    add_action(commands, "install", _install, f"divert {PLACE} to nflowlevel-daemon")
+    add_action(commands, "remove", _remove, f"undo that: {PLACE} is ulogd2's again")
     parser.set_defaults(act=_status)
-
-
-def _add(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, act: Callable[[], int], purpose: str
-) -> None:
-    parser = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
-    parser.set_defaults(act=act)
 
 
 def run(options: argparse.Namespace) -> int:

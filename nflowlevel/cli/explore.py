@@ -16,9 +16,6 @@ import webbrowser
 from nflowlevel.cli.arguments import whole
 from nflowlevel.cli.logfiles import add_files, opened
 
-#: What is shown at first: a long log takes a moment.
-_FIRST_SECS = 86_400
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
@@ -30,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve the page until interrupted."""
-    from nflowlevel.analytics.explore import Page
+    from nflowlevel.analytics.explore import DAY_SECS, Page
 
     log = opened(options)
     page = Page(log, options.port)
@@ -42,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         newest = log.newest
         if newest is not None and not options.all:
             end = newest // 10**6 + 1
-            link += f"#from={end - _FIRST_SECS}&to={end}"
+            link += f"#from={end - DAY_SECS}&to={end}"
         print(link, flush=True)
         print("explore: open the link in a browser on this machine; stop with Ctrl-C", file=sys.stderr)
         if not options.no_browser:

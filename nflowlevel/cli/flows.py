@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nflowlevel.binding.conntrack import EVENTS, EventName, settings
 from nflowlevel.binding.numbers import PROTOCOLS
 from nflowlevel.cli import terminal
-from nflowlevel.cli.arguments import add_netns, add_watch, whole, words
+from nflowlevel.cli.arguments import add_action, add_netns, add_watch, whole, words
 from nflowlevel.cli.status import WrongArgument
 from nflowlevel.errors import counted, printable
 from nflowlevel.readers.flows import flows, open_flows
@@ -83,10 +83,9 @@ def _add(
     act: Callable[[argparse.Namespace], None],
     purpose: str,
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
+    parser = add_action(commands, name, act, purpose)
     # Common options may stand before or behind the action; only the outer parser knows their defaults.
     _add_common(parser, default=argparse.SUPPRESS)
-    parser.set_defaults(act=act)
     return parser
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 
 from nflowlevel.binding.numbers import FAMILIES
-from nflowlevel.cli.arguments import add_netns
+from nflowlevel.cli.arguments import add_action, add_netns
 from nflowlevel.cli.status import WrongArgument
 from nflowlevel.errors import KernelError, printable
 from nflowlevel.firewall import nf_log
@@ -43,10 +43,9 @@ def _add(
     act: Callable[[argparse.Namespace], None],
     purpose: str,
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=purpose, description=purpose[0].upper() + purpose[1:] + ".")
+    parser = add_action(commands, name, act, purpose)
     # Common options may stand before or behind the action; only the outer parser knows their defaults.
     _add_common(parser, netns=argparse.SUPPRESS, as_json=argparse.SUPPRESS)
-    parser.set_defaults(act=act)
     return parser
 
 

@@ -78,13 +78,11 @@ def _add(
     purpose: str,
     named: str | None = None,
 ) -> argparse.ArgumentParser:
-    description = purpose[0].upper() + purpose[1:] + "."
-    parser = commands.add_parser(name, help=purpose, description=description, allow_abbrev=False)
+    parser = arguments.add_action(commands, name, act, purpose, allow_abbrev=False)
     if named != "":
         parser.add_argument("name", nargs=named, help="name of the prefilter")
     # It may stand before or behind the action; only the outer parser knows its default.
     _add_common(parser, default=argparse.SUPPRESS)
-    parser.set_defaults(act=act)
     return parser
 
 

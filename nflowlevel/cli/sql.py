@@ -17,7 +17,7 @@ from typing import Any
 
 from nflowlevel.binding.privileges import acting_as
 from nflowlevel.cli import status
-from nflowlevel.cli.arguments import add_config, user
+from nflowlevel.cli.arguments import add_action, add_config, user
 from nflowlevel.cli.status import NotAvailable, WrongArgument
 from nflowlevel.cli.terminal import shown, width
 from nflowlevel.daemon.main import DEFAULT_CONFIG
@@ -89,15 +89,9 @@ def _add(
     purpose: str,
     more: str,
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name,
-        help=purpose,
-        description=purpose[0].upper() + purpose[1:] + ".",
-        epilog=more,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    form = argparse.RawDescriptionHelpFormatter
+    parser = add_action(commands, name, act, purpose, epilog=more, formatter_class=form)
     add_config(parser, default=DEFAULT_CONFIG, what="configuration")
-    parser.set_defaults(act=act)
     return parser
 
 

@@ -38,7 +38,7 @@ from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.options import printable
 from nflowlevel.plugin.polling import PollingInput, PollingOptions, PollingStats, ZeroCounter
 from nflowlevel.records.batch import Batch
-from nflowlevel.stats import counter
+from nflowlevel.stats import FOREIGN, counter
 
 #: Quotas reached at the same time that are named one by one.
 _FEW_EVENTS = 10
@@ -58,7 +58,8 @@ class NFACCTStats(PollingStats):
     recovered = counter(
         "records", "Objects that the kernel's dump had lost; packets of a few milliseconds may be missing."
     )
-    malformed = counter("messages", "Netlink messages that could not be decoded; their counts are lost.")
+    malformed = counter("messages", "Netlink messages that could not be decoded; what they told is lost.")
+    foreign = FOREIGN
     quotas = counter("events", "Objects that reached their quota.")
     quotas_lost = counter("events", "Notifications about quotas that came too fast to be read.")
 
@@ -72,6 +73,8 @@ class NFACCT(PollingInput[NFACCTOptions]):
     _stats: NFACCTStats
     _accounting: Accounting | None = None
     _events: QuotaEvents | None = None
+    #: What `_events` had counted of these when it was last looked.
+    _seen: tuple[int, int, int] = (0, 0, 0)
 
     def __init__(self, instance: str, options: NFACCTOptions) -> None:
         super().__init__(instance, options)
@@ -81,7 +84,7 @@ class NFACCT(PollingInput[NFACCTOptions]):
         """Open the sockets and read all once."""
         self._accounting = Accounting(self.netns)
         self._accounting.dump()
-        self._events = self._accounting.quota_events()
+        self._events, self._seen = self._accounting.quota_events(), (0, 0, 0)
         self.place = of_socket(self._events.fileno()) if self.netns else None
 
     def fileno(self) -> int:
@@ -132,10 +135,15 @@ class NFACCT(PollingInput[NFACCTOptions]):
             )  # fmt: skip
         if len(reached) > _FEW_EVENTS:
             log.log(NOTICE, "%s: %d more objects have reached their quota", self, len(reached) - _FEW_EVENTS)
-        lost = self._events.lost
-        if lost > self._stats.quotas_lost:
-            self._stats.quotas_lost = lost
-            self._limited(NOTICE, "quotas", f"{self}: {lost} notifications of reached quotas were lost so far")
+        seen = self._events.lost, self._events.malformed, self._events.foreign
+        lost, malformed, foreign = (now - before for now, before in zip(seen, self._seen, strict=True))
+        self._seen = seen
+        self._stats.malformed += malformed
+        self._stats.foreign += foreign
+        self._stats.quotas_lost += lost
+        if lost:
+            text = f"{self}: {self._stats.quotas_lost} notifications of reached quotas were lost so far"
+            self._limited(NOTICE, "quotas", text)
 
     def close(self, timeout: float = 1.0) -> None:
         """Close the sockets; the objects stay."""

@@ -34,17 +34,13 @@ from msgspec import Meta
 from nflowlevel.binding.acceptance import Accept
 from nflowlevel.binding.conntrack import EVENTS, EventName, settings
 from nflowlevel.logs import NOTICE, log
-from nflowlevel.options import CLAMPED, NetnsPath, Options
-from nflowlevel.plugin.kernel import ReaderInput
-from nflowlevel.readers.arguments import SocketBuffer
-from nflowlevel.readers.flows import MIB, Flows
+from nflowlevel.options import CLAMPED, MOST_SECS, NetnsPath, Options
+from nflowlevel.plugin.kernel import ReaderInput, SocketBufferMost, SocketBufferSize, buffers
+from nflowlevel.readers.flows import Flows
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.flow import FLOW
 from nflowlevel.stats import FlowStats
 
-_DEFAULT_SOCKET_BUFFER = 64 * MIB
-_DEFAULT_MAX_SOCKET_BUFFER = 256 * MIB
-_MOST_SECS = 365 * 86400
 _ALL_EVENTS = sum(EVENTS.values())
 
 
@@ -55,7 +51,7 @@ class NFCTOptions(Options, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            le=_MOST_SECS,
+            le=MOST_SECS,
             description="Seconds between two readings of the kernel's table; 0: none. Needs `hash_enable`.",
         ),
     ] = 0
@@ -79,22 +75,11 @@ class NFCTOptions(Options, frozen=True, kw_only=True):
         int,
         Meta(ge=0, le=_ALL_EVENTS, description="Sum of the events to hear of: 1 new, 2 update, 4 destroy."),
     ] = 5
-    netlink_socket_buffer_size: Annotated[
-        SocketBuffer,
-        Meta(extra=CLAMPED, description="Size of the socket buffer in bytes (the kernel doubles it); 0: 64 MiB."),
-    ] = 0
-    netlink_socket_buffer_maxsize: Annotated[
-        SocketBuffer,
-        Meta(
-            extra=CLAMPED,
-            description="Size in bytes up to which it doubles when the kernel loses events; 0: 256 MiB.",
-        ),
-    ] = 0
+    netlink_socket_buffer_size: SocketBufferSize = 0
+    netlink_socket_buffer_maxsize: SocketBufferMost = 0
     netlink_resync_timeout: Annotated[
         int,
-        Meta(
-            ge=0, le=_MOST_SECS, description="Seconds between a loss of events and the reading of the kernel's table."
-        ),
+        Meta(ge=0, le=MOST_SECS, description="Seconds between a loss of events and the reading of the kernel's table."),
     ] = 60
     reliable: Annotated[
         bool, Meta(description="Have the kernel keep ended flows until it has told of them; see above for the danger.")
@@ -111,7 +96,7 @@ class NFCTOptions(Options, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            le=_MOST_SECS,
+            le=MOST_SECS,
             description="Seconds after which a flow that goes on is reported; 0: never. Needs `hash_enable`.",
         ),
     ] = 0
@@ -182,6 +167,7 @@ class NFCT(ReaderInput[NFCTOptions, Flows, FlowStats]):
     def start(self) -> Flows:
         """Listen, and read the kernel's table."""
         options = self.options
+        size, most = buffers(options.netlink_socket_buffer_size, options.netlink_socket_buffer_maxsize)
         return Flows(
             self._events(),
             options.accept(),
@@ -191,9 +177,8 @@ class NFCT(ReaderInput[NFCTOptions, Flows, FlowStats]):
             track=options.hash_enable,
             poll_secs=options.pollinterval,
             resync_secs=options.netlink_resync_timeout,
-            socket_buffer=options.netlink_socket_buffer_size or _DEFAULT_SOCKET_BUFFER,
-            max_socket_buffer=options.netlink_socket_buffer_maxsize
-            or max(options.netlink_socket_buffer_size, _DEFAULT_MAX_SOCKET_BUFFER),
+            socket_buffer=size,
+            max_socket_buffer=most,
             max_flows=options.hash_max_entries,
             flush_at_stop=options.flush_at_stop,
             state_file=self._state_file(),

@@ -26,7 +26,7 @@ from nflowlevel.binding.numbers import FAMILIES, some
 from nflowlevel.errors import KernelError
 from nflowlevel.logs import NOTICE, log
 from nflowlevel.options import CLAMPED, NetnsPath, Options
-from nflowlevel.plugin.kernel import ReaderInput
+from nflowlevel.plugin.kernel import ReaderInput, SocketBufferMost, SocketBufferSize, buffers
 from nflowlevel.readers.arguments import (
     CopyMode,
     CopyRange,
@@ -36,14 +36,10 @@ from nflowlevel.readers.arguments import (
     ProfileName,
     QThreshold,
     QTimeout,
-    SocketBuffer,
 )
-from nflowlevel.readers.group import MIB, Group
+from nflowlevel.readers.group import Group
 from nflowlevel.records.keys import Key
 from nflowlevel.stats import GroupStats, counter
-
-_DEFAULT_SOCKET_BUFFER = 64 * MIB
-_DEFAULT_MAX_SOCKET_BUFFER = 256 * MIB
 
 #: The families that ulogd's `bind` takes over.
 _BIND_FAMILIES = tuple(some(FAMILIES, "ipv4", "ipv6", "bridge").values())
@@ -62,17 +58,8 @@ class NFLOGOptions(Options, frozen=True, kw_only=True):
     netlink_qthreshold: Annotated[QThreshold, Meta(extra=CLAMPED)] = 0
     netlink_qtimeout: Annotated[QTimeout, Meta(extra=CLAMPED)] = 0
     nlbufsiz: Annotated[NlBufSiz, Meta(extra=CLAMPED)] = 0
-    netlink_socket_buffer_size: Annotated[
-        SocketBuffer,
-        Meta(extra=CLAMPED, description="Size of the socket buffer in bytes (the kernel doubles it); 0: 64 MiB."),
-    ] = 0
-    netlink_socket_buffer_maxsize: Annotated[
-        SocketBuffer,
-        Meta(
-            extra=CLAMPED,
-            description="Size in bytes up to which it doubles when the kernel loses packets; 0: 256 MiB.",
-        ),
-    ] = 0
+    netlink_socket_buffer_size: SocketBufferSize = 0
+    netlink_socket_buffer_maxsize: SocketBufferMost = 0
     copy_mode: Annotated[CopyMode, Meta(description="Part of a packet that the kernel copies.")] = "packet"
     copy_range: Annotated[CopyRange, Meta(extra=CLAMPED)] = 0
     numeric_label: Label = 0
@@ -139,6 +126,7 @@ class NFLOG(ReaderInput[NFLOGOptions, Group, NFLOGStats]):
     def start(self) -> Group:
         """Bind the group."""
         options = self.options
+        size, most = buffers(options.netlink_socket_buffer_size, options.netlink_socket_buffer_maxsize)
         group = Group(
             options.group,
             profile=options.profile,
@@ -147,9 +135,8 @@ class NFLOG(ReaderInput[NFLOGOptions, Group, NFLOGStats]):
             qthreshold=options.netlink_qthreshold,
             qtimeout=options.netlink_qtimeout,
             nlbufsiz=options.nlbufsiz,
-            socket_buffer=options.netlink_socket_buffer_size or _DEFAULT_SOCKET_BUFFER,
-            max_socket_buffer=options.netlink_socket_buffer_maxsize
-            or max(options.netlink_socket_buffer_size, _DEFAULT_MAX_SOCKET_BUFFER),
+            socket_buffer=size,
+            max_socket_buffer=most,
             seq_global=options.seq_global,
             netns=self.netns,
             label=options.numeric_label,

@@ -9,12 +9,38 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Annotated, Generic, Protocol, TypeAlias, TypeVar
+
+from msgspec import Meta
 
 from nflowlevel.binding.netns import of_socket
+from nflowlevel.options import CLAMPED
 from nflowlevel.plugin.contract import Finding, Input, SomeOptions
+from nflowlevel.readers.arguments import MAX_SOCKET_BUFFER, SOCKET_BUFFER, SocketBuffer
 from nflowlevel.records.batch import Batch
 from nflowlevel.stats import Counters
+
+#: Of options: a size in bytes, and the size up to which it doubles; `buffers` says what 0 means.
+SocketBufferSize: TypeAlias = Annotated[
+    SocketBuffer,
+    Meta(
+        extra=CLAMPED,
+        description=f"Size of the socket buffer in bytes (the kernel doubles it); 0: {SOCKET_BUFFER >> 20} MiB.",
+    ),
+]
+SocketBufferMost: TypeAlias = Annotated[
+    SocketBuffer,
+    Meta(
+        extra=CLAMPED,
+        description="Size in bytes up to which it doubles when the kernel has no room in it; "
+        f"0: {MAX_SOCKET_BUFFER >> 20} MiB.",
+    ),
+]
+
+
+def buffers(size: int, most: int) -> tuple[int, int]:
+    """Return size and most size of the socket buffer, as options of these types ask for them."""
+    return size or SOCKET_BUFFER, most or max(size, MAX_SOCKET_BUFFER)
 
 
 class KernelInput(Input[SomeOptions]):
@@ -70,8 +96,8 @@ SomeStats = TypeVar("SomeStats", bound=Counters)
 class ReaderInput(KernelInput[SomeOptions], Generic[SomeOptions, SomeReader, SomeStats]):
     """An input that hands on what one reader gives."""
 
-    #: Its counters; a plugin says which.
-    Stats: type[SomeStats] = Counters  # type: ignore[assignment]
+    #: Its counters: a plugin says which.
+    Stats: type[SomeStats]
     _reader: SomeReader | None = None
 
     def __init__(self, instance: str, options: SomeOptions, netns: str) -> None:

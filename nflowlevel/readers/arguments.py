@@ -35,6 +35,8 @@ NlBufSiz: TypeAlias = Annotated[
 ]
 #: More than this the kernel does not take for SO_RCVBUF, which it doubles.
 SocketBuffer: TypeAlias = Annotated[int, Meta(ge=0, le=0x3FFF_FFFF)]
+#: How large the socket buffer is, and up to which size it doubles when the kernel loses something.
+SOCKET_BUFFER, MAX_SOCKET_BUFFER = 64 << 20, 256 << 20
 Label: TypeAlias = Annotated[
     int, Meta(ge=0, le=0xFF, description="Value of `raw.label`; by convention 0 means blocked.")
 ]

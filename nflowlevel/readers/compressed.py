@@ -161,16 +161,18 @@ def _gzip_reader(source: io.RawIOBase) -> ReadInto:
     return _Compressed(source, lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS), zlib.error, 64 << 10).readinto
 
 
+def zstandard_for(what: str, instead: str = "") -> Any:
+    """Return the module zstandard; NotSupported where there is none, with what else can be done."""
+    try:
+        return importlib.import_module("zstandard")
+    except ImportError:
+        needed = f"python3-zstandard of the distribution or pip install zstandard{instead}"
+        raise NotSupported(what, found="no Python module zstandard", needed=needed) from None
+
+
 def _zstd_reader(source: io.RawIOBase) -> ReadInto:
     """Return how to read data compressed by zstd; NotSupported where no module for it is installed."""
-    try:
-        zstandard: Any = importlib.import_module("zstandard")
-    except ImportError:
-        raise NotSupported(
-            "reading a file compressed by zstd",
-            found="no Python module zstandard",
-            needed="python3-zstandard of the distribution or pip install zstandard; or pipe it: zstd -dc FILE | … -",
-        ) from None
+    zstandard = zstandard_for("reading a file compressed by zstd", "; or pipe it: zstd -dc FILE | … -")
     decompressor = zstandard.ZstdDecompressor()
     # So little at a time, as four bytes can become 128 KiB.
     return _Compressed(source, lambda: _ZstdMember(decompressor.decompressobj()), zstandard.ZstdError, 512).readinto

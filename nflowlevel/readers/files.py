@@ -44,7 +44,7 @@ from nflowlevel.readers.arguments import HeldBytes, Label, Seconds, checked
 from nflowlevel.readers.compressed import Cut, ReadInto, decompressing, is_compressed
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.packetrow import Packet
-from nflowlevel.stats import CaptureStats
+from nflowlevel.stats import CaptureStats, take_over
 
 #: Keys that packets of link types other than NFLOG never have: they belong to rules and sockets.
 NOT_IN_CAPTURES = frozenset(
@@ -424,9 +424,8 @@ class Capture:
     @property
     def stats(self) -> CaptureStats:
         """What was read so far, and what could not be."""
-        state, stats = self._state, CaptureStats()
-        for name in ("received", "malformed", "foreign", "snapped"):
-            setattr(stats, name, getattr(state, name))
+        stats = CaptureStats()
+        take_over(stats, self._state)
         stats.broken, stats.bytes = self._broken, self._bytes
         return stats
 

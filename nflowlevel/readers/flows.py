@@ -38,17 +38,16 @@ from nflowlevel.binding.conntrack import (
 from nflowlevel.binding.flowtable import ACTIVE, FORCED, FlowTable, Made
 from nflowlevel.errors import KernelError, choice
 from nflowlevel.logs import NOTICE, Limited, log
-from nflowlevel.readers.arguments import Seconds, SocketBuffer, checked
+from nflowlevel.readers.arguments import MAX_SOCKET_BUFFER, SOCKET_BUFFER, Seconds, SocketBuffer, checked
 from nflowlevel.readers.flowstate import StateFile
 from nflowlevel.records.flow import FLOW
 from nflowlevel.records.flowbatch import FlowBatch
-from nflowlevel.stats import FlowStats
+from nflowlevel.stats import FlowStats, take_over
 
 if TYPE_CHECKING:
     from nflowlevel.records.filters import Filter
     from nflowlevel.records.flowrow import Flow
 
-MIB = 1 << 20
 
 #: Traffic is dense when events come faster than this, measured from read to read.
 _DENSE_EVENTS_PER_SEC = 2000
@@ -56,7 +55,7 @@ _DENSE_EVENTS_PER_SEC = 2000
 #: third of all with 5 ms, a tenth with this.
 _PAUSE_SECS = 0.02
 #: Below this much socket buffer there is no room to wait with reading.
-_PAUSE_BUFFER_BYTES = 4 * MIB
+_PAUSE_BUFFER_BYTES = 4 << 20
 #: What an event takes of the socket's buffer, at least.
 _EVENT_BYTES = 768
 
@@ -113,8 +112,8 @@ class Flows:
         track: bool | None = None,
         poll_secs: Seconds = 0,
         resync_secs: Seconds = 60,
-        socket_buffer: SocketBuffer = 64 * MIB,
-        max_socket_buffer: SocketBuffer = 256 * MIB,
+        socket_buffer: SocketBuffer = SOCKET_BUFFER,
+        max_socket_buffer: SocketBuffer = MAX_SOCKET_BUFFER,
         max_flows: MaxFlows = 0,
         flush_at_stop: bool = False,
         state_file: str = "",
@@ -486,11 +485,9 @@ class Flows:
         if not self._closed:
             with contextlib.suppress(ValueError):
                 self._count_drops()
-        stats, state, table = self._stats, self._events.state, self._table.counted
-        for name in ("received", "overrun", "truncated", "malformed", "datagrams", "bytes"):
-            setattr(stats, name, getattr(state, name))
-        for name in ("unmatched", "untracked", "presumed", "returned", "repeated", "replaced", "reset"):
-            setattr(stats, name, getattr(table, name))
+        stats = self._stats
+        take_over(stats, self._events.state)
+        take_over(stats, self._table.counted)
         stats.tracked = len(self._table)
         return stats
 
@@ -608,8 +605,8 @@ def open_flows(
     track: bool | None = None,
     poll_secs: float = 0,
     resync_secs: float = 60,
-    socket_buffer: int = 64 * MIB,
-    max_socket_buffer: int = 256 * MIB,
+    socket_buffer: int = SOCKET_BUFFER,
+    max_socket_buffer: int = MAX_SOCKET_BUFFER,
     max_flows: int = 0,
     flush_at_stop: bool = False,
     state_file: str = "",

@@ -17,6 +17,8 @@ from nflowlevel.binding.nflog import COPY_MODES, GroupSocket
 from nflowlevel.errors import KernelError
 from nflowlevel.logs import NOTICE, Limited, log
 from nflowlevel.readers.arguments import (
+    MAX_SOCKET_BUFFER,
+    SOCKET_BUFFER,
     CopyMode,
     CopyRange,
     GroupNumber,
@@ -31,12 +33,11 @@ from nflowlevel.readers.arguments import (
     checked,
 )
 from nflowlevel.records.batch import Batch
-from nflowlevel.stats import GroupStats, html_table
+from nflowlevel.stats import GroupStats, html_table, take_over
 
 if TYPE_CHECKING:
     from nflowlevel.records.packetrow import Packet
 
-MIB = 1 << 20
 
 _Options = ParamSpec("_Options")
 
@@ -64,7 +65,7 @@ PROFILES: dict[str, Profile] = {
 #: Traffic is dense when packets come faster than this, measured from read to read.
 _DENSE_PACKETS_PER_SEC = 2000
 #: Below this much socket buffer there is no room to wait with reading.
-_COALESCE_BUFFER_BYTES = 4 * MIB
+_COALESCE_BUFFER_BYTES = 4 << 20
 
 _BATCHES_BEFORE_UNBIND = 64
 
@@ -89,8 +90,8 @@ class Group:
         qthreshold: QThreshold = 0,
         qtimeout: QTimeout = 0,
         nlbufsiz: NlBufSiz = 0,
-        socket_buffer: SocketBuffer = 64 * MIB,
-        max_socket_buffer: SocketBuffer = 256 * MIB,
+        socket_buffer: SocketBuffer = SOCKET_BUFFER,
+        max_socket_buffer: SocketBuffer = MAX_SOCKET_BUFFER,
         seq_global: bool = False,
         attach_conntrack: bool = False,
         netns: str | None = None,
@@ -270,9 +271,10 @@ class Group:
     @property
     def stats(self) -> GroupStats:
         """What was received and what was lost: while `unresolved` is 0, received + gap is what the rule counted."""
-        state, stats = self._socket.state, GroupStats()
-        for name in ("received", "gap", "overrun", "truncated", "malformed", "datagrams", "bytes"):
-            setattr(stats, name, getattr(state, name))
+        stats = GroupStats()
+        take_over(stats, self._socket.state)
+        if self._links:
+            stats.foreign += self._links.foreign
         stats.unresolved = self._drops_pending
         return stats
 

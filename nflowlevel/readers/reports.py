@@ -25,7 +25,7 @@ from nflowlevel.binding.unixsocket import peer_of
 from nflowlevel.logs import Limited
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.reported import REPORTED
-from nflowlevel.stats import Counters, counter
+from nflowlevel.stats import Counters, counter, take_over
 
 #: What is read of a reporter at once: about what the kernel lets wait.
 _PIECE_BYTES = 1 << 16
@@ -265,10 +265,9 @@ class Reports:
     @property
     def stats(self) -> ReportStats:
         """What was read so far, and what could not be."""
-        stats, state = ReportStats(), self._state
+        stats = ReportStats()
         stats.add(self._stats)
-        for name in ("received", "malformed", "cut", "unknown"):
-            setattr(stats, name, getattr(state, name))
+        take_over(stats, self._state)
         stats.clients = len(self._reporters)
         return stats
 

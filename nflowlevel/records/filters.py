@@ -34,6 +34,7 @@ from nflowlevel.records.expressions import (
 )
 from nflowlevel.records.flow import FLOW
 from nflowlevel.records.keys import BY_NAME, Key
+from nflowlevel.records.keys import LEAST as LEAST_OF_TYPE
 from nflowlevel.records.keys import MOST as MOST_OF_TYPE
 from nflowlevel.records.networks import Network, networks
 from nflowlevel.records.packet import PACKET
@@ -66,9 +67,7 @@ TYPES: tuple[RecordType, ...] = (PACKET, FLOW, SUM)
 #: Numbers of 64 bits are taken to have so many in computations, so that these fit into 64 bits with a sign.
 _EXACT = 2**53 - 1
 #: The bounds of numbers by their type. A bool of ulogd2's may be a small number.
-_BOUNDS = {
-    name: (-min(most, _EXACT) - 1 if name[0] == "i" else 0, min(most, _EXACT)) for name, most in MOST_OF_TYPE.items()
-}
+_BOUNDS = {name: (max(LEAST_OF_TYPE[name], -_EXACT - 1), min(most, _EXACT)) for name, most in MOST_OF_TYPE.items()}
 _BOUNDS["bool"] = _BOUNDS["uint8"]
 
 

@@ -191,6 +191,8 @@ class Key(NamedTuple):
 MOST: dict[str, int] = {f"uint{bits}": (1 << bits) - 1 for bits in (8, 16, 32, 64)}
 MOST |= {f"int{bits}": (1 << bits - 1) - 1 for bits in (8, 16, 32, 64)}
 MOST["bool"] = 1
+#: The smallest one.
+LEAST: dict[str, int] = {type_: -most - 1 if type_.startswith("int") else 0 for type_, most in MOST.items()}
 
 #: The name under which the time of a record is asked for: seconds and microseconds together.
 TIME = "oob.time"

@@ -14,7 +14,8 @@ import pytest
 from nflowlevel.accounting.events import QuotaEvents
 from nflowlevel.accounting.objects import Accounting
 from nflowlevel.accounting.table import Counter
-from tests.fix_acct import accounting, count_udp
+from nflowlevel.binding._lib import lib
+from tests.fix_acct import accounting, count_udp, counter_message
 from tests.fix_netns import Netns, Pair
 
 __all__ = ["accounting"]
@@ -78,6 +79,12 @@ def test_events_that_found_no_room_are_counted(pair: Pair) -> None:
         assert received
         assert events.lost
         assert len(received) + events.lost == 40
+
+
+def test_what_another_process_says_is_ignored_and_counted(netns: Netns) -> None:
+    with QuotaEvents(netns.path) as events:
+        netns.forge(lib.NETLINK_NETFILTER, counter_message(b"forged", seq=0, flags=0), lib.NFNLGRP_ACCT_QUOTA)
+        assert (events.receive(), events.foreign, events.malformed) == ([], 1, 0)
 
 
 def test_events_close(accounting: Accounting) -> None:

@@ -14,9 +14,13 @@ import pytest
 
 import nflowlevel as nfl
 from nflowlevel.analytics import brief as briefs
+from nflowlevel.analytics.answer import Answer
 from nflowlevel.analytics.brief import Brief
 from nflowlevel.analytics.explore import BRIEF, PANELS, answer, selected
 from nflowlevel.analytics.log import Log
+from nflowlevel.analytics.placed import Placed
+from nflowlevel.analytics.store import Span
+from nflowlevel.archive.layout import path_of
 from tests.fix_logs import START, lines, log_file, parquet_file, record
 
 
@@ -115,19 +119,81 @@ def test_other_columns_are_asked_of_the_whole(log: Log, brief: Brief, state: lis
     assert log.flows.asked(brief).count().value() == 0
 
 
-def test_too_many_texts_stay_texts(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(briefs, "_MOST_TEXTS", 5)
-    made = log.brief(*BRIEF)
-    assert made is not None
+def test_texts_are_numbers(log: Log, brief: Brief) -> None:
     described = "SELECT column_name, column_type FROM (DESCRIBE packets)"
-    whole, types = dict(log.sql(described).rows()), dict(log.packets.asked(made).sql(described).rows())
-    assert types == {name: whole[name] for name in types} | {
-        "dest_ip": "ENUM('10.0.0.9', '198.51.100.7', '2001:db8::7')",
-        "oob_in": "ENUM('eth0', 'eth10', 'eth2')",
-        "dvc": "ENUM('', 'fw1', 'fw2')",
-    }
-    for state in ([], [("src_ip", "192.0.2.7")], [("!src_ip", "192.0.2.7")]):
-        assert answer(log, state, made)["panels"] == answer(log, state)["panels"]
+    whole, types = dict(log.sql(described).rows()), dict(log.packets.asked(brief).sql(described).rows())
+    texts = {name for name, type_ in whole.items() if type_ == "VARCHAR"} & types.keys()
+    assert texts == {"dvc", "oob_prefix", "oob_in", "src_ip", "dest_ip"}
+    assert types == {name: whole[name] for name in types} | dict.fromkeys(texts, "UINTEGER")
+
+
+def test_many_numbers_are_a_table(log: Log, brief: Brief, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(briefs, "_MOST_LISTED", 1)
+    test_it_answers_as_the_whole_does(log, brief)
+
+
+def test_columns_of_few_values_are_counted_together(log: Log, brief: Brief, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = ("src_ip", "dest_ip", "ip_ttl", "oob_prefix", "ip_protocol", "oob_in")
+    assert brief.few(*PANELS) == few
+    counted: list[tuple[str, ...]] = []
+    count = Log.count
+
+    def noted(log: Log, *names: str, **more: Any) -> Answer:
+        counted.append(names)
+        return count(log, *names, **more)
+
+    monkeypatch.setattr(Log, "count", noted)
+    answer(log, [("!tcp_window", "1024")], brief)
+    assert few in counted
+    assert len(counted) == len(PANELS) - len(few) + 1
+    monkeypatch.setattr(briefs, "_MOST_COMBINED", 5)
+    assert brief.few(*few) == ()
+    monkeypatch.setattr(briefs, "_MOST_FEW", 3)
+    assert brief.few("oob_prefix", "oob_in", "tcp_window") == ("oob_in",)
+    with monkeypatch.context() as apart:
+        apart.setattr(brief, "_few", {PANELS: ()})
+        test_it_answers_as_the_whole_does(log, brief)
+
+
+def test_it_is_made_in_parts_and_waits_in_between(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(briefs, "_PART", 50)
+    sizes: list[int] = []
+
+    def pause() -> None:
+        text = "SELECT estimated_size FROM duckdb_tables() WHERE regexp_matches(table_name, '^brief_[0-9]+$')"
+        sizes.append(sum(size for (size,) in log.sql(text).rows()))
+
+    made = log.brief(*BRIEF, pause=pause)
+    assert made is not None
+    assert len(sizes) > 600 // 50
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) > 5
+    test_it_answers_as_the_whole_does(log, made)
+    test_times_are_exact(log, made)
+
+
+def test_places_are_looked_up_once(log: Log, brief: Brief, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = answer(log, [("country", "NL")]), answer(log, [("!country", "")])
+    log.know(brief)
+    asked: list[str] = []
+    know = Placed.know
+
+    def noted(placed: Placed, engine: Any, query: str) -> None:
+        asked.append(query)
+        know(placed, engine, query)
+
+    monkeypatch.setattr(Placed, "know", noted)
+    found = answer(log, [("country", "NL")], brief), answer(log, [("!country", "")], brief)
+    for each in (*found, *wanted):
+        del each["milliseconds"]
+    assert found == wanted
+    assert asked == []
+    other = log.brief("src_ip", "dest_ip")
+    assert other is not None
+    log.know(other)
+    assert asked == [f"SELECT text FROM {other.texts[name]}" for name in ("src_ip", "dest_ip")]
+    log.placed("src_ip", geo="country", value="NL")
+    assert len(asked) == 2
 
 
 def test_an_old_one_does_not_answer(tmp_path: Path) -> None:
@@ -152,6 +218,27 @@ def test_an_old_one_does_not_answer(tmp_path: Path) -> None:
         assert third is not None
         old.unlink()
         assert packets.asked(third) is packets
+
+
+def test_one_of_a_span_opens_only_the_files_that_have_records_in_it(tmp_path: Path) -> None:
+    paths = []
+    for hour in range(3):
+        first = START + 3600 * hour
+        place = tmp_path / path_of("packets", "fw", first, first + 60, "0a", hour, 0)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        paths.append(parquet_file(place, [record(hour * 3600), record(hour * 3600 + 60)]))
+    with nfl.read(tmp_path) as log:
+        paths[0].unlink()
+        last = log.between(START + 3600)
+        made = last.brief("src_ip", "sec")
+        assert made is not None
+        assert made.span == Span((START + 3600) * 10**6, None)
+        assert last.packets.asked(made).count("src_ip").rows() == [("192.0.2.66", 4)]
+        assert log.between(START + 7200, START + 7201).asked(made).count().value() == 1
+        earlier = log.between(START + 3599)
+        assert earlier.asked(made) is earlier
+        with pytest.raises(duckdb.Error):
+            log.brief("src_ip")
 
 
 def test_one_that_memory_has_no_room_for_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

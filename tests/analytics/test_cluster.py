@@ -17,6 +17,7 @@ from nflowlevel.analytics.captured import capture_lines
 from nflowlevel.analytics.cluster import Spark, session
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.reading import read
+from nflowlevel.archive.layout import path_of
 from nflowlevel.archive.schema import PACKETS
 from nflowlevel.errors import NotSupported
 from nflowlevel.records.filters import parse
@@ -26,7 +27,7 @@ from tests import fix_spark
 from tests.analytics.test_eve import CAPTURE, EVE
 from tests.analytics.test_log import RECORDS
 from tests.fix_filters import ADDED, CASES
-from tests.fix_logs import log_file, parquet_file, record
+from tests.fix_logs import START, log_file, parquet_file, record
 
 HOSTILE = "'; DROP TABLE packets; -- \\ ${spark.app.name} \n é \u202e %_!"
 MORE = [
@@ -157,6 +158,37 @@ def test_an_archive_elsewhere(spark: Any, tmp_path: Path) -> None:
     engine = Spark(spark, {}, [f"file://{tmp_path}/"])
     assert Log(engine).count("src_ip").rows() == [("192.0.2.66", 1)]
     assert Log(engine).sums.count().value() == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dvc", ["007", "2026-11-24", "a/b é", "", "x" * 300])
+def test_names_of_directories_hide_no_column(spark: Any, tmp_path: Path, dvc: str) -> None:
+    """Spark makes columns of directories such as dvc=007, and numbers of what is in them."""
+    path = tmp_path / path_of("packets", dvc, START, START + 1, "ab", 0, 0)
+    path.parent.mkdir(parents=True)
+    parquet_file(path, [record(dvc=dvc)])
+    for engine in (Spark(spark, {}, [f"file://{tmp_path}"]), Spark(spark, {"packets": [str(path)]})):
+        assert Log(engine).count("dvc").rows() == [(dvc, 1)]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_options_in_a_url_are_for_duckdb(spark: Any) -> None:
+    with pytest.raises(NotSupported, match=r"^reading s3://b/x by Spark .*spark\.hadoop\.fs\.s3a\.endpoint"):
+        Spark(spark, {}, ["s3://b/x?endpoint=http://h"])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_amazon_calls_s3_is_s3a_for_spark(spark: Any) -> None:
+    settings = spark.sparkContext._jsc.hadoopConfiguration()
+    engine = Spark(spark, {})
+    assert [engine._for_hadoop(f"{scheme}://b/x/") for scheme in ("s3", "s3n", "s3a", "gs")] == [
+        "s3a://b/x", "s3a://b/x", "s3a://b/x", "gs://b/x",
+    ]  # fmt: skip
+    settings.set("fs.s3.impl", "a.service.of.its.own")
+    try:
+        assert engine._for_hadoop("s3://b/x") == "s3://b/x"
+    finally:
+        settings.unset("fs.s3.impl")
 
 
 @pytest.mark.parametrize("scheme", ["s3", "s3a"])

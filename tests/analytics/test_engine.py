@@ -54,6 +54,6 @@ def test_a_missing_package_is_named(engine: DuckDB, monkeypatch: pytest.MonkeyPa
 
 
 def test_what_is_elsewhere(engine: DuckDB) -> None:
-    engine.store.remote.append("s3a://bucket/archive")
-    with pytest.raises(NotSupported, match=r"s3a://bucket/archive.*log\.on\(spark\)"):
+    engine.store.remote.append("gs://bucket/archive")
+    with pytest.raises(NotSupported, match=r"gs://bucket/archive.*log\.on\(spark\)"):
         engine.relation("SELECT 1")

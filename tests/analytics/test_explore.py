@@ -11,7 +11,7 @@ import random
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ import pytest
 import nflowlevel as nfl
 from nflowlevel.analytics import explore
 from nflowlevel.analytics.brief import Brief
-from nflowlevel.analytics.explore import PANELS, SHOWN, Page, answer, selected
+from nflowlevel.analytics.explore import DAY_SECS, PANELS, SHOWN, Page, answer, briefs, selected
 from nflowlevel.analytics.log import Log
+from nflowlevel.analytics.store import WHOLE, Span
 from nflowlevel.archive.compaction import Settings, compact
 from nflowlevel.archive.journal import Journal
 from nflowlevel.errors import NflowError
 from tests.fix_chromium import Chromium, chromium
-from tests.fix_logs import START, log_file, record
+from tests.fix_logs import START, log_file, parquet_file, record
 
 __all__ = ["chromium"]
 
@@ -273,8 +274,8 @@ def test_who_has_no_token_is_hung_up_on(page: Page) -> None:
 
 def _made(page: Page) -> Brief:
     page._maker.join(30)
-    assert page._brief is not None
-    return page._brief
+    (brief,) = page._briefs
+    return brief
 
 
 def test_a_brief_answers_what_it_can(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,8 +283,8 @@ def test_a_brief_answers_what_it_can(page: Page, monkeypatch: pytest.MonkeyPatch
     asked: list[bool] = []
     engine = Brief.engine
 
-    def noted(brief: Brief, where: str) -> Any:
-        found = engine(brief, where)
+    def noted(brief: Brief, conditions: Sequence[str], span: Span) -> Any:
+        found = engine(brief, conditions, span)
         asked.append(found is not None)
         return found
 
@@ -294,7 +295,35 @@ def test_a_brief_answers_what_it_can(page: Page, monkeypatch: pytest.MonkeyPatch
         found = json.loads(_get(page, path)[1])
         assert found == json.loads(json.dumps(whole)) | {"milliseconds": found["milliseconds"]}
     assert asked == [True, True, False]
-    assert brief is page._brief
+    assert page._briefs == (brief,)
+
+
+def test_the_last_day_is_made_first_and_answers_for_itself(tmp_path: Path) -> None:
+    hours = [record(3600 * hour, src_ip=f"192.0.2.{hour}") for hour in range(90)]
+    with nfl.read(parquet_file(tmp_path / "a.parquet", hours[:80]), log_file(tmp_path / "b.json", hours[80:])) as log:
+        day, whole = made = list(briefs(log))
+        first = START + 3600 * 89 + 1 - DAY_SECS
+        assert (day.span, whole.span) == (Span(first * 10**6, None), WHOLE)
+        day_state = [("from", str(first)), ("to", str(first + DAY_SECS))]
+        for state, able in (
+            ([], [whole]),
+            (day_state, [day, whole]),
+            ([("from", str(first - 1))], [whole]),
+            ([("from", str(first + 7200)), ("!src_ip", "192.0.2.80")], [day, whole]),
+            ([*day_state, ("geo", "country"), ("country", "")], [day, whole]),
+            ([("to", str(first))], [whole]),
+        ):
+            wanted, found = answer(log, state), answer(log, state, *made)
+            del wanted["milliseconds"], found["milliseconds"]
+            assert found == wanted
+            assert found["count"] > 0
+            chosen = selected(log, state)
+            assert [each for each in made if chosen.asked(each) is not chosen] == able
+            assert answer(log, state, day)["count"] == found["count"]
+    with nfl.read(log_file(tmp_path / "day.json", hours[:10])) as short:
+        assert [each.span for each in briefs(short)] == [WHOLE]
+    with nfl.read(log_file(tmp_path / "none.json", [])) as none:
+        assert list(briefs(none)) == []
 
 
 #: Takes hours.
@@ -310,7 +339,7 @@ def test_the_end_ends_what_runs(log: Log, monkeypatch: pytest.MonkeyPatch) -> No
         return {"rows": log.sql(_LONG).rows(), "value": log.sql(_LONG).value()}
 
     monkeypatch.setattr(explore, "answer", endless)
-    monkeypatch.setattr(Log, "brief", lambda log, *_: log.sql(_LONG).value())
+    monkeypatch.setattr(Log, "brief", lambda log, *_, **__: log.sql(_LONG).value())
     made = Page(log)
     with socket.create_connection(("127.0.0.1", made.port), timeout=30) as asking:
         head = f"GET /{made.token}/answer HTTP/1.1\r\nHost: 127.0.0.1:{made.port}\r\n\r\n"

@@ -119,6 +119,31 @@ def test_a_time_opens_only_the_files_that_have_records_in_it(tmp_path: Path) -> 
     assert newest == (START + 7260) * 10**6 + 250
 
 
+@pytest.mark.parametrize("said", [7200, 7300, 9999])
+def test_the_newest_record_is_looked_for_where_it_can_be(tmp_path: Path, said: int) -> None:
+    """Only in the files whose names say so; in all where none of these has it: a name may say more than there is."""
+    paths = []
+    for hour, last in ((0, 3599), (1, 7000), (2, said)):
+        first = START + 3600 * hour
+        place = tmp_path / path_of("packets", "fw", first, START + last, "0a", hour, 0)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        paths.append(parquet_file(place, [record(hour * 3600), record(hour * 3600 + 60)]))
+    with read(tmp_path) as log:
+        assert log._store is not None
+        assert log._store.last_second == START + said
+        assert log.newest == (START + 7260) * 10**6 + 250
+        paths[0].unlink()
+        if said == 7200:
+            assert log.newest == (START + 7260) * 10**6 + 250
+        else:
+            with pytest.raises(duckdb.Error):
+                log.newest  # noqa: B018
+    with read(log_file(tmp_path / "a.json", [record(1)])) as log:
+        assert log._store is not None
+        assert log._store.last_second is None
+        assert log.newest == (START + 1) * 10**6 + 250
+
+
 def test_the_newest_record_is_that_of_the_whole_log(log: Log) -> None:
     assert log.between(None, START + 1).newest == log.newest
 

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import nflowlevel as nfl
 from nflowlevel.analytics import report as module
-from nflowlevel.analytics.answer import Answer
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.report import MOST_ROWS, Report, make, to_html, to_text
 from nflowlevel.errors import NotSupported
@@ -56,13 +56,13 @@ def test_what_it_says(report: Report) -> None:
 def test_packets_are_held_where_memory_has_room_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Report] = []
     calls: list[tuple[str, ...]] = []
-    held = Log.held
+    numbered = Log.numbered
 
     def counted(log: Log, *names: str) -> Log:
         calls.append(names)
-        return held(log, *names)
+        return numbered(log, *names)
 
-    monkeypatch.setattr(Log, "held", counted)
+    monkeypatch.setattr(Log, "numbered", counted)
     for bytes_of_row in (module._ROW_BYTES, 1 << 50):
         monkeypatch.setattr(module, "_ROW_BYTES", bytes_of_row)
         made.append(make(_log(tmp_path).last("2h")))
@@ -167,14 +167,11 @@ def test_countries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "names.csv").write_text("10.0.0.0/8,office\n")
     with nfl.read(tmp_path / "who.json", networks=str(tmp_path / "names.csv")) as named:
         assert dict(make(named).charts)["Your names of sources"] == [(None, 3), ("office", 1)]
-    count = Log.count
 
-    def without_table(log: Log, *names: str, geo: str | None = None, top: int | None = None) -> Answer:
-        if geo:
-            raise NotSupported("countries", found="no Python module iptocc", needed="pip install 'nflowlevel[geo]'")
-        return count(log, *names, top=top)
+    def without_table(log: Log, addresses: object) -> Any:
+        raise NotSupported("countries", found="no Python module iptocc", needed="pip install 'nflowlevel[geo]'")
 
-    monkeypatch.setattr(Log, "count", without_table)
+    monkeypatch.setattr(Log, "places_of", without_table)
     assert "Countries of sources" not in dict(make(log).charts)
 
 

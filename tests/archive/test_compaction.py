@@ -130,6 +130,24 @@ def test_rows_are_written_as_soon_as_a_file_is_full(tmp_path: Path, monkeypatch:
     assert marks(tmp_path / "ar") == list(range(1000))
 
 
+def test_rows_are_written_before_they_take_too_much_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "BLOCK_BYTES", 1 << 14)
+    one = b"".join(record(number, **{"oob.prefix": f"{number} " * 500}) for number in range(100))
+    held = []
+    add = Rows.add
+    monkeypatch.setattr(Rows, "add", lambda rows, lines: (add(rows, lines), held.append(rows.held_bytes)))
+    run(tmp_path / "one", write(tmp_path / "u.json.1", one))
+    # All of them, and what each block takes.
+    assert held == sorted(held)
+    assert held[-1] > 100_000
+    monkeypatch.setattr(compaction, "HELD_BYTES", 5 * held[0])
+    held.clear()
+    (result,) = run(tmp_path / "ar", write(tmp_path / "u.json.1", one))
+    assert max(held) < 7 * held[0]
+    assert result.files > 2
+    assert marks(tmp_path / "ar") == list(range(100))
+
+
 def test_the_name_of_the_firewall(tmp_path: Path) -> None:
     one = write(tmp_path / "u.json.1", log(range(3)))
     two = write(tmp_path / "u.json.2", log(range(3, 6), dvc=None) + log(range(6, 8), dvc=""))

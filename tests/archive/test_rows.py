@@ -76,6 +76,40 @@ def test_plain_lines_and_others_are_one_file(made: tuple[Rows, list[bytes]], tmp
     assert kept == [b"{\n"] * 2
 
 
+@pytest.mark.parametrize("given", ["", "it's"])
+@pytest.mark.parametrize("names", [["a'b", "a'b"], [None, None], ["", ""], ["", "fw"], ["fw", None], ["fw", "gw"]])
+def test_the_firewall_is_the_one_that_is_given_or_the_record_s_or_the_host(
+    tmp_path: Path, given: str, names: list[str | None]
+) -> None:
+    kept: list[bytes] = []
+    rows = Rows(engine.connect(str(tmp_path)), dvc=given, host="my 'host'", damaged=kept.append)
+    for number, name in enumerate(names):
+        rows.add(record(number, dvc=name))
+    expected = [given or name or "my 'host'" for name in names]
+    found: dict[int, str] = {}
+    for part in rows.slices():
+        path = tmp_path / f"{len(found)}.parquet"
+        for number in written(rows, part, path):
+            found[number] = part.dvc
+        assert duckdb.connect().execute("SELECT DISTINCT dvc FROM read_parquet($1)", [str(path)]).fetchall() == [
+            (part.dvc,)
+        ]
+    assert (found, kept) == (dict(enumerate(expected)), [])
+
+
+def test_one_value_in_all_rows_is_written_as_it_is(made: tuple[Rows, list[bytes]], tmp_path: Path) -> None:
+    rows, _ = made
+    values = {"oob.prefix": "it's a prefix that no view holds", "oob.in": "", "raw.pktlen": 2**32 - 1, "ip.ttl": 0}
+    for _ in range(2):
+        rows.add(log(range(3), **values))
+    (part,) = rows.slices()
+    written(rows, part, tmp_path / "x.parquet")
+    sql = "SELECT DISTINCT oob_prefix, oob_in, raw_pktlen, ip_ttl, tcp_seq, typeof(ip_ttl) FROM read_parquet($1)"
+    assert duckdb.connect().execute(sql, [str(tmp_path / "x.parquet")]).fetchall() == [
+        (*values.values(), None, "UTINYINT")
+    ]
+
+
 @pytest.mark.parametrize("odd", [{}, {"oob.prefix": 'a "word"', "udp.len": 8}])
 def test_a_large_file_lacks_the_columns_of_protocols_that_it_has_not(
     made: tuple[Rows, list[bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: dict[str, Any]

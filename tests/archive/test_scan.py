@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ def scanned(lines: bytes, scanner: Scanner = SCANNER, names: str = NAMES) -> tup
         at, odd = scanner.scan(lines, at)
         left += odd
         rows += DATABASE.execute(f"SELECT {names} FROM scanned").fetchall()
+        scanner.clear()
     return rows, left
 
 
@@ -133,8 +133,70 @@ def test_a_row_that_was_begun_is_taken_back() -> None:
 
 
 def test_columns_with_values() -> None:
-    SCANNER.scan(b'{"oob.time.sec": 1, "tcp.window": 2}\n{"oob.time.sec": 1, "raw.label": 0}\n', 0)
-    assert SCANNER.filled() == ["raw_label", "tcp_window"]
+    scanner = Scanner(PACKETS, [])
+    scanner.scan(b'{"oob.time.sec": 1, "tcp.window": 2}\n{"oob.time.sec": 1, "raw.label": 0}\n', 0)
+    assert scanner.filled() == ["raw_label", "tcp_window"]
+    scanner.scan(b'{"oob.time.sec": 1, "ip.ttl": 2}\n', 0)
+    assert set(scanner.filled()) == {"raw_label", "tcp_window", "ip_ttl"}
+    scanner.clear()
+    assert scanner.filled() == []
+
+
+LONG = "a text that no view holds"
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "oob.prefix": st.sampled_from([LONG, LONG[:-1] + "!", "short", ""]),
+                    "tcp.window": st.sampled_from([0, 1, 65_535]),
+                    "oob.mark": st.sampled_from([7, 2**32 - 1]),
+                    "orig.raw.pktlen": st.just(2**63),
+                    "ip.ttl": st.just(64),
+                },
+            ),
+            min_size=1,
+            max_size=20,
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_columns_of_one_value(blocks: list[list[dict[str, Any]]]) -> None:
+    scanner = Scanner(PACKETS, [])
+    for objects in blocks:
+        lines = b"".join(json.dumps({"oob.time.sec": SECOND, **found}).encode() + b"\n" for found in objects)
+        assert scanner.scan(lines, 0) == (len(lines), b"")
+    every = [found for objects in blocks for found in objects]
+    names = {column.members[0]: column.name for column in scanner.columns}
+    for member in {member for found in every for member in found if member in names}:
+        values = {found.get(member) for found in every}
+        assert scanner.constants().get(names[member]) == (values.pop() if len(values) == 1 else None)
+    assert set(scanner.constants()) <= set(scanner.filled())
+
+
+def test_rows_are_kept_until_they_are_cleared() -> None:
+    scanner = Scanner(PACKETS, [])
+    DATABASE.register("scanned", scanner)
+    sql = "SELECT oob_mark, oob_prefix, tcp_window FROM scanned"
+    for _ in range(2):
+        expected = []
+        for number in range(3):
+            # The lines are no longer needed.
+            lines = bytearray(
+                record(number, **{"oob.prefix": f"{LONG} {number}"}) + record(number, **{"tcp.window": number})
+            )
+            scanner.scan(memoryview(lines), 0)
+            lines[:] = b"x" * len(lines)
+            expected += [(number, f"{LONG} {number}", 16384), (number, "in: ", number)]
+        assert DATABASE.execute(sql).fetchall() == expected
+        assert DATABASE.execute(sql).fetchall() == expected
+        assert (scanner.rows, scanner.held_bytes > 0) == (6, True)
+        scanner.clear()
+        assert (scanner.rows, scanner.held_bytes, DATABASE.execute(sql).fetchall()) == (0, 0, [])
 
 
 def test_what_another_type_than_json_s_has_is_handed_back() -> None:
@@ -155,11 +217,3 @@ def test_no_package_is_needed_but_duckdb() -> None:
         print(duckdb.connect().register("scanned", scanner).execute("SELECT sec, oob_prefix FROM scanned").fetchall())
     """)
     assert done.stdout == "[(1, 'a text of many characters')]\n", done.stderr
-
-
-def test_the_lines_are_kept_while_they_are_read() -> None:
-    scanner = Scanner(PACKETS, [])
-    lines = log(range(3), **{"oob.prefix": "longer than what a view holds"})
-    before = sys.getrefcount(lines)
-    scanner.scan(lines, 0)
-    assert sys.getrefcount(lines) > before

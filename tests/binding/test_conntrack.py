@@ -23,7 +23,8 @@ from nflowlevel.binding.conntrack import (
 )
 from tests.fix_netns import Netns
 from tests.fix_watched import SMALL_BUFFER, Watched
-from tests.flows import TCP, UDP, attribute, message
+from tests.flows import TCP, UDP, message
+from tests.netlink import attribute
 
 
 def test_load(watched: Watched) -> None:
@@ -73,12 +74,11 @@ def test_only_the_kernel_is_believed(watched: Watched) -> None:
     events = EventSocket(("destroy",), Accept(), watched.fw.path)
     try:
         events.listen()
+        watched.fw.forge(lib.NETLINK_NETFILTER, message(TCP), 3)
         with watched.fw.enter():
             forger = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, lib.NETLINK_NETFILTER)
-        with forger:
-            forger.sendto(message(TCP), (0, 1 << 2))
-            with pytest.raises(ConnectionRefusedError):
-                forger.sendto(message(TCP), (events.socket.portid, 0))
+        with forger, pytest.raises(ConnectionRefusedError):
+            forger.sendto(message(TCP), (events.socket.portid, 0))
         watched.send_udp(1, source_port=5001)
         watched.flush()
         assert events.receive() == 1

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import select
 import socket
-import struct
 
 import pytest
 
@@ -14,6 +13,7 @@ from nflowlevel.binding._lib import ffi
 from nflowlevel.binding.interfaces import Links, NameTable
 from nflowlevel.errors import KernelError
 from tests.fix_netns import Bridge, Netns, Pair
+from tests.netlink import RTNLGRP_LINK, link_message
 
 INDEX = 4242
 
@@ -151,15 +151,12 @@ def test_readable_when_something_changed(netns: Netns) -> None:
 
 def test_nobody_but_the_kernel_is_believed(netns: Netns) -> None:
     links = Links(netns.path)
-    attribute = struct.pack("=HH8s", 12, 3, b"forged\0\0")
-    message = struct.pack("=BxHiII", 0, 1, INDEX, 0, 0) + attribute
-    forged = struct.pack("=IHHII", 16 + len(message), 16, 0, 0, 0) + message
     with (
         netns.enter(),
         socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as forger,
         pytest.raises(ConnectionRefusedError),
     ):
-        forger.sendto(forged, (links._socket.portid, 0))
+        forger.sendto(link_message(INDEX, "forged"), (links._socket.portid, 0))
     assert INDEX not in names_of(links)
     links.close()
 
@@ -191,11 +188,7 @@ def test_only_the_kernel_is_believed(netns: Netns) -> None:
     """Root of a namespace, as in a container, can send to the group of interfaces."""
     netns.ip(f"link add one index {INDEX} type bridge")
     links = Links(netns.path)
-    name = struct.pack("=HH", 8, 3) + b"bad\0"
-    body = struct.pack("=BBHiII", 0, 0, 1, INDEX, 0, 0) + name
-    with netns.enter():
-        forger = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
-    with forger:
-        forger.sendto(struct.pack("=IHHII", 16 + len(body), 16, 0, 0, 0) + body, (0, 1))
+    netns.forge(socket.NETLINK_ROUTE, link_message(INDEX, "bad"), RTNLGRP_LINK)
     assert names_of(links)[INDEX] == "one"
+    assert links.foreign == 1
     links.close()

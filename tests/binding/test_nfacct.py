@@ -32,13 +32,12 @@ from tests.fix_acct import (
     PKTS,
     QUOTA,
     USE,
-    attribute,
     counter_message,
     make_objects,
-    netlink,
     result_message,
 )  # fmt: skip
 from tests.fix_netns import Netns
+from tests.netlink import attribute, netlink
 
 Row = tuple[bytes, int, int, int, int, int]
 
@@ -82,7 +81,7 @@ def test_results(kind: int) -> None:
     assert Decoded(result_message(kind, 0)).result == 0
     assert Decoded(result_message(kind, -errno.EPERM)).result == -errno.EPERM
     assert Decoded(result_message(kind, 5)).result == 0, "an error is negative"
-    assert Decoded(netlink(kind, b"")).result == 0, "without a code it is an end all the same"
+    assert Decoded(netlink(kind, b"", seq=1)).result == 0, "without a code it is an end all the same"
 
 
 def test_what_answers_another_request_is_ignored() -> None:
@@ -92,7 +91,7 @@ def test_what_answers_another_request_is_ignored() -> None:
 
 
 def test_other_messages_are_ignored() -> None:
-    decoded = Decoded(netlink(0x0701, bytes(4)) + netlink(1, b"") + counter_message())
+    decoded = Decoded(netlink(0x0701, bytes(4), seq=1) + netlink(1, b"", seq=1) + counter_message())
     assert (decoded.result, len(decoded.rows), decoded.answer.malformed) == (1, 1, 0)
 
 
@@ -124,7 +123,7 @@ NUMBERS = (attribute(PKTS, bytes(8)), attribute(BYTES, bytes(8)))
     ],
 )
 def test_a_message_that_makes_no_sense_is_counted_and_skipped(attributes: tuple[bytes, ...]) -> None:
-    bad = netlink(COUNTER, bytes(4) + b"".join(attributes))
+    bad = netlink(COUNTER, bytes(4) + b"".join(attributes), seq=1)
     decoded = Decoded(bad + counter_message(b"next", 5))
     assert decoded.answer.malformed == 1
     assert [row[:2] for row in decoded.rows] == [(b"next", 5)]
@@ -132,7 +131,7 @@ def test_a_message_that_makes_no_sense_is_counted_and_skipped(attributes: tuple[
 
 def test_a_name_may_lack_its_nul_and_be_31_bytes_long() -> None:
     for name in (b"x" * 31, b"x" * 31 + b"\0", b"a b;\xff\n\0rest"):
-        data = netlink(COUNTER, bytes(4) + attribute(NAME, name) + b"".join(NUMBERS))
+        data = netlink(COUNTER, bytes(4) + attribute(NAME, name) + b"".join(NUMBERS), seq=1)
         assert Decoded(data).rows[0][0] == name.split(b"\0")[0]
 
 
@@ -424,9 +423,9 @@ def test_only_the_kernel_is_believed(netns: Netns) -> None:
     lib.nfl_counters_decode(answer, forged, len(forged), counters, 1)
     assert answer.count == 1, "nothing is wrong with it but its sender"
     quotas = nfacct.QuotaSocket(netns.path)
-    with netns.enter():
-        forger = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, lib.NETLINK_NETFILTER)
-    with forger:
-        forger.sendto(forged, (0, 1 << (lib.NFNLGRP_ACCT_QUOTA - 1)))
-    assert quotas.receive().count == 0
+    for _ in range(3):
+        netns.forge(lib.NETLINK_NETFILTER, forged, lib.NFNLGRP_ACCT_QUOTA)
+    assert (quotas.receive().count, quotas.state.foreign) == (0, 3)
+    netns.forge(lib.NETLINK_NETFILTER, forged, lib.NFNLGRP_ACCT_QUOTA)
+    assert (quotas.receive().count, quotas.state.foreign) == (0, 4)
     quotas.close()

@@ -22,7 +22,7 @@ from nflowlevel.cli import acct
 from tests.fix_acct import count_udp, environment, make_objects
 from tests.fix_debian import need
 from tests.fix_netns import Netns, Pair
-from tests.fix_terminal import Screen
+from tests.fix_terminal import Screen, read_to_the_end
 
 
 class _Command:
@@ -183,13 +183,7 @@ def test_watch_on_a_terminal_stays_on_one_page(netns: Netns) -> None:
     words = [sys.executable, "-m", "nflowlevel", "acct", "list", "-w", "0.1", "-n", "1"]
     child = netns.popen(*words, stdout=slave, stdin=slave, env=environment() | {"LINES": "10", "COLUMNS": "80"})
     os.close(slave)
-    text = b""
-    while True:
-        try:
-            text += os.read(master, 65536)
-        except OSError:  # EIO: the other end is closed
-            break
-    os.close(master)
+    text = read_to_the_end(master)
     assert child.wait(20) == 0
     assert text.startswith(b"\x1b[H\x1b[2Jname")
     assert text.decode().splitlines()[-1] == "… and 23 with less"

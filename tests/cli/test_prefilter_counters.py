@@ -21,6 +21,7 @@ from nflowlevel.prefilter.prefilter import Prefilter
 from tests.fix_netns import Pair
 from tests.fix_prefilter import needs_bpf
 from tests.fix_program import bpffs
+from tests.fix_terminal import read_to_the_end
 
 __all__ = ["bpffs"]
 
@@ -133,13 +134,7 @@ def test_watch_on_a_terminal_stays_on_one_page(watched: Watched) -> None:
     environment = {**os.environ, "PYTHONPATH": path, "LINES": "4", "COLUMNS": "80"}
     child = subprocess.Popen(words, stdout=slave, stdin=slave, env=environment)
     os.close(slave)
-    text = b""
-    while True:
-        try:
-            text += os.read(master, 65536)
-        except OSError:  # EIO: the other end is closed
-            break
-    os.close(master)
+    text = read_to_the_end(master)
     assert child.wait(20) == 0
     assert text.startswith(b"\x1b[H\x1b[2Jdecision")
     assert len(text.splitlines()) == 3

@@ -14,6 +14,7 @@ import termios
 import pytest
 
 from nflowlevel.daemon.parser import Parser
+from tests.fix_terminal import read_to_the_end
 
 
 class _Program(Parser):
@@ -42,13 +43,7 @@ def test_on_a_terminal_it_fits(words: list[str]) -> None:
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 50, 0, 0))
     child = subprocess.Popen([sys.executable, "-m", "nflowlevel.daemon", *words], stderr=theirs)
     os.close(theirs)
-    found = b""
-    try:
-        while piece := os.read(ours, 4096):
-            found += piece
-    except OSError:  # EIO: the other side was closed
-        pass
-    os.close(ours)
+    found = read_to_the_end(ours)
     assert child.wait() in (1, 78)
     said = [line for line in found.decode().splitlines() if not line.startswith(("usage:", " " * 10))]
     assert len(said) > 1

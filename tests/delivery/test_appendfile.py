@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from nflowlevel.delivery.form import LineForm
 from nflowlevel.errors import OutputError
 from nflowlevel.logs import NOTICE, Limited
 from nflowlevel.stats import OutputStats
-from tests.fix_lines import PATIENCE, check, lines, no_descriptor_left, numbers, small_disk, wait_for
+from tests.fix_lines import PATIENCE, check, file_size_limit, lines, no_descriptor_left, numbers, small_disk, wait_for
 
 #: Retries happen when the test says so.
 NEVER = 3600.0
@@ -72,17 +71,6 @@ class Writer:
         self.file.write(lines(self.next, count, self.pad), count)
         self.next += count
         check(self.file.stats)
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond `size` bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 # While all is well

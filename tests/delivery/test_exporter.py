@@ -9,7 +9,6 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,9 +17,11 @@ from nflowlevel.delivery import exporter as module
 from nflowlevel.delivery.exporter import BadRowsError, Exporter
 from nflowlevel.records.ipfix import flow_form, packet_form, ulogd2_form
 from nflowlevel.stats import OutputStats
-from tests.fix_ipfix import Session, StreamCollector, marks, read_stream, some_flows
+from tests.fix_ipfix import Session, StreamCollector, collector, datagrams, marks, read_stream, some_flows
 from tests.fix_lines import wait_for
 from tests.fix_plugins import batch_of
+
+__all__ = ["collector", "datagrams"]
 
 FLOWS = flow_form()
 
@@ -32,21 +33,6 @@ def rows(count: int, first: int = 1) -> bytes:
 def exporter(transport: Any, port: int, **how: Any) -> Exporter:
     how = {"domain": 7, "mtu": 1400, "stats": OutputStats(), **how}
     return Exporter(transport, "127.0.0.1", str(port), **how)
-
-
-@pytest.fixture
-def collector() -> Iterator[StreamCollector]:
-    made = StreamCollector()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def datagrams() -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
-        sock.bind(("127.0.0.1", 0))
-        yield sock
 
 
 def send_until_broken(one: Exporter, data: bytes) -> None:

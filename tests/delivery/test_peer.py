@@ -24,7 +24,9 @@ from nflowlevel.stats import OutputStats
 from tests.fix_alone import unused_port
 from tests.fix_lines import PATIENCE, check, lines, no_descriptor_left, wait_for
 from tests.fix_netns import Netns
-from tests.fix_receiver import Receiver
+from tests.fix_receiver import Receive, receive
+
+__all__ = ["receive"]
 
 STREAMS = ["tcp", "tcp6", "unix"]
 KINDS = [*STREAMS, "udp", "udp6", "syslog"]
@@ -32,7 +34,6 @@ KINDS = [*STREAMS, "udp", "udp6", "syslog"]
 SURE = [*STREAMS, "syslog"]
 
 Make = Callable[..., Peer]
-Receive = Callable[..., Receiver]
 
 
 @pytest.fixture(autouse=True)
@@ -41,19 +42,6 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with no_descriptor_left():
         yield
         assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("peer ")]
-
-
-@pytest.fixture
-def receive(tmp_path: Path) -> Iterator[Receive]:
-    receivers = []
-
-    def started(kind: str, **options: Any) -> Receiver:
-        receivers.append(Receiver(kind, tmp_path, **options))
-        return receivers[-1]
-
-    yield started
-    for each in receivers:
-        each.stop()
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -11,12 +13,14 @@ import pytest
 import nflowlevel as nfl
 from nflowlevel.filters.ifindex import IFINDEX
 from nflowlevel.inputs.pcapfile import PCAPFILE, PCAPFILEOptions
+from nflowlevel.logs import log
 from nflowlevel.plugin.contract import NoOptions
 from nflowlevel.records.batch import Batch
 from tests import captures
 from tests.fix_decoder import decode, shown
 from tests.fix_group import collect, log_udp
 from tests.fix_netns import Bridge, Netns, Pair
+from tests.netlink import RTNLGRP_LINK, link_message
 from tests.oracle import build_message
 
 INDEX = 4242
@@ -80,6 +84,18 @@ def test_a_batch_keeps_the_names_it_got(plugin: IFINDEX, netns: Netns) -> None:
     assert names(plugin, (INDEX, None)) == [("uno", "")]
     assert batch.values("oob.in") == ["one"]
     assert batch.select([0]).values("oob.in") == ["one"]
+
+
+def test_what_another_process_says_is_ignored_and_told(
+    plugin: IFINDEX, netns: Netns, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(log, "propagate", True)
+    caplog.set_level(logging.INFO)
+    netns.forge(socket.NETLINK_ROUTE, link_message(INDEX, "forged"), RTNLGRP_LINK)
+    for _ in range(3):
+        assert names(plugin, (INDEX, None)) == [("one", "")]
+    (text,) = caplog.messages
+    assert text.startswith("ifi1:IFINDEX: 1 messages about interfaces were ignored so far")
 
 
 def test_empty_batch(plugin: IFINDEX) -> None:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* Mutates lines of JSON and reads them into columns. Every buffer is allocated to the byte, so that the sanitizers see each access
- * beyond what is there; what they cannot see is checked here: that each line is a row or handed back, that texts lie within the
- * lines, and that nothing is left of a row that was taken back.
+ * beyond what is there; what they cannot see is checked here: that each line is a row or handed back, that texts lie within
+ * what was written of their copies, that a column is said to be what it is, and that nothing is left of a row that was taken back.
  *
  * scan_fuzz SEEDS COUNT SEED: the same arguments give the same lines. When something is found they are printed. */
 #define PROGRAM "scan_fuzz"
@@ -67,7 +67,7 @@ static void mutate(struct seed *s)
 
 static uint64_t rows_total, odd_total;
 
-static void check_texts(const struct nfl_scan *s, uint32_t column, uint32_t left)
+static void check_texts(const struct nfl_scan *s, uint32_t column)
 {
 	for (uint32_t row = 0; row < s->rows; row++) {
 		uint32_t text[4];
@@ -75,15 +75,31 @@ static void check_texts(const struct nfl_scan *s, uint32_t column, uint32_t left
 		if (!(s->columns[column].valid[row / 8] >> row % 8 & 1))
 			continue;
 		memcpy(text, s->columns[column].values + 16 * row, 16);
-		check(text[0] <= 12 || (!text[2] && text[3] <= left && text[0] <= left - text[3]), "a text lies outside of the lines");
+		check(text[0] <= 12 || (!text[2] && text[3] <= s->texts_used && text[0] <= s->texts_used - text[3]),
+		      "a text lies outside of the copies");
+		check(text[0] <= 12 || !memcmp(&text[1], s->texts + text[3], 4), "a view does not begin as its text");
 	}
+}
+
+static void check_state(const struct nfl_scan_column *column, uint32_t width, uint32_t rows)
+{
+	uint32_t filled = 0, same = 1;
+
+	for (uint32_t row = 0; row < rows; row++) {
+		if (!(column->valid[row / 8] >> row % 8 & 1))
+			continue;
+		filled++;
+		same &= !memcmp(column->values, column->values + (size_t)row * width, width);
+	}
+	check(nfl_scan_state(column, width, rows) ==
+	      (!filled ? NFL_SCAN_EMPTY : filled == rows && same ? NFL_SCAN_SAME : NFL_SCAN_MIXED), "a column is something else");
 }
 
 static void scan(const struct seed *s)
 {
 	struct nfl_scan_member members[ARRAY(known) + 1];
 	struct nfl_scan_column columns[ARRAY(known)];
-	uint32_t table[32], room = 1 + below(20), odd_room = 1 + below(20), at = 0, count = 0;
+	uint32_t widths[ARRAY(known)], table[32], room = 1 + below(20), odd_room = 1 + below(20), at = 0, count = 0;
 	struct nfl_scan plan = {
 		.members = members, .count = ARRAY(known), .mask = ARRAY(table) - 1, .table = table, .columns = columns,
 		.room = room, .odd_room = odd_room,
@@ -105,6 +121,7 @@ static void scan(const struct seed *s)
 		/* A label and an action are one column. */
 		members[i].column = (uint16_t)(known[i].kind == NFL_SCAN_ACTION ? count - 1 : count);
 		if (known[i].kind != NFL_SCAN_ACTION) {
+			widths[count] = known[i].width;
 			columns[count].valid = exactly((room + 7) / 8, NULL);
 			columns[count++].values = exactly((size_t)room * known[i].width, NULL);
 		}
@@ -119,6 +136,9 @@ static void scan(const struct seed *s)
 
 		for (uint32_t i = 0; i < count; i++)
 			memset(columns[i].valid, 0, (room + 7) / 8);
+		/* Sometimes too little, which the caller never gives. */
+		plan.texts_room = one_in(8) ? below(left) : left;
+		plan.texts = exactly(plan.texts_room, NULL);
 		size = nfl_scan_lines(&plan, (const char *)data + at, left);
 		check(size && size <= left, "it does not go on, or beyond the end");
 		check(plan.rows <= room && plan.odds <= odd_room, "there are more rows or odd lines than room");
@@ -131,8 +151,13 @@ static void scan(const struct seed *s)
 		for (uint32_t i = 0; i < count; i++)
 			for (uint32_t row = plan.rows; row < room; row++)
 				check(!(columns[i].valid[row / 8] >> row % 8 & 1), "something is left of a row that was taken back");
-		check_texts(&plan, count - 1, left);
-		check_texts(&plan, count - 2, left);
+		check(plan.texts_used <= plan.texts_room, "there are more texts than room");
+		check_texts(&plan, count - 1);
+		check_texts(&plan, count - 2);
+		if (plan.rows)
+			for (uint32_t i = 0; i < count; i++)
+				check_state(columns + i, widths[i], plan.rows);
+		free(plan.texts);
 		for (uint32_t row = 0; row < plan.rows; row++)
 			check(plan.sec[row] == plan.us[row] / 1000000 && plan.sec[row] > 0, "the times of a row differ");
 		rows_total += plan.rows;

@@ -18,13 +18,14 @@ import pytest
 
 from nflowlevel.accounting.events import QuotaEvents
 from nflowlevel.accounting.objects import Accounting
+from nflowlevel.binding._lib import lib
 from nflowlevel.errors import ConfigError, KernelError
 from nflowlevel.inputs.nfacct import NFACCT, NFACCTOptions
 from nflowlevel.logs import log
 from nflowlevel.plugin import polling
 from nflowlevel.stacks.config import parse_text
 from nflowlevel.stacks.stack import build
-from tests.fix_acct import count_udp, make_objects
+from tests.fix_acct import count_udp, counter_message, make_objects
 from tests.fix_daemon import Daemon, config, lines_of, records, run, wait_for
 from tests.fix_lines import no_descriptor_left
 from tests.fix_netns import Netns, Pair
@@ -260,6 +261,20 @@ def test_lost_notifications_are_said(
     opened.receive()
     assert opened.stats.quotas_lost == 5
     assert caplog.messages == ["a:NFACCT: 5 notifications of reached quotas were lost so far"]
+
+
+def test_what_the_sockets_of_one_after_the_other_have_counted_adds_up(netns: Netns, opened: NFACCT) -> None:
+    """As where a namespace is deleted, and the next of its name followed."""
+    forged = counter_message(b"forged", seq=0, flags=0)
+    for sent in (2, 3):
+        for _ in range(sent):
+            netns.forge(lib.NETLINK_NETFILTER, forged, lib.NFNLGRP_ACCT_QUOTA)
+        opened.receive()
+        opened.receive()
+        opened.close()
+        opened.open()
+    assert opened.stats.foreign == 5
+    assert str(opened.stats).endswith(", foreign 5")
 
 
 # -- in the daemon ------------------------------------------------------------------------------------------------

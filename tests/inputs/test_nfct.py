@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from nflowlevel.binding._lib import lib
 from nflowlevel.binding.conntrack import load
 from nflowlevel.errors import ConfigError
 from nflowlevel.inputs.nfct import NFCT, NFCTOptions
@@ -25,6 +26,7 @@ from nflowlevel.records.batch import Batch
 from tests import ulogd2
 from tests.fix_daemon import Daemon, config, lines_of, records, wait_for
 from tests.fix_watched import SMALL_BUFFER, Sum, Watched, summed
+from tests.flows import TCP, message
 
 STACK = "ct1:NFCT,ip2str1:IP2STR,json1:JSON"
 PORTS = range(20000, 20200)
@@ -518,6 +520,21 @@ def test_reliable_is_given_up_before_connections_fail(
     assert rows(found, "sport") == [(port,) for port in range(20000, 22000)]
     assert nfct.stats.lost == stats.lost
     assert nfct.stats.guarded == 1
+
+
+def test_what_another_process_says_is_ignored_and_shown(watched: Watched, tmp_path: Path) -> None:
+    """Root of a namespace, as in a container, can send to the groups of events."""
+    out = tmp_path / "out.json"
+    with Daemon(tmp_path, config(STACK, ct1="", json1=f"file={out}"), netns=watched.fw) as daemon:
+        watched.fw.forge(lib.NETLINK_NETFILTER, message(TCP), 3)
+        watched.send_udp(1)
+        watched.flush()
+        records(out, 1)
+        daemon.send(signal.SIGUSR1)
+        daemon.says(", foreign 1, ")
+        assert "received 1, lost 0" in daemon.stderr
+        while "foreign 1" not in daemon.expect("STATUS")["STATUS"]:
+            pass
 
 
 def test_a_namespace_that_is_deleted_ends_its_flows(watched: Watched, opened: Callable[..., NFCT]) -> None:

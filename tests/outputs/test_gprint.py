@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,12 +19,10 @@ from tests.corpus import by_name
 from tests.fix_acct import sums_of
 from tests.fix_daemon import FILTERS, Daemon, config, log_by_iptables, log_rule, wait_for
 from tests.fix_netns import Pair
-from tests.fix_plugins import batch_of, stacks_of
+from tests.fix_plugins import batch_of, stacks_of, written
 from tests.flows import TCP6, deliver, flow_batch
 from tests.forms import gprint_records, unescaped
-from tests.messages import message_of
-
-_TIME = (1_795_460_084, 190_524)  # 2026-11-23 18:54:44 UTC
+from tests.messages import message_of, udp_message
 
 Rendered = Callable[..., str]
 
@@ -37,20 +34,9 @@ def rendered(tmp_path: Path) -> Rendered:
     def render(*messages: bytes, filters: str = f"{FILTERS},", options: str = "") -> str:
         path = tmp_path / "rendered"
         text = config(f"g:NFLOG,{filters}o:GPRINT", g="group=1", o=f"file={path}\n{options}")
-        (stack,) = stacks_of(text)
-        for plugin in (*stack.filters, stack.output):
-            plugin.open()
-        stack.deliver(batch_of(*messages))
-        stack.close()
-        assert stack.dropped == 0
-        return path.read_bytes().decode(errors="surrogateescape")
+        return written(text, path, *messages).decode(errors="surrogateescape")
 
     return render
-
-
-def udp_message(**more: Any) -> bytes:
-    """Return a logged UDP packet."""
-    return message_of(by_name("udp4"), **{"prefix": b"pfx: ", "time": _TIME, "indev": 1, **more})
 
 
 def test_a_line(rendered: Rendered) -> None:

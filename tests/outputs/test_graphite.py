@@ -31,14 +31,13 @@ from tests.fix_daemon import Daemon, config
 from tests.fix_lines import check, wait_for
 from tests.fix_netns import Pair
 from tests.fix_plugins import stacks_of
-from tests.fix_receiver import Receiver
+from tests.fix_receiver import Receive, Receiver, receive
 
-__all__ = ["carbon"]
+__all__ = ["carbon", "receive"]
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 Make = Callable[..., GRAPHITE]
-Receive = Callable[..., Receiver]
 Point = tuple[str, int, int]
 
 #: What names may look like, and where they are found in Graphite.
@@ -103,19 +102,6 @@ def pickled_points(data: bytes) -> list[list[Point]]:
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer, "_PAUSE_SECS", (0.01, 0.1))
-
-
-@pytest.fixture
-def receive(tmp_path: Path) -> Iterator[Receive]:
-    receivers: list[Receiver] = []
-
-    def started(kind: str = "tcp", **options: Any) -> Receiver:
-        receivers.append(Receiver(kind, tmp_path, **options))
-        return receivers[-1]
-
-    yield started
-    for each in receivers:
-        each.stop()
 
 
 @pytest.fixture

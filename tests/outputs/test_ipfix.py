@@ -8,7 +8,6 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,8 @@ from tests.fix_ipfix import (
     Record,
     Session,
     StreamCollector,
+    collector,
+    datagrams,
     flow,
     flows,
     marks,
@@ -50,6 +51,8 @@ from tests.fix_lines import check, wait_for
 from tests.fix_netns import Netns, missing
 from tests.fix_plugins import Feed, batch_of
 from tests.fix_watched import Watched
+
+__all__ = ["collector", "datagrams"]
 
 
 def made(tmp_path: Path, port: int, **options: Any) -> IPFIX:
@@ -65,21 +68,6 @@ def quota(packets: int | None = None) -> Batch:
     """Return an accounting object as NFTCOUNTER gives it: columns, no record."""
     columns: dict[str, list[int | float | str | None]] = {"sum.name": ["q"], "sum.pkts": [packets], "sum.bytes": [9]}
     return Batch.of_columns(columns, time=(1, 0))
-
-
-@pytest.fixture
-def collector() -> Iterator[StreamCollector]:
-    found = StreamCollector()
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def datagrams() -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
-        sock.bind(("127.0.0.1", 0))
-        yield sock
 
 
 def received(sock: socket.socket) -> list[bytes]:

@@ -22,7 +22,7 @@ from tests.corpus import by_name
 from tests.fix_daemon import FILTERS, Daemon, config, lines_of, log_by_iptables, log_rule, records, wait_for
 from tests.fix_lines import small_disk
 from tests.fix_netns import Pair
-from tests.fix_plugins import batch_of, stacks_of
+from tests.fix_plugins import written
 from tests.fix_receiver import Receiver
 from tests.fix_zone import zone
 from tests.flows import GRE, ICMP, ICMPV6, NOW, SNAT, TCP, TCP6, FlowOf, deliver, flow_batch
@@ -40,13 +40,7 @@ def rendered(tmp_path: Path, zone: object) -> Callable[..., list[str]]:
     def render(*messages: bytes, options: str = "", filters: str = FILTERS, inputs: str = "") -> list[str]:
         path = tmp_path / "rendered"
         text = config(f"g:NFLOG,{filters},j:JSON", g=f"group=1\n{inputs}", j=f"file={path}\n{options}")
-        (stack,) = stacks_of(text)
-        for plugin in (*stack.filters, stack.output):
-            plugin.open()
-        stack.deliver(batch_of(*messages))
-        stack.close()
-        assert stack.dropped == 0
-        return path.read_text().splitlines()
+        return written(text, path, *messages).decode().splitlines()
 
     return render
 

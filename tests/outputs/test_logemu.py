@@ -22,7 +22,7 @@ from tests.corpus import by_name, frames
 from tests.fix_daemon import PATIENCE, Daemon, config, log_rule, wait_for
 from tests.fix_lines import small_disk
 from tests.fix_netns import Pair
-from tests.fix_plugins import batch_of, stacks_of
+from tests.fix_plugins import batch_of, stacks_of, written
 from tests.fix_zone import zone
 from tests.messages import message_of
 from tests.oracle import decode
@@ -41,13 +41,8 @@ def rendered(tmp_path: Path, zone: object) -> Callable[..., list[str]]:
 
     def render(*messages: bytes) -> list[str]:
         path = tmp_path / "rendered"
-        (stack,) = stacks_of(config(f"g:NFLOG,{_FILTERS},e:LOGEMU", g="group=1", e=f"file={path}"))
-        for plugin in (*stack.filters, stack.output):
-            plugin.open()
-        stack.deliver(batch_of(*messages))
-        stack.close()
-        assert stack.dropped == 0
-        return path.read_text(errors="surrogateescape").split("\n")[:-1]
+        text = config(f"g:NFLOG,{_FILTERS},e:LOGEMU", g="group=1", e=f"file={path}")
+        return written(text, path, *messages).decode(errors="surrogateescape").split("\n")[:-1]
 
     return render
 

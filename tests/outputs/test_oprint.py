@@ -8,7 +8,6 @@ import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,12 +20,10 @@ from tests.fix_acct import sums_of
 from tests.fix_daemon import FILTERS, PATIENCE, Daemon, config, log_rule, wait_for
 from tests.fix_lines import check, small_disk
 from tests.fix_netns import Pair
-from tests.fix_plugins import batch_of, stacks_of
+from tests.fix_plugins import batch_of, opened_stack, stacks_of, written
 from tests.flows import SNAT, TCP6, deliver, flow_batch
 from tests.forms import BOUNDARY, oprint_records, unescaped
-from tests.messages import message_of
-
-_TIME = (1_795_460_084, 190_524)
+from tests.messages import message_of, udp_message
 
 Rendered = Callable[..., str]
 
@@ -37,20 +34,10 @@ def rendered(tmp_path: Path) -> Rendered:
 
     def render(*messages: bytes, filters: str = f"{FILTERS},") -> str:
         path = tmp_path / "rendered"
-        (stack,) = stacks_of(config(f"g:NFLOG,{filters}o:OPRINT", g="group=1", o=f"file={path}"))
-        for plugin in (*stack.filters, stack.output):
-            plugin.open()
-        stack.deliver(batch_of(*messages))
-        stack.close()
-        assert stack.dropped == 0
-        return path.read_bytes().decode(errors="surrogateescape")
+        text = config(f"g:NFLOG,{filters}o:OPRINT", g="group=1", o=f"file={path}")
+        return written(text, path, *messages).decode(errors="surrogateescape")
 
     return render
-
-
-def udp_message(**more: Any) -> bytes:
-    """Return a logged UDP packet."""
-    return message_of(by_name("udp4"), **{"prefix": b"pfx: ", "time": _TIME, "indev": 1, **more})
 
 
 _RAW = [
@@ -112,9 +99,7 @@ def test_a_full_disk_leaves_whole_records(tmp_path: Path) -> None:
     """Records are counted as such, though each has many lines."""
     with small_disk(tmp_path / "disk", "16k") as disk:
         path = disk / "out"
-        (stack,) = stacks_of(config(f"g:NFLOG,{FILTERS},o:OPRINT", g="group=1", o=f"file={path}"))
-        for plugin in (*stack.filters, stack.output):
-            plugin.open()
+        stack = opened_stack(config(f"g:NFLOG,{FILTERS},o:OPRINT", g="group=1", o=f"file={path}"))
         for number in range(40):
             stack.deliver(batch_of(*[udp_message(mark=number * 3 + each) for each in range(3)]))
         stats = stack.output.stats

@@ -22,7 +22,7 @@ from tests.fix_daemon import Daemon, config, log_rule, run, wait_for
 from tests.fix_lines import check, small_disk
 from tests.fix_netns import Pair
 from tests.fix_pcap import blocks_of, capinfos, head_of, records_of, tcpdump, tshark
-from tests.fix_plugins import batch_of, stacks_of
+from tests.fix_plugins import batch_of, opened_stack, stacks_of
 from tests.messages import message_of
 
 _TIME = (1_795_460_084, 190_524)
@@ -32,10 +32,7 @@ KINDS = list(itertools.product(("pcap", "pcapng"), ("raw", "nflog", "ethernet"))
 def opened(path: Path, options: str = "", *, filters: str = "b:BASE", inputs: str = "") -> Stack:
     """Return a stack that ends in that file, its filters and its output open."""
     text = config(f"g:NFLOG,{filters},p:PCAP", g=f"group=1\n{inputs}", p=f"file={path}\n{options}")
-    (stack,) = stacks_of(text)
-    for plugin in (*stack.filters, stack.output):
-        plugin.open()
-    return stack
+    return opened_stack(text)
 
 
 def packet(number: int = 0, **more: Any) -> bytes:

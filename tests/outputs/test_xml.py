@@ -25,7 +25,7 @@ from tests.fix_acct import sums_of
 from tests.fix_daemon import FILTERS, Daemon, config, log_rule, wait_for
 from tests.fix_netns import Pair
 from tests.fix_nobody import NOBODY
-from tests.fix_plugins import batch_of, stacks_of
+from tests.fix_plugins import batch_of, run_stack, stacks_of
 from tests.fix_reports import full, received, report
 from tests.fix_zone import zone
 from tests.flows import ALL, DNAT, GRE, ICMP, NEW, NOW, TCP, UDP, FlowOf, deliver, flow_batch
@@ -61,12 +61,7 @@ def rendered(tmp_path: Path, zone: object) -> Rendered:
     def render(*messages: bytes, filters: str = "") -> str:
         directory = tmp_path / "documents"
         directory.mkdir(exist_ok=True)
-        (stack,) = stacks_of(config(f"g:NFLOG,{filters}x:XML", g="group=1", x=f"directory={directory}"))
-        for plugin in (*stack.filters, stack.output):
-            plugin.open()
-        stack.deliver(batch_of(*messages))
-        stack.close()
-        assert stack.dropped == 0
+        run_stack(config(f"g:NFLOG,{filters}x:XML", g="group=1", x=f"directory={directory}"), *messages)
         (path,) = documents(directory)
         text = path.read_text(encoding="utf-8")
         path.unlink()

@@ -13,7 +13,7 @@ from nflowlevel.inputs.nfct import NFCT
 from nflowlevel.inputs.nflog import NFLOG
 from nflowlevel.inputs.nftcounter import NFTCOUNTER
 from nflowlevel.plugin.contract import NoOptions
-from nflowlevel.plugin.kernel import KernelInput, ReaderInput
+from nflowlevel.plugin.kernel import KernelInput, ReaderInput, buffers
 from nflowlevel.records.batch import Batch
 from nflowlevel.stats import GroupStats
 from tests.fix_netns import Netns
@@ -85,6 +85,34 @@ def test_the_counters_are_those_of_all_readers() -> None:
         sample.close()
         assert reader.closed == 1
         assert (sample.stats.received, sample.stats.gap) == (number, 5 * number)
+
+
+def test_an_input_has_to_say_what_it_counts() -> None:
+    """Counters that declare nothing would take each count, and show none."""
+
+    class Silent(ReaderInput[NoOptions, Pipe, GroupStats]):
+        name = "NFLOG"
+        provides = "raw"
+
+        def start(self) -> Pipe:
+            return Pipe()
+
+    with pytest.raises(AttributeError, match="Stats"):
+        Silent("s", NoOptions(), "")
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "is_"),
+    [
+        (0, 0, (64 << 20, 256 << 20)),
+        (1 << 20, 0, (1 << 20, 256 << 20)),
+        (512 << 20, 0, (512 << 20, 512 << 20)),
+        (0, 1 << 20, (64 << 20, 1 << 20)),
+        (5, 7, (5, 7)),
+    ],
+)
+def test_socket_buffers(size: int, most: int, is_: tuple[int, int]) -> None:
+    assert buffers(size, most) == is_
 
 
 @pytest.mark.parametrize("plugin", [NFLOG, NFCT, NFACCT, NFTCOUNTER])

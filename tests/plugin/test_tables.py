@@ -7,7 +7,7 @@ import ipaddress
 import os
 import pwd
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ from nflowlevel.records.keys import BY_NAME
 from nflowlevel.spool.sink import Unavailable
 from nflowlevel.sql.database import Database, schema
 from nflowlevel.sql.options import SQLOptions
-from tests.fix_daemon import Daemon, config, log_rule, wait_for
+from tests.fix_daemon import Daemon, config, log_rule
 from tests.fix_database import ITEMS, Scripted, Server
+from tests.fix_lines import wait_for
 from tests.fix_mariadb import MariaDBDatabase, mariadb, mariadb_db
 from tests.fix_netns import Pair
 from tests.fix_plugins import batch_of
@@ -72,14 +73,10 @@ def marked(*marks: int) -> list[bytes]:
     return [build_message(b"", mark=mark, prefix=b"p") for mark in marks]
 
 
-def until(condition: Callable[[], object]) -> None:
-    wait_for(condition, "it happens")
-
-
 def test_a_batch_becomes_rows(output: Scripts, server: Server) -> None:
     output.open()
     output.write(batch_of(*marked(1, 2, 3)))
-    until(lambda: output.stats.written == 3)
+    wait_for(lambda: output.stats.written == 3)
     assert server.rows == [1, 2, 3]
     assert "connected to scripted database" in output.state
 
@@ -89,11 +86,11 @@ def test_rows_from_before_the_columns_were_known(output: Scripts, server: Server
     server.before = lambda call: (_ for _ in ()).throw(Unavailable("away")) if call == "connect" else None
     output.open()
     output.write(batch_of(*marked(1, 2)))
-    until(lambda: output.stats.errors)
+    wait_for(lambda: output.stats.errors)
     server.before = lambda call: None
-    until(lambda: output.stats.written == 2)
+    wait_for(lambda: output.stats.written == 2)
     output.write(batch_of(*marked(3)))
-    until(lambda: output.stats.written == 3)
+    wait_for(lambda: output.stats.written == 3)
     assert server.rows == [1, 2, 3]
 
 
@@ -101,7 +98,7 @@ def test_selected_packets_only(output: Scripts, server: Server) -> None:
     output.open()
     output.write(batch_of(*marked(1, 2, 3)).select([0, 2]))
     output.write(batch_of(*marked(4)).select([]))
-    until(lambda: output.stats.written == 2)
+    wait_for(lambda: output.stats.written == 2)
     assert server.rows == [1, 3]
 
 
@@ -131,11 +128,11 @@ def test_a_hung_connection_is_looked_for_while_rows_wait(output: Scripts, server
 
     assert output.deadline is None
     output.open()
-    until(lambda: "connected" in output.state)
+    wait_for(lambda: "connected" in output.state)
     assert output.deadline is None
     server.before = hangs
     output.write(batch_of(*marked(1)))
-    until(lambda: "write" in server.calls)
+    wait_for(lambda: "write" in server.calls)
     at = output.deadline
     assert at is not None
     assert at > time.monotonic() + 10, "the time allowed"
@@ -157,7 +154,7 @@ def test_without_a_spool_what_cannot_be_stored_is_dropped(tmp_path: Path, server
 
 def test_layout_follows_the_table(output: Scripts, server: Server) -> None:
     output.open()
-    until(lambda: output._writer is not None and output._writer.layout == ITEMS)
+    wait_for(lambda: output._writer is not None and output._writer.layout == ITEMS)
 
 
 def test_the_spool_goes_with_the_daemon_to_its_user(pair: Pair, open_to_all: Path) -> None:
@@ -169,7 +166,7 @@ def test_the_spool_goes_with_the_daemon_to_its_user(pair: Pair, open_to_all: Pat
     with Daemon(open_to_all, text, "-u", "nobody") as daemon:
         pair.send_udp(1009)
         daemon.says("rows waiting")
-        until(lambda: pair.fw.counter("c") == 1009)
+        wait_for(lambda: pair.fw.counter("c") == 1009)
         daemon.stop()
         assert "pending 1009" in daemon.stderr
         assert "spooled 1009" in daemon.stderr

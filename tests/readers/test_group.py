@@ -33,6 +33,7 @@ from tests.fix_group import collect, log_udp, packets_in, run_python, start_pyth
 from tests.fix_interrupt import interrupt_everywhere, state
 from tests.fix_netns import Netns, Pair
 from tests.fix_nflog import SEQ, NflogReader
+from tests.netlink import RTNLGRP_LINK, link_message
 
 
 def settings(netns: Netns, group: int = 2) -> procfs.BoundGroup:
@@ -806,6 +807,19 @@ def test_nobody_else_can_send_to_the_socket(pair: Pair) -> None:
         ((packet,),) = collect(group, 1)
         assert packet.dport == 9
         assert (group.stats.received, group.stats.gap) == (1, 0)
+
+
+def test_what_another_process_says_of_interfaces_is_ignored_and_counted(pair: Pair) -> None:
+    log_udp(pair)
+    with nfl.open_group(2, netns=pair.fw.path) as group:
+        pair.send_udp(1)
+        (batch,) = collect(group, 1)
+        ((index, name),) = batch.rows("oob.ifindex_in", "oob.in")
+        pair.fw.forge(socket.NETLINK_ROUTE, link_message(index, "forged"), RTNLGRP_LINK)
+        pair.send_udp(1)
+        (batch,) = collect(group, 1)
+        assert batch.values("oob.in") == [name]
+        assert group.stats.foreign == 1
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------

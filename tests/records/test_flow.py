@@ -13,15 +13,14 @@ from tests.fix_flow_messages import (
     START_NS,
     STOP_NS,
     UPDATE,
-    attribute,
     decode_flows,
     message,
-    nest,
     number,
     tcp_flow,
     times,
     tuple_of,
 )
+from tests.netlink import attribute, nest
 
 
 def test_each_term_stands_for_a_key_of_flows() -> None:

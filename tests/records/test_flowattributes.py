@@ -12,7 +12,8 @@ import pytest
 
 from nflowlevel.records.flow import FLOW, FLOW_TERMS
 from nflowlevel.records.flowattributes import FlowAttributes
-from tests.fix_flow_messages import DESTROY, NEW, attribute, decode_flows, message, nest, tcp_flow, tuple_of
+from tests.fix_flow_messages import DESTROY, NEW, decode_flows, message, tcp_flow, tuple_of
+from tests.netlink import attribute, nest
 
 
 def attributes() -> dict[str, property]:

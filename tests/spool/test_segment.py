@@ -4,11 +4,8 @@
 from __future__ import annotations
 
 import os
-import resource
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -19,6 +16,7 @@ from hypothesis import strategies as st
 from nflowlevel.spool import segment
 from nflowlevel.spool.rows import Rows
 from nflowlevel.spool.segment import Growing, Segment, find, record, records
+from tests.fix_lines import file_size_limit
 from tests.fix_rows import form, numbers, rows_of
 
 __all__ = ["form"]
@@ -43,17 +41,6 @@ def read(segment: Segment) -> list[int]:
 
 def names(directory: Path) -> list[str]:
     return sorted(os.listdir(directory))
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond `size` bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_rows_come_back_with_their_layout(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from nflowlevel.spool.sink import Unavailable
 from nflowlevel.spool.spool import Spool
 from nflowlevel.spool.writer import Writer
 from tests.fix_database import Server
+from tests.fix_lines import wait_for
 from tests.fix_sink import WIDE, BarePlace, LinePlace, Store
 
 AnyPlace = Server | LinePlace
@@ -87,13 +87,6 @@ def bench(tmp_path: Path, server: AnyPlace) -> Iterator[Bench]:
     made.writer.close(0.0)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.005)
-
-
 def times(count: int, call: str, error: Exception) -> Callable[[str], None]:
     """Return what makes the first `count` of these calls fail."""
     left = [count]
@@ -122,7 +115,7 @@ def test_what_waits_when_it_stops_is_stored_first(bench: Bench, server: AnyPlace
     server.before = lambda name: (gate.wait(20), None)[1] if name == "write" else None
     bench.writer.open()
     bench.put(1)
-    until(lambda: "write" in server.calls)
+    wait_for(lambda: "write" in server.calls)
     bench.put(*range(2, 500))
     threading.Timer(0.1, gate.set).start()
     bench.close()
@@ -142,7 +135,7 @@ def test_a_call_that_fails_is_made_again(bench: Bench, server: AnyPlace, call: s
     server.before = times(3, call, Unavailable(f"{call}: server closed the connection"))
     bench.writer.open()
     bench.put(1, 2, 3)
-    until(lambda: bench.stats.written == 3)
+    wait_for(lambda: bench.stats.written == 3)
     assert server.rows == [1, 2, 3]
     assert (bench.stats.errors, bench.stats.retries) == (3, 3)
     assert server.calls.count("close") >= 3
@@ -153,7 +146,7 @@ def test_a_fault_of_the_dialect_silences_nothing(bench: Bench, server: AnyPlace)
     server.before = times(2, "write", ZeroDivisionError("oops"))
     bench.writer.open()
     bench.put(1)
-    until(lambda: bench.stats.written == 1)
+    wait_for(lambda: bench.stats.written == 1)
     bench.close()
     assert server.rows == [1]
 
@@ -170,7 +163,7 @@ def test_a_commit_whose_answer_was_lost_is_not_repeated(bench: Bench, server: An
     bench.writer.open()
     bench.put(1, 2, 3)
     bench.put(4)
-    until(lambda: bench.stats.written == 4)
+    wait_for(lambda: bench.stats.written == 4)
     bench.close()
     assert server.rows == [1, 2, 3, 4]
 
@@ -180,7 +173,7 @@ def test_without_a_ledger_it_is_repeated(bench: Bench, server: AnyPlace) -> None
     server.after_commit = iter_of(Unavailable("connection lost inside COMMIT"))
     bench.writer.open()
     bench.put(1)
-    until(lambda: bench.stats.written == 1)
+    wait_for(lambda: bench.stats.written == 1)
     bench.close()
     assert server.rows == [1, 1]
 
@@ -207,9 +200,9 @@ def test_an_earlier_transaction_that_arrives_late_is_seen(bench: Bench, server: 
     server.before = before
     bench.writer.open()
     bench.put(1, 2)
-    until(lambda: bench.stats.written == 2)
+    wait_for(lambda: bench.stats.written == 2)
     bench.put(3)
-    until(lambda: bench.stats.written == 3)
+    wait_for(lambda: bench.stats.written == 3)
     bench.close()
     assert server.rows == [1, 2, 3]
 
@@ -221,12 +214,12 @@ def test_refused_rows_are_isolated(bench: Bench, server: AnyPlace, bad: set[int]
     server.refuses = bad.__contains__
     bench.put(*range(97))
     bench.writer.open()
-    until(lambda: not bench.stats.pending)
+    wait_for(lambda: not bench.stats.pending)
     assert server.rows == [mark for mark in range(97) if mark not in bad]
     assert bench.buried() == sorted(bad)
     assert bench.stats.dropped["refused"] == len(bad)
     bench.put(1000)
-    until(lambda: not bench.stats.pending)
+    wait_for(lambda: not bench.stats.pending)
     assert server.rows[-1] == 1000
     bench.close()
 
@@ -236,7 +229,7 @@ def test_refused_without_a_ledger(bench: Bench, server: AnyPlace) -> None:
     server.refuses = {3}.__contains__
     bench.put(1, 2, 3, 4)
     bench.writer.open()
-    until(lambda: not bench.stats.pending)
+    wait_for(lambda: not bench.stats.pending)
     assert (server.rows, bench.buried()) == ([1, 2, 4], [3])
     bench.close()
 
@@ -247,7 +240,7 @@ def test_a_row_is_buried_once_though_the_ledger_did_not_hear_of_it(bench: Bench,
     server.before = times(2, "skip", Unavailable("connection lost"))
     bench.put(1, 2, 3)
     bench.writer.open()
-    until(lambda: not bench.stats.pending)
+    wait_for(lambda: not bench.stats.pending)
     assert (server.rows, bench.buried()) == ([1, 3], [2])
     bench.close()
 
@@ -257,12 +250,12 @@ def test_no_place_for_refused_rows_loses_none(bench: Bench, server: AnyPlace) ->
     server.refuses = {2}.__contains__
     bench.put(1, 2, 3)
     bench.writer.open()
-    until(lambda: bench.stats.errors >= 2)
+    wait_for(lambda: bench.stats.errors >= 2)
     assert server.rows == [1]
     assert bench.stats.pending == 2
     assert "Is a directory" in bench.writer.state
     bench.letters.rmdir()
-    until(lambda: not bench.stats.pending)
+    wait_for(lambda: not bench.stats.pending)
     assert (server.rows, bench.buried()) == ([1, 3], [2])
     bench.close()
 
@@ -272,14 +265,14 @@ def test_a_restart_goes_on_where_the_ledger_is(tmp_path: Path, server: AnyPlace)
     first = Bench(tmp_path, server)
     first.writer.open()
     first.put(*range(50))
-    until(lambda: first.stats.errors > 0)
+    wait_for(lambda: first.stats.errors > 0)
     first.close(0.2)
     assert first.stats.pending == 50
     server.before = lambda name: None
     second = Bench(tmp_path, server)
     second.put(50, 51)
     second.writer.open()
-    until(lambda: not second.stats.pending)
+    wait_for(lambda: not second.stats.pending)
     second.close()
     assert server.rows == list(range(52))
 
@@ -290,7 +283,7 @@ def stopped_in_doubt(directory: Path, server: AnyPlace) -> None:
     first = Bench(directory, server, reconnect=0)
     first.writer.open()
     first.put(*range(50))
-    until(lambda: first.stats.errors > 0)
+    wait_for(lambda: first.stats.errors > 0)
     server.before = times(10**9, "connect", Unavailable("down"))
     first.close(0.2)
     assert first.stats.pending == 50
@@ -302,7 +295,7 @@ def test_a_commit_in_doubt_at_the_stop_is_settled_by_the_next_start(tmp_path: Pa
     stopped_in_doubt(tmp_path, server)
     second = Bench(tmp_path, server)
     second.writer.open()
-    until(lambda: not second.stats.pending)
+    wait_for(lambda: not second.stats.pending)
     second.close()
     assert server.rows == list(range(50))
 
@@ -312,7 +305,7 @@ def test_a_ledger_that_is_ahead_swallows_nothing(bench: Bench, server: AnyPlace)
     server.arrive(bench.spool.runs.own.name, bench.first + 10**6)
     bench.put(1, 2)
     bench.writer.open()
-    until(lambda: not bench.stats.pending)
+    wait_for(lambda: not bench.stats.pending)
     assert server.rows == [1, 2]
     bench.close()
 
@@ -322,10 +315,10 @@ def test_reconnect_0_waits_for_an_order(tmp_path: Path, server: AnyPlace) -> Non
     bench = Bench(tmp_path, server, reconnect=0)
     bench.put(1)
     bench.writer.open()
-    until(lambda: "refused" in bench.writer.state)
+    wait_for(lambda: "refused" in bench.writer.state)
     assert server.calls.count("connect") == 1
     bench.writer.reopen()
-    until(lambda: bench.stats.written == 1)
+    wait_for(lambda: bench.stats.written == 1)
     bench.close()
 
 
@@ -338,12 +331,12 @@ def test_a_hung_call_is_broken_off(bench: Bench, server: AnyPlace) -> None:
     server.before = hangs
     bench.put(*range(100))
     bench.writer.open()
-    until(lambda: "write" in server.calls)
+    wait_for(lambda: "write" in server.calls)
     assert bench.writer.hung_at is not None
     bench.writer.break_hung(bench.writer.hung_at - 1)
     assert not server.aborted.is_set(), "not yet"
     bench.writer.break_hung(bench.writer.hung_at)
-    until(lambda: not bench.stats.pending)
+    wait_for(lambda: not bench.stats.pending)
     assert server.rows == list(range(100))
     assert server.largest == 50, "perhaps it was too much at once"
     bench.close()
@@ -358,7 +351,7 @@ def test_stop_while_it_hangs_keeps_everything(bench: Bench, server: AnyPlace) ->
     server.before = hangs
     bench.put(*range(100))
     bench.writer.open()
-    until(lambda: "write" in server.calls)
+    wait_for(lambda: "write" in server.calls)
     bench.close(0.2)
     assert bench.stats.pending == bench.stats.spooled == 100
 
@@ -368,7 +361,7 @@ def test_stop_before_the_first_connection(tmp_path: Path, server: AnyPlace) -> N
     bench = Bench(tmp_path, server)
     bench.put(1, 2)
     bench.writer.open()
-    until(lambda: bench.stats.errors > 0)
+    wait_for(lambda: bench.stats.errors > 0)
     bench.close(1.0)
     assert bench.stats.spooled == 2
 
@@ -379,7 +372,7 @@ def test_a_backlog_goes_in_pieces(tmp_path: Path, server: AnyPlace) -> None:
     for start in range(0, 20_000, 100):
         bench.put(*range(start, start + 100))
     bench.writer.open()
-    until(lambda: not bench.stats.pending)
+    wait_for(lambda: not bench.stats.pending)
     assert server.rows == list(range(20_000))
     assert server.largest <= 3_000
     bench.close()
@@ -392,7 +385,7 @@ def test_rows_from_before_the_layout_was_known(tmp_path: Path) -> None:
     assert bench.writer.layout == WIDE
     bench.feed.put(WIDE, 2, b'{"mark": 1, "all": 5}\n{"mark": 2, "all": 6}\n')
     bench.writer.open()
-    until(lambda: bench.stats.written == 2)
+    wait_for(lambda: bench.stats.written == 2)
     assert bench.writer.layout == place.layout
     bench.close()
     assert place.store.rows() == [{"mark": 1}, {"mark": 2}]
@@ -407,7 +400,7 @@ def left_waiting(directory: Path, server: AnyPlace, *marks: int) -> None:
     bench = Bench(directory, server)
     bench.writer.open()
     bench.put(*marks)
-    until(lambda: bench.stats.errors > 0)
+    wait_for(lambda: bench.stats.errors > 0)
     bench.close(0.2)
     assert bench.stats.pending == len(marks)
     server.before = lambda name: None
@@ -422,7 +415,7 @@ def copies_of(directory: Path, count: int) -> list[Path]:
 
 def drain(benches: list[Bench]) -> int:
     """Wait until nothing waits, stop, and return how many rows they say to have written."""
-    until(lambda: not any(bench.stats.pending for bench in benches))
+    wait_for(lambda: not any(bench.stats.pending for bench in benches))
     for bench in benches:
         bench.close()
     return sum(bench.stats.written for bench in benches)
@@ -456,7 +449,7 @@ def test_a_copy_is_no_danger_after_the_first_connect(tmp_path: Path, server: Any
     benches = [Bench(copy, server) for copy in copies_of(tmp_path, 3)]
     for bench in benches:
         bench.writer.open()
-    until(lambda: server.calls.count("ledger") >= 3)
+    wait_for(lambda: server.calls.count("ledger") >= 3)
     for step in range(30):
         for number, bench in enumerate(benches):
             bench.put(1000 * number + step)
@@ -481,11 +474,11 @@ def test_another_process_with_the_same_name_is_noticed(
     )
     for bench in (one, other):
         bench.writer.open()
-    until(lambda: server.calls.count("ledger") >= 2)
+    wait_for(lambda: server.calls.count("ledger") >= 2)
     for step in range(20):
         one.put(step)
         other.put(1000 + step)
-        until(lambda: not one.stats.pending and not other.stats.pending)
+        wait_for(lambda: not one.stats.pending and not other.stats.pending)
     assert drain([one, other]) == 40
     assert sorted(server.rows) == [*range(20), *range(1000, 1020)]
     assert "this one takes another name, and its rows are kept" in caplog.text
@@ -503,7 +496,7 @@ def test_a_copy_of_a_spool_in_use(tmp_path: Path, server: AnyPlace, heir_first: 
     heir.put(1000)
     for bench in (heir, live) if heir_first else (live, heir):
         bench.writer.open()
-        until(lambda each=bench: not each.stats.pending)  # type: ignore[misc]
+        wait_for(lambda each=bench: not each.stats.pending)  # type: ignore[misc]
     assert drain([live, heir]) == 81
     assert sorted(server.rows) == [*range(80), 1000]
 
@@ -519,7 +512,7 @@ def test_a_copy_of_a_spool_in_use_that_lacks_rows(
     (copy,) = copies_of(tmp_path, 1)
     heir = Bench(copy, server)
     heir.writer.open()
-    until(lambda: not heir.stats.pending)
+    wait_for(lambda: not heir.stats.pending)
     live.writer.open()
     assert drain([live, heir]) == 90
     assert sorted(server.rows) == sorted([*range(50), *range(10, 50)]), "none is lost"
@@ -536,13 +529,13 @@ def test_rows_behind_a_gap_arrive_once_over_restarts(tmp_path: Path, server: Any
     for _ in range(3):
         bench = Bench(copy, server, backlog=8)
         bench.writer.open()
-        until(lambda each=bench: each.stats.errors or not each.stats.pending)  # type: ignore[misc]
+        wait_for(lambda each=bench: each.stats.errors or not each.stats.pending)  # type: ignore[misc]
         bench.close(0.0)
         server.before = iter_calls("write", [None, Unavailable("down")])
     server.before = lambda name: None
     last = Bench(copy, server)
     last.writer.open()
-    until(lambda: not last.stats.pending)
+    wait_for(lambda: not last.stats.pending)
     last.close()
     assert server.rows == list(range(10, 50))
 

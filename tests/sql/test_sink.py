@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from nflowlevel.sql.pgsql import PGDatabase
 from nflowlevel.sql.sink import TableSink
 from nflowlevel.sql.sqlite import SQLiteDatabase
 from tests.fix_database import ITEMS, MEMBERS, Scripted, Server
+from tests.fix_lines import wait_for
 from tests.fix_mariadb import mariadb, mariadb_db
 from tests.fix_postgres import PostgresDatabase, postgres, postgres_db
 from tests.fix_sqlite import execute, rows_of
@@ -50,30 +50,23 @@ def bench(tmp_path: Path, server: Server) -> Iterator[Bench]:
     made.writer.close(0.0)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.005)
-
-
 def test_other_columns_after_a_reconnect(bench: Bench, server: Server) -> None:
     bench.writer.open()
-    until(lambda: bench.writer.layout == ITEMS)
+    wait_for(lambda: bench.writer.layout == ITEMS)
     server.columns = [Column("oob_prefix", "text")]
     bench.writer.reopen()
-    until(lambda: bench.writer.layout == ("oob.prefix",))
+    wait_for(lambda: bench.writer.layout == ("oob.prefix",))
     bench.close()
 
 
 def test_a_table_without_a_column_for_any_key(bench: Bench, server: Server) -> None:
     server.columns = [Column("id", "bigint")]
     bench.writer.open()
-    until(lambda: bench.stats.errors > 0)
+    wait_for(lambda: bench.stats.errors > 0)
     assert "no column for any key" in bench.writer.state
     server.columns = [Column("oob_mark", "bigint"), Column("oob_prefix", "text")]
     bench.put(1)
-    until(lambda: bench.stats.written == 1)
+    wait_for(lambda: bench.stats.written == 1)
     bench.close()
 
 
@@ -181,7 +174,7 @@ def plant(spool: Spool, *parts: bytes) -> None:
     spool.close()
 
 
-def drain(table: Table, spool: Spool, letters: Path, *, wait_for: int) -> SpoolStats:
+def drain(table: Table, spool: Spool, letters: Path, *, least: int) -> SpoolStats:
     """Have a writer bring what is in the spool into the table; its account when so many rows are decided."""
     stats = SpoolStats()
     feed = Feed(Ring(1000, 0), spool, "spool", stats)
@@ -197,7 +190,7 @@ def drain(table: Table, spool: Spool, letters: Path, *, wait_for: int) -> SpoolS
     )
     writer.open()
     try:
-        until(lambda: stats.written + stats.dropped["refused"] >= wait_for or stats.errors > 0)
+        wait_for(lambda: stats.written + stats.dropped["refused"] >= least or stats.errors > 0)
     finally:
         writer.close(5.0)
         feed.close()
@@ -214,7 +207,7 @@ def test_a_planted_row_is_refused_and_the_others_arrive(
     spool = Spool(tmp_path / "spool", 1 << 30)
     plant(spool, b"7\ta\n8\tb\n", data, b"9\tc\n")
     count = 3 + data.count(b"\n")
-    stats = drain(table, spool, tmp_path / "refused.jsonl", wait_for=count)
+    stats = drain(table, spool, tmp_path / "refused.jsonl", least=count)
     assert (stats.errors, stats.pending, stats.dropped["refused"]) == (0, 0, len(refused))
     found = sorted(row[0] for row in table.rows("select oob_prefix from t"))
     assert found == sorted(["a", "b", "c"] + (["p\\."] if not refused else []))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import sqlite3
 import subprocess
@@ -26,7 +25,7 @@ from nflowlevel.spool.sink import Moved, Refused, Unavailable
 from nflowlevel.sql.columns import match
 from nflowlevel.sql.copytext import escape
 from nflowlevel.sql.sqlite import SQLiteDatabase, affinity, holder
-from tests.fix_lines import small_disk
+from tests.fix_lines import file_size_limit, small_disk
 from tests.fix_sqlite import Locker, execute, rows_of
 
 WRITER = "8c9a0a3e-1f3b-4c61-9f8e-5f1d5a1f3a10"
@@ -499,14 +498,9 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 def test_a_limit_of_the_file_size(path: Path) -> None:
     execute(path, _TABLE)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with opened(path, "oob.mark", "oob.prefix", table="t") as database:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10, hard))
-        try:
-            with pytest.raises(Unavailable):
-                database.write(*[("1", "x" * 1000)] * 100)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        with file_size_limit(64 << 10), pytest.raises(Unavailable):
+            database.write(*[("1", "x" * 1000)] * 100)
         database.write(("1", "x"))
     assert rows_of(path, "SELECT count(*) FROM t") == [(1,)]
 

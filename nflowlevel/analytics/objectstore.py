@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Archives in an object store that speaks as Amazon's S3 does (MinIO, Ceph, Garage, R2 and others), read by DuckDB.
+
+    s3://logs/archive
+    s3://logs/archive?endpoint=https://minio.example:9000&region=eu-west-1
+    s3://public/archive?anonymous=true
+
+pyarrow speaks with the store. It lists the archive and reads the end of each file, which says what columns it has;
+later DuckDB reads only the columns and the parts of files that a question needs. Nothing is written.
+
+Keys come from where the programs of AWS take them: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` (and
+`AWS_SESSION_TOKEN`), `AWS_PROFILE` and the files in `~/.aws`, or the role of the machine. A store that is not Amazon's
+is named by `endpoint=`, `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+from nflowlevel.analytics.databases import without_password
+from nflowlevel.archive.layout import stored
+from nflowlevel.archive.schema import RELATIONS
+from nflowlevel.errors import NflowError, NotSupported, printable
+
+#: What begins a URL of such a store; Spark's libraries know the last two.
+SCHEMES = ("s3", "s3a", "s3n")
+_URL = re.compile(r"(?:s3|s3a|s3n)://(?P<bucket>[^/?#]*)(?P<path>[^?]*)(?:\?(?P<options>.*))?", re.DOTALL)
+_OPTIONS = ("anonymous", "endpoint", "region")
+_BOOLEANS = {"true": True, "false": False}
+_CONNECT_SECS, _READ_SECS = 10, 60
+#: Ends of files that are read at once: each waits for the store.
+_AT_ONCE = 16
+_INSTALL = "pip install 'nflowlevel[analytics,s3]'"
+
+
+class Place(NamedTuple):
+    """Where in which store an archive is."""
+
+    bucket: str
+    path: str
+    """What the keys of its objects begin with; no slash at its ends."""
+    endpoint: str | None
+    """Of a store that is not Amazon's: a URL, or host and port."""
+    region: str | None
+    anonymous: bool
+
+    @property
+    def shown(self) -> str:
+        """Its URL, for messages."""
+        return printable(f"s3://{self.bucket}/{self.path}", None)
+
+
+class Object(NamedTuple):
+    """A Parquet file in a store."""
+
+    path: str
+    """Its name for DuckDB."""
+    columns: tuple[tuple[str, ...], ...]
+    """Name and types of each column."""
+    relation: str | None
+    """Which relation it is of; None: its path does not say."""
+
+
+def place(url: str) -> Place:
+    """Return what a URL says; ValueError: it is wrong. NotSupported: keys are in it."""
+    found = _URL.fullmatch(url)
+    shown = printable(without_password(url), None)
+    if found and "@" in found["bucket"]:
+        needed = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or a profile in ~/.aws"
+        raise NotSupported(f"reading {shown} with keys in the URL", found="them", needed=needed)
+    if not found or not found["bucket"]:
+        raise ValueError(f"read {shown}: name a bucket and a path, such as s3://bucket/archive")
+    options = dict(parse_qsl(found["options"] or "", keep_blank_values=True))
+    if unknown := next((name for name in options if name not in _OPTIONS), None):
+        raise ValueError(f"read {shown}: unknown option '{printable(unknown)}'; available: {', '.join(_OPTIONS)}")
+    anonymous = options.get("anonymous", "false")
+    if anonymous not in _BOOLEANS:
+        raise ValueError(f"read {shown}: anonymous must be true or false, not '{printable(anonymous)}'")
+    around = os.environ
+    return Place(
+        found["bucket"],
+        found["path"].strip("/"),
+        options.get("endpoint") or around.get("AWS_ENDPOINT_URL_S3") or around.get("AWS_ENDPOINT_URL") or None,
+        options.get("region") or around.get("AWS_REGION") or around.get("AWS_DEFAULT_REGION") or None,
+        _BOOLEANS[anonymous],
+    )
+
+
+class ObjectStores:
+    """The files of stores that were listed, for DuckDB. Any thread may read them."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, tuple[Any, Any]] = {}
+        self._places: dict[str, Place] = {}
+
+    def listed(self, url: str, damaged: Callable[[str, str], None]) -> list[Object]:
+        """Return the Parquet files of an archive, a directory, or a single one.
+
+        `damaged` gets path and reason of those that are cut. NflowError: the store cannot be read, or has none there.
+        NotSupported: pyarrow is missing. ValueError: see `place`.
+        """
+        where = place(url)
+        one = self._places.setdefault(where.bucket, where)
+        if one._replace(path="") != where._replace(path=""):
+            raise NflowError(
+                f"read {where.shown}: the bucket '{printable(where.bucket)}' of another store is read, too"
+            )
+        filesystem, lost = _filesystem(where)
+        try:
+            objects = list(_objects(filesystem, where))
+            is_there = bool(objects) or _has_bucket(filesystem, where)
+        except OSError as error:
+            raise _failed(where, error) from None
+        if not objects:
+            told = "has no Parquet files there" if is_there else f"has no bucket '{printable(where.bucket)}'"
+            raise NflowError(f"read {where.shown}: the store {told}; name the directory of an archive")
+        return list(self._described(filesystem, where, objects, damaged, lost))
+
+    def _described(
+        self, filesystem: Any, where: Place, objects: list[Any], damaged: Callable[[str, str], None], lost: Any
+    ) -> Iterator[Object]:
+        from concurrent.futures import ThreadPoolExecutor
+
+        def columns(each: Any) -> tuple[tuple[str, ...], ...] | None:
+            try:
+                return _columns(filesystem, each.path)
+            except lost:
+                return None
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            try:
+                described = list(pool.map(columns, objects))
+            except OSError as error:
+                pool.shutdown(cancel_futures=True)
+                raise _failed(where, error) from None
+        for each, found in zip(objects, described, strict=True):
+            path = f"s3://{each.path}"
+            if found is None:
+                damaged(path, "a Parquet file without its end: it was copied before it was whole, or is cut")
+                continue
+            self._files[path] = filesystem, each
+            said = stored(path)
+            yield Object(path, found, said.kind if said else None)
+
+    def filesystem(self) -> Any:
+        """Return them as DuckDB wants to have file systems; NotSupported where fsspec is missing."""
+        try:
+            from fsspec import AbstractFileSystem
+        except ImportError:
+            raise NotSupported("reading an object store", found="no fsspec", needed=_INSTALL) from None
+        known = self._files
+
+        class Files(AbstractFileSystem):  # type: ignore[misc]  # a package without types
+            """What DuckDB asks of a file system."""
+
+            protocol = "s3"
+            cachable = False
+
+            def _open(self, path: str, mode: str = "rb", **_: Any) -> _File:
+                filesystem, found = _known(known, path)
+                if mode != "rb":
+                    raise OSError(f"write {path}: object stores are read only")
+                return _File(filesystem, found)
+
+            def info(self, path: str, **_: Any) -> dict[str, Any]:
+                """Return what listing it has told."""
+                _, found = _known(known, path)
+                return {"name": path, "size": found.size, "type": "file", "mtime": found.mtime}
+
+            def modified(self, path: str) -> Any:
+                """Return when it was written."""
+                return _known(known, path)[1].mtime
+
+            def exists(self, path: str, **_: Any) -> bool:
+                """Tell whether it was listed."""
+                return _full(path) in known
+
+            def glob(self, path: str, **_: Any) -> list[str]:
+                """Return the one file that is meant: `escape_pattern` has written what is special in its name."""
+                plain = re.sub(r"\[([*?\[])\]", r"\1", path)
+                return [plain] if self.exists(plain) else []
+
+            @classmethod
+            def _strip_protocol(cls, path: str) -> str:
+                return path
+
+            def unstrip_protocol(self, name: str) -> str:
+                """Return the name that DuckDB knows."""
+                return _full(name)
+
+        return Files()
+
+
+class _File:
+    """A file that any thread reads: each has a position of its own, as seeking and reading are two calls."""
+
+    def __init__(self, filesystem: Any, found: Any) -> None:
+        self._filesystem, self._path, self._size = filesystem, found.path, found.size
+        self._file: Any = None
+        self._opening = threading.Lock()
+        self._at = threading.local()
+
+    def read(self, count: int = -1) -> bytes:
+        """Return the next bytes."""
+        at = self.tell()
+        count = max(0, min(self._size - at, count if count >= 0 else self._size))
+        try:
+            data: bytes = self._opened().read_at(count, at) if count else b""
+        except OSError as error:
+            raise OSError(f"read s3://{self._path}: {_told(error)}") from None
+        self._at.value = at + len(data)
+        return data
+
+    def _opened(self) -> Any:
+        # To open it asks the store; DuckDB often has in memory what it needs.
+        with self._opening:
+            if self._file is None:
+                self._file = self._filesystem.open_input_file(self._path)
+            return self._file
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a position."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self._size}[whence]
+        self._at.value = base + offset
+        return int(self._at.value)
+
+    def tell(self) -> int:
+        """Return the position."""
+        return getattr(self._at, "value", 0)
+
+    def close(self) -> None:
+        """Let it go."""
+        with self._opening:
+            if self._file is not None:
+                self._file.close()
+
+
+def _known(files: dict[str, tuple[Any, Any]], path: str) -> tuple[Any, Any]:
+    try:
+        return files[_full(path)]
+    except KeyError:
+        raise FileNotFoundError(f"read {path}: no file of the log") from None
+
+
+def _full(path: str) -> str:
+    return path if path.startswith("s3://") else f"s3://{path}"
+
+
+def _filesystem(where: Place) -> tuple[Any, Any]:
+    """Return pyarrow's file system of a store, and its error for what is no Parquet."""
+    try:
+        from pyarrow import ArrowInvalid, fs
+    except ImportError:
+        raise NotSupported(f"reading {where.shown}", found="no pyarrow", needed=_INSTALL) from None
+    try:
+        region = where.region
+        if region is None and where.endpoint is None:
+            region = fs.resolve_s3_region(where.bucket)
+        made = fs.S3FileSystem(
+            endpoint_override=where.endpoint,
+            region=region,
+            anonymous=where.anonymous,
+            connect_timeout=_CONNECT_SECS,
+            request_timeout=_READ_SECS,
+        )
+    except (OSError, ValueError) as error:
+        raise _failed(where, error) from None
+    return made, ArrowInvalid
+
+
+def _objects(filesystem: Any, where: Place) -> Iterator[Any]:
+    """Yield what pyarrow tells of the Parquet files. Of an archive, those of its own names and no others."""
+    from pyarrow import fs
+
+    begin = f"{where.bucket}/{where.path}".rstrip("/")
+    if where.path.endswith(".parquet"):
+        found = filesystem.get_file_info(begin)
+        if found.type == fs.FileType.File:
+            yield found
+            return
+    archived = [
+        each
+        for name in RELATIONS
+        for each in filesystem.get_file_info(
+            fs.FileSelector(f"{begin}/kind={name}", recursive=True, allow_not_found=True)
+        )
+        if each.type == fs.FileType.File and stored(f"s3://{each.path}")
+    ]
+    others = [] if archived else filesystem.get_file_info(fs.FileSelector(begin, recursive=True, allow_not_found=True))
+    hidden = re.compile(r"(?:^|/)\.")
+    yield from sorted(
+        (
+            *archived,
+            *(
+                each
+                for each in others
+                if each.type == fs.FileType.File
+                and each.path.endswith(".parquet")
+                and not hidden.search(each.path[len(begin) :])
+            ),
+        ),
+        key=lambda each: str(each.path),
+    )
+
+
+def _has_bucket(filesystem: Any, where: Place) -> bool:
+    from pyarrow import fs
+
+    return bool(filesystem.get_file_info(where.bucket).type != fs.FileType.NotFound)
+
+
+def _columns(filesystem: Any, path: str) -> tuple[tuple[str, ...], ...]:
+    from pyarrow import parquet
+
+    with filesystem.open_input_file(path) as file:
+        schema = parquet.read_metadata(file).schema
+    each = (schema.column(number) for number in range(len(schema)))
+    return tuple(
+        (column.path, column.physical_type, str(column.converted_type), str(column.logical_type)) for column in each
+    )
+
+
+def _failed(where: Place, error: Exception) -> NflowError:
+    """Return what to tell of an error of pyarrow's."""
+    told = _told(error)
+    hint = next((hint for sign, hint in _HINTS if sign in told), "")
+    return NflowError(f"read {where.shown}: {told}{hint}")
+
+
+def _told(error: Exception) -> str:
+    return printable(str(error).split("\n")[0].strip(), 300)
+
+
+_HINTS = (
+    ("ACCESS_DENIED", "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, of a user who may read it"),
+    ("NETWORK_CONNECTION", "; name a store that is not Amazon's by AWS_ENDPOINT_URL_S3 or ?endpoint=http://host:port"),
+)

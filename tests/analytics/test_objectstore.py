@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Archives in an object store: a real server on loopback, asked by DuckDB."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import fs
+
+import nflowlevel as nfl
+from nflowlevel import cli
+from nflowlevel.analytics.objectstore import Place, _File, place
+from nflowlevel.archive.compaction import Settings, compact
+from nflowlevel.archive.journal import Journal
+from nflowlevel.errors import NflowError, NotSupported
+from tests.fix_alone import unused_port
+from tests.fix_logs import log_file, record
+from tests.fix_store import ObjectStore, object_store
+
+#: Of each firewall: its name, the hour of its records, and what they have in common.
+FIREWALLS = (
+    ("fw1", 0, {}),
+    ("007", 0, {"oob.prefix": "accept"}),
+    ("it's fw/2 é", 30, {"tcp.window": 1024}),
+)
+_HOUR = 3600
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of three firewalls; the files of one have fewer columns."""
+    directory = tmp_path_factory.mktemp("archive")
+    for number, (dvc, hour, members) in enumerate(FIREWALLS):
+        records = [
+            record(hour * _HOUR + n, dvc=dvc, **{"dest_port": 20 + n, **members}) | {"src_ip": f"192.0.2.{number}"}
+            for n in range(100)
+        ]
+        path = log_file(directory / f"{number}.json.1", records)
+        with Journal(str(directory / "a")) as journal:
+            compact(journal, str(path), Settings(min_age=0))
+    fewer = next((directory / "a").glob("kind=packets/dvc=007/*/*.parquet"))
+    pq.write_table(pq.read_table(fewer).drop_columns(["dvc", "tcp_window", "icmp_type"]), fewer)
+    return directory / "a"
+
+
+@pytest.fixture(scope="module")
+def server(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A store with the archive in it, a copy with a cut file, and files that are no archive."""
+    with object_store(tmp_path_factory.mktemp("store")) as store:
+        store.copy(archive, "logs/fire walls/[a]")
+        store.copy(archive, "logs/torn")
+        path = next(archive.glob("kind=packets/dvc=fw1/*/*.parquet"))
+        name = path.relative_to(archive).as_posix().replace("fw1", "fw3")
+        store.put(f"logs/torn/{name}", path.read_bytes()[:-9])
+        store.put("logs/plain/x.parquet", path.read_bytes())
+        store.put("logs/plain/.hidden/x.parquet", path.read_bytes())
+        store.put("logs/plain/readme.txt", b"no records")
+        store.put("logs/public/x.parquet", path.read_bytes(), acl="public-read")
+        yield store
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key of whoever runs the tests goes anywhere, and no machine is asked for its role."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "EC2_METADATA_DISABLED": "true"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+
+
+URL = "s3://logs/fire walls/[a]"
+
+QUESTIONS = (
+    "SELECT * FROM packets ORDER BY us, dvc",
+    "SELECT dvc, tcp_window, oob_prefix, COUNT(*) AS n FROM packets GROUP BY ALL ORDER BY ALL",
+    "SELECT COUNT(*) AS n FROM flows",
+)
+
+
+@pytest.mark.parametrize("text", QUESTIONS)
+def test_the_same_rows_as_of_files_here(
+    archive: Path, server: ObjectStore, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.endpoint)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with nfl.read(archive) as here, nfl.read(f"{URL}/") as there:
+        rows = there.sql(text).rows()
+        assert rows == here.sql(text).rows()
+        assert there.newest == here.newest
+        assert rows
+        assert there.damaged.count == 0
+
+
+@pytest.mark.parametrize("scheme", ["s3", "s3a", "s3n"])
+def test_a_store_that_the_url_names(server: ObjectStore, scheme: str) -> None:
+    url = f"{scheme}://logs/plain?endpoint={server.endpoint}&region=eu-west-1"
+    with nfl.read(url) as log:
+        assert log.count("src_ip").rows() == [("192.0.2.0", 100)]
+        log.seal()
+        assert log.where(dest_port=27).count().value() == 1
+        with pytest.raises(duckdb.Error, match="disabled by configuration"):
+            log.sql("SELECT * FROM 's3://logs/torn/x.parquet'").rows()
+
+
+def test_without_keys_only_what_all_may_read(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    url = "s3://logs/{}?anonymous=true&endpoint=" + server.endpoint
+    with nfl.read(url.format("public")) as log:
+        assert log.count().value() == 100
+    with nfl.read(url.format("plain")) as log, pytest.raises(NflowError, match=r"ACCESS_DENIED.*; set AWS_ACCESS_KEY"):
+        log.count().value()
+
+
+def test_a_single_file_and_a_log_beside_it(server: ObjectStore, tmp_path: Path) -> None:
+    here = log_file(tmp_path / "u.json", [record(src_ip="198.51.100.1")])
+    with nfl.read(f"s3://logs/plain/x.parquet?endpoint={server.endpoint}", here) as log:
+        assert log.count("src_ip").rows() == [("192.0.2.0", 100), ("198.51.100.1", 1)]
+
+
+def test_only_what_a_question_needs_is_read(server: ObjectStore) -> None:
+    with nfl.read(f"{URL}?endpoint={server.endpoint}") as log:
+        begin = len(server.asked())
+        log.sql("SELECT 1 AS a").rows()  # the store is listed
+        opened = [line.split()[0] for line in server.asked()[begin:] if "/kind=" in line]
+        # Each of the three, and then one of those with all columns, one of those with fewer.
+        assert opened.count("HEAD") == 3 + 2
+        before = len(server.asked())
+        assert log.between("2026-11-25", "2026-11-26").count("tcp_window").rows() == [(1024, 100)]
+        asked = {line for line in server.asked()[before:] if "/kind=" in line}
+    assert asked
+    assert {line for line in asked if "day=2026-11-25" not in line} == set()
+
+
+def test_a_part_of_an_archive(server: ObjectStore) -> None:
+    with nfl.read(f"{URL}/kind=packets/dvc=007?endpoint={server.endpoint}") as log:
+        assert log.count("src_ip", "oob_prefix").rows() == [("192.0.2.1", "accept", 100)]
+        assert log.between("2026-11-25", "2026-11-26").count().value() == 0
+
+
+def test_a_cut_file_is_told(server: ObjectStore) -> None:
+    with nfl.read(f"s3://logs/torn?endpoint={server.endpoint}") as log:
+        assert log.count().value() == 300
+        (line,) = log.damaged
+        assert "/dvc=fw3/" in line.source
+        assert line.reason == "a Parquet file without its end: it was copied before it was whole, or is cut"
+
+
+def test_commands(server: ObjectStore, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"{URL}?endpoint={server.endpoint}"
+    found = []
+    for name in (url, str(archive)):
+        assert cli.main(["find", "port_scan", name, "--json", "--since", "2d", "-p", "ports=50"]) == 0
+        found.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
+    assert found[0] == found[1]
+    assert len(found[0]) == 3
+    assert cli.main(["report", url, "--since", "24h", "-o", str(tmp_path / "r.html")]) == 0
+    page = (tmp_path / "r.html").read_text()
+    assert "s3://logs/fire walls/[a]" in page
+    assert "endpoint=" not in page
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("s3://logs/nowhere", "the store has no Parquet files there; name the directory of an archive"),
+        ("s3://none/archive", "the store has no bucket 'none'; name the directory of an archive"),
+    ],
+)
+def test_what_is_not_there(
+    server: ObjectStore, url: str, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+    with nfl.read(url) as log, pytest.raises(NflowError, match=f"^read {url}: {told}"):
+        log.count().value()
+    assert cli.main(["find", "port_scan", url]) == 1
+    assert f"nflowlevel find: read {url}: " in capsys.readouterr().err
+
+
+def test_a_store_that_does_not_answer() -> None:
+    url = f"s3://logs/archive?endpoint=http://127.0.0.1:{unused_port()}"
+    with nfl.read(url) as log, pytest.raises(NflowError, match=r"^read s3://logs/archive: .*AWS_ENDPOINT_URL_S3 or"):
+        log.count().value()
+
+
+def test_buckets_of_one_name_in_two_stores(server: ObjectStore) -> None:
+    urls = [f"{URL}?endpoint={server.endpoint}", "s3://logs/b?endpoint=http://127.0.0.1:9"]
+    with nfl.read(*urls) as log, pytest.raises(NflowError, match="the bucket 'logs' of another store is read, too"):
+        log.count().value()
+
+
+@pytest.mark.parametrize("module", ["pyarrow", "fsspec"])
+def test_without_a_package(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with (
+        nfl.read("s3://logs/archive") as log,
+        pytest.raises(NotSupported, match=rf"no {module}; needed: pip install 'nflowlevel\[analytics,s3\]'"),
+    ):
+        log.count().value()
+
+
+def test_threads_read_one_file(tmp_path: Path) -> None:
+    """A thread that seeks must not move another one that is about to read."""
+    data = bytes(number >> 8 * place & 0xFF for number in range(1 << 16) for place in (0, 1))
+    (tmp_path / "x").write_bytes(data)
+    filesystem = fs.LocalFileSystem()
+    file = _File(filesystem, filesystem.get_file_info(str(tmp_path / "x")))
+    together = Barrier(2)
+
+    def pieces(half: int) -> list[bytes]:
+        found = []
+        for number in range(half, 200, 2):
+            file.seek(500 * number)
+            together.wait(60)  # both have sought, and neither has read
+            found.append(file.read(500))
+            assert file.tell() == 500 * (number + 1)
+        return found
+
+    with ThreadPoolExecutor(2) as pool:
+        for half, found in enumerate(pool.map(pieces, (0, 1))):
+            assert found == [data[500 * number : 500 * (number + 1)] for number in range(half, 200, 2)]
+    assert file.seek(-3, os.SEEK_END) == len(data) - 3
+    assert file.read() == data[-3:]
+    assert file.seek(0, os.SEEK_CUR) == len(data)
+    assert file.read(9) == b""
+    file.close()
+
+
+def test_urls(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert place("s3://b/x/y/") == Place("b", "x/y", None, None, False)
+    assert place("s3a://b") == Place("b", "", None, None, False)
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://x")
+    assert place("s3://b/x") == Place("b", "x", "http://x", "eu-west-1", False)
+    assert place("s3://b/x?region=r&endpoint=h:9&anonymous=true") == Place("b", "x", "h:9", "r", True)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("s3:///x", "name a bucket and a path, such as s3://bucket/archive"),
+        ("s3://b/x?endpont=h", "unknown option 'endpont'; available: anonymous, endpoint, region"),
+        ("s3://b/x?anonymous=1", "anonymous must be true or false, not '1'"),
+    ],
+)
+def test_a_wrong_url_is_refused_before_anything_is_read(url: str, told: str) -> None:
+    with pytest.raises(ValueError, match=r"^read s3://") as caught:
+        nfl.read(url)
+    assert str(caught.value).endswith(told)
+
+
+def test_keys_in_a_url_are_refused_and_not_shown() -> None:
+    with pytest.raises(NotSupported, match="AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") as caught:
+        nfl.read("s3://KEY:secret@b/x")
+    assert "KEY:" not in str(caught.value)
