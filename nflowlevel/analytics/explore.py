@@ -270,7 +270,7 @@ class Page:
         except _WRONG as error:
             return {"problem": _said(error)}
         except engine.duckdb().Error as error:  # a file of the archive was removed, the disk is full
-            return {"problem": f"DuckDB: {error}"}
+            return {"problem": f"DuckDB: {engine.told(error)}"}
 
     def _file(self, name: str, query: str) -> tuple[str, IO[bytes]]:
         """Return all columns of the selection as a file."""
@@ -387,7 +387,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(400, _TEXT, f"{_said(error)}\n".encode())
             return
         except (engine.duckdb().Error, OSError) as error:
-            self._send(500, _TEXT, f"{error}\n".encode())
+            self._send(500, _TEXT, f"{engine.told(error)}\n".encode())
             return
         if found is None:
             self._send(404, _TEXT, b"There is no such page.\n")

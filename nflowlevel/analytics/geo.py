@@ -11,6 +11,7 @@ An address is looked up once: `Places.of` for a few, `table` for all that a quer
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _NEEDED = "pip install 'nflowlevel[geo]'"
 _PIECE = 50_000
+_MOST_ASN = 0xFFFF_FFFF
 
 
 class Place(NamedTuple):
@@ -47,19 +49,20 @@ class Places:
     def __init__(
         self, *databases: str | os.PathLike[str], networks: NamedNetworks | None = None, registries: bool = True
     ) -> None:
-        self._readers: list[Any] = []
+        self._readers: list[tuple[str, Any]] = []
         self._networks = networks
         self._registries = _iptocc() if registries else None
         try:
             for path in databases:
-                self._readers.append(_open(os.fspath(path)))
+                name = os.fspath(path)
+                self._readers.append((name, _open(name)))
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Close the databases. It may be called twice."""
-        for reader in self._readers:
+        for _, reader in self._readers:
             reader.close()
         self._readers.clear()
 
@@ -70,7 +73,10 @@ class Places:
         self.close()
 
     def of(self, addresses: Iterable[str | None]) -> dict[str, Place]:
-        """Return what is known of addresses, each once; of what is no address there is an empty `Place`."""
+        """Return what is known of addresses, each once; of what is no address there is an empty `Place`.
+
+        NflowError: a database is damaged where it speaks of one.
+        """
         distinct = list(dict.fromkeys(address for address in addresses if address))
         countries = self._registries.country_code(distinct) if self._registries and distinct else [None] * len(distinct)
         if not self._readers and not self._networks:
@@ -79,8 +85,8 @@ class Places:
 
     def _place(self, address: str, country: str | None) -> Place:
         found = Place()
-        for reader in self._readers:
-            found = _merged(found, _asked(reader, address))
+        for path, reader in self._readers:
+            found = _merged(found, _asked(path, reader, address))
         name = self._networks.name(address) if self._networks else None
         return found._replace(country=found.country or country, network=name)
 
@@ -118,11 +124,18 @@ def _merged(found: Place, more: Place) -> Place:
     )
 
 
-def _asked(reader: Any, address: str) -> Place:
+def _asked(path: str, reader: Any, address: str) -> Place:
+    import maxminddb
+
     try:
         record = reader.get(address)
     except ValueError:  # no address, or IPv6 in a database of IPv4
         return Place()
+    except (maxminddb.InvalidDatabaseError, RecursionError) as error:
+        raise NflowError(
+            f"look up {printable(address, None)} in {printable(path, None)}: the database is damaged "
+            f"({printable(str(error), None)}); get it again, or do without it"
+        ) from None
     if not isinstance(record, Mapping):
         return Place()
     country = _member(record, "country", "iso_code") or _member(record, "registered_country", "iso_code")
@@ -130,7 +143,7 @@ def _asked(reader: Any, address: str) -> Place:
     organisation = record.get("autonomous_system_organization", record.get("as_organization"))
     return Place(
         country if isinstance(country, str) else None,
-        asn if isinstance(asn, int) else None,
+        asn if isinstance(asn, int) and 0 <= asn <= _MOST_ASN else None,
         organisation if isinstance(organisation, str) else None,
     )
 
@@ -155,6 +168,8 @@ def _open(path: str) -> Any:
         raise NotSupported(
             f"reading {printable(path, None)}", found="no Python module maxminddb", needed=_NEEDED
         ) from None
+    if not stat.S_ISREG(os.stat(path).st_mode):  # a FIFO would be waited for
+        raise NflowError(f"read {printable(path, None)}: it is no regular file; name a database in MaxMind's format")
     try:
         return maxminddb.open_database(path)
     except maxminddb.InvalidDatabaseError as error:

@@ -173,6 +173,8 @@ class LogLines:
 
     def __init__(self, changed: float | None = None, *, year: int | None = None) -> None:
         self.counts = Counts()
+        #: Where the line that `damaged` is told begins in the lines that `json` was given.
+        self.at = 0
         self._stamps = Stamps(changed, year=year)
         self._plain = PlainLines(self._stamps)
 
@@ -199,6 +201,7 @@ class LogLines:
             at = read.end
             if at < len(lines):
                 end = lines.find(b"\n", at) + 1 or len(lines)
+                self.at = at
                 made.append(self._json(lines[at:end].removesuffix(b"\n"), damaged))
                 at = end
         return b"".join(made)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import os
 import socket
+import stat
 from collections.abc import Iterable
 
 from nflowlevel.errors import ConfigError, printable
@@ -22,7 +23,7 @@ from nflowlevel.options import ConfigErrors
 from nflowlevel.records.networks import BITS, Network, networks
 
 _HEADING = ["network", "name"]
-_MOST_ERRORS = 20
+_MOST_ERRORS, _MOST_ERROR_CHARACTERS = 20, 300
 
 
 class NamedNetworks:
@@ -41,7 +42,10 @@ class NamedNetworks:
         name = os.fspath(path)
         found: dict[Network, tuple[str, int]] = {}
         errors: list[ConfigError] = []
-        with open(name, encoding="utf-8", errors="strict", newline="") as file:
+        more = 0
+        if not stat.S_ISREG(os.stat(name).st_mode):  # it is read more than once, and a FIFO would be waited for
+            raise ConfigError("it is no regular file; name a CSV file with network,name a line", file=name)
+        with open(name, encoding="utf-8-sig", errors="strict", newline="") as file:
             try:
                 for number, words in _rows(file):
                     try:
@@ -50,7 +54,11 @@ class NamedNetworks:
                             raise ValueError(f"{words[0].strip()} has a name in line {found[network][1]} already")
                         found[network] = label, number
                     except ValueError as error:
-                        errors.append(ConfigError(printable(str(error), None), file=name, line=number))
+                        if len(errors) < _MOST_ERRORS:
+                            text = printable(str(error), _MOST_ERROR_CHARACTERS)
+                            errors.append(ConfigError(text, file=name, line=number))
+                        else:
+                            more += 1
             except UnicodeDecodeError as error:
                 errors.append(
                     ConfigError(f"it is not UTF-8: it has a byte {error.object[error.start]:#04x}", file=name)
@@ -58,9 +66,7 @@ class NamedNetworks:
             except csv.Error as error:
                 errors.append(ConfigError(f"it is no CSV: {error}", file=name))
         if errors:
-            more = len(errors) - _MOST_ERRORS
-            told = errors[:_MOST_ERRORS]
-            raise ConfigErrors(told if more <= 0 else [*told, ConfigError(f"{more} more errors", file=name)])
+            raise ConfigErrors([*errors, ConfigError(f"{more} more errors", file=name)] if more else errors)
         return cls((network, label) for network, (label, _) in found.items())
 
     def name(self, address: str) -> str | None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
@@ -20,6 +21,7 @@ from nflowlevel.analytics.sources import Source, find
 from nflowlevel.analytics.store import Store
 from nflowlevel.analytics.texts import text_lines
 from nflowlevel.analytics.wholelines import WholeLines
+from nflowlevel.archive import engine
 from nflowlevel.archive.journal import LOCK, Record
 from nflowlevel.archive.layout import WORK
 from nflowlevel.archive.reader import Moment, files
@@ -75,8 +77,10 @@ def read(
     store = Store(memory_limit)
     try:
         _add(store, found, year)
-    except BaseException:
+    except BaseException as error:
         store.close()
+        if isinstance(error, (OSError, engine.duckdb().Error)) and engine.fullness(error):
+            raise OSError(errno.ENOSPC, engine.told(error), str(store.directory)) from None
         raise
     return Log(DuckDB(store), placed=Placed(mmdb, networks))
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 MOST_SHOWN = 1000
 _MOST_SHOWN_CHARACTERS = 500
 _MOST_LISTED = 20
+_MOST_REASON_CHARACTERS = 200
+_UNSIGNED = ("UTINYINT", "USMALLINT", "UINTEGER")
 #: Different sets of columns of Parquet files that are told apart.
 _MOST_KINDS = 8
 #: As DuckDB writes an amount of memory.
@@ -293,9 +295,12 @@ class Store:
         """Return which relation Parquet files are of, by their columns."""
         found: dict[str, list[str]] = {name: [] for name in RELATIONS}
         for path in paths:
-            source = parquet([self._readable(path)])
-            described = self._connection.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
-            found[_owner({name for name, *_ in described})].append(path)
+            try:
+                columns = set(self._types([self._readable(path)]))
+            except engine.duckdb().Error as error:
+                self._leave_out([path], _first_line(error))
+                continue
+            found[_owner(columns)].append(path)
         return found
 
     def open_remote(self) -> None:
@@ -324,7 +329,9 @@ class Store:
     def make_views(self) -> None:
         """Make the relations of what was read and of the archives."""
         for found in RELATIONS.values():
-            here = self._sorted(self.archives[found.name])
+            original = {self._readable(path): path for path in self.archives[found.name]}
+            here = list(self._sorted(found, {link: stored(path) for link, path in original.items()}))
+            self.archives[found.name] = [original[path] for alike in here for path in alike.files]
             elsewhere = self._elsewhere[found.name]
             self._alike[found.name] = [*here, *_together(elsewhere, {path: stored(path) for path in elsewhere})]
             self._connection.execute(f"CREATE OR REPLACE VIEW {found.name} AS {self._view(found)}")
@@ -340,20 +347,75 @@ class Store:
         (count,) = self._connection.cursor().execute(f"SELECT COUNT(*) FROM read.{relation.name}").fetchall()[0]
         return " UNION ALL ".join([*parts, read] if count or not parts else parts)
 
-    def _sorted(self, paths: Sequence[str]) -> Iterator[_Alike]:
-        """Yield the files of this machine, those together that have the same columns."""
-        if not paths:
+    def _sorted(self, relation: Relation, files: Mapping[str, Stored | None]) -> Iterator[_Alike]:
+        """Yield the files of this machine, those together that have the same columns: see `_together`.
+
+        What is no file of the relation is left out, and counted: one would break all questions.
+        """
+        if not files:
             return
-        readable = {self._readable(path): stored(path) for path in paths}
-        columns: dict[str, list[tuple[str, ...]]] = {path: [] for path in readable}
+        columns: dict[str, list[tuple[str, ...]]] = {}
+        for path, *column in self._described(list(files)):
+            columns.setdefault(path, []).append(tuple(map(str, column)))
+        kinds: dict[Columns, dict[str, Stored | None]] = {}
+        for path, found in columns.items():
+            kinds.setdefault(tuple(found), {})[path] = files[path]
+        alike = [kind for those in kinds.values() if (kind := self._fitting(relation, those)).files]
+        if len(alike) > _MOST_KINDS:
+            all_files = {path: said for kind in alike for path, said in kind.files.items()}
+            yield _Alike({name for kind in alike for name in kind.columns}, all_files, differ=True)
+        else:
+            yield from alike
+
+    def _described(self, paths: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return the columns of files: each file's name, the column's name and what makes its type."""
         # A number of children: what holds columns, and is none.
-        described = self._connection.execute(
+        text = (
             "SELECT file_name, name, type, converted_type, logical_type::VARCHAR "
-            f"FROM parquet_schema([{_listed(readable)}]) WHERE coalesce(num_children, 0) = 0"
-        ).fetchall()
-        for path, *column in described:
-            columns[path].append(tuple(map(str, column)))
-        yield from _together({path: tuple(found) for path, found in columns.items()}, readable)
+            "FROM parquet_schema([{}]) WHERE coalesce(num_children, 0) = 0"
+        )
+        try:
+            return self._connection.execute(text.format(_listed(paths))).fetchall()
+        except engine.duckdb().Error:
+            rows = []
+            for path in paths:
+                try:
+                    rows += self._connection.execute(text.format(_listed([path]))).fetchall()
+                except engine.duckdb().Error as error:
+                    self._leave_out([path], _first_line(error))
+            return rows
+
+    def _fitting(self, relation: Relation, files: Mapping[str, Stored | None]) -> _Alike:
+        """Return those of files with the same columns whose values the relation's columns can hold."""
+        source = parquet(files, by_name=False, more=", filename = 'of_file'")
+        try:
+            types = self._types(files)
+            if not {"sec", "oob_time_sec"} & types.keys():
+                self._leave_out(files, "a Parquet file without a column sec: it is none of nflowlevel's")
+                return _Alike(set(), {}, differ=False)
+            wrong: set[str] = set()
+            cast = [each for each in relation if not _always_fits(types.get(each.name, each.type), each.type)]
+            for column in cast:
+                text = f"SELECT DISTINCT of_file FROM {source} WHERE {column.name} IS NOT NULL"
+                found = self._connection.execute(f"{text} AND TRY_CAST({column.name} AS {column.type}) IS NULL")
+                names = {path for (path,) in found.fetchall()} - wrong
+                reason = f"a Parquet file whose {column.name} is {types[column.name]}, with values that no record has"
+                self._leave_out(names, reason)
+                wrong |= names
+        except engine.duckdb().Error as error:
+            self._leave_out(files, _first_line(error))
+            return _Alike(set(), {}, differ=False)
+        return _Alike(set(types), {path: said for path, said in files.items() if path not in wrong}, differ=False)
+
+    def _types(self, paths: Iterable[str]) -> dict[str, str]:
+        """Return the columns of files that have the same ones, with their types; DuckDB's own errors."""
+        described = self._connection.execute(f"DESCRIBE SELECT * FROM {parquet(paths, by_name=False)}").fetchall()
+        return {name: str(type_) for name, type_, *_ in described}
+
+    def _leave_out(self, paths: Iterable[str], reason: str) -> None:
+        links = {link: path for path, link in self._links.items()}
+        for path in sorted(paths):
+            self.add_damage(links.get(path, path), 0, reason)
 
     def _readable(self, path: str) -> str:
         """Return the path of a file for DuckDB, which knows no way to write a backslash: a link leads there."""
@@ -397,9 +459,22 @@ def _owner(columns: set[str]) -> str:
     return next((each for each in _OWNERS if _OWNERS[each] & columns), "packets")
 
 
-def parquet(paths: Iterable[str], *, by_name: bool = True) -> str:
+def parquet(paths: Iterable[str], *, by_name: bool = True, more: str = "") -> str:
     """Return DuckDB's call that reads these files as one; without `by_name`, all have the same columns."""
-    return f"read_parquet([{_listed(paths)}], union_by_name = {str(by_name).lower()}, hive_partitioning = false)"
+    options = f"union_by_name = {str(by_name).lower()}, hive_partitioning = false{more}"
+    return f"read_parquet([{_listed(paths)}], {options})"
+
+
+def _always_fits(given: str, wanted: str) -> bool:
+    """Tell whether each value of a type of DuckDB's is one of another type, too."""
+    narrower = {"USMALLINT": 1, "UINTEGER": 2, "UBIGINT": 3, "BIGINT": 3, "DOUBLE": 3}.get(wanted, 0)
+    return given == wanted or wanted == "VARCHAR" or given in _UNSIGNED[:narrower]
+
+
+def _first_line(error: Exception) -> str:
+    """Return what DuckDB says of a file."""
+    text = printable((str(error).splitlines() or [""])[0], _MOST_REASON_CHARACTERS)
+    return f"a Parquet file that cannot be read: {text}"
 
 
 def _listed(paths: Iterable[str]) -> str:

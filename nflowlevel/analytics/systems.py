@@ -184,7 +184,7 @@ def read(path: str | os.PathLike[str]) -> Iterator[Signature]:
                         label = _label(value)
                     elif name == "sig":
                         yield _signature(label, value)
-                except (ValueError, IndexError):
+                except (ValueError, IndexError, ZeroDivisionError):
                     message = f"this is no {name} of p0f's form: {printable(value, None)}"
                     raise ConfigError(message, file=os.fspath(path), line=number) from None
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import msgspec
-
-from nflowlevel.analytics.loglines import LogLines, members
+from nflowlevel.analytics.loglines import LogLines
 from nflowlevel.analytics.wholelines import WholeLines
 
 
@@ -20,23 +18,24 @@ def text_lines(
     of times that have none; unless given, the latest in which the file can have been written.
     """
     reader = LogLines(lines.changed, year=year)
-    encoder = msgspec.json.Encoder()
-    number = 0
+    lost: dict[str, int] = {}
+    chunk, at, number = b"", 0, 1
+
+    def lose(line: bytes) -> None:
+        nonlocal at, number
+        number += chunk.count(b"\n", at, reader.at)
+        at = reader.at
+        now = reader.counts.lost()
+        reason = next(name for name, count in now.items() if count != lost.get(name))
+        lost.update(now)
+        damaged(number, _REASONS[reason], line.decode("utf-8", "replace").removesuffix("\n"))
+
     for chunk in lines.chunks():
-        first, rows = number + 1, []
-        lost = reader.counts.lost()
-        for line in chunk.decode("utf-8", "replace").split("\n")[:-1]:
-            number += 1
-            row = reader.parse(line)
-            if row is not None:
-                rows.append(members(row))
-            elif (now := reader.counts.lost()) != lost:
-                reason = next(name for name, count in now.items() if count != lost.get(name))
-                lost = now
-                damaged(number, _REASONS[reason], line)
-        if rows:
-            yield encoder.encode_lines(rows), first
-    if number and not reader.counts.packets:
+        first, at = number, 0
+        if found := reader.json(chunk, lose):
+            yield found, first
+        number += chunk.count(b"\n", at)
+    if number > 1 and not reader.counts.packets:
         damaged(0, "no line of it is a packet", "")
 
 

@@ -85,8 +85,13 @@ def compact(journal: Journal, path: str, settings: Settings, *, is_ours: bool = 
             return _compact(journal, source, settings)
     except (NotClosed, Changed) as error:
         return Result(path, "left", reason=str(error))
-    except engine.duckdb().Error as error:  # a full disk, no memory
-        raise NflowError(f"DuckDB: {str(error).splitlines()[0]}") from None
+    except (OSError, engine.duckdb().Error) as error:  # a full disk, no memory
+        if full := engine.fullness(error):
+            place = printable(journal.archive, None)
+            raise NflowError(f"write to {place}: {full}; the log stays as it is: make room, then do it again") from None
+        if isinstance(error, OSError):
+            raise
+        raise NflowError(f"DuckDB: {engine.told(error)}") from None
 
 
 def _compact(journal: Journal, source: LogSource, settings: Settings) -> Result:

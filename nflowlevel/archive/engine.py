@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 from typing import Any
@@ -39,6 +40,19 @@ def duckdb() -> Any:
         raise NotSupported(
             "the archive", found="no Python module duckdb", needed="pip install 'nflowlevel[analytics]'"
         ) from None
+
+
+def fullness(error: Exception) -> str:
+    """Return what the system says of a full disk, where that is what an error is about, DuckDB's too; else nothing."""
+    texts = (os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+    return next((text for text in texts if text in str(error)), "")
+
+
+def told(error: Exception) -> str:
+    """Return an error of DuckDB's in one line; of a full disk with what to do."""
+    if full := fullness(error):
+        return f"write temporary files: {full}; make room there, or set TMPDIR to a directory that has more"
+    return (str(error).strip() or type(error).__name__).split("\n")[0]
 
 
 def literal(text: str) -> str:

@@ -82,7 +82,9 @@ def _run(name: str, named: Sequence[str], words: Sequence[str]) -> int:
         # DuckDB's and a database's own: a full disk, a damaged file, a server that is away. They are no faults of ours.
         if type(error).__module__.partition(".")[0] not in _ENGINES:
             raise
-        _say(name, NflowError(str(error).strip().split("\n")[0]))
+        from nflowlevel.archive.engine import told
+
+        _say(name, NflowError(told(error)))
         return status.FAILED
 
 

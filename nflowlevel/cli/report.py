@@ -38,7 +38,11 @@ def run(options: argparse.Namespace) -> int:
         made = make(log, named, lambda what: progress.step(what, 0))
     text = to_text(made) if options.text else to_html(made)
     if options.output:
-        _write(options.output, text)
+        try:
+            _write(options.output, text)
+        except OSError as error:
+            # Some errors say no file, others the one aside.
+            raise OSError(error.errno, f"write the report: {error.strerror}", options.output) from None
     else:
         sys.stdout.write(text)
     return 0

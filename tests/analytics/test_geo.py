@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import struct
 import sys
 from pathlib import Path
@@ -136,3 +137,38 @@ def test_a_missing_package_is_named(module: str, tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(NotSupported, match=rf"no Python module {module}; needed: pip install 'nflowlevel\[geo\]'"):
         Places(tmp_path / "x.mmdb", registries=module == "iptocc")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x20\x00",  # a pointer to itself
+        b"\xe1\x41a\x20\x00",  # an object in itself
+        b"\xe1\x41a" * 20_000 + b"\x41x",
+        b"\xff\xff\xff\xff",  # sixteen million members
+        b"\x5f\xff\xff\xffx",  # a text beyond the end
+        b"\x38\xff\xff\xff\xff",  # a pointer beyond the end
+    ],
+)
+def test_a_database_that_is_damaged_inside_is_named(tmp_path: Path, data: bytes) -> None:
+    path = database(tmp_path / "x.mmdb", {"8.8.8.0/24": {"x": "y"}})
+    path.write_bytes(path.read_bytes().replace(_encoded({"x": "y"}), data))
+    with Places(path, registries=False) as places:
+        assert places.of(["9.9.9.9"]) == {"9.9.9.9": Place()}
+        with pytest.raises(
+            NflowError, match=r"look up 8\.8\.8\.8 in .*x\.mmdb: the database is damaged .*get it again"
+        ):
+            places.of(["8.8.8.8"])
+
+
+def test_values_of_other_types_are_none(tmp_path: Path) -> None:
+    wrong = database(tmp_path / "x.mmdb", {"8.8.8.0/24": {"country": "DE", "autonomous_system_number": (64, 1 << 63)}})
+    with Places(wrong, registries=False) as places:
+        assert places.of(["8.8.8.8"]) == {"8.8.8.8": Place()}
+        assert table(duckdb.connect(), "SELECT '8.8.8.8'", places) == 1
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.mmdb")
+    with pytest.raises(NflowError, match=r"x\.mmdb: it is no regular file"):
+        Places(tmp_path / "x.mmdb", registries=False)

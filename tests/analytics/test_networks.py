@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +80,27 @@ def test_the_longest_prefix_wins(data: st.DataObject, drawn: list[tuple[Any, int
     holding = [n for n in nets if n.version == address.version and address in n]
     best = max(holding, key=lambda n: n.prefixlen, default=None)
     assert found.name(str(address)) == (str(best) if best else None)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.csv")
+    for path in (tmp_path / "x.csv", tmp_path, Path("/dev/zero")):
+        with pytest.raises(ConfigError, match="it is no regular file"):
+            NamedNetworks.read(path)
+
+
+def test_errors_take_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"{'x' * 100_000},y\n" * 300)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigError, match=r"280 more errors$") as caught:
+            NamedNetworks.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
+    assert len(str(caught.value)) < 10_000
+
+
+def test_the_mark_that_windows_writes_first_is_none_of_the_text(tmp_path: Path) -> None:
+    assert named(tmp_path, "\ufeffnetwork,name\n10.0.0.0/8,office\n").name("10.1.1.1") == "office"

@@ -5,17 +5,21 @@ from __future__ import annotations
 
 import gzip
 import os
+import random
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 
 import nflowlevel as nfl
+from nflowlevel.analytics.report import make, to_html
 from nflowlevel.archive.compaction import Settings, compact
 from nflowlevel.archive.journal import Journal
 from nflowlevel.archive.reader import is_archive, stored_files
@@ -23,6 +27,7 @@ from nflowlevel.errors import NotSupported
 from tests.analytics.test_texts import CUT, GOOD
 from tests.captures import pcap, udp_packets
 from tests.fix_archive import SECOND, Killer, log
+from tests.fix_lines import small_disk
 from tests.fix_logs import START, lines, log_file, parquet_file, record
 from tests.fix_nobody import NOBODY
 
@@ -261,3 +266,86 @@ def test_who_may_only_read_an_archive_counts_nothing_twice_after_a_kill(open_to_
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("0 300\n", "")
+
+
+def test_a_full_temporary_directory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = log_file(tmp_path / "x.json", [record(n, community_id=os.urandom(60).hex()) for n in range(20_000)])
+    with small_disk(tmp_path / "small", "1M") as disk:
+        monkeypatch.setattr("tempfile.tempdir", str(disk))
+        with pytest.raises(
+            OSError, match=r"No space left on device; make room there, or set TMPDIR .*/small/nflowlevel-"
+        ):
+            nfl.read(path)
+        assert os.listdir(disk) == []
+
+
+#: Columns of files that are none of ours, with what is said of them; none: all of it is read.
+_FOREIGN = {
+    "SELECT 'abc' AS sec, 'x' AS us, {'a': 1} AS src_ip, [1] AS dest_port": "whose sec is VARCHAR",
+    f"SELECT {START}::BIGINT AS sec, 5::BIGINT AS us, 'ssh' AS dest_port": "whose dest_port is VARCHAR",
+    f"SELECT {START}::BIGINT AS sec, 65536 AS dest_port": "whose dest_port is INTEGER",
+    f"SELECT {START}::BIGINT AS sec, {{'a': 1}} AS dest_port": "whose dest_port is STRUCT",
+    f"SELECT {{'sec': {START}, 'us': 5}} AS inner": "without a column sec",
+    f"SELECT {START} AS sec, '22' AS dest_port, {START}::HUGEINT * 1000000 AS us": "",
+    f"SELECT {START}::BIGINT AS sec, {{'sec': {{'us': [1, 2]}}}} AS src_ip": "",
+    f"SELECT {10**18}::BIGINT AS sec, {9 * 10**18}::BIGINT AS us": "",
+    "SELECT " + ", ".join(f"{number} AS c{number}" for number in range(3000)): "without a column sec",
+    "SELECT NULL::BIGINT AS sec, NULL::BIGINT AS us, '192.0.2.1' AS src_ip": "",
+}
+
+
+@pytest.mark.parametrize(("columns", "said"), _FOREIGN.items())
+def test_files_of_others_in_an_archive_break_no_question(tmp_path: Path, columns: str, said: str) -> None:
+    archive, other = foreign(tmp_path)
+    duckdb.connect().execute(f"COPY ({columns}) TO '{other}' (FORMAT parquet)")
+    log = nfl.read(archive)
+    assert [said in line.reason and line.source == str(other) for line in log.damaged] == ([True] if said else [])
+    assert to_html(make(log))
+    assert log.count().value() == 5 + (not said)
+    assert log.where(dest_port=22).where(sec=START).count().value() >= 1
+
+
+def foreign(tmp_path: Path) -> tuple[Path, Path]:
+    """Return an archive of a file of ours, and a path for one of others in it."""
+    day = tmp_path / "ar/kind=packets/dvc=fw1/day=2026-11-24"
+    day.mkdir(parents=True)
+    parquet_file(day / "083000-083010-01-0-0.parquet", [record(n) for n in range(5)])
+    return tmp_path / "ar", day / "083000-083010-02-0-0.parquet"
+
+
+def test_damaged_files_in_an_archive_break_no_question(tmp_path: Path) -> None:
+    archive, other = foreign(tmp_path)
+    (good,) = other.parent.iterdir()
+    data = good.read_bytes()
+    size = len(data)
+    random.seed(5)
+    flipped = bytearray(data)
+    for _ in range(20):
+        flipped[random.randrange(size - 900, size - 8)] ^= 255
+    for cut in (
+        data[: size // 2],
+        data[: size // 2] + data[-200:],
+        b"PAR1" + bytes(100) + struct.pack("<I", 0x7FFFFFFF) + b"PAR1",
+        b"PAR1" + b"\xff" * 100 + struct.pack("<I", 100) + b"PAR1",
+        b"PAR1" + b"\x15" * 100 + struct.pack("<I", 0) + b"PAR1",
+        bytes(flipped),
+        b"",
+    ):
+        other.write_bytes(cut)
+        log = nfl.read(archive)
+        assert [line.source for line in log.damaged] == [str(other)]
+        assert log.count("dest_port").rows() == [(22, 5)]
+        assert nfl.read(other.parent).damaged.count == 1
+
+
+def test_what_others_plant_in_directories_is_neither_followed_nor_waited_for(tmp_path: Path) -> None:
+    archive, other = foreign(tmp_path)
+    outside = parquet_file(tmp_path / "outside.parquet", [record()])
+    for make_it in (lambda: other.symlink_to(outside), lambda: os.mkfifo(other), other.mkdir):
+        make_it()
+        assert nfl.read(archive).count().value() == 5
+        other.rmdir() if other.is_dir() else other.unlink()
+    os.mkfifo(other)
+    assert nfl.read(other.parent).count().value() == 5
+    log = nfl.read(archive, other)
+    assert ([line.reason for line in log.damaged], log.count().value()) == (["no regular file"], 5)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -206,13 +208,55 @@ def test_p0fs_file_is_asked_after_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["label = x", "sig = 4:64", "sig = *:x:0:*:1,0:mss:df:0", "sig = *:64:0:*:mss*y,0:mss:df:0"]
+    "line",
+    [
+        "label = x",
+        "sig = 4:64",
+        "sig = *:x:0:*:1,0:mss:df:0",
+        "sig = *:64:0:*:mss*y,0:mss:df:0",
+        "sig = *:64:0:*:%0,0:mss:df:0",
+    ],
 )
 def test_a_damaged_file_is_told_with_its_line(tmp_path: Path, line: str) -> None:
     path = tmp_path / "p0f.fp"
     path.write_text(f"[tcp:request]\nlabel = s:unix:x:y\n{line}\n")
     with pytest.raises(ConfigError, match=r"p0f.fp:3: this is no (label|sig) of p0f's form"):
         list(systems.read(path))
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(
+                *map(
+                    st.sampled_from,
+                    (
+                        "*46",
+                        ("64", "64-", "1+0", "-", "9" * 5000, "\u0663"),
+                        "*0",
+                        ("*", "0", "1460", "x"),
+                        ("*,*", "mss*0,0", "mtu*max,1", "%0,0", "%-1,0", "mss*-4,*", "mss*1e9,1", ",", "*"),
+                        ("mss", "", "eol+99999", "\x1b[0m"),
+                        ("df", "*", ""),
+                        "0+",
+                    ),
+                )
+            ).map(lambda words: "sig = " + ":".join(words)),
+            st.text(max_size=40).map("label = {}".format),
+            st.text(max_size=20),
+        ),
+        max_size=8,
+    ),
+    st.binary(max_size=40),
+)
+def test_any_file_of_signatures(lines: list[str], options: bytes) -> None:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".fp") as file:
+        file.write("[tcp:request]\n" + "\n".join(lines))
+        file.flush()
+        known: list[systems.Signature] = []
+        with contextlib.suppress(ConfigError):
+            known += systems.read(file.name)
+    guess(Syn(64, 8192, options=options), known)
 
 
 def test_our_file_is_installed() -> None:

@@ -44,7 +44,7 @@ def test_a_link_is_replaced_and_not_followed(log: Path, tmp_path: Path) -> None:
 def test_a_device_is_written_to_and_not_replaced(log: Path, capfd: pytest.CaptureFixture[str]) -> None:
     try:
         assert cli.main(["report", str(log), "-o", "/dev/full"]) == 1
-        assert "No space left on device" in capfd.readouterr().err
+        assert "/dev/full: write the report: No space left on device" in capfd.readouterr().err
         assert stat.S_ISCHR(os.lstat("/dev/full").st_mode)
     finally:
         if not stat.S_ISCHR(os.lstat("/dev/full").st_mode):  # the whole machine would lack it
