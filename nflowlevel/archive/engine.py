@@ -48,6 +48,11 @@ def fullness(error: Exception) -> str:
     return next((text for text in texts if text in str(error)), "")
 
 
+def was_interrupted(error: Exception) -> bool:
+    """Whether Ctrl-C ended a query: DuckDB raises a RuntimeError of its own in place of KeyboardInterrupt."""
+    return type(error) is RuntimeError and str(error) == "Query interrupted"
+
+
 def told(error: Exception) -> str:
     """Return an error of DuckDB's in one line; of a full disk with what to do."""
     if full := fullness(error):

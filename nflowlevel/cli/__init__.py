@@ -79,11 +79,13 @@ def _run(name: str, named: Sequence[str], words: Sequence[str]) -> int:
         _say(name, error)
         return _status_of(error)
     except Exception as error:
+        from nflowlevel.archive.engine import told, was_interrupted
+
+        if was_interrupted(error):
+            raise KeyboardInterrupt from None
         # DuckDB's and a database's own: a full disk, a damaged file, a server that is away. They are no faults of ours.
         if type(error).__module__.partition(".")[0] not in _ENGINES:
             raise
-        from nflowlevel.archive.engine import told
-
         _say(name, NflowError(told(error)))
         return status.FAILED
 

@@ -7,14 +7,17 @@ import contextlib
 import importlib
 import io
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 import nflowlevel
 from nflowlevel import cli
+from nflowlevel.archive import engine
 from nflowlevel.daemon import main as daemon
 from nflowlevel.errors import NflowError
 
@@ -85,6 +88,20 @@ def test_errors_become_a_status(
     monkeypatch.setattr("nflowlevel.cli.describe.run", _fail(error))
     assert cli.main(["describe", "MARK"]) == status
     assert capsys.readouterr().err == ("nflowlevel describe: no such thing\n" if status == 1 else "")
+
+
+def test_an_interrupted_query_is_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def run(options: object) -> int:
+        database = engine.connect(str(tmp_path))
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        database.execute("SELECT SUM(a.range * b.range) FROM range(1000000) AS a, range(10000) AS b")
+        return 0
+
+    monkeypatch.setattr("nflowlevel.cli.describe.run", run)
+    assert cli.main(["describe", "MARK"]) == 130
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", ["JSON", "MARK"])  # more, and less, than standard output's buffer holds
