@@ -49,6 +49,8 @@ SHOWN: tuple[str, ...] = (
 GEO = tuple(PLACES)
 #: What is made of a log for the pictures and the table.
 BRIEF: tuple[str, ...] = ("us", *SHOWN, *PANELS)
+#: Behind the name of a column: its empty text. `COLUMN=` means that there is no value.
+_EMPTY = ".empty"
 _VALUES = 10
 #: What the page shows at first: a long log takes a moment.
 DAY_SECS: Final = 86_400
@@ -97,6 +99,11 @@ def selected(log: Log, pairs: Sequence[tuple[str, str]]) -> Log:
             log = log.where(text)
         elif name == "geo":
             checked(text)
+        elif (whole := name.removesuffix(_EMPTY)) != name:
+            column = PACKETS.find(whole.removeprefix("!"))
+            if column.type != "VARCHAR":
+                raise ValueError(f"{column.name} is a number, and never empty")
+            log = log.exclude(**{column.name: ""}) if name.startswith("!") else log.where(**{column.name: ""})
         elif (geo := name.removeprefix("!")) in GEO:
             if geo == "asn" and text and not _NUMBER.fullmatch(text):
                 raise ValueError(f"asn is a number, not {printable(text)!r}")

@@ -12,6 +12,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,8 @@ def test_all_of_it(log: Log) -> None:
         ([("oob_prefix", "' OR 1=1 --")], 0),
         ([("icmp_type", "")], 641),
         ([("!icmp_type", "")], 0),
+        ([("oob_in.empty", "")], 0),
+        ([("!oob_in.empty", "")], 641),
     ],
 )
 def test_a_state_selects(log: Log, pairs: list[tuple[str, str]], wanted: int) -> None:
@@ -364,13 +367,17 @@ def _settled(browser: Chromium, fragment: str) -> None:
 
 
 def _button(column: str, value: object) -> str:
-    return f"document.querySelector('[data-column={column}][data-value=\"{value}\"]')"
+    return f'document.querySelector(\'[data-column="{column}"][data-value="{value}"]\')'
 
 
 def _table(browser: Chromium) -> list[list[str]]:
     rows = "[...document.querySelectorAll('#records tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
     found: list[list[str]] = browser.run(rows)
     return found
+
+
+def _time(secs: int) -> str:
+    return datetime.fromtimestamp(secs, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _count(browser: Chromium) -> int:
@@ -394,6 +401,8 @@ def test_an_investigation_by_mouse(chromium: Chromium, page: Page, log: Log, tmp
     assert 40 <= count <= 56
     shown_sql = chromium.run("document.getElementById('sql').textContent")
     wanted = [["" if each is None else str(each) for each in row] for row in log.sql(shown_sql).rows()]
+    for row in wanted:
+        row[0] = _time(int(row[0]))
     assert _table(chromium) == wanted
     assert len(wanted) == min(count, 50)
     assert {row[SHOWN.index("tcp_window")] for row in wanted} == {"16384"}
@@ -453,6 +462,53 @@ def test_a_filter_as_text_and_what_is_wrong_with_one(chromium: Chromium, page: P
         chromium.until(lambda: bool(chromium.run("document.body.getAttribute('aria-busy') === 'false'")), "it is shown")
     chromium.until(lambda: not chromium.run("document.getElementById('problem').hidden"), "the problem is told")
     assert "did you mean 'tcp.dport'" in chromium.run("document.getElementById('problem').textContent")
+
+
+def test_an_empty_text_is_a_value_of_its_own(chromium: Chromium, tmp_path: Path) -> None:
+    # A rule without a prefix, and a packet of this machine's own: both have an empty text. One has no prefix at all.
+    found = [record(second, oob__prefix="" if second < 3 else f"rule {second}") for second in range(5)]
+    found.append({name: value for name, value in record(5).items() if name != "oob.prefix"})
+    page = Page(nfl.read(log_file(tmp_path / "ulogd.json", found)))
+    try:
+        chromium.open(page.url)
+        _settled(chromium, "")
+        chromium.click(_button("oob_prefix.empty", ""))
+        _settled(chromium, "oob_prefix.empty=")
+        assert _count(chromium) == 3
+        assert "oob_prefix = (empty)" in chromium.run("document.getElementById('filters').textContent")
+        chromium.click(_button("oob_prefix.empty", ""), shift=True)
+        _settled(chromium, "%21oob_prefix.empty=")
+        assert _count(chromium) == 0
+        chromium.open(page.url + "#oob_prefix=")
+        _settled(chromium, "oob_prefix=")
+        assert _count(chromium) == 1
+    finally:
+        page.close()
+
+
+def test_the_sql_is_copied_and_an_archive_is_asked_it_in_duckdb(chromium: Chromium, tmp_path: Path) -> None:
+    source = log_file(tmp_path / "ulogd.json", _records())
+    with Journal(str(tmp_path / "archive")) as journal:
+        compact(journal, str(source), Settings(min_age=0))
+    page = Page(nfl.read(tmp_path / "archive"))
+    try:
+        chromium.open(page.url + f"#tcp_window=16384&from={START + 61}&to={START + 600}")
+        _settled(chromium, "tcp_window=16384")
+        assert chromium.run("document.getElementById('from').value") == _time(START + 61).replace(" ", "T")
+        chromium.run("navigator.clipboard.writeText = async text => { window.copied = text; }")
+        chromium.click("document.getElementById('copy')")
+        chromium.until(lambda: bool(chromium.run("document.getElementById('copied').textContent")), "it is copied")
+        view = chromium.run("document.getElementById('view').textContent").replace("archive/", f"{tmp_path}/archive/")
+        database = duckdb.connect()
+        database.execute(view)
+        rows = database.execute(chromium.run("window.copied")).fetchall()
+        assert len(rows) == 8
+        assert [[_time(row[0]), *map(str, row[4:6])] for row in rows] == [
+            [row[0], *row[4:6]] for row in _table(chromium)
+        ]
+        assert (chromium.violations, chromium.errors) == ([], [])
+    finally:
+        page.close()
 
 
 def test_names_of_others_are_text(chromium: Chromium, page: Page) -> None:

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The page of `nflowlevel explore`. What is seen is in the fragment of the URL, so a link holds it: COLUMN=VALUE for a
-// filter, !COLUMN=VALUE for what is excluded, from and to in seconds, where for a filter as text, geo for what sources
+// filter (COLUMN= for no value, COLUMN.empty= for an empty text), !COLUMN=VALUE for what is excluded, from and to in seconds, where for a filter as text, geo for what sources
 // are counted by, such as country. Values come from packets of others: they become text, never HTML.
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
+const EMPTY = ".empty";
 const byId = (id) => document.getElementById(id);
 const state = () => [...new URLSearchParams(location.hash.slice(1))];
 let shown = null;
@@ -30,8 +31,11 @@ function makeRect(x, y, width, height, className) {
   return rect;
 }
 
-const when = (secs) => new Date(secs * 1000).toISOString().slice(0, 19).replace("T", " ");
-const value = (text) => (text === null ? "(none)" : String(text));
+function when(secs) {
+  const date = new Date(secs * 1000);
+  return Number.isNaN(date.valueOf()) ? String(secs) : date.toISOString().slice(0, 19).replace("T", " ");
+}
+const value = (text) => (text === null ? "(none)" : text === "" ? "(empty)" : String(text));
 
 function describe([name, text]) {
   if (name === "from") return `from ${when(text)}`;
@@ -39,6 +43,7 @@ function describe([name, text]) {
   if (name === "where") return text;
   if (name === "geo") return `by ${text} of src_ip`;
   const [column, sign] = name.startsWith("!") ? [name.slice(1), "≠"] : [name, "="];
+  if (column.endsWith(EMPTY)) return `${column.slice(0, -EMPTY.length)} ${sign} (empty)`;
   return `${column} ${sign} ${text === "" ? "(none)" : text}`;
 }
 
@@ -53,6 +58,14 @@ function drawFilters() {
       return item;
     }),
   );
+}
+
+function drawRange() {
+  for (const name of ["from", "to"]) {
+    const secs = new URLSearchParams(location.hash.slice(1)).get(name);
+    // A field for times takes nothing else.
+    byId(name).value = secs === null ? "" : when(secs).replace(" ", "T");
+  }
 }
 
 function drawTime(answer) {
@@ -91,7 +104,7 @@ function drawPanels(answer) {
       for (const [each, count] of rows) {
         const label = `${column} ${value(each)}: ${count}; Enter filters, Shift+Enter excludes`;
         const button = make("button", undefined, { "aria-label": label });
-        button.dataset.column = column;
+        button.dataset.column = each === "" ? column + EMPTY : column;
         button.dataset.value = each === null ? "" : String(each);
         const bar = document.createElementNS(SVG, "svg");
         bar.setAttribute("viewBox", "0 0 100 12");
@@ -123,16 +136,21 @@ function drawRecords(answer) {
   const table = byId("records");
   table.caption.textContent = `The first ${answer.records.length} of ${answer.count.toLocaleString("en")} records`;
   const head = make("tr");
-  head.append(...answer.columns.map((name) => make("th", name, { scope: "col" })));
+  head.append(...answer.columns.map((name) => make("th", name === "sec" ? "time (UTC)" : name, { scope: "col" })));
   table.tHead.replaceChildren(head);
   table.tBodies[0].replaceChildren(
     ...answer.records.map((record) => {
       const row = make("tr");
-      row.append(...record.map((each) => make("td", each === null ? "" : String(each))));
+      row.append(
+        ...record.map((each, at) =>
+          make("td", each === null ? "" : answer.columns[at] === "sec" ? when(each) : String(each)),
+        ),
+      );
       return row;
     }),
   );
   byId("sql").textContent = answer.sql;
+  byId("copied").textContent = "";
 }
 
 let asked = 0;
@@ -140,6 +158,7 @@ async function draw() {
   const number = ++asked;
   const query = new URLSearchParams(state()).toString();
   drawFilters();
+  drawRange();
   byId("csv").href = `records.csv?${query}`;
   byId("parquet").href = `records.parquet?${query}`;
   document.body.setAttribute("aria-busy", "true");
@@ -216,6 +235,16 @@ byId("time").addEventListener("pointerup", (event) => {
   range(Math.floor(shown.first + left * span), Math.ceil(shown.first + right * span));
 });
 
+byId("copy").addEventListener("click", async () => {
+  try {
+    await navigator.clipboard.writeText(byId("sql").textContent);
+    byId("copied").textContent = "copied";
+  } catch {
+    // Not allowed here: it is one key away.
+    getSelection().selectAllChildren(byId("sql"));
+    byId("copied").textContent = "selected: press Ctrl+C";
+  }
+});
 byId("ranges").addEventListener("click", async (event) => {
   const secs = event.target.dataset.secs;
   if (secs === undefined) return;
