@@ -18,6 +18,8 @@ from nflowlevel.errors import printable
 #: Rows that are shown.
 SHOWN_ROWS = 40
 _MOST_CHARACTERS = 60
+#: Characters of a time with microseconds.
+_EXACT = 26
 #: Spans of time that are drawn.
 _MOST_SPANS = 2000
 
@@ -97,14 +99,12 @@ class Answer:
         return self.rows(SHOWN_ROWS + 1)
 
     def _shown(self) -> list[list[str]]:
-        return [
-            [shown(name, value) for name, value in zip(self.columns, row, strict=True)]
-            for row in self._head[:SHOWN_ROWS]
-        ]
+        columns = [_even(name, [row[at] for row in self._head[:SHOWN_ROWS]]) for at, name in enumerate(self.columns)]
+        return [list(row) for row in zip(*columns, strict=True)]
 
     @property
     def _rest(self) -> str:
-        return f"… the first {SHOWN_ROWS} rows" if len(self._head) > SHOWN_ROWS else ""
+        return f"… the first {SHOWN_ROWS} rows; .rows() and .df() have all" if len(self._head) > SHOWN_ROWS else ""
 
     def __repr__(self) -> str:
         cells = self._shown()
@@ -150,6 +150,16 @@ def shown(name: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return printable(str(value), _MOST_CHARACTERS)
+
+
+def _even(name: str, values: Sequence[Any]) -> list[str]:
+    """Return the values of a column as they are shown: no value is a `-`, and times are equally long."""
+    cells = ["-" if value is None else shown(name, value) for value in values]
+    if any(per_second(name, value) is not None for value in values):
+        length = max(map(len, cells))
+        if length == _EXACT:
+            return [f"{cell}.000000" if len(cell) == _EXACT - 7 else cell for cell in cells]
+    return cells
 
 
 def written(us: int) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from nflowlevel.analytics import timeline
 from nflowlevel.analytics.answer import Answer, written
@@ -170,6 +170,10 @@ class Log:
             says how many there are.
         top: only so many rows.
         """
+        if wrong := [each for each in names if not isinstance(each, str)]:
+            raise TypeError(
+                f'count takes names of columns, such as count("src_ip", "dest_port", top=10), not {wrong[0]!r}'
+            )
         columns = list(dict.fromkeys(self._relation.find(name).name for name in names))
         source, more = self._name, ""
         if geo is not None:
@@ -199,10 +203,14 @@ class Log:
     def records(self, *names: str, limit: int | None = None) -> Answer:
         """Return the records in the order of time: these columns of them, or all.
 
-        Where it is printed, columns without a value in the shown records are left out.
+        Where it is printed, columns without a value in the shown records are left out, and the most telling come first.
         """
         listed = ", ".join(self._relation.find(name).name for name in names) or "*"
-        return Records(self._engine, f"SELECT {listed} FROM {self._name}{self._where} ORDER BY us{_limit(limit)}")
+        return Records(
+            self._engine,
+            f"SELECT {listed} FROM {self._name}{self._where} ORDER BY us{_limit(limit)}",
+            named=bool(names),
+        )
 
     def held(self, *names: str) -> Log:
         """Return these columns of the records as a log of their own, in memory: for many questions to few records.
@@ -433,6 +441,8 @@ def _bucket(every: Duration) -> str:
 def _limit(rows: int | None) -> str:
     if rows is None:
         return ""
+    if not isinstance(rows, SupportsIndex):
+        raise TypeError(f"a number of rows must be an int, not {rows!r}")
     if rows < 0:
         raise ValueError(f"a number of rows must be at least 0, not {rows}")
-    return f" LIMIT {int(rows)}"
+    return f" LIMIT {rows.__index__()}"

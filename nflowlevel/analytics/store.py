@@ -62,6 +62,13 @@ class DamagedLine(NamedTuple):
     text: str
     """How it begins."""
 
+    @property
+    def told(self) -> str:
+        """The line of text about it; nothing in it moves a cursor."""
+        text = f": {printable(self.text)}" if self.text else ""
+        place = f"{printable(self.source, None)}:{self.line}" if self.line else printable(self.source, None)
+        return f"{place}: {self.reason}{text}"
+
 
 class Span(NamedTuple):
     """The records that are asked for, in microseconds since 1970: from `first` on, before `behind`; None: no bound."""
@@ -136,10 +143,7 @@ class Damaged:
 
     def __repr__(self) -> str:
         shown = [f"{counted(self.count, 'damaged line')} or {plural(self.count, 'file')}"]
-        for line in self._lines[:_MOST_LISTED]:
-            text = f": {printable(line.text)}" if line.text else ""
-            place = f"{printable(line.source, None)}:{line.line}" if line.line else printable(line.source, None)
-            shown.append(f"{place}: {line.reason}{text}")
+        shown += [line.told for line in self._lines[:_MOST_LISTED]]
         return "\n".join([*shown, *(["…"] if self.count > _MOST_LISTED else [])])
 
 

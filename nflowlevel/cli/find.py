@@ -19,6 +19,7 @@ from nflowlevel.errors import counted, plural, printable
 
 if TYPE_CHECKING:
     from nflowlevel.analytics.detector import Detector
+    from nflowlevel.analytics.log import Log
 
 _NAME = "nflowlevel find"
 _ALL = "all"
@@ -131,6 +132,8 @@ def _found(
     chosen = [detector for detector in detectors if SEVERITIES.index(detector.severity) >= least]
     with read_files(files) as log, Progress(len(chosen)) as progress:
         asked = part(log.on(options.spark) if options.spark else log, options)
+        if not any(each.count().value() for each in (asked.packets, asked.flows)):
+            _tell(_why_empty(log))
         for done, detector in enumerate(chosen):
             progress.step(detector.name, done)
             rows = asked.find(detector.name, **parameters).dicts()
@@ -141,8 +144,22 @@ def _found(
             yield detector, rows
         if log.damaged.count:
             count = log.damaged.count
-            damaged = f"{counted(count, 'line')} or {plural(count, 'file')} without a record, left out"
-            print(wrapped(f"{_NAME}: {damaged}", sys.stderr), file=sys.stderr)
+            first = next((f"; the first: {each.told}" for each in log.damaged), "")
+            _tell(f"{counted(count, 'line')} or {plural(count, 'file')} without a record, left out{first}")
+
+
+def _why_empty(log: Log) -> str:
+    """Return why detectors have nothing to look at: that nothing is found there says nothing."""
+    from nflowlevel.analytics import answer
+
+    newest = log.newest
+    if newest is None:
+        return "the log has no record"
+    return f"no packet or flow is in this part of the log; its newest record is of {answer.written(newest)} UTC"
+
+
+def _tell(text: str) -> None:
+    print(wrapped(f"{_NAME}: {text}", sys.stderr), file=sys.stderr)
 
 
 def _evidence(detector: Detector, row: Mapping[str, Any], parameters: Mapping[str, object]) -> str | None:

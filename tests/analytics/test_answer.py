@@ -64,11 +64,21 @@ def test_rows() -> None:
 
 def test_a_table() -> None:
     found = answer(("name", "n"), ("x", 1), ("yyyyy", 1000), (None, None))
-    assert repr(found).splitlines() == ["name      n", "x         1", "yyyyy  1000"]
+    assert repr(found).splitlines() == ["name      n", "x         1", "yyyyy  1000", "-         -"]
     assert repr(answer(("name", "n"))) == "name  n\n(no rows)"
     long = answer(("n",), *((number,) for number in range(100)))
-    assert repr(long).splitlines()[-1] == "… the first 40 rows"
+    assert repr(long).splitlines()[-1] == "… the first 40 rows; .rows() and .df() have all"
     assert len(repr(long).splitlines()) == 42
+
+
+def test_times_of_a_column_are_equally_long() -> None:
+    found = answer(("us", "n"), (1_795_392_000_000_000, 1), (1_795_392_000_150_000, 2), (None, 3))
+    assert repr(found).splitlines()[1:] == [
+        "2026-11-23 00:00:00.000000  1",
+        "2026-11-23 00:00:00.150000  2",
+        "                         -  3",
+    ]
+    assert repr(answer(("us",), (1_795_392_000_000_000,))).splitlines()[1:] == ["2026-11-23 00:00:00"]
 
 
 def test_html_is_only_text() -> None:

@@ -79,6 +79,12 @@ def test_sql_is_within_what_was_narrowed(log: Log) -> None:
 def test_an_unknown_name_is_told_with_the_nearest(log: Log) -> None:
     with pytest.raises(KeyError, match="did you mean 'tcp_window'"):
         log.count("tcp_windw")
+    with pytest.raises(TypeError, match=r"^count takes names of columns, .*, not 10$"):
+        log.count("tcp_window", 10)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^count takes names of columns, .*, not \['tcp_window'\]$"):
+        log.count(["tcp_window"])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^a number of rows must be an int, not '5'$"):
+        log.count("tcp_window", top="5")  # type: ignore[arg-type]
     with pytest.raises(KeyError, match="did you mean 'dest_port'"):
         log.where(tcp_dport=22)
 

@@ -175,7 +175,22 @@ def test_damaged_lines_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[st
     path.write_bytes(lines(_SCAN) + b'{"src_ip": 7\n')
     out, said = find(capsys, "port_scan", path, "--json")
     assert len(objects(out)) == 1
-    assert said.replace("\n", " ").strip() == "nflowlevel find: 1 line or file without a record, left out"
+    wanted = f"nflowlevel find: 1 line or file without a record, left out; the first: {path}:121: "
+    assert said.replace("\n", " ").startswith(wanted)
+
+
+@pytest.mark.parametrize("arguments", [("all",), ("port_scan", "--json"), ("all", "--nft")])
+def test_that_there_was_nothing_to_look_at_is_told(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    said = find(capsys, arguments[0], log, *arguments[1:], "--since", "2030-01-01")[1]
+    assert said == (
+        "nflowlevel find: no packet or flow is in this part of the log; its newest record is of "
+        "2026-11-25 09:30:39.000250 UTC\n"
+    )
+    empty = tmp_path / "empty.json"
+    empty.touch()
+    assert find(capsys, arguments[0], empty, *arguments[1:])[1] == "nflowlevel find: the log has no record\n"
 
 
 @pytest.mark.parametrize(
@@ -216,7 +231,8 @@ def test_times_are_written_in_utc() -> None:
 
 def test_what_an_engine_refuses_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.parquet").write_bytes(b"PAR1" + b"\xff" * 40 + b"PAR1")
-    assert cli.main(["find", "port_scan", str(tmp_path / "x.parquet")]) == 1
+    # A damaged file is left out, as a damaged line is; a database that cannot be asked is an error.
+    assert cli.main(["find", "port_scan", str(tmp_path / "x.parquet")]) == 0
     told = capsys.readouterr().err
     assert told.startswith("nflowlevel find: ")
     assert "x.parquet" in told
