@@ -99,6 +99,7 @@ def sqlite_lines(path: str, wanted: str | None = None) -> Iterator[bytes]:
     """Yield the rows of a file of SQLite."""
     import sqlite3
 
+    os.stat(path)  # SQLite would not say which file is missing
     quoted = "".join(f"%{byte:02x}" for byte in path.encode("utf-8", "surrogateescape"))
     connection = sqlite3.connect(f"file:{quoted}?mode=ro", uri=True)
     try:

@@ -115,8 +115,10 @@ def test_what_cannot_be_read(tmp_path: Path, database: Path) -> None:
     with pytest.raises(ValueError, match="a path follows three slashes"):
         list(database_lines("sqlite://x.db"))
     assert not (tmp_path / "absent.db").exists()
-    with pytest.raises(sqlite3.OperationalError):
+    with pytest.raises(FileNotFoundError) as missing:
         list(sqlite_lines(str(tmp_path / "absent.db")))
+    assert missing.value.filename == str(tmp_path / "absent.db")
+    assert not (tmp_path / "absent.db").exists()
 
 
 def url_of(database: PostgresDatabase) -> str:
