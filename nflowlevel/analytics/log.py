@@ -24,7 +24,7 @@ from nflowlevel.analytics.conditions import (
     moment,
     seconds,
 )
-from nflowlevel.analytics.engine import DuckDB, Engine, open_remote
+from nflowlevel.analytics.engine import DuckDB, Engine, Held, open_remote
 from nflowlevel.analytics.findings import Findings
 from nflowlevel.analytics.geo import Place
 from nflowlevel.analytics.joins import (
@@ -215,26 +215,26 @@ class Log:
     def held(self, *names: str) -> Log:
         """Return these columns of the records as a log of their own, in memory: for many questions to few records.
 
-        One thread may ask it. A log on Spark is returned as it is.
+        One thread may ask it. A log on Spark, or one that is in memory already, is returned as it is.
         """
-        if not isinstance(self._engine, DuckDB):
+        if self._direct is None:
             return self
         listed = ", ".join(dict.fromkeys(self._relation.find(name).name for name in names))
         text = f"SELECT {listed} FROM {self._name}{self._where}"
-        return Log(self._engine.held(self._name, text), self._name, placed=self._placed)
+        return Log(self._direct.held(self._name, text), self._name, placed=self._placed)
 
     def numbered(self, *names: str) -> Log:
         """Return these columns of the records as a log in memory whose questions are answered twice as fast.
 
         Addresses are numbers there, in the order of their texts: they can be counted, compared with each other and
         ordered, but not with a text, nor taken apart. Columns `src_ip` and `dest_ip` of an answer's rows have texts
-        again. One thread may ask it. A log on Spark is returned as it is.
+        again. One thread may ask it. A log on Spark, or one that is in memory already, is returned as it is.
         """
-        if not isinstance(self._engine, DuckDB):
+        if self._direct is None:
             return self
         listed = list(dict.fromkeys(self._relation.find(name).name for name in names))
         text = f"SELECT {', '.join(listed)} FROM {self._name}{self._where}"
-        return Log(Numbered.made(self._engine, self._name, text, listed), self._name, placed=self._placed)
+        return Log(Numbered.made(self._direct, self._name, text, listed), self._name, placed=self._placed)
 
     def places_of(self, addresses: Iterable[str | None]) -> dict[str, Place]:
         """Return what is known of addresses, each once. NotSupported: no table of them is installed. OSError."""
@@ -243,24 +243,24 @@ class Log:
     def brief(self, *names: str, pause: Callable[[], None] | None = None) -> Brief | None:
         """Make a table of these columns of all packets of this log's time (`between`, `last`), for `asked`.
 
-        None: on Spark, or memory has no room for it. It takes as long as some questions to all packets, and answers
-        many. `pause` is called now and then in between.
+        None: on Spark, for records in memory (`held`), or memory has no room for it. It takes as long as some questions
+        to all packets, and answers many. `pause` is called now and then in between.
         """
-        if not isinstance(self._engine, DuckDB):
+        if self._direct is None:
             return None
-        span = self._engine.span
+        span = self._direct.span
         timed = Log(self._engine.whole, placed=self._placed)._during(*span)
         has_room = timed.count().value() * PACKET_BYTES <= self.memory_bytes // 2
-        return Brief(self._engine.store, names, pause, span) if has_room else None
+        return Brief(self._direct.store, names, pause, span) if has_room else None
 
     def asked(self, brief: Brief) -> Log:
         """Return the same packets as a log that asks a brief, for one thread; this one where the brief cannot tell.
 
         It is as those of `numbered`, with numbers for all texts.
         """
-        if self._name != "packets" or not isinstance(self._engine, DuckDB):
+        if self._name != "packets" or self._direct is None:
             return self
-        engine = brief.engine(self._narrowed.get("packets", ()), self._engine.span)
+        engine = brief.engine(self._narrowed.get("packets", ()), self._direct.span)
         return Log(engine, self._name, placed=self._placed) if engine else self
 
     def know(self, brief: Brief) -> None:
@@ -417,6 +417,11 @@ class Log:
             )
         engine = Spark(session(spark), self._store.archives, self._store.remote)
         return Log(engine, self._name, self._narrowed, self._placed.again())
+
+    @property
+    def _direct(self) -> DuckDB | None:
+        """The engine that asks the store; None: it is Spark, or has records of its own in memory."""
+        return self._engine if isinstance(self._engine, DuckDB) and not isinstance(self._engine, Held) else None
 
     @property
     def _store(self) -> Store | None:

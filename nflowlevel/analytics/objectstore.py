@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -35,6 +34,10 @@ _BOOLEANS = {"true": True, "false": False}
 _CONNECT_SECS, _READ_SECS = 10, 60
 #: Ends of files that are read at once: each waits for the store.
 _AT_ONCE = 16
+#: What a Parquet file ends with, and bytes of its end that are read at first: those of most say what columns it has.
+_PARQUET, _END_BYTES = b"PAR1", 64 << 10
+#: Ends that are longer are none of ours, and would be held in memory.
+_MOST_END_BYTES = 64 << 20
 _INSTALL = "pip install 'nflowlevel[analytics,s3]'"
 
 
@@ -64,6 +67,8 @@ class Object(NamedTuple):
     """Name and types of each column."""
     relation: str | None
     """Which relation it is of; None: its path does not say."""
+    damage: str = ""
+    """Why it cannot be read; empty: it can."""
 
 
 def place(url: str) -> Place:
@@ -98,54 +103,35 @@ class ObjectStores:
         self._files: dict[str, tuple[Any, Any]] = {}
         self._places: dict[str, Place] = {}
 
-    def listed(self, url: str, damaged: Callable[[str, str], None]) -> list[Object]:
+    def listed(self, url: str) -> list[Object]:
         """Return the Parquet files of an archive, a directory, or a single one.
 
-        `damaged` gets path and reason of those that are cut. NflowError: the store cannot be read, or has none there.
-        NotSupported: pyarrow is missing. ValueError: see `place`.
+        NflowError: the store cannot be read, or has none there. NotSupported: pyarrow is missing. ValueError: see
+        `place`.
         """
         where = place(url)
         one = self._places.setdefault(where.bucket, where)
         if one._replace(path="") != where._replace(path=""):
-            raise NflowError(
-                f"read {where.shown}: the bucket '{printable(where.bucket)}' of another store is read, too"
-            )
-        filesystem, lost = _filesystem(where)
+            told = f"the bucket '{printable(where.bucket)}' of another store is read, too; read one after the other"
+            raise NflowError(f"read {where.shown}: {told}")
+        filesystem = _filesystem(where)
         try:
-            objects = list(_objects(filesystem, where))
+            objects = _objects(filesystem, where)
             is_there = bool(objects) or _has_bucket(filesystem, where)
         except OSError as error:
             raise _failed(where, error) from None
         if not objects:
             told = "has no Parquet files there" if is_there else f"has no bucket '{printable(where.bucket)}'"
             raise NflowError(f"read {where.shown}: the store {told}; name the directory of an archive")
-        return list(self._described(filesystem, where, objects, damaged, lost))
-
-    def _described(
-        self, filesystem: Any, where: Place, objects: list[Any], damaged: Callable[[str, str], None], lost: Any
-    ) -> Iterator[Object]:
         from concurrent.futures import ThreadPoolExecutor
-
-        def columns(each: Any) -> tuple[tuple[str, ...], ...] | None:
-            try:
-                return _columns(filesystem, each.path)
-            except lost:
-                return None
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             try:
-                described = list(pool.map(columns, objects))
+                described = list(pool.map(lambda each: _described(filesystem, each), objects))
             except OSError as error:
-                pool.shutdown(cancel_futures=True)
                 raise _failed(where, error) from None
-        for each, found in zip(objects, described, strict=True):
-            path = f"s3://{each.path}"
-            if found is None:
-                damaged(path, "a Parquet file without its end: it was copied before it was whole, or is cut")
-                continue
-            self._files[path] = filesystem, each
-            said = stored(path)
-            yield Object(path, found, said.kind if said else None)
+        self._files |= {f"s3://{each.path}": (filesystem, each) for each in objects}
+        return described
 
     def filesystem(self) -> Any:
         """Return them as DuckDB wants to have file systems; NotSupported where fsspec is missing."""
@@ -251,17 +237,17 @@ def _full(path: str) -> str:
     return path if path.startswith("s3://") else f"s3://{path}"
 
 
-def _filesystem(where: Place) -> tuple[Any, Any]:
-    """Return pyarrow's file system of a store, and its error for what is no Parquet."""
+def _filesystem(where: Place) -> Any:
+    """Return pyarrow's file system of a store."""
     try:
-        from pyarrow import ArrowInvalid, fs
+        from pyarrow import fs
     except ImportError:
         raise NotSupported(f"reading {where.shown}", found="no pyarrow", needed=_INSTALL) from None
     try:
         region = where.region
         if region is None and where.endpoint is None:
             region = fs.resolve_s3_region(where.bucket)
-        made = fs.S3FileSystem(
+        return fs.S3FileSystem(
             endpoint_override=where.endpoint,
             region=region,
             anonymous=where.anonymous,
@@ -270,42 +256,28 @@ def _filesystem(where: Place) -> tuple[Any, Any]:
         )
     except (OSError, ValueError) as error:
         raise _failed(where, error) from None
-    return made, ArrowInvalid
 
 
-def _objects(filesystem: Any, where: Place) -> Iterator[Any]:
-    """Yield what pyarrow tells of the Parquet files. Of an archive, those of its own names and no others."""
+def _objects(filesystem: Any, where: Place) -> list[Any]:
+    """Return what pyarrow tells of the Parquet files. Of an archive, those of its own names and no others."""
     from pyarrow import fs
 
     begin = f"{where.bucket}/{where.path}".rstrip("/")
     if where.path.endswith(".parquet"):
         found = filesystem.get_file_info(begin)
         if found.type == fs.FileType.File:
-            yield found
-            return
-    archived = [
-        each
-        for name in RELATIONS
-        for each in filesystem.get_file_info(
-            fs.FileSelector(f"{begin}/kind={name}", recursive=True, allow_not_found=True)
-        )
-        if each.type == fs.FileType.File and stored(f"s3://{each.path}")
-    ]
-    others = [] if archived else filesystem.get_file_info(fs.FileSelector(begin, recursive=True, allow_not_found=True))
-    hidden = re.compile(r"(?:^|/)\.")
-    yield from sorted(
-        (
-            *archived,
-            *(
-                each
-                for each in others
-                if each.type == fs.FileType.File
-                and each.path.endswith(".parquet")
-                and not hidden.search(each.path[len(begin) :])
-            ),
-        ),
-        key=lambda each: str(each.path),
-    )
+            return [found]
+
+    def within(path: str) -> list[Any]:
+        found = filesystem.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
+        return [each for each in found if each.type == fs.FileType.File and each.path.endswith(".parquet")]
+
+    kinds = (within(f"{begin}/kind={name}") for name in RELATIONS)
+    objects = [each for kind in kinds for each in kind if stored(f"s3://{each.path}")]
+    if not objects:
+        # As in directories here, what is hidden is none of the log.
+        objects = [each for each in within(begin) if "/." not in each.path[len(begin) :]]
+    return sorted(objects, key=lambda each: str(each.path))
 
 
 def _has_bucket(filesystem: Any, where: Place) -> bool:
@@ -314,15 +286,41 @@ def _has_bucket(filesystem: Any, where: Place) -> bool:
     return bool(filesystem.get_file_info(where.bucket).type != fs.FileType.NotFound)
 
 
-def _columns(filesystem: Any, path: str) -> tuple[tuple[str, ...], ...]:
-    from pyarrow import parquet
+def _described(filesystem: Any, found: Any) -> Object:
+    """Return a file with its columns, or what is wrong with it; OSError: the store cannot be read."""
+    from pyarrow import ArrowException, BufferReader, parquet
 
-    with filesystem.open_input_file(path) as file:
-        schema = parquet.read_metadata(file).schema
+    path = f"s3://{found.path}"
+    said = stored(path)
+    relation = said.kind if said else None
+    end = _end(filesystem, found)
+    if not end:
+        damage = "a Parquet file without its end: it was copied before it was whole, or is cut"
+        return Object(path, (), relation, damage)
+    try:
+        schema = parquet.read_metadata(BufferReader(end)).schema
+    except (ArrowException, OSError) as error:  # not the store's: all is read
+        return Object(path, (), relation, f"a Parquet file that cannot be read: {_told(error)}")
     each = (schema.column(number) for number in range(len(schema)))
-    return tuple(
+    columns = (
         (column.path, column.physical_type, str(column.converted_type), str(column.logical_type)) for column in each
     )
+    return Object(path, tuple(columns), relation)
+
+
+def _end(filesystem: Any, found: Any) -> bytes:
+    """Return the end of a file that says what columns it has; empty: it has none. OSError."""
+    with filesystem.open_input_file(found.path) as file:
+        wanted = _END_BYTES
+        while True:
+            end: bytes = file.read_at(min(wanted, found.size), max(0, found.size - wanted))
+            # How long it is stands before the last four bytes.
+            length = int.from_bytes(end[-8:-4], "little") + 8
+            if not end.endswith(_PARQUET) or length > min(found.size, _MOST_END_BYTES):
+                return b""
+            if length <= len(end):
+                return end
+            wanted = length
 
 
 def _failed(where: Place, error: Exception) -> NflowError:

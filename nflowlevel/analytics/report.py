@@ -158,7 +158,9 @@ def _gaps(log: Log) -> Iterator[tuple[int, int]]:
     count, first, last = log.packets.sql(
         "SELECT COUNT(DISTINCT sec) AS n, MIN(sec) AS first, MAX(sec) AS last FROM packets"
     ).rows()[0]
-    least = max(_GAP_SECS, _GAP_TIMES * (last - first) // max(count, 1))
+    if not count:
+        return  # files of others may have records without a time
+    least = max(_GAP_SECS, _GAP_TIMES * (last - first) // count)
     yield from sorted(log.packets.sql(text.format(least=least, most=MOST_ROWS)).rows())
 
 

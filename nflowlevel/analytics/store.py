@@ -319,25 +319,33 @@ class Store:
 
             stores = ObjectStores()
             filesystem = stores.filesystem()
-            listed = [found for url in self.remote for found in stores.listed(url, self._add_cut)]
+            listed = [found for url in self.remote for found in stores.listed(url)]
             for found in listed:
                 relation = found.relation or _owner({name for name, *_ in found.columns})
-                self._elsewhere[relation][found.path] = found.columns
+                if not found.damage:
+                    self._elsewhere[relation][found.path] = found.columns
             self._connection.register_filesystem(filesystem)
-            self.make_views()
+            try:
+                self.make_views()
+            except BaseException:
+                # The next question tries it again.
+                self._connection.unregister_filesystem(filesystem.protocol)
+                self._elsewhere = {name: {} for name in RELATIONS}
+                raise
+            for found in listed:
+                if found.damage:
+                    self.add_damage(found.path, 0, found.damage)
             self._is_remote_open = True
-
-    def _add_cut(self, path: str, reason: str) -> None:
-        self.add_damage(path, 0, reason)
 
     def make_views(self) -> None:
         """Make the relations of what was read and of the archives."""
         for found in RELATIONS.values():
             original = {self._readable(path): path for path in self.archives[found.name]}
-            here = list(self._sorted(found, {link: stored(path) for link, path in original.items()}))
+            here = self._together(found, self._columns_of(original), original)
             self.archives[found.name] = [original[path] for alike in here for path in alike.files]
             elsewhere = self._elsewhere[found.name]
-            self._alike[found.name] = [*here, *_together(elsewhere, {path: stored(path) for path in elsewhere})]
+            there = self._together(found, elsewhere, {path: path for path in elsewhere}, is_here=False)
+            self._alike[found.name] = [*here, *there]
             self._connection.execute(f"CREATE OR REPLACE VIEW {found.name} AS {self._view(found)}")
 
     def _view(self, relation: Relation, span: Span = WHOLE) -> str:
@@ -351,28 +359,35 @@ class Store:
         (count,) = self._connection.cursor().execute(f"SELECT COUNT(*) FROM read.{relation.name}").fetchall()[0]
         return " UNION ALL ".join([*parts, read] if count or not parts else parts)
 
-    def _sorted(self, relation: Relation, files: Mapping[str, Stored | None]) -> Iterator[_Alike]:
-        """Yield the files of this machine, those together that have the same columns: see `_together`.
+    def _together(
+        self, relation: Relation, columns: Mapping[str, Columns], names: Mapping[str, str], *, is_here: bool = True
+    ) -> list[_Alike]:
+        """Return files, those together that have the same columns: DuckDB opens but one of them to know these.
 
-        What is no file of the relation is left out, and counted: one would break all questions.
+        Where files differ, it opens all, for each question anew. So it does if they differ in more than a few ways.
+        What is no file of the relation is left out, and counted: one would break all questions. `names` has the paths
+        that say what is in the files.
         """
-        if not files:
-            return
-        columns: dict[str, list[tuple[str, ...]]] = {}
-        for path, *column in self._described(list(files)):
-            columns.setdefault(path, []).append(tuple(map(str, column)))
         kinds: dict[Columns, dict[str, Stored | None]] = {}
         for path, found in columns.items():
-            kinds.setdefault(tuple(found), {})[path] = files[path]
-        alike = [kind for those in kinds.values() if (kind := self._fitting(relation, those)).files]
-        if len(alike) > _MOST_KINDS:
-            all_files = {path: said for kind in alike for path, said in kind.files.items()}
-            yield _Alike({name for kind in alike for name in kind.columns}, all_files, differ=True)
-        else:
-            yield from alike
+            kinds.setdefault(found, {})[path] = stored(names[path])
+        alike = [kind for those in kinds.values() if (kind := self._fitting(relation, those, is_here)).files]
+        if len(alike) <= _MOST_KINDS:
+            return alike
+        files = {path: said for kind in alike for path, said in kind.files.items()}
+        return [_Alike({name for kind in alike for name in kind.columns}, files, differ=True)]
+
+    def _columns_of(self, paths: Iterable[str]) -> dict[str, Columns]:
+        """Return the columns of files of this machine. What cannot be read is left out, and counted."""
+        found: dict[str, list[tuple[str, ...]]] = {}
+        for path, *column in self._described(list(paths)):
+            found.setdefault(path, []).append(tuple(map(str, column)))
+        return {path: tuple(columns) for path, columns in found.items()}
 
     def _described(self, paths: Sequence[str]) -> list[tuple[Any, ...]]:
         """Return the columns of files: each file's name, the column's name and what makes its type."""
+        if not paths:
+            return []
         # A number of children: what holds columns, and is none.
         text = (
             "SELECT file_name, name, type, converted_type, logical_type::VARCHAR "
@@ -389,8 +404,11 @@ class Store:
                     self._leave_out([path], _first_line(error))
             return rows
 
-    def _fitting(self, relation: Relation, files: Mapping[str, Stored | None]) -> _Alike:
-        """Return those of files with the same columns whose values the relation's columns can hold."""
+    def _fitting(self, relation: Relation, files: Mapping[str, Stored | None], is_here: bool) -> _Alike:
+        """Return those of files with the same columns whose values the relation's columns can hold.
+
+        DuckDB's own errors where they are elsewhere: their store may answer the next time.
+        """
         source = parquet(files, by_name=False, more=", filename = 'of_file'")
         try:
             types = self._types(files)
@@ -407,6 +425,8 @@ class Store:
                 self._leave_out(names, reason)
                 wrong |= names
         except engine.duckdb().Error as error:
+            if not is_here:
+                raise
             self._leave_out(files, _first_line(error))
             return _Alike(set(), {}, differ=False)
         return _Alike(set(types), {path: said for path, said in files.items() if path not in wrong}, differ=False)
@@ -441,21 +461,6 @@ class Store:
                 values = ", ".join(f"unnest(${place}::{type_}[])" for place, type_ in enumerate(columns.values(), 1))
                 lists = [list(column) for column in zip(*rows, strict=True)]
                 self._connection.execute(f"INSERT INTO {identifier(table)} SELECT {values}", lists)
-
-
-def _together(columns: Mapping[str, Columns], files: Mapping[str, Stored | None]) -> Iterator[_Alike]:
-    """Yield files, those together that have the same columns: DuckDB opens but one of them to know these.
-
-    Where files differ, it opens all, for each question anew. So it does if they differ in more than a few ways.
-    """
-    alike: dict[Columns, dict[str, Stored | None]] = {}
-    for path, found in columns.items():
-        alike.setdefault(found, {})[path] = files[path]
-    if len(alike) > _MOST_KINDS:
-        yield _Alike({name for found in alike for name, *_ in found}, files, differ=True)
-    else:
-        for each, those in alike.items():
-            yield _Alike({name for name, *_ in each}, those, differ=False)
 
 
 def _owner(columns: set[str]) -> str:

@@ -59,7 +59,7 @@ class Settings:
     keep: bool = False
     """Leave the files where they are."""
     only_whole: bool = False
-    """Take no last line that lacks a newline: it may be half of one. For files that are kept."""
+    """Take no last line that lacks a newline: it may be half of one. The file stays for it."""
     owners: Collection[int] = (0,)
     """Users whose files are taken where we are root."""
     min_age: float = 600.0
@@ -117,7 +117,7 @@ def _compact(journal: Journal, source: LogSource, settings: Settings) -> Result:
         return Result(source.path, "left", reason=reason)
     assert record
     removed, reason = False, ""
-    if not settings.keep:
+    if not settings.keep and not source.is_growing:
         try:
             removed = source.remove()
         except (NotClosed, Changed) as error:

@@ -6,12 +6,15 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import re
 from typing import Any
 
 from nflowlevel.errors import NotSupported
 
 #: Most memory of DuckDB; what does not fit goes to files of its own.
 MEMORY_BYTES = 1 << 30
+#: Versions before this one lose rows of a stream that is read more than once (scan.py).
+_LEAST_VERSION = (1, 5)
 
 
 def connect(directory: str, *, threads: int = 1, memory_bytes: int = MEMORY_BYTES) -> Any:
@@ -33,13 +36,17 @@ def connect(directory: str, *, threads: int = 1, memory_bytes: int = MEMORY_BYTE
 
 
 def duckdb() -> Any:
-    """Return the module; NotSupported where it is not installed."""
+    """Return the module; NotSupported where it is not installed, or too old."""
     try:
-        return importlib.import_module("duckdb")
+        module = importlib.import_module("duckdb")
     except ImportError:
         raise NotSupported(
             "the archive", found="no Python module duckdb", needed="pip install 'nflowlevel[analytics]'"
         ) from None
+    version = module.__version__
+    if tuple(map(int, re.findall(r"[0-9]+", version)[:2])) < _LEAST_VERSION:
+        raise NotSupported("the archive", found=f"DuckDB {version}", needed="pip install --upgrade 'duckdb>=1.5'")
+    return module
 
 
 def fullness(error: Exception) -> str:

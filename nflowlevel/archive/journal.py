@@ -31,6 +31,7 @@ from msgspec import json as msgjson
 
 from nflowlevel.archive.layout import DAMAGED, WORK
 from nflowlevel.archive.source import LogSource, identity
+from nflowlevel.binding.durable import sync_directory
 from nflowlevel.binding.rootpath import open_plain, place_of
 from nflowlevel.errors import NflowError
 
@@ -273,15 +274,6 @@ def make_directory(path: str, mode: int = 0o755) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, mode)
     sync_directory(parent)
-
-
-def sync_directory(path: str) -> None:
-    """Force the names in a directory to the disk; OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _refuse_foreign(archive: str) -> None:

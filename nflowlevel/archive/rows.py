@@ -19,6 +19,7 @@ from nflowlevel.archive import engine
 from nflowlevel.archive.layout import DAY_SECS
 from nflowlevel.archive.scan import Scanner
 from nflowlevel.archive.schema import LIMITS, RELATIONS, Column, Relation, json_columns, json_kind
+from nflowlevel.errors import NflowError
 from nflowlevel.records.keys import Key
 
 #: The last second that a path of the archive can say: the year 9999.
@@ -169,7 +170,7 @@ class Rows:
             _write(memory, lines)
             source = (
                 f"read_json('/proc/self/fd/{memory}', format='newline_delimited', columns={columns}, "
-                "compression='none')"
+                "compression='uncompressed')"
             )
             self._database.execute("BEGIN")
             for found in wanted:
@@ -227,7 +228,10 @@ class Rows:
         return self._scanner.held_bytes
 
     def slices(self) -> list[Slice]:
-        """Return what files the rows make. After it, no rows are added until `clear`."""
+        """Return what files the rows make. After it, no rows are added until `clear`.
+
+        NflowError: DuckDB has not all of them. The log must not go then.
+        """
         made: list[Slice] = []
         for found in self._relations:
             sql = (
@@ -235,6 +239,9 @@ class Rows:
                 f"GROUP BY dvc, sec // {DAY_SECS} ORDER BY min(sec), dvc"
             )
             made += [Slice(found, *row) for row in self._database.execute(sql).fetchall()]
+        if (found_rows := sum(part.rows for part in made)) != self.rows:
+            told = f"DuckDB {engine.duckdb().__version__} has {found_rows} of {self.rows} records that were read"
+            raise NflowError(f"write to the archive: {told}; the log stays as it is: report this as a fault")
         self._slices = [part.relation for part in made]
         return made
 

@@ -139,7 +139,7 @@ class Scanner:
         self._table = self._arrow()
         self._batches: list[_Batch] = []
         self._spare: list[_Batch] = []
-        #: By the column's name: the value that all rows have, or _MIXED.
+        #: By the column's name: the value that all rows have; None: they have several, or some have none.
         self._found: dict[str, int | str | None] = {}
         #: How many rows there are.
         self.rows = 0

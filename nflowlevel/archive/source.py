@@ -26,6 +26,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator
 from typing import IO, Any, Final
 
+from nflowlevel.binding.durable import sync_directory
 from nflowlevel.binding.rootpath import open_own, open_plain, place_of
 from nflowlevel.errors import NflowError
 from nflowlevel.readers.compressed import zstandard_for
@@ -181,11 +182,7 @@ class LogSource:
             return False
         os.unlink(name, dir_fd=directory)
         with contextlib.suppress(OSError):  # a directory that we may change but not read
-            fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            sync_directory(".", directory)
         return True
 
     def _check_closed(self, min_age: float) -> None:

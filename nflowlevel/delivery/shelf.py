@@ -25,6 +25,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
+from nflowlevel.binding.durable import sync_directory
 from nflowlevel.binding.privileges import Worker
 from nflowlevel.binding.rootpath import directory_of
 from nflowlevel.delivery.filename import COMPRESSED, FileNames
@@ -208,7 +209,8 @@ class Shelf:
                 raise
             finally:
                 os.close(out)
-            _sync_directory(self._directory)
+            with contextlib.suppress(OSError):  # not all file systems can
+                sync_directory(".", self._directory)
             if os.path.samestat(self._status(name), status):
                 os.unlink(name, dir_fd=self._directory)
             log.info("compressed %s: %d bytes are %d", self._path(name), status.st_size, size)
@@ -256,12 +258,3 @@ def _is_ours(status: os.stat_result) -> bool:
 def _names_aside(name: str) -> Iterator[str]:
     yield f"{name}.aside"
     yield from (f"{name}.aside.{number}" for number in itertools.count(1))
-
-
-def _sync_directory(directory: int) -> None:
-    with contextlib.suppress(OSError):  # not all file systems can
-        fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)

@@ -21,6 +21,7 @@ import struct
 import uuid
 import zlib
 
+from nflowlevel.binding.durable import sync_directory
 from nflowlevel.binding.rootpath import directory_of, is_ours_alone, make_directory, open_plain, whose
 from nflowlevel.errors import OutputError
 from nflowlevel.logs import log
@@ -145,7 +146,7 @@ class SpoolDirectory:
         """Bring the position and the directory itself to the disk."""
         assert self._position
         self._position.sync()
-        _sync_directory(self.where)
+        sync_directory(self.where)
 
     def close(self) -> None:
         """Give the directory back; nothing may be called any more."""
@@ -256,14 +257,6 @@ def reason(error: OSError) -> str:
 def _next_block(used: int) -> int:
     """Return the first number of the block after the one of `used`."""
     return (used // BLOCK + 1) * BLOCK
-
-
-def _sync_directory(directory: str) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _check(number: int) -> int:

@@ -164,3 +164,16 @@ def test_records_that_are_held(log: Log) -> None:
     assert held.between(first, first + 1).count().value() == chosen.between(first, first + 1).count().value() > 0
     assert held.between(first + 1).count().value() == chosen.between(first + 1).count().value() < chosen.count().value()
     assert log.count().value() > 0
+
+
+def test_what_is_in_memory_stays_as_it_is(log: Log) -> None:
+    syn = log.syn
+    wanted = syn.count("src_ip").rows()
+    for held in (syn.held("us", "src_ip"), syn.numbered("us", "src_ip")):
+        assert held.held("us", "src_ip").count("src_ip").rows() == wanted
+        assert held.numbered("us", "src_ip").count("src_ip").rows() == wanted
+        assert held.brief("us", "src_ip") is None
+    brief = log.brief("us", "src_ip")
+    assert brief is not None
+    assert syn.held("us", "src_ip").asked(brief).count("src_ip").rows() == wanted
+    assert log.asked(brief).count("src_ip").rows() != wanted

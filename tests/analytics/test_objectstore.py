@@ -18,6 +18,7 @@ from pyarrow import fs
 
 import nflowlevel as nfl
 from nflowlevel import cli
+from nflowlevel.analytics import objectstore
 from nflowlevel.analytics.objectstore import Place, _File, place
 from nflowlevel.archive.compaction import Settings, compact
 from nflowlevel.archive.journal import Journal
@@ -131,8 +132,9 @@ def test_only_what_a_question_needs_is_read(server: ObjectStore) -> None:
         begin = len(server.asked())
         log.sql("SELECT 1 AS a").rows()  # the store is listed
         opened = [line.split()[0] for line in server.asked()[begin:] if "/kind=" in line]
-        # Each of the three, and then one of those with all columns, one of those with fewer.
-        assert opened.count("HEAD") == 3 + 2
+        # Each of the three, and then one of those with all columns, one of those with fewer: for their types, and for
+        # the view.
+        assert opened.count("HEAD") == 3 + 2 * 2
         before = len(server.asked())
         assert log.between("2026-11-25", "2026-11-26").count("tcp_window").rows() == [(1024, 100)]
         asked = {line for line in server.asked()[before:] if "/kind=" in line}
@@ -152,6 +154,48 @@ def test_a_cut_file_is_told(server: ObjectStore) -> None:
         (line,) = log.damaged
         assert "/dvc=fw3/" in line.source
         assert line.reason == "a Parquet file without its end: it was copied before it was whole, or is cut"
+
+
+def test_what_is_damaged_or_of_others_breaks_no_question(server: ObjectStore, archive: Path, tmp_path: Path) -> None:
+    server.copy(archive, "logs/odd")
+    good = next(archive.glob("kind=packets/dvc=fw1/*/*.parquet"))
+    name, data = good.relative_to(archive).as_posix(), good.read_bytes()
+    length = int.from_bytes(data[-8:-4], "little") + 8
+    rows = pq.read_table(good)
+    pq.write_table(rows.drop_columns(["sec"]), tmp_path / "untimed")
+    place_of_port = rows.column_names.index("dest_port")
+    pq.write_table(rows.set_column(place_of_port, "dest_port", [["ssh"] * 100]), tmp_path / "text")
+    odd = {
+        "x1": (data[:-length] + b"\xff" * (length - 8) + data[-8:], "a Parquet file that cannot be read: Couldn't "),
+        "x2": (data[:-8] + b"\xff\xff\xff\x7fPAR1", "a Parquet file without its end"),
+        "x3": ((tmp_path / "untimed").read_bytes(), "a Parquet file without a column sec"),
+        "x4": ((tmp_path / "text").read_bytes(), "a Parquet file whose dest_port is VARCHAR, with values"),
+        "x5": (b"", "a Parquet file without its end"),
+    }
+    for dvc, (found, _) in odd.items():
+        server.put(f"logs/odd/{name.replace('fw1', dvc)}", found)
+    with nfl.read(f"s3://logs/odd?endpoint={server.endpoint}") as log:
+        assert log.count("dest_port", top=1).rows() == [(20, 3)]
+        assert log.count().value() == 300
+        told = {line.source.split("dvc=")[1][:2]: line.reason for line in log.damaged}
+    assert told.keys() == odd.keys()
+    for dvc, (_, reason) in odd.items():
+        assert told[dvc].startswith(reason)
+
+
+def test_a_long_end_is_read_whole(server: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objectstore, "_END_BYTES", 100)
+    test_a_single_file_and_a_log_beside_it(server, tmp_path)
+
+
+def test_a_store_that_fails_once_is_asked_again(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    with nfl.read(f"s3://logs/torn?endpoint={server.endpoint}") as log:
+        with monkeypatch.context() as failing:
+            failing.setattr(_File, "read", lambda *_: (_ for _ in ()).throw(OSError("read: no answer")))
+            with pytest.raises(duckdb.Error, match="no answer"):
+                log.count().value()
+        assert log.count().value() == 300
+        assert log.damaged.count == 1
 
 
 def test_commands(server: ObjectStore, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 import nflowlevel as nfl
@@ -69,6 +70,15 @@ def test_packets_are_held_where_memory_has_room_for_them(tmp_path: Path, monkeyp
     assert made[0] == made[1]
     assert made[0].findings
     assert len(calls) == 1
+
+
+def test_files_of_others_may_have_no_times(tmp_path: Path) -> None:
+    found = "SELECT NULL::BIGINT AS sec, NULL::BIGINT AS us, '192.0.2.66' AS src_ip"
+    duckdb.connect().execute(f"COPY ({found}) TO '{tmp_path / 'x.parquet'}' (FORMAT parquet)")
+    made = make(nfl.read(tmp_path / "x.parquet"))
+    assert (made.packets, made.first, made.traffic, made.gaps) == (1, None, [], [])
+    assert "192.0.2.66" in to_html(made)
+    assert "1 packet\n" in to_text(made)
 
 
 def test_one_of_each_is_no_plural(tmp_path: Path) -> None:

@@ -148,6 +148,18 @@ def test_rows_are_written_before_they_take_too_much_memory(tmp_path: Path, monke
     assert marks(tmp_path / "ar") == list(range(100))
 
 
+def test_a_log_whose_last_line_is_not_taken_stays(tmp_path: Path) -> None:
+    path = write(tmp_path / "u.json.1", log(range(3)) + log(range(3, 4)).rstrip(b"\n"))
+    settings = Settings(min_age=0, only_whole=True)
+    for outcome in ("stored", "known"):
+        (result,) = run(tmp_path / "ar", path, settings=settings)
+        assert (result.outcome, result.is_growing, result.removed) == (outcome, True, False)
+    write(path, path.read_bytes() + b"\n")
+    (result,) = run(tmp_path / "ar", path, settings=settings)
+    assert (result.records, result.removed, path.exists()) == (1, True, False)
+    assert marks(tmp_path / "ar") == list(range(4))
+
+
 def test_the_name_of_the_firewall(tmp_path: Path) -> None:
     one = write(tmp_path / "u.json.1", log(range(3)))
     two = write(tmp_path / "u.json.2", log(range(3, 6), dvc=None) + log(range(6, 8), dvc=""))

@@ -32,6 +32,19 @@ def test_without_duckdb_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         engine.duckdb()
 
 
+@pytest.mark.parametrize("version", ["0.10.0", "1.4.4"])
+def test_a_version_that_would_lose_rows_is_refused(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr("duckdb.__version__", version)
+    with pytest.raises(NotSupported, match=rf"found DuckDB {version}; needed: pip install --upgrade 'duckdb>=1\.5'"):
+        engine.duckdb()
+
+
+@pytest.mark.parametrize("version", ["1.5.0", "1.10.0", "2.1.0.dev3"])
+def test_later_versions_are_taken(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr("duckdb.__version__", version)
+    assert engine.duckdb().__version__ == version
+
+
 def test_a_literal_holds_any_text(tmp_path: Path) -> None:
     text = 'it\'s a "text"; -- \\ \n'
     with engine.connect(str(tmp_path)) as database:

@@ -13,7 +13,9 @@ import pytest
 from nflowlevel.archive import engine
 from nflowlevel.archive import rows as module
 from nflowlevel.archive.rows import Rows, Slice
+from nflowlevel.archive.scan import Scanner
 from nflowlevel.archive.schema import PACKETS, SUMS
+from nflowlevel.errors import NflowError
 from tests.fix_archive import SECOND, log, record
 
 
@@ -95,6 +97,18 @@ def test_the_firewall_is_the_one_that_is_given_or_the_record_s_or_the_host(
             (part.dvc,)
         ]
     assert (found, kept) == (dict(enumerate(expected)), [])
+
+
+def test_rows_that_duckdb_does_not_have_are_missed(
+    made: tuple[Rows, list[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, _ = made
+    rows.add(log(range(5)))
+    assert sum(part.rows for part in rows.slices()) == 5
+    empty, stream = Scanner(PACKETS, []), Scanner.__arrow_c_stream__
+    monkeypatch.setattr(Scanner, "__arrow_c_stream__", lambda *_: stream(empty))
+    with pytest.raises(NflowError, match=r"has 0 of 5 records that were read; the log stays as it is"):
+        rows.slices()
 
 
 def test_one_value_in_all_rows_is_written_as_it_is(made: tuple[Rows, list[bytes]], tmp_path: Path) -> None:
