@@ -22,12 +22,12 @@ from nflowlevel.analytics.store import Store
 from nflowlevel.analytics.texts import text_lines
 from nflowlevel.analytics.wholelines import WholeLines
 from nflowlevel.archive import engine
-from nflowlevel.archive.journal import LOCK, Record
+from nflowlevel.archive.journal import LOCK, Record, is_begin_of, is_of
 from nflowlevel.archive.layout import WORK
 from nflowlevel.archive.reader import Moment, files
 from nflowlevel.archive.rotated import is_locked
 from nflowlevel.archive.schema import RELATIONS
-from nflowlevel.archive.source import HEAD_BYTES, identity
+from nflowlevel.archive.source import HEAD_BYTES
 
 _PARQUET = b"PAR1"
 _PARQUET_MIN_BYTES = 12
@@ -163,7 +163,7 @@ def _add_one(store: Store, source: Source, records: Sequence[Record], year: int 
     name = source.name
     if source.kind in ("json", "text"):
         with WholeLines(Path(name)) as lines:
-            add = _add_json(store, lines, records) if source.kind == "json" else _add_text(store, lines, year)
+            add = _add_json(store, lines, records) if source.kind == "json" else _add_text(store, lines, records, year)
             for _ in add:
                 yield lines.position
         return
@@ -186,13 +186,13 @@ def _add_json(store: Store, lines: WholeLines, records: Sequence[Record]) -> Ite
     _add_rest(store, lines, number)
 
 
-def _add_text(store: Store, lines: WholeLines, year: int | None) -> Iterator[None]:
+def _add_text(store: Store, lines: WholeLines, records: Sequence[Record], year: int | None) -> Iterator[None]:
     name = str(lines.path)
 
     def damaged(number: int, reason: str, text: str) -> None:
         store.add_damage(name, number, reason, text)
 
-    for chunk, number in text_lines(lines, damaged, year):
+    for chunk, number in text_lines(lines, damaged, year, _archived(lines.path, records)):
         store.add_lines(chunk, name, number)
         yield
     _add_rest(store, lines, 0)
@@ -204,12 +204,10 @@ def _archived(path: Path, records: Sequence[Record]) -> int:
         return 0
     with WholeLines(path) as lines:
         head = lines.begin(HEAD_BYTES)
-    ends = [
-        record.end
-        for record in records
-        if 0 < record.head_bytes <= len(head) and record.source == identity(record.dvc, head[: record.head_bytes])
-    ]
-    return max(ends, default=0)
+    if any(is_begin_of(head, record) for record in records):
+        return len(head)
+    status = path.stat()
+    return max((record.end for record in records if is_of(record, head, (status.st_dev, status.st_ino))), default=0)
 
 
 def _add_rest(store: Store, lines: WholeLines, number: int) -> None:
