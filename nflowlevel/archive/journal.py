@@ -40,6 +40,7 @@ _RECORD = ".json"
 #: The file that a compaction locks.
 LOCK: Final = "lock"
 _SOURCE, _ASIDE = re.compile("[0-9a-f]+"), re.compile(r"[0-9]+\.tmp")
+_NAME = re.compile("[0-9a-f]+-[0-9]+")
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -239,14 +240,20 @@ def is_begin_of(head: bytes, record: Record) -> bool:
 def record_names(directory: str) -> tuple[frozenset[str], frozenset[str]]:
     """Return the names of records of a journal's directory: those whose files are at their places, and the others.
 
-    OSError: it cannot be read. To know the others needs no right to see their files.
+    OSError: it cannot be read. To know the others needs no right to see their files. What only has the name of a
+    directory aside, as a file or a link, is none.
     """
+    found, aside = set(), set()
     try:
-        names = set(os.listdir(directory))
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name.endswith(_RECORD):
+                    found.add(entry.name.removesuffix(_RECORD))
+                elif _NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                    aside.add(entry.name)
     except FileNotFoundError:
         return frozenset(), frozenset()
-    found = frozenset(name.removesuffix(_RECORD) for name in names if name.endswith(_RECORD))
-    return found - names, found & names
+    return frozenset(found - aside), frozenset(found & aside)
 
 
 def read_records(directory: str) -> list[Record]:
