@@ -11,12 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nflowlevel.archive.source import HEAD_BYTES, LogSource, NotClosed, identity, writer_of
 from nflowlevel.errors import NflowError
 from tests.fix_nobody import run_as_nobody
+
+#: What a packed file begins with; bytes that begin so are unpacked, whatever they are.
+_MAGICS = tuple(pack(b"")[:2] for pack in (gzip.compress, bz2.compress, lzma.compress, zstandard.compress))
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
@@ -26,7 +30,7 @@ def test_blocks_are_all_the_bytes_in_whole_lines(
     tmp_path: Path, pack: Callable[[bytes], bytes], lines: list[bytes], size: int, start: int
 ) -> None:
     data = b"\n".join(lines)
-    if data[:2] == b"\x1f\x8b" or data[:3] == b"BZh":
+    if data.startswith(_MAGICS):
         return
     (tmp_path / "x").write_bytes(pack(data))
     with LogSource(str(tmp_path / "x"), min_age=0) as source:
