@@ -115,7 +115,7 @@ class LogSource:
             with self._reading() as file:
                 head = b""
                 while not head and (piece := file.read(_PIECE_BYTES)):
-                    head = piece.lstrip(b"\0")
+                    head = piece.lstrip(b"\0") if self._only_whole else piece
                     self._padding += len(piece) - len(head)
                 head += _read(file, HEAD_BYTES + 1 - len(head))
             if self._only_whole and len(head) <= HEAD_BYTES:
