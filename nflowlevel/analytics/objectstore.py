@@ -15,9 +15,14 @@ is named by `endpoint=`, `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -32,6 +37,9 @@ _URL = re.compile(r"(?:s3|s3a|s3n)://(?P<bucket>[^/?#]*)(?P<path>[^?]*)(?:\?(?P<
 _OPTIONS = ("anonymous", "endpoint", "region")
 _BOOLEANS = {"true": True, "false": False}
 _CONNECT_SECS, _READ_SECS = 10, 60
+#: How long it may take to list an archive, and until the next answer where files are read: a store may send a byte now
+#: and then, or a list without an end.
+_MOST_LIST_SECS, _MOST_READ_SECS = 300.0, 240.0
 #: Ends of files that are read at once: each waits for the store.
 _AT_ONCE = 16
 #: What a Parquet file ends with, and bytes of its end that are read at first: those of most say what columns it has.
@@ -116,20 +124,17 @@ class ObjectStores:
             raise NflowError(f"read {where.shown}: {told}")
         filesystem = _filesystem(where)
         try:
-            objects = _objects(filesystem, where)
-            is_there = bool(objects) or _has_bucket(filesystem, where)
+            (objects,) = _answers([lambda: _objects(filesystem, where)], _MOST_LIST_SECS)
+            is_there = bool(objects) or _answers([lambda: _has_bucket(filesystem, where)], _MOST_READ_SECS)[0]
         except OSError as error:
             raise _failed(where, error) from None
         if not objects:
             told = "has no Parquet files there" if is_there else f"has no bucket '{printable(where.bucket)}'"
             raise NflowError(f"read {where.shown}: the store {told}; name the directory of an archive")
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            try:
-                described = list(pool.map(lambda each: _described(filesystem, each), objects))
-            except OSError as error:
-                raise _failed(where, error) from None
+        try:
+            described = _answers([partial(_described, filesystem, each) for each in objects], _MOST_READ_SECS)
+        except OSError as error:
+            raise _failed(where, error) from None
         self._files |= {f"s3://{each.path}": (filesystem, each) for each in objects}
         return described
 
@@ -196,7 +201,9 @@ class _File:
         at = self.tell()
         count = max(0, min(self._size - at, count if count >= 0 else self._size))
         try:
-            data: bytes = self._opened().read_at(count, at) if count else b""
+            data: bytes = b""
+            if count:
+                (data,) = _answers([lambda: self._opened().read_at(count, at)], _MOST_READ_SECS)
         except OSError as error:
             raise OSError(f"read s3://{self._path}: {_told(error)}") from None
         self._at.value = at + len(data)
@@ -224,6 +231,39 @@ class _File:
         with self._opening:
             if self._file is not None:
                 self._file.close()
+
+
+def _answers(calls: Sequence[Callable[[], Any]], most_secs: float) -> list[Any]:
+    """Return what each of the calls to a store returns, some of them at once, or raise what the first one raises.
+
+    TimeoutError: none of them has ended for so long. They are in threads of their own, as nothing ends a call of
+    pyarrow's: so Ctrl-C need not wait for the store. The end of Python may, as pyarrow waits there for its calls.
+    """
+    waiting = deque(enumerate(calls))
+    ended: SimpleQueue[tuple[int, Any, BaseException | None]] = SimpleQueue()
+
+    def work() -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                place, call = waiting.popleft()
+                try:
+                    ended.put((place, call(), None))
+                except BaseException as error:
+                    ended.put((place, None, error))
+
+    for _ in range(min(_AT_ONCE, len(calls))):
+        threading.Thread(target=work, daemon=True).start()
+    found: list[Any] = [None] * len(calls)
+    try:
+        for _ in calls:
+            place, found[place], error = ended.get(timeout=most_secs)
+            if error is not None:
+                raise error
+    except Empty:
+        raise TimeoutError(f"the store has not answered for {most_secs:g} s") from None
+    finally:
+        waiting.clear()
+    return found
 
 
 def _known(files: dict[str, tuple[Any, Any]], path: str) -> tuple[Any, Any]:

@@ -22,12 +22,13 @@ from nflowlevel.analytics.store import Store
 from nflowlevel.analytics.texts import text_lines
 from nflowlevel.analytics.wholelines import WholeLines
 from nflowlevel.archive import engine
-from nflowlevel.archive.journal import LOCK, Record
+from nflowlevel.archive.journal import LOCK, Record, is_begin_of, is_of
 from nflowlevel.archive.layout import WORK
 from nflowlevel.archive.reader import Moment, files
 from nflowlevel.archive.rotated import is_locked
 from nflowlevel.archive.schema import RELATIONS
-from nflowlevel.archive.source import HEAD_BYTES, identity
+from nflowlevel.archive.source import HEAD_BYTES
+from nflowlevel.errors import counted
 
 _PARQUET = b"PAR1"
 _PARQUET_MIN_BYTES = 12
@@ -87,7 +88,7 @@ def read(
 
 def _add(store: Store, sources: list[Source], year: int | None) -> None:
     archives = [source.name for source in sources if source.kind == "archive"]
-    records, listed = _settled(archives)
+    records, listed, moments = _settled(archives)
     for name, paths in listed.items():
         store.add_archives(name, _whole(store, paths))
     alone = _whole(store, [source.name for source in sources if source.kind == "parquet"])
@@ -95,6 +96,7 @@ def _add(store: Store, sources: list[Source], year: int | None) -> None:
         store.add_archives(name, paths)
     store.remote += [source.name for source in sources if source.kind == "remote"]
     others = [source for source in sources if source.kind not in ("archive", "parquet", "remote")]
+    _tell_left_out(store, moments, others)
     sizes = [_size(source) for source in others]
     with Progress(None if None in sizes else sum(filter(None, sizes))) as progress:
         done = 0
@@ -105,8 +107,8 @@ def _add(store: Store, sources: list[Source], year: int | None) -> None:
     store.make_views()
 
 
-def _settled(archives: Sequence[str]) -> tuple[list[Record], dict[str, list[str]]]:
-    """Return the sources that are in the archives and the files of each relation, both of one moment.
+def _settled(archives: Sequence[str]) -> tuple[list[Record], dict[str, list[str]], list[Moment]]:
+    """Return the sources that are in the archives and the files of each relation, both of one moment, and that one.
 
     A compaction that ends in between would let records count twice, or not at all: their log is said to be in an
     archive whose files were listed before. It is waited for a moment while files are moved to their places. After a
@@ -123,7 +125,25 @@ def _settled(archives: Sequence[str]) -> tuple[list[Record], dict[str, list[str]
             moment.moving and is_locked(os.path.join(moment.archive, WORK, LOCK)) for moment in now
         ):
             break
-    return records, listed
+    return records, listed, moments
+
+
+def _tell_left_out(store: Store, moments: Sequence[Moment], others: Sequence[Source]) -> None:
+    """Count as damaged what is left out of archives, where the log that has the same records is not read, too.
+
+    A move that ended in a kill leaves files out, and so does a directory that a copy left, or that somebody made.
+    """
+    if not any(moment.left_out for moment in moments):
+        return
+    heads = [_head(Path(source.name)) for source in others if source.kind in ("json", "text")]
+    for moment in moments:
+        read = {each.name for each in moment.unsettled() if any(is_of(each, *head) for head in heads)}
+        for name, paths in sorted(moment.left_out.items()):
+            if name not in read:
+                files_ = f"{counted(len(paths), 'file')} of the archive {'is' if len(paths) == 1 else 'are'} left out"
+                why = "they are being moved there, and the log that they are made of is not read"
+                do = "read that one as well, or end it by 'nflowlevel compact'"
+                store.add_damage(os.path.join(moment.archive, WORK, name), 0, f"{files_}: {why}; {do}")
 
 
 def _size(source: Source) -> int | None:
@@ -163,7 +183,7 @@ def _add_one(store: Store, source: Source, records: Sequence[Record], year: int 
     name = source.name
     if source.kind in ("json", "text"):
         with WholeLines(Path(name)) as lines:
-            add = _add_json(store, lines, records) if source.kind == "json" else _add_text(store, lines, year)
+            add = _add_json(store, lines, records) if source.kind == "json" else _add_text(store, lines, records, year)
             for _ in add:
                 yield lines.position
         return
@@ -186,13 +206,13 @@ def _add_json(store: Store, lines: WholeLines, records: Sequence[Record]) -> Ite
     _add_rest(store, lines, number)
 
 
-def _add_text(store: Store, lines: WholeLines, year: int | None) -> Iterator[None]:
+def _add_text(store: Store, lines: WholeLines, records: Sequence[Record], year: int | None) -> Iterator[None]:
     name = str(lines.path)
 
     def damaged(number: int, reason: str, text: str) -> None:
         store.add_damage(name, number, reason, text)
 
-    for chunk, number in text_lines(lines, damaged, year):
+    for chunk, number in text_lines(lines, damaged, year, _archived(lines.path, records)):
         store.add_lines(chunk, name, number)
         yield
     _add_rest(store, lines, 0)
@@ -202,14 +222,19 @@ def _archived(path: Path, records: Sequence[Record]) -> int:
     """Return how many bytes of a log's lines are in the archives that are read as well: they must not count twice."""
     if not records:
         return 0
+    head, place = _head(path)
+    if any(is_begin_of(head, record) for record in records):
+        return len(head)
+    return max((record.end for record in records if is_of(record, head, place)), default=0)
+
+
+def _head(path: Path) -> tuple[bytes, tuple[int, int]]:
+    """Return how a log's lines begin, and its device and inode; of a pipe, which is read once, nothing."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        return b"", (0, 0)
     with WholeLines(path) as lines:
-        head = lines.begin(HEAD_BYTES)
-    ends = [
-        record.end
-        for record in records
-        if 0 < record.head_bytes <= len(head) and record.source == identity(record.dvc, head[: record.head_bytes])
-    ]
-    return max(ends, default=0)
+        return lines.begin(HEAD_BYTES), (status.st_dev, status.st_ino)
 
 
 def _add_rest(store: Store, lines: WholeLines, number: int) -> None:

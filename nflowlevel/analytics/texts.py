@@ -10,12 +10,13 @@ from nflowlevel.analytics.wholelines import WholeLines
 
 
 def text_lines(
-    lines: WholeLines, damaged: Callable[[int, str, str], None], year: int | None = None
+    lines: WholeLines, damaged: Callable[[int, str, str], None], year: int | None = None, behind: int = 0
 ) -> Iterator[tuple[bytes, int]]:
     """Yield the packets of a log's lines as lines of JSON, and the number of the first line they are of.
 
     `damaged` is told the number of a line that is about a packet and is none, the reason and its text. `year` is that
-    of times that have none; unless given, the latest in which the file can have been written.
+    of times that have none; unless given, the latest in which the file can have been written. The first `behind` bytes
+    are left out.
     """
     reader = LogLines(lines.changed, year=year)
     lost: dict[str, int] = {}
@@ -30,7 +31,7 @@ def text_lines(
         lost.update(now)
         damaged(number, _REASONS[reason], line.decode("utf-8", "replace").removesuffix("\n"))
 
-    for chunk in lines.chunks():
+    for chunk in lines.chunks(behind):
         first, at = number, 0
         if found := reader.json(chunk, lose):
             yield found, first

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 
 from nflowlevel import __version__
 from nflowlevel.archive import engine
-from nflowlevel.archive.journal import Journal, Record, Transaction, footer
+from nflowlevel.archive.journal import Journal, Record, Transaction, begins_of, footer
 from nflowlevel.archive.layout import damaged_path, path_of
 from nflowlevel.archive.rows import Rows
 from nflowlevel.archive.source import Changed, LogSource, NotClosed, identity
@@ -81,7 +81,13 @@ def compact(journal: Journal, path: str, settings: Settings, *, is_ours: bool = 
     left where it is.
     """
     try:
-        with LogSource(path, owners=settings.owners, min_age=settings.min_age, is_ours=is_ours) as source:
+        with LogSource(
+            path,
+            owners=settings.owners,
+            min_age=settings.min_age,
+            is_ours=is_ours,
+            only_whole=settings.only_whole,
+        ) as source:
             return _compact(journal, source, settings)
     except (NotClosed, Changed) as error:
         return Result(path, "left", reason=str(error))
@@ -97,7 +103,10 @@ def compact(journal: Journal, path: str, settings: Settings, *, is_ours: bool = 
 def _compact(journal: Journal, source: LogSource, settings: Settings) -> Result:
     if not source.head:
         # All empty files look the same, and there is nothing that could be lost.
-        return Result(source.path, "stored", removed=not settings.keep and source.remove())
+        removed = not settings.keep and source.remove()
+        return Result(source.path, "stored", removed=removed, is_growing=source.is_growing)
+    if longer := journal.find_longer(source, settings.dvc):
+        return _has_less(source, longer)
     known = journal.find(source, settings.dvc)
     if known:
         journal.move(known)  # the disk was full, a moment ago: the source must not go before its files are there
@@ -110,8 +119,7 @@ def _compact(journal: Journal, source: LogSource, settings: Settings) -> Result:
         if record is None:
             return Result(source.path, "stored", is_growing=True)  # not a whole line
     elif size < known.end:
-        reason = f"it begins as {printable(known.path, None)}, which is archived, but has less"
-        return Result(source.path, "left", reason=reason)
+        return _has_less(source, known)
     elif not _is_at_its_place(known, source):
         reason = f"it is a copy of {printable(known.path, None)}, which is archived"
         return Result(source.path, "left", reason=reason)
@@ -126,6 +134,11 @@ def _compact(journal: Journal, source: LogSource, settings: Settings) -> Result:
     return Result(source.path, outcome, *counts, removed=removed, reason=reason, is_growing=source.is_growing)
 
 
+def _has_less(source: LogSource, known: Record) -> Result:
+    reason = f"it begins as {printable(known.path, None)}, which is archived, but has less"
+    return Result(source.path, "left", reason=reason)
+
+
 def _is_at_its_place(record: Record, source: LogSource) -> bool:
     """Tell whether a known source is what was archived, perhaps renamed or compressed, and not a copy elsewhere."""
     is_same = (record.device, record.inode) == (source.device, source.inode)
@@ -134,15 +147,15 @@ def _is_at_its_place(record: Record, source: LogSource) -> bool:
 
 def _store(journal: Journal, source: LogSource, settings: Settings, known: Record | None) -> Record | None:
     """Archive what is not known of a source, and return its record; where that is nothing, the known one."""
-    start = known.end if known else 0
-    name = known.source if known else identity(settings.dvc, source.head)
-    head_bytes = known.head_bytes if known else len(source.head)
+    start = known.end if known else source.padding
+    # Where it has grown, its head may have, too: what is recorded says so much of it as can be told.
+    name = identity(settings.dvc, source.head)
     about = {
         "source": name,
         "path": source.path.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
         "device": source.device,
         "inode": source.inode,
-        "head_bytes": head_bytes,
+        "head_bytes": len(source.head),
         "start": start,
         "dvc": settings.dvc,
     }
@@ -157,7 +170,7 @@ def _store(journal: Journal, source: LogSource, settings: Settings, known: Recor
         writer = _Writer(transaction, source, rows, about)
         convert = settings.convert(source) if settings.convert else None
         end = start
-        for block in source.blocks(start, BLOCK_BYTES, is_whole=settings.only_whole):
+        for block in source.blocks(start, BLOCK_BYTES):
             before = rows.rows
             rows.add(convert(bytes(block), damaged.add) if convert else block)
             end += len(block)
@@ -170,7 +183,8 @@ def _store(journal: Journal, source: LogSource, settings: Settings, known: Recor
         writer.write()
         damaged.put(name, start)
         source.check()
-        return transaction.commit(**about, end=end, records=writer.records, damaged=damaged.lines)
+        begins = begins_of(settings.dvc, source.head)
+        return transaction.commit(**about, begins=begins, end=end, records=writer.records, damaged=damaged.lines)
 
 
 class _Writer:

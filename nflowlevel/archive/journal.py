@@ -11,7 +11,8 @@ Who reads the archive meanwhile sees none of the files of a record as long as it
 moved already: their records are in the source (reader.py).
 
 A source is known by the first 64 KiB of its lines and by their length: a log that is compressed later, or copied, is
-the same source. `START` is the byte from which on it was read: not 0 where a file has grown after it had been archived.
+the same source, and so is one that begins with all lines of a shorter one. `START` is the byte from which on it was
+read: not 0 where a file has grown after it had been archived.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from msgspec import DecodeError, Struct, ValidationError
 from msgspec import json as msgjson
 
 from nflowlevel.archive.layout import DAMAGED, WORK
-from nflowlevel.archive.source import LogSource, identity
+from nflowlevel.archive.source import HEAD_BYTES, LogSource, identity
 from nflowlevel.binding.durable import sync_directory
 from nflowlevel.binding.rootpath import open_plain, place_of
 from nflowlevel.errors import NflowError
@@ -40,6 +41,7 @@ _RECORD = ".json"
 #: The file that a compaction locks.
 LOCK: Final = "lock"
 _SOURCE, _ASIDE = re.compile("[0-9a-f]+"), re.compile(r"[0-9]+\.tmp")
+_NAME = re.compile("[0-9a-f]+-[0-9]+")
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -57,6 +59,8 @@ class Record(Struct, frozen=True, kw_only=True):
     records: int
     damaged: int
     files: list[tuple[str, str]]
+    begins: list[str] = []
+    """What identifies its first 1, 2, 4, 8 … lines, as far as they are in its head: see `is_begin_of`."""
 
     @property
     def name(self) -> str:
@@ -101,16 +105,13 @@ class Journal:
 
     def find(self, source: LogSource, dvc: str) -> Record | None:
         """Return the last record of a source, and of what it was before it was compressed, copied or extended."""
-        known = [found for found in self.records if found.dvc == dvc and self._is_of(found, source, dvc)]
+        place = (source.device, source.inode)
+        known = [found for found in self.records if found.dvc == dvc and is_of(found, source.head, place)]
         return max(known, key=lambda found: found.end, default=None)
 
-    @staticmethod
-    def _is_of(record: Record, source: LogSource, dvc: str) -> bool:
-        if record.head_bytes == len(source.head) or (
-            record.device == source.device and record.inode == source.inode and record.head_bytes < len(source.head)
-        ):
-            return identity(dvc, source.head[: record.head_bytes]) == record.source
-        return False
+    def find_longer(self, source: LogSource, dvc: str) -> Record | None:
+        """Return the record of a source that begins with all lines of this one, and has more in its head."""
+        return next((found for found in self.records if found.dvc == dvc and is_begin_of(source.head, found)), None)
 
     def forget(self, record: Record) -> None:
         """Remove a record: neither its source nor anything made of it exists any more. OSError."""
@@ -209,17 +210,51 @@ class Transaction:
             shutil.rmtree(self.directory, ignore_errors=True)
 
 
+def is_of(record: Record, head: bytes, place: tuple[int, int] | None = None) -> bool:
+    """Tell whether a log with this head is the source of a record, perhaps extended. `place`: its device and inode."""
+    if not 0 < record.head_bytes <= len(head) or identity(record.dvc, head[: record.head_bytes]) != record.source:
+        return False
+    # Lines behind a short head were compared with nothing: another log may begin with the same ones.
+    is_compared = record.head_bytes == HEAD_BYTES or record.end <= record.start + record.head_bytes
+    return is_compared or (record.device, record.inode) == place
+
+
+def begins_of(dvc: str, head: bytes) -> list[str]:
+    """Return what identifies the first 1, 2, 4, 8 … lines of a head."""
+    found, at, lines = [], 0, 0
+    for wanted in (1 << power for power in range(head.count(b"\n").bit_length())):
+        while lines < wanted:
+            at, lines = head.index(b"\n", at) + 1, lines + 1
+        found.append(identity(dvc, head[:at]))
+    return found
+
+
+def is_begin_of(head: bytes, record: Record) -> bool:
+    """Tell whether a log with this head, which is all of it, has less than the source of a record, and begins as it.
+
+    That is so where at least half of its lines are those of the source: of a source, but few beginnings are known.
+    """
+    found = begins_of(record.dvc, head) if len(head) < record.head_bytes else []
+    return bool(found) and found[-1:] == record.begins[len(found) - 1 : len(found)]
+
+
 def record_names(directory: str) -> tuple[frozenset[str], frozenset[str]]:
     """Return the names of records of a journal's directory: those whose files are at their places, and the others.
 
-    OSError: it cannot be read. To know the others needs no right to see their files.
+    OSError: it cannot be read. To know the others needs no right to see their files. What only has the name of a
+    directory aside, as a file or a link, is none.
     """
+    found, aside = set(), set()
     try:
-        names = set(os.listdir(directory))
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name.endswith(_RECORD):
+                    found.add(entry.name.removesuffix(_RECORD))
+                elif _NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                    aside.add(entry.name)
     except FileNotFoundError:
         return frozenset(), frozenset()
-    found = frozenset(name.removesuffix(_RECORD) for name in names if name.endswith(_RECORD))
-    return found - names, found & names
+    return frozenset(found - aside), frozenset(found & aside)
 
 
 def read_records(directory: str) -> list[Record]:

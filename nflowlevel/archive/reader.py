@@ -32,10 +32,16 @@ class Moment:
         self._work: Final = os.path.join(self.archive, WORK)
         #: Sources, by their names in the journal, whose files are at their places.
         self.settled, self.moving = record_names(self._work)
+        #: The files that `stored_files` met at their places and left out, by the names of their sources.
+        self.left_out: dict[str, set[str]] = {}
 
     def records(self) -> list[Record]:
         """Return what the journal says of the sources that are in the archive; NflowError: a record is damaged."""
         return [record for record in read_records(self._work) if record.name in self.settled]
+
+    def unsettled(self) -> list[Record]:
+        """Return what the journal says of the sources whose files are being moved; NflowError: a record is damaged."""
+        return [record for record in read_records(self._work) if record.name in self.moving]
 
     def stored_files(
         self,
@@ -55,6 +61,9 @@ class Moment:
         # Looked at after the files: what was moved while they were listed is among these.
         now, moving = record_names(self._work)
         late = (self.moving | now | moving) - self.settled
+        for file in found:
+            if file.record in self.moving & moving:
+                self.left_out.setdefault(file.record, set()).add(file.path)
         return sorted(
             (file for file in found if file.record not in late),
             key=lambda file: (file.first, file.path),

@@ -53,15 +53,24 @@ class LogSource:
     """An open file, locked against writers of ours. OSError: it cannot be opened, or is refused; NotClosed.
 
     `owners` are the users whose files are taken where we are root. `min_age` is for how many seconds the file must not
-    have changed; `is_ours` says that its writer is known to lock, so that its age does not matter.
+    have changed; `is_ours` says that its writer is known to lock, so that its age does not matter. With
+    `only_whole`, what stands behind the last newline is none of its lines: it may be half of one.
     """
 
     def __init__(
-        self, path: str, *, owners: Collection[int] = (0,), min_age: float = 600.0, is_ours: bool = False
+        self,
+        path: str,
+        *,
+        owners: Collection[int] = (0,),
+        min_age: float = 600.0,
+        is_ours: bool = False,
+        only_whole: bool = False,
     ) -> None:
         self.path: Final = os.path.abspath(path)
-        self._head = b""
-        #: Whether `blocks` has left out what stands behind the last newline.
+        self._head: bytes | None = None
+        self._padding = 0
+        self._only_whole = only_whole
+        #: Whether something that was read stands behind the last newline, and is left out.
         self.is_growing = False
         self.fd = (
             open_own(self.path, os.O_RDONLY, 0, owners) if os.geteuid() == 0 else open_plain(self.path, os.O_RDONLY)
@@ -102,11 +111,25 @@ class LogSource:
 
     @property
     def head(self) -> bytes:
-        """The first `HEAD_BYTES` of the lines, or all of them."""
-        if not self._head:
+        """The first `HEAD_BYTES` of the lines, or all of them, behind the padding."""
+        if self._head is None:
             with self._reading() as file:
-                self._head = _read(file, HEAD_BYTES)
+                head = b""
+                while not head and (piece := file.read(_PIECE_BYTES)):
+                    head = piece.lstrip(b"\0") if self._only_whole else piece
+                    self._padding += len(piece) - len(head)
+                head += _read(file, HEAD_BYTES + 1 - len(head))
+            if self._only_whole and len(head) <= HEAD_BYTES:
+                whole = head[: head.rfind(b"\n") + 1]
+                self.is_growing = len(whole) < len(head)
+                head = whole
+            self._head = head[:HEAD_BYTES]
         return self._head
+
+    @property
+    def padding(self) -> int:
+        """How many bytes of zero it begins with: where a log was emptied, its writer may go on at its old place."""
+        return self._padding if self.head else 0
 
     def count(self) -> int:
         """Return how many bytes of lines there are; reads all of it where the file is compressed."""
@@ -118,10 +141,9 @@ class LogSource:
                 total += len(piece)
         return total
 
-    def blocks(self, start: int, block_bytes: int, *, is_whole: bool = False) -> Iterator[memoryview]:
+    def blocks(self, start: int, block_bytes: int) -> Iterator[memoryview]:
         """Yield the lines from byte `start` on, in blocks that end with a newline; only the last may lack it.
 
-        With `is_whole` what stands behind the last newline is not among them: it may be half of a line.
         A block is good until the next is asked for. A line that is longer than a block comes as several blocks.
         NflowError: the compressed data is cut or damaged.
         """
@@ -148,9 +170,9 @@ class LogSource:
                     yield view[:end]
                     buffer[: held - end] = view[end:held]
                     held -= end
-            if held and not is_whole:
+            if held and not self._only_whole:
                 yield view[:held]
-            self.is_growing = held > 0 and is_whole
+            self.is_growing = held > 0 and self._only_whole
 
     def check(self) -> None:
         """Raise Changed if the file is not as it was when it was opened, NotClosed if somebody writes to it."""

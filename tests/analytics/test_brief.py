@@ -256,3 +256,58 @@ def test_a_file_that_went_leaves_nothing_behind(tmp_path: Path) -> None:
         with pytest.raises(duckdb.Error):
             log.brief("src_ip", "us")
         assert log.sql("SELECT COUNT(*) FROM duckdb_tables() WHERE table_name LIKE 'brief%'").value() == 0
+
+
+#: Texts that sort, compare or look otherwise than they seem to, and none.
+_ODD = (
+    "",
+    "::ffff:192.0.2.1",
+    "192.0.2.1",
+    "no address",
+    "a\0b",
+    "\u00e9",
+    "e\u0301",
+    "1.2.3",
+    "::1",
+    "0:0:0:0:0:0:0:1",
+    " 192.0.2.1",
+    "NULL",
+    "'",
+    "%",
+    "\U0001f600",
+    None,
+)
+
+
+def test_odd_texts(tmp_path: Path) -> None:
+    dice, records = random.Random(1), []
+    prefixes = (*_ODD, *(f"p{number}" for number in range(10_000)))
+    for number in range(800):
+        found = record(
+            number, src_ip=dice.choice(_ODD), dest_ip=dice.choice(_ODD), oob__prefix=dice.choice(prefixes),
+            oob__in=dice.choice(_ODD),
+        )  # fmt: skip
+        records.append({name: value for name, value in found.items() if value is not None})
+    with nfl.read(log_file(tmp_path / "a.json", records)) as log:
+        assert log.damaged.count == 0
+        made = log.brief(*BRIEF)
+        assert made is not None
+        numbered = log.numbered("us", "src_ip", "dest_ip", "oob_prefix")
+        for name in ("src_ip", "dest_ip", "oob_prefix"):
+            assert numbered.count(name).rows() == log.count(name).rows()
+        values = {name: [row[0] for row in log.count(name).rows()] for name in ("src_ip", "dest_ip", "oob_in")}
+        for _ in range(12):
+            state = [("geo", "country")] if dice.random() < 0.3 else []
+            for name in dice.sample(sorted(values), 2):
+                state.append((dice.choice(("", "!")) + name, dice.choice(values[name]) or ""))
+            assert _outcome(log, state, made) == _outcome(log, state)
+
+
+def _outcome(log: Log, state: list[tuple[str, str]], *made: Brief) -> dict[str, Any] | str:
+    """Return what the page shows, or says is wrong."""
+    try:
+        found = answer(log, state, *made)
+    except ValueError as error:
+        return str(error)
+    del found["milliseconds"]
+    return found

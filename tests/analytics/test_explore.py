@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import http.client
 import io
 import json
+import os
 import random
 import shutil
 import socket
@@ -29,6 +31,7 @@ from nflowlevel.archive.compaction import Settings, compact
 from nflowlevel.archive.journal import Journal
 from nflowlevel.errors import NflowError
 from tests.fix_chromium import Chromium, chromium
+from tests.fix_lines import small_disk
 from tests.fix_logs import START, log_file, parquet_file, record
 
 __all__ = ["chromium"]
@@ -534,3 +537,32 @@ def test_it_says_what_it_shows(chromium: Chromium, page: Page) -> None:
     assert all(name for _, name in named), named
     assert chromium.run("document.getElementById('count').getAttribute('aria-live')") == "polite"
     assert chromium.run("document.documentElement.lang") == "en"
+
+
+@pytest.mark.parametrize("name", ["records.csv", "records.parquet"])
+def test_an_export_to_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """It says what to do, leaves nothing behind, and works again when there is room."""
+    path = log_file(tmp_path / "x.json", [record(n, community_id=os.urandom(60).hex()) for n in range(5000)])
+    with small_disk(tmp_path / "small", "16M") as disk:
+        monkeypatch.setattr("tempfile.tempdir", str(disk))
+        with nfl.read(path) as log:
+            page = Page(log)
+            try:
+                page._maker.join(60)
+                with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                    while file.write(bytes(1 << 12)):
+                        pass
+                before = sorted(disk.rglob("*"))
+                status, told = _get(page, f"/{page.token}/{name}?")
+                assert (status, told.count("\n")) == (500, 1)
+                assert "No space left on device; make room there, or set TMPDIR" in told
+                assert sorted(disk.rglob("*")) == before
+                assert json.loads(_get(page, f"/{page.token}/answer")[1])["count"] == 5000
+                (disk / "filler").unlink()
+                found = page.reply(name, "")
+                assert found
+                assert not isinstance(found[1], bytes)
+                with found[1] as exported:
+                    assert len(exported.read()) > 5000
+            finally:
+                page.close()

@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 
@@ -19,7 +23,7 @@ from pyarrow import fs
 import nflowlevel as nfl
 from nflowlevel import cli
 from nflowlevel.analytics import objectstore
-from nflowlevel.analytics.objectstore import Place, _File, place
+from nflowlevel.analytics.objectstore import Place, _answers, _File, place
 from nflowlevel.archive.compaction import Settings, compact
 from nflowlevel.archive.journal import Journal
 from nflowlevel.errors import NflowError, NotSupported
@@ -305,3 +309,81 @@ def test_keys_in_a_url_are_refused_and_not_shown() -> None:
     with pytest.raises(NotSupported, match="AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") as caught:
         nfl.read("s3://KEY:secret@b/x")
     assert "KEY:" not in str(caught.value)
+
+
+#: What a store does with a request: says nothing, or sends a byte now and then.
+_SLOW = {
+    "nothing": "None",
+    "a byte": "(connection.sendall(b'HTTP/1.1 200 OK\\r\\nContent-Length: 99999\\r\\n\\r\\n'), drip(connection))",
+}
+
+_SLOW_STORE = """if True:
+    import signal, socket, sys, threading, time
+    import nflowlevel as nfl
+    from nflowlevel.analytics import objectstore
+
+    def drip(connection):
+        while True:
+            connection.sendall(b" ")
+            time.sleep(0.1)
+
+    def serve(server, kept=[]):
+        while True:
+            connection, _ = server.accept()
+            kept.append(connection)
+            connection.recv(65536)
+            asked.set()
+            threading.Thread(target=lambda: ACTION, daemon=True).start()
+
+    asked = threading.Event()
+    server = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=serve, args=(server,), daemon=True).start()
+    objectstore._MOST_LIST_SECS = LIMIT
+    if LIMIT > 100:
+        main = threading.main_thread().ident
+        threading.Thread(target=lambda: (asked.wait(), signal.pthread_kill(main, signal.SIGINT)), daemon=True).start()
+    with nfl.read(f"s3://b/a?endpoint=http://127.0.0.1:{server.getsockname()[1]}&region=x") as log:
+        try:
+            log.count().value()
+        except BaseException as error:
+            print(type(error).__name__, error, flush=True)
+"""
+
+
+@pytest.mark.parametrize("action", _SLOW)
+@pytest.mark.parametrize(
+    ("secs", "told"),
+    [
+        (0.5, "NflowError read s3://b/a: the store has not answered for 0.5 s"),
+        (1000, "KeyboardInterrupt "),
+    ],
+)
+def test_a_store_that_hangs(action: str, secs: float, told: str) -> None:
+    """It is given up, and Ctrl-C ends the waiting for it."""
+    code = _SLOW_STORE.replace("ACTION", _SLOW[action]).replace("LIMIT", str(secs))
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as running:
+        ending = threading.Timer(50, running.kill)
+        ending.start()
+        assert running.stdout
+        try:
+            assert running.stdout.readline() == f"{told}\n"
+        finally:
+            ending.cancel()
+            running.kill()  # pyarrow would wait for the store
+
+
+def test_answers_come_in_order_and_the_first_error_ends_them() -> None:
+    asked: list[int] = []
+
+    def call(number: int) -> int:
+        asked.append(number)
+        time.sleep(0.001 * (number % 3))
+        if number == 400:
+            raise OSError("gone")
+        return number
+
+    assert _answers([partial(call, number) for number in range(100)], 60) == [*range(100)]
+    with pytest.raises(OSError, match="gone"):
+        _answers([partial(call, number) for number in range(400, 5000)], 60)
+    assert len(asked) < 4000
+    assert _answers([], 60) == []

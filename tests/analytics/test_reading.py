@@ -12,6 +12,7 @@ import stat
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -349,3 +350,59 @@ def test_what_others_plant_in_directories_is_neither_followed_nor_waited_for(tmp
     assert nfl.read(other.parent).count().value() == 5
     log = nfl.read(archive, other)
     assert ([line.reason for line in log.damaged], log.count().value()) == (["no regular file"], 5)
+
+
+def _compacted(directory: Path, count: int = 5) -> tuple[Path, Path, Path]:
+    """Return an archive of one log, that log, and the name of the directory in which its files were aside."""
+    archive, path = directory / "archive", log_file(directory / "u.json.1", [record(n) for n in range(count)])
+    with Journal(str(archive)) as journal:
+        compact(journal, str(path), Settings(min_age=0, keep=True))
+    (name,) = (archive / ".compact").glob("*.json")
+    return archive, path, name.with_suffix("")
+
+
+def test_files_that_are_left_out_are_told(tmp_path: Path) -> None:
+    """A copy may leave a directory behind, or somebody make one, that says that they are being moved."""
+    archive, path, aside = _compacted(tmp_path)
+    aside.mkdir()
+    with nfl.read(archive) as log:
+        assert log.count().value() == 0
+        (line,) = log.damaged
+        assert line.source == str(aside)
+        assert line.reason.startswith("1 file of the archive is left out: they are being moved")
+        assert line.reason.endswith("end it by 'nflowlevel compact'")
+    for sources in ((archive, path), (path, archive)):
+        with nfl.read(*sources) as log:
+            assert (log.count().value(), log.damaged.count) == (5, 0)
+    with Journal(str(archive)):
+        pass
+    with nfl.read(archive) as log:
+        assert (log.count().value(), log.damaged.count) == (5, 0)
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "fifo", "loop"])
+def test_what_is_no_directory_hides_no_file(tmp_path: Path, kind: str) -> None:
+    archive, _, aside = _compacted(tmp_path)
+    if kind == "file":
+        aside.touch()
+    elif kind == "fifo":
+        os.mkfifo(aside)
+    else:
+        aside.symlink_to(tmp_path if kind == "link" else aside)
+    with nfl.read(archive) as log:
+        assert (log.count().value(), log.damaged.count) == (5, 0)
+
+
+def test_a_pipe_beside_an_archive_loses_nothing(tmp_path: Path) -> None:
+    archive, path, _ = _compacted(tmp_path)
+    reading, writing = os.pipe()
+
+    def feed() -> None:
+        with open(writing, "wb") as file:
+            file.write(lines([record(n) for n in range(100, 1100)]))
+
+    feeding = threading.Thread(target=feed)
+    feeding.start()
+    with open(reading, "rb"), nfl.read(archive, path, f"/dev/fd/{reading}") as log:
+        assert log.count().value() == 1005
+    feeding.join()

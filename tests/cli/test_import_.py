@@ -7,12 +7,14 @@ import calendar
 import gzip
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
+import nflowlevel as nfl
 from nflowlevel.cli import main
 
 _BODY = "IN=eth0 OUT= MAC= SRC=192.0.2.66 DST=10.77.0.1 LEN=40 TOS=0x00 PREC=0x00 TTL=103 ID=256 PROTO=TCP "
@@ -150,3 +152,94 @@ def test_a_last_line_that_is_half_written_waits(
     assert imported(f"{line}\n{line}", 1) == "was imported already" + waits
     assert imported(f"{line}\n{line}\n", 2) == "1 record in 1 file\n"
     assert imported(f"{line}\n{line}\n", 2) == "was imported already\n"
+
+
+def _lines(*ports: int) -> list[str]:
+    return [
+        f"Nov 27 12:{port // 60 % 60:02}:{port % 60:02} fw kernel: DROP {_BODY}SPT=6000 DPT={port} WINDOW=1 SYN URGP=0 "
+        for port in ports
+    ]
+
+
+def _replaced(path: Path, lines: list[str], rest: str = "") -> Path:
+    """Put a file in the place of a log, as a copy does: it has another inode."""
+    new = path.with_name("new")
+    new.write_bytes("".join([*(f"{line}\n" for line in lines), rest]).encode())
+    os.utime(new, (1_795_910_400, 1_795_910_400))
+    os.replace(new, path)
+    return path
+
+
+def _imported(archive: Path, *paths: Path) -> list[int]:
+    """Import files, and return the ports of all packets of the archive."""
+    main(["import", *map(str, paths), "-o", str(archive)])
+    return sorted(port for (port,) in rows(archive, "dest_port"))
+
+
+def test_a_short_log_that_a_longer_copy_replaces(archive: Path, tmp_path: Path) -> None:
+    log, ports = tmp_path / "kern.log", [*range(1, 20)]
+    for count in (3, 7, 19):
+        assert _imported(archive, _replaced(log, _lines(*ports[:count]))) == ports[:count]
+
+
+def test_a_half_line_that_a_copy_has_otherwise(archive: Path, tmp_path: Path) -> None:
+    log = _replaced(tmp_path / "kern.log", _lines(1, 2, 3), _lines(9)[0][:50])
+    assert _imported(archive, log) == [1, 2, 3]
+    assert _imported(archive, _replaced(log, _lines(1, 2, 3, 4, 5))) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("count", [1, 12, 29])
+def test_a_log_that_has_less_now(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int) -> None:
+    log, ports = tmp_path / "kern.log", [*range(1, 31)]
+    assert _imported(archive, _replaced(log, _lines(*ports))) == ports
+    capsys.readouterr()
+    assert _imported(archive, _replaced(log, _lines(*ports[:count]))) == ports
+    told = f"{log}: not imported: it begins as {log}, which is archived, but has less\n"
+    assert capsys.readouterr().out == told
+    with nfl.read(archive, log) as both:
+        assert both.count().value() == len(ports)
+
+
+def test_another_log_that_begins_as_one_that_has_grown(archive: Path, tmp_path: Path) -> None:
+    log = write(tmp_path / "kern.log", *_lines(1, 2, 3))
+    _imported(archive, log)
+    assert _imported(archive, write(log, *_lines(*range(4, 9)))) == [*range(1, 9)]
+    other = write(tmp_path / "other.log", *_lines(1, 2, 3, *range(101, 110)))
+    assert _imported(archive, other) == [*range(1, 9), *range(101, 110)]
+
+
+def test_a_log_that_is_copied_and_emptied(archive: Path, tmp_path: Path) -> None:
+    log, copy, packed = (tmp_path / name for name in ("kern.log", "kern.log.1", "kern.log.2.gz"))
+    _imported(archive, write(log, *_lines(*range(5))))
+    write(copy, *_lines(*range(9)))
+    packed.write_bytes(gzip.compress(copy.read_bytes()))
+    os.truncate(log, 0)
+    write(log, *_lines(*range(9, 13)))
+    for order in ((packed, log, copy), (copy, packed, log)):
+        assert _imported(archive, *order) == [*range(13)]
+        with nfl.read(archive, copy, packed, log) as all_of_it:
+            assert all_of_it.count().value() == 13
+
+
+def test_zeros_before_a_log(archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A writer that does not append goes on at its old place, behind a hole, when its log is emptied."""
+    first, second = tmp_path / "kern.log.2", tmp_path / "kern.log.1"
+    first.write_bytes(bytes(70_000) + "".join(f"{line}\n" for line in _lines(*range(1, 30))).encode())
+    second.write_bytes(bytes(70_500) + "".join(f"{line}\n" for line in _lines(*range(101, 140))).encode())
+    for path in (first, second):
+        os.utime(path, (1_795_910_400, 1_795_910_400))
+    for _ in range(2):
+        assert _imported(archive, first, second) == [*range(1, 30), *range(101, 140)]
+    told = [line.rpartition(": ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert told == ["29 records in 1 file", "39 records in 1 file", *2 * ["was imported already"]]
+
+
+def test_two_imports_at_once(archive: Path, tmp_path: Path) -> None:
+    log = write(tmp_path / "kern.log", *_lines(*range(3000)))
+    command = [sys.executable, "-m", "nflowlevel", "import", str(log), "-o", str(archive)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=120)[0] for process in running]
+    for text, process in zip(told, running, strict=True):
+        assert "another compaction is at work" in text if process.returncode else "nflowlevel import:" not in text
+    assert [process.returncode for process in running].count(0) >= 1
+    assert sorted(port for (port,) in rows(archive, "dest_port")) == [*range(3000)]
