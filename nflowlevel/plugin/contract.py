@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import get_annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from nflowlevel.binding.rootpath import DocumentDoor, LogDoor
@@ -389,8 +390,8 @@ def check_plugin(plugin: object) -> None:
     if base is None or not isinstance(plugin, type):
         raise NflowError(f"{plugin!r} is not a plugin: it must be a class derived from Input, Filter or Output")
     missing = sorted(getattr(plugin, "__abstractmethods__", ()))
-    # What a base between offers is called by that.
-    inherited = {name for parent in plugin.__mro__[1:] for name in vars(parent)}
+    # What a base between offers, or declares and leaves to the plugin, is called by that.
+    inherited = {name for parent in plugin.__mro__[1:] for name in (*vars(parent), *get_annotations(parent))}
     own = [name for name in vars(plugin) if not name.startswith("_") and name not in inherited]
     for name in own:
         hook = nearest(name, (*missing, *(n for n in dir(base) if not n.startswith("_"))))
