@@ -339,6 +339,7 @@ _SLOW_STORE = """if True:
     server = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=serve, args=(server,), daemon=True).start()
     objectstore._MOST_LIST_SECS = LIMIT
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests in the background ignores it
     if LIMIT > 100:
         main = threading.main_thread().ident
         threading.Thread(target=lambda: (asked.wait(), signal.pthread_kill(main, signal.SIGINT)), daemon=True).start()
