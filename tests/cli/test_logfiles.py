@@ -55,13 +55,16 @@ def test_what_cannot_be_is_told_before_the_log_is_read(arguments: list[str], tol
         opened(_options("there is no such file", *arguments))
 
 
-@pytest.mark.parametrize(
-    "url", ["postgresql://me:word@127.0.0.1:1/x", "mysql://me:word@127.0.0.1:1/x", "sqlite:///dev/null/x.db"]
-)
+@pytest.mark.parametrize("url", ["postgresql://me:word@127.0.0.1:1/x", "mysql://me:word@127.0.0.1:1/x"])
 def test_a_database_that_is_away_is_told_in_one_line(url: str) -> None:
     with pytest.raises(NflowError, match=r"^read a database: .") as caught:
         opened(_options(url))
     assert "word" not in str(caught.value)
+
+
+def test_a_file_of_sqlite_that_cannot_be_is_named() -> None:
+    with pytest.raises(NotADirectoryError, match="/dev/null/x.db"):
+        opened(_options("sqlite:///dev/null/x.db"))
 
 
 def test_names_of_networks(log: str, tmp_path: Path) -> None:

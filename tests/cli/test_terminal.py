@@ -22,7 +22,7 @@ def screen_of(monkeypatch: pytest.MonkeyPatch) -> Tty:
     """Make standard output a terminal of 6 lines and 40 columns; pytest has its own until a test begins."""
     made = Tty()
     monkeypatch.setattr(sys, "stdout", made)
-    monkeypatch.setattr(terminal.shutil, "get_terminal_size", lambda: os.terminal_size((40, 6)))
+    monkeypatch.setattr(terminal.shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((40, 6)))
     return made
 
 
