@@ -63,7 +63,7 @@ def test_a_database_that_is_away_is_told_in_one_line(url: str) -> None:
 
 
 def test_a_file_of_sqlite_that_cannot_be_is_named() -> None:
-    with pytest.raises(NotADirectoryError, match="/dev/null/x.db"):
+    with pytest.raises(NotADirectoryError, match=r"/dev/null/x\.db"):
         opened(_options("sqlite:///dev/null/x.db"))
 
 
