@@ -496,8 +496,9 @@ def _outside(at: Path, path: str) -> Path:
 
 
 def _needed_of_tmp(at: Path) -> set[str]:
-    """Return what of /tmp the daemon still has to see: itself, Python, and the directory `at`."""
-    needed = (at, Path(nflowlevel.__file__), Path(sys.executable), Path(sys.executable).resolve())
+    """Return what of /tmp the daemon still has to see: itself, Python, the directory `at`, and where its links lead."""
+    links = (path.resolve() for path in (at / "run").rglob("*") if path.is_symlink())
+    needed = (at, Path(nflowlevel.__file__), Path(sys.executable), Path(sys.executable).resolve(), *links)
     return {path.parts[2] for path in needed if path.parts[:2] == ("/", "tmp")}
 
 
