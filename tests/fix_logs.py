@@ -63,3 +63,19 @@ def parquet_file(path: Path, records: Iterable[dict[str, Any]]) -> Path:
         connection.execute(f"COPY (SELECT {PACKETS.select()} FROM {rows}) TO '{made}' (FORMAT parquet)")
         path.write_bytes(made.read_bytes())
     return path
+
+
+def hourly_files(directory: Path, last: Iterable[int] = (60, 3660, 7260)) -> list[Path]:
+    """Make an archive of a file an hour, each of two packets, the second one a minute later, and return their paths.
+
+    `last` are the seconds after START of the newest packet, as the names of the files say.
+    """
+    from nflowlevel.archive.layout import path_of
+
+    paths = []
+    for hour, newest in enumerate(last):
+        first = 3600 * hour
+        place = directory / path_of("packets", "fw", START + first, START + newest, "0a", hour, 0)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        paths.append(parquet_file(place, [record(first), record(first + 60)]))
+    return paths

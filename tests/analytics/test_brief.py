@@ -20,8 +20,7 @@ from nflowlevel.analytics.explore import BRIEF, PANELS, answer, selected
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.placed import Placed
 from nflowlevel.analytics.store import Span
-from nflowlevel.archive.layout import path_of
-from tests.fix_logs import START, lines, log_file, parquet_file, record
+from tests.fix_logs import START, hourly_files, lines, log_file, parquet_file, record
 
 
 def _records(dice: random.Random) -> Iterator[dict[str, Any]]:
@@ -221,12 +220,7 @@ def test_an_old_one_does_not_answer(tmp_path: Path) -> None:
 
 
 def test_one_of_a_span_opens_only_the_files_that_have_records_in_it(tmp_path: Path) -> None:
-    paths = []
-    for hour in range(3):
-        first = START + 3600 * hour
-        place = tmp_path / path_of("packets", "fw", first, first + 60, "0a", hour, 0)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        paths.append(parquet_file(place, [record(hour * 3600), record(hour * 3600 + 60)]))
+    paths = hourly_files(tmp_path)
     with nfl.read(tmp_path) as log:
         paths[0].unlink()
         last = log.between(START + 3600)

@@ -67,6 +67,12 @@ class Bench:
         assert isinstance(dropped, dict)
         assert values["records"] == values["written"] + values["pending"] + sum(dropped.values())  # type: ignore[operator]
 
+    def is_done(self) -> bool:
+        return not self.stats.pending
+
+    def is_done_or_failed(self) -> bool:
+        return bool(self.stats.errors) or self.is_done()
+
     def buried(self) -> list[int]:
         lines = self.letters.read_text().splitlines() if self.letters.exists() else []
         return [self.server.mark_of(json.loads(line)["values"]) for line in lines]
@@ -214,12 +220,12 @@ def test_refused_rows_are_isolated(bench: Bench, server: AnyPlace, bad: set[int]
     server.refuses = bad.__contains__
     bench.put(*range(97))
     bench.writer.open()
-    wait_for(lambda: not bench.stats.pending)
+    wait_for(bench.is_done)
     assert server.rows == [mark for mark in range(97) if mark not in bad]
     assert bench.buried() == sorted(bad)
     assert bench.stats.dropped["refused"] == len(bad)
     bench.put(1000)
-    wait_for(lambda: not bench.stats.pending)
+    wait_for(bench.is_done)
     assert server.rows[-1] == 1000
     bench.close()
 
@@ -229,7 +235,7 @@ def test_refused_without_a_ledger(bench: Bench, server: AnyPlace) -> None:
     server.refuses = {3}.__contains__
     bench.put(1, 2, 3, 4)
     bench.writer.open()
-    wait_for(lambda: not bench.stats.pending)
+    wait_for(bench.is_done)
     assert (server.rows, bench.buried()) == ([1, 2, 4], [3])
     bench.close()
 
@@ -240,7 +246,7 @@ def test_a_row_is_buried_once_though_the_ledger_did_not_hear_of_it(bench: Bench,
     server.before = times(2, "skip", Unavailable("connection lost"))
     bench.put(1, 2, 3)
     bench.writer.open()
-    wait_for(lambda: not bench.stats.pending)
+    wait_for(bench.is_done)
     assert (server.rows, bench.buried()) == ([1, 3], [2])
     bench.close()
 
@@ -255,7 +261,7 @@ def test_no_place_for_refused_rows_loses_none(bench: Bench, server: AnyPlace) ->
     assert bench.stats.pending == 2
     assert "Is a directory" in bench.writer.state
     bench.letters.rmdir()
-    wait_for(lambda: not bench.stats.pending)
+    wait_for(bench.is_done)
     assert (server.rows, bench.buried()) == ([1, 3], [2])
     bench.close()
 
@@ -272,7 +278,7 @@ def test_a_restart_goes_on_where_the_ledger_is(tmp_path: Path, server: AnyPlace)
     second = Bench(tmp_path, server)
     second.put(50, 51)
     second.writer.open()
-    wait_for(lambda: not second.stats.pending)
+    wait_for(second.is_done)
     second.close()
     assert server.rows == list(range(52))
 
@@ -295,7 +301,7 @@ def test_a_commit_in_doubt_at_the_stop_is_settled_by_the_next_start(tmp_path: Pa
     stopped_in_doubt(tmp_path, server)
     second = Bench(tmp_path, server)
     second.writer.open()
-    wait_for(lambda: not second.stats.pending)
+    wait_for(second.is_done)
     second.close()
     assert server.rows == list(range(50))
 
@@ -305,7 +311,7 @@ def test_a_ledger_that_is_ahead_swallows_nothing(bench: Bench, server: AnyPlace)
     server.arrive(bench.spool.runs.own.name, bench.first + 10**6)
     bench.put(1, 2)
     bench.writer.open()
-    wait_for(lambda: not bench.stats.pending)
+    wait_for(bench.is_done)
     assert server.rows == [1, 2]
     bench.close()
 
@@ -336,7 +342,7 @@ def test_a_hung_call_is_broken_off(bench: Bench, server: AnyPlace) -> None:
     bench.writer.break_hung(bench.writer.hung_at - 1)
     assert not server.aborted.is_set(), "not yet"
     bench.writer.break_hung(bench.writer.hung_at)
-    wait_for(lambda: not bench.stats.pending)
+    wait_for(bench.is_done)
     assert server.rows == list(range(100))
     assert server.largest == 50, "perhaps it was too much at once"
     bench.close()
@@ -372,7 +378,7 @@ def test_a_backlog_goes_in_pieces(tmp_path: Path, server: AnyPlace) -> None:
     for start in range(0, 20_000, 100):
         bench.put(*range(start, start + 100))
     bench.writer.open()
-    wait_for(lambda: not bench.stats.pending)
+    wait_for(bench.is_done)
     assert server.rows == list(range(20_000))
     assert server.largest <= 3_000
     bench.close()
@@ -496,7 +502,7 @@ def test_a_copy_of_a_spool_in_use(tmp_path: Path, server: AnyPlace, heir_first: 
     heir.put(1000)
     for bench in (heir, live) if heir_first else (live, heir):
         bench.writer.open()
-        wait_for(lambda each=bench: not each.stats.pending)  # type: ignore[misc]
+        wait_for(bench.is_done)
     assert drain([live, heir]) == 81
     assert sorted(server.rows) == [*range(80), 1000]
 
@@ -512,7 +518,7 @@ def test_a_copy_of_a_spool_in_use_that_lacks_rows(
     (copy,) = copies_of(tmp_path, 1)
     heir = Bench(copy, server)
     heir.writer.open()
-    wait_for(lambda: not heir.stats.pending)
+    wait_for(heir.is_done)
     live.writer.open()
     assert drain([live, heir]) == 90
     assert sorted(server.rows) == sorted([*range(50), *range(10, 50)]), "none is lost"
@@ -529,13 +535,13 @@ def test_rows_behind_a_gap_arrive_once_over_restarts(tmp_path: Path, server: Any
     for _ in range(3):
         bench = Bench(copy, server, backlog=8)
         bench.writer.open()
-        wait_for(lambda each=bench: each.stats.errors or not each.stats.pending)  # type: ignore[misc]
+        wait_for(bench.is_done_or_failed)
         bench.close(0.0)
         server.before = iter_calls("write", [None, Unavailable("down")])
     server.before = lambda name: None
     last = Bench(copy, server)
     last.writer.open()
-    wait_for(lambda: not last.stats.pending)
+    wait_for(last.is_done)
     last.close()
     assert server.rows == list(range(10, 50))
 
