@@ -11,8 +11,8 @@ import argparse
 import contextlib
 import os
 import sys
-import tempfile
 
+from nflowlevel.binding.rootpath import directory_of
 from nflowlevel.cli import terminal
 from nflowlevel.cli.logfiles import add_files, opened
 from nflowlevel.errors import printable
@@ -51,25 +51,30 @@ def run(options: argparse.Namespace) -> int:
 def _write(path: str, text: str) -> None:
     """Write a file aside, and put it in its place whole: what stands there, also a link, is replaced, not followed.
 
+    On the way there, no link of another user's is followed where we are root.
+
     Devices and what this process has open (`/dev/null`, `/dev/stdout`, `/dev/fd/63`) are written to: a file in their
     place would be one for the whole machine.
     """
     directory, name = os.path.split(path)
-    real = os.path.realpath(directory or ".")
-    if real in ("/dev", "/dev/pts") or real.startswith("/proc/"):
+    # As it is spelled: a link to there may be another user's.
+    spelled = os.path.abspath(directory or ".")
+    if spelled in ("/dev", "/dev/fd", "/dev/pts") or spelled.startswith("/proc/"):
         with open(path, "w", encoding="utf-8") as device:
             device.write(text)
         return
-    fd, aside = tempfile.mkstemp(prefix=f".{name}.", dir=directory or ".")
-    try:
-        with open(fd, "w", encoding="utf-8") as file:
-            file.write(text)
-            os.fchmod(fd, 0o666 & ~_umask())
-        os.replace(aside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(aside)
-        raise
+    with directory_of(directory or ".") as place:
+        aside = f".{name}.{os.urandom(8).hex()}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(aside, flags, 0o666 & ~_umask(), dir_fd=place)
+        try:
+            with open(fd, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(aside, name, src_dir_fd=place, dst_dir_fd=place)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(aside, dir_fd=place)
+            raise
 
 
 def _umask() -> int:

@@ -32,6 +32,26 @@ def test_text(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "24 packets" in capsys.readouterr().out
 
 
+def test_root_follows_no_directory_of_another_user(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared, ours = tmp_path / "shared", tmp_path / "ours"
+    shared.mkdir()
+    shared.chmod(0o777)
+    ours.mkdir()
+    (ours / "kept").write_text("ours")
+    (shared / "planted").symlink_to(ours)
+    os.lchown(shared / "planted", 65534, 65534)
+    assert cli.main(["report", str(log), "-o", str(shared / "planted/kept")]) == 1
+    assert "'planted' is a symbolic link that others can change" in capsys.readouterr().err
+    assert (ours / "kept").read_text() == "ours"
+    assert [path.name for path in ours.iterdir()] == ["kept"]
+    (shared / "devices").symlink_to("/dev")
+    os.lchown(shared / "devices", 65534, 65534)
+    assert cli.main(["report", str(log), "-o", str(shared / "devices/null")]) == 1
+    assert stat.S_ISCHR(os.lstat("/dev/null").st_mode)
+
+
 def test_a_link_is_replaced_and_not_followed(log: Path, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")
