@@ -294,7 +294,13 @@ class Exporter:
         while unacknowledged(sock):
             self._unread.offers(offered_window(sock), stalled=True)
             self._wait(sock, select.POLLIN | select.POLLRDHUP, pause)
-            self._check(sock)
+            try:
+                self._check(sock)
+            except BrokenPipeError:
+                # Its kernel acknowledges what was left together with the end.
+                if unacknowledged(sock):
+                    raise
+                return
             pause = min(pause * 2, _ACK_SECS[1])
 
     def _send_datagrams(self, sock: socket.socket, layout: tuple[str, ...], rows: bytes) -> None:

@@ -205,6 +205,31 @@ def test_a_collector_that_closed_is_noticed_before_rows_are_lost(collector: Stre
     again.close()
 
 
+def test_a_collector_that_closes_once_it_has_all_gets_nothing_again() -> None:
+    """Its kernel puts acknowledgements off, and acknowledges together with the end: those rows have arrived."""
+    data = rows(20)
+
+    def read_and_close(listener: socket.socket) -> None:
+        sock, _ = listener.accept()
+        with sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+            stream = b""
+            while len(read_stream(stream)) < 20:
+                stream += sock.recv(1 << 16)
+
+    for _ in range(40):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            one = exporter("tcp", listener.getsockname()[1])
+            one.connect(5)
+            reader = threading.Thread(target=read_and_close, args=(listener,))
+            reader.start()
+            one.send(FLOWS.layout, data)
+            reader.join()
+            with pytest.raises(BrokenPipeError):
+                one.send(FLOWS.layout, data)
+            one.close()
+
+
 def test_what_a_reset_may_have_cost_is_sent_again(collector: StreamCollector) -> None:
     stats = OutputStats()
     one = exporter("tcp", collector.port, stats=stats)
