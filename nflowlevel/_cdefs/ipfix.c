@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <endian.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -377,17 +378,23 @@ size_t nfl_ipfix_pack(struct nfl_ipfix_session *s, const uint8_t *rows, size_t s
 	return (size_t)(free_at - out);
 }
 
-int nfl_ipfix_send(int fd, const uint8_t *messages, uint32_t size, uint32_t most)
+int nfl_ipfix_send(int fd, const uint8_t *messages, uint32_t size, uint32_t most, int pause_ms)
 {
-	uint32_t sent = 0;
+	struct pollfd errors = { .fd = fd };	/* they are always told */
+	uint32_t sent = 0, pause_at = most;
 
-	while (sent < size && sent < most) {
+	while (sent < size) {
 		struct mmsghdr datagrams[DATAGRAMS] = { 0 };
 		struct iovec parts[DATAGRAMS];
 		uint32_t count = 0, at = sent;
 		int done;
 
-		while (count < DATAGRAMS && at < most && size - at >= HEAD) {
+		if (sent >= pause_at) {
+			if (poll(&errors, 1, pause_ms) > 0)
+				break;
+			pause_at = sent + most;
+		}
+		while (count < DATAGRAMS && at < pause_at && size - at >= HEAD) {
 			uint32_t length = (uint32_t)messages[at + 2] << 8 | messages[at + 3];
 
 			if (length < HEAD || length > size - at)

@@ -363,9 +363,9 @@ def test_what_went_out_is_not_sent_again(
         def __getattr__(self, name: str) -> Any:
             return getattr(lib, name)
 
-        def nfl_ipfix_send(self, fd: int, data: Any, size: int, most: int) -> int:
+        def nfl_ipfix_send(self, fd: int, data: Any, size: int, *pace: int) -> int:
             calls.append(size)
-            return -errno.ENETUNREACH if len(calls) in (2, 3, 5) else lib.nfl_ipfix_send(fd, data, size, most)
+            return -errno.ENETUNREACH if len(calls) in (2, 3, 5) else lib.nfl_ipfix_send(fd, data, size, *pace)
 
     monkeypatch.setattr(exporter, "lib", Failing())
     output = made(tmp_path, datagrams.getsockname()[1], proto="udp", reconnect=1)
