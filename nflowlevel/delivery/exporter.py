@@ -50,6 +50,10 @@ _MOST_TEMPLATES = 65536
 _BUFFER_BYTES = 256 << 10
 #: Bytes of datagrams at once, and the pause behind them: more would overflow a receive buffer of the usual size.
 _BURST_BYTES, _BURST_MILLISECONDS = 32 << 10, 1
+#: Messages of one length that the kernel gets in one piece (udp(7), UDP_SEGMENT, Linux 4.18): a third of the cost.
+_TOGETHER = 64
+#: What it answers where the way cannot split them: they need fragments, or are encrypted by IPsec.
+_CANNOT_SPLIT = (-errno.EINVAL, -errno.EIO)
 #: How long to wait for a refusal of the first datagram, and of the last one.
 _REFUSAL_SECS = 0.01
 #: Acknowledgements cause no event: they are looked for after this long, doubled while there are none.
@@ -61,6 +65,7 @@ _MOST_UNREAD = 8 << 20
 
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT = 10, 23, 0
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
+_UDP_SEGMENT = 103
 
 
 class BadRowsError(ValueError):
@@ -124,6 +129,7 @@ class Exporter:
         self._announced_at = 0.0
         self._messages = 0
         self._proven = False
+        self._together = 1
         self._aborted = False
         #: Rows of the last `send`, from its first on, that went out over UDP although it failed.
         self.gone = 0
@@ -176,6 +182,7 @@ class Exporter:
         assert self._sock
         self._renew()
         self._proven = self._aborted = False
+        self._together = _TOGETHER if self.transport == "udp" and _splits(self._sock) else 1
         if self.transport == "tcp":
             self._session.sequence = 0
             self._unread = Unread(_MOST_UNREAD, LINES)
@@ -340,9 +347,13 @@ class Exporter:
         """Send some messages; return their bytes. The first one goes alone: who is away refuses it."""
         if not self._proven:
             size = int.from_bytes(self._view[at + 2 : at + 4], "big")
-        sent = int(lib.nfl_ipfix_send(sock.fileno(), self._out + at, size, _BURST_BYTES, _BURST_MILLISECONDS))
+        pace = _BURST_BYTES, _BURST_MILLISECONDS, self._together
+        sent = int(lib.nfl_ipfix_send(sock.fileno(), self._out + at, size, *pace))
         if sent == -errno.EAGAIN:
             self._wait(sock, select.POLLOUT, 1.0)
+            return 0
+        if sent in _CANNOT_SPLIT and self._together > 1:
+            self._together = 1
             return 0
         if sent < 0:
             _raise_refusal(sock)
@@ -392,6 +403,15 @@ def _wants(error: OSError) -> bool:
     import ssl  # loaded only where it is used: the daemon starts faster without it
 
     return isinstance(error, ssl.SSLWantReadError | ssl.SSLWantWriteError)
+
+
+def _splits(sock: socket.socket) -> bool:
+    """Tell whether the kernel knows how to split what it gets into datagrams; one that does not would ignore the wish."""
+    try:
+        sock.getsockopt(socket.SOL_UDP, _UDP_SEGMENT)
+    except OSError:
+        return False
+    return True
 
 
 def _heed_refusals(sock: socket.socket, secs: float = 0) -> None:
