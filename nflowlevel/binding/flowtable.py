@@ -11,8 +11,9 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections import deque
 from collections.abc import Iterator
+from functools import partial
+from operator import setitem
 
 from nflowlevel.binding._lib import CData, ffi, lib
 from nflowlevel.binding.buffers import RecordArray
@@ -79,7 +80,7 @@ class FlowTable:
             },
         )
         #: Arrays that nothing looks into; a destructor puts them in, in any thread.
-        self._free: deque[CData] = deque(maxlen=_KEPT_ARRAYS)
+        self._free: dict[CData, object] = {}
         self._scan: CData = ffi.new("struct nfl_flow_scan *")
 
     def _map(self, type_: str, size: int) -> CData:
@@ -167,19 +168,23 @@ class FlowTable:
         data.valid_any, data.valid_all = 0, 2**64 - 1
 
     def _array(self) -> CData:
-        return self._free.pop() if self._free else ffi.from_buffer("struct nfl_flow[]", mapped(_OUT_FLOWS * FLOW_BYTES))
+        while len(self._free) > _KEPT_ARRAYS:
+            self._free.popitem()
+        if self._free:
+            return self._free.popitem()[0]
+        return ffi.from_buffer("struct nfl_flow[]", mapped(_OUT_FLOWS * FLOW_BYTES))
 
     def _made(self, out: CData, count: int) -> Made:
         """Return the first `count` records of an array, which is free again at the latest when they are gone."""
-        if not count:
-            self._free.append(out)
-            return Made(None, 0, 0, 0)
         if count > _FEW:
-            records = ffi.gc(out, self._free.append)
+            # Nothing of Python's runs in the destructor: an interrupt would be lost there.
+            records = ffi.gc(ffi.cast("struct nfl_flow *", out), partial(setitem, self._free, out))
         else:
             records = _uninitialised("struct nfl_flow[]", count)
             ffi.memmove(records, out, count * FLOW_BYTES)
-            self._free.append(out)
+            self._free[out] = None
+        if not count:
+            return Made(None, 0, 0, 0)
         return Made(RecordArray(records, count), count, self.data.valid_any, self.data.valid_all)
 
     @property

@@ -53,7 +53,7 @@ _BURST_BYTES, _BURST_MILLISECONDS = 32 << 10, 1
 #: Messages of one length that the kernel gets in one piece (udp(7), UDP_SEGMENT, Linux 4.18): a third of the cost.
 _TOGETHER = 64
 #: What it answers where the way cannot split them: they need fragments, or are encrypted by IPsec.
-_CANNOT_SPLIT = (-errno.EINVAL, -errno.EIO)
+_CANNOT_SPLIT = (-errno.EINVAL, -errno.EMSGSIZE, -errno.EIO)
 #: How long to wait for a refusal of the first datagram, and of the last one.
 _REFUSAL_SECS = 0.01
 #: Acknowledgements cause no event: they are looked for after this long, doubled while there are none.
