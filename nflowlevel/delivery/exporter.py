@@ -406,7 +406,7 @@ def _wants(error: OSError) -> bool:
 
 
 def _splits(sock: socket.socket) -> bool:
-    """Tell whether the kernel knows how to split what it gets into datagrams; one that does not would ignore the wish."""
+    """Tell whether the kernel can split what it gets into datagrams; one that cannot would ignore the wish."""
     try:
         sock.getsockopt(socket.SOL_UDP, _UDP_SEGMENT)
     except OSError:

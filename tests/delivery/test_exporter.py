@@ -390,7 +390,10 @@ def test_a_refusal_between_two_bursts_ends_the_sending() -> None:
     _, used = one._pack(FLOWS.layout, ffi.from_buffer("uint8_t[]", data), len(data))
     assert used == len(data)
     made = 30 * 1400
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as away, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as away,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+    ):
         away.bind(("127.0.0.1", 0))
         sock.connect(away.getsockname())
         assert lib.nfl_ipfix_send(sock.fileno(), one._out, made, 1400, 1, 1) > 15 * 1000
@@ -401,7 +404,7 @@ def test_a_refusal_between_two_bursts_ends_the_sending() -> None:
 @pytest.mark.skipif(bool(missing()), reason=missing())
 @pytest.mark.parametrize("knows", [True, False])
 def test_what_the_kernel_cannot_split_goes_one_by_one(knows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a way whose packets are smaller than our messages, and with a kernel before 4.18, which knows nothing of it."""
+    """On a way whose packets are smaller than our messages, and with a kernel before 4.18."""
     netns = Netns()
     pieces: set[int] = set()
 
