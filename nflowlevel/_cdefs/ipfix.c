@@ -432,8 +432,7 @@ int nfl_ipfix_send(int fd, const uint8_t *messages, uint32_t size, uint32_t most
 		int done;
 
 		if (sent >= pause_at) {
-			if (poll(&errors, 1, pause_ms) > 0)
-				break;
+			poll(&errors, 1, pause_ms);	/* what is sent behind an error fails */
 			pause_at = sent + most;
 		}
 		while (count < DATAGRAMS && at < pause_at) {

@@ -383,22 +383,25 @@ def test_a_refused_datagram_is_sent_again(datagrams: socket.socket) -> None:
     assert session.lost < 500, "it goes on with who refuses"
 
 
-def test_a_refusal_between_two_bursts_ends_the_sending() -> None:
-    """Else all that is there would go to who is away."""
+def test_between_bursts_is_a_pause_that_a_refusal_ends() -> None:
+    """Else the collector's buffer would overflow; and all would go to who is away."""
     one = exporter("udp", 9)
     data = rows(500)
     _, used = one._pack(FLOWS.layout, ffi.from_buffer("uint8_t[]", data), len(data))
     assert used == len(data)
-    made = 30 * 1400
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as away,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
     ):
         away.bind(("127.0.0.1", 0))
         sock.connect(away.getsockname())
-        assert lib.nfl_ipfix_send(sock.fileno(), one._out, made, 1400, 1, 1) > 15 * 1000
+        began = time.monotonic()
+        assert 11 * 1000 < lib.nfl_ipfix_send(sock.fileno(), one._out, 11 * 1400, 1300, 10, 1) <= 11 * 1400
+        assert time.monotonic() - began >= 10 * 0.01
+        assert len(received(away)) == 11
         away.close()
-        assert 0 < lib.nfl_ipfix_send(sock.fileno(), one._out, made, 1400, 1000, 1) <= 2 * 1400
+        assert 0 < lib.nfl_ipfix_send(sock.fileno(), one._out, 11 * 1400, 1300, 60_000, 1) <= 1400
+        assert time.monotonic() - began < 30
 
 
 @pytest.mark.skipif(bool(missing()), reason=missing())
