@@ -456,6 +456,53 @@ def test_by_keyboard(chromium: Chromium, page: Page) -> None:
     chromium.until(lambda: _count(chromium) == 640, "the filter is gone")
 
 
+def _not(column: str, value: object) -> str:
+    return _button(column, value).replace("'[", "'.not[")
+
+
+def test_by_touch(chromium: Chromium, page: Page, tmp_path: Path) -> None:
+    """A finger filters and excludes; what it touches is large enough, and nothing is beside the screen."""
+    for width in (360, 320):
+        chromium.phone(width)
+        chromium.open("about:blank")
+        chromium.open(page.url)
+        _settled(chromium, "")
+        assert chromium.run("document.documentElement.scrollWidth <= innerWidth"), width
+        assert chromium.run("visualViewport.scale") == 1
+        for button in (_button("tcp_window", 16384), _not("tcp_window", 16384)):
+            _, _, wide, high = chromium.place(button)
+            assert min(wide, high) >= 40
+        chromium.tap(_button("tcp_window", 16384))
+        _settled(chromium, "tcp_window=16384")
+        chromium.tap(_not("src_ip", "203.0.113.1"))
+        _settled(chromium, "%21src_ip=203.0.113.1")
+        assert _count(chromium) == 192
+        assert "src_ip ≠ 203.0.113.1" in chromium.run("document.getElementById('filters').textContent")
+        chromium.swipe("document.getElementById('time')", 0.25, 0.5)
+        _settled(chromium, "from=")
+        assert 40 <= _count(chromium) <= 56
+    assert chromium.picture(tmp_path / "phone.png").stat().st_size > 10_000
+    assert (chromium.violations, chromium.errors) == ([], [])
+
+
+def test_what_excludes_is_a_button_of_its_own(chromium: Chromium, page: Page) -> None:
+    """A screen reader names it; Tab reaches it, and who excluded one value goes on from there."""
+    chromium.open(page.url)
+    _settled(chromium, "")
+    nodes = chromium.call("Accessibility.getFullAXTree")["nodes"]
+    names = [
+        node["name"]["value"] for node in nodes if not node["ignored"] and node["role"]["value"] == "button"
+    ]  # fmt: skip
+    assert "Exclude tcp_window 16384" in names
+    chromium.run(f"{_button('src_ip', '203.0.113.1')}.focus()")
+    chromium.press("Tab")
+    assert chromium.run("document.activeElement.getAttribute('aria-label')") == "Exclude src_ip 203.0.113.1"
+    chromium.press("Enter")
+    _settled(chromium, "%21src_ip=203.0.113.1")
+    assert _count(chromium) == 593
+    assert chromium.run("document.activeElement.getAttribute('aria-label')").startswith("Exclude src_ip ")
+
+
 def test_a_filter_as_text_and_what_is_wrong_with_one(chromium: Chromium, page: Page) -> None:
     chromium.open(page.url)
     _settled(chromium, "")

@@ -133,7 +133,7 @@ def test_parameters(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("scan_then_brute", "--within", "3h"), "'--within': it is a parameter of scan_then_brute, given as -p within="),
+        (("scan_then_brute", "--within", "3h"), "'--within': it is a parameter of scan_then_brute, given as -p "),
         (("--within", "3h", "scan_then_brute", "LOG"), "it is a parameter of scan_then_brute, given as -p within=3h"),
         (("port_scan", "LOG", "--ports=30"), "'--ports': it is a parameter of port_scan, given as -p ports=30"),
         (("port_scan", "LOG", "-within", "3h"), "it is a parameter of port_scan, given as -p within=3h"),

@@ -94,7 +94,17 @@ function drawTime(answer) {
   byId("axis").append(make("span", when(first)), make("span", `a bar is ${answer.step} s`), make("span", when(end)));
 }
 
+function refocus(list, last) {
+  // What had the focus was drawn anew, or is excluded: the next key goes on from its place.
+  if (!last) return;
+  const buttons = [...list.querySelectorAll("button")].filter(
+    (each) => each.className === last.className && each.dataset.column === last.dataset.column,
+  );
+  (buttons.find((each) => each.dataset.value === last.dataset.value) || buttons[0])?.focus({ preventScroll: true });
+}
+
 function drawPanels(answer) {
+  const last = document.activeElement.closest("#panels button");
   byId("panels").replaceChildren(
     ...answer.panels.map(({ column, rows }) => {
       const panel = make("div");
@@ -103,9 +113,13 @@ function drawPanels(answer) {
       const most = rows.length ? rows[0][1] : 1;
       for (const [each, count] of rows) {
         const label = `${column} ${value(each)}: ${count}; Enter filters, Shift+Enter excludes`;
-        const button = make("button", undefined, { "aria-label": label });
-        button.dataset.column = each === "" ? column + EMPTY : column;
-        button.dataset.value = each === null ? "" : String(each);
+        const button = make("button", undefined, { "aria-label": label, class: "pick" });
+        const name = `Exclude ${column} ${value(each)}`;
+        const not = make("button", "≠", { "aria-label": name, title: name, class: "not" });
+        for (const { dataset } of [button, not]) {
+          dataset.column = each === "" ? column + EMPTY : column;
+          dataset.value = each === null ? "" : String(each);
+        }
         const bar = document.createElementNS(SVG, "svg");
         bar.setAttribute("viewBox", "0 0 100 12");
         bar.setAttribute("preserveAspectRatio", "none");
@@ -114,13 +128,14 @@ function drawPanels(answer) {
         button.append(make("span", value(each), { class: "value" }), bar);
         button.append(make("span", count.toLocaleString("en"), { class: "count" }));
         const item = make("li");
-        item.append(button);
+        item.append(button, not);
         list.append(item);
       }
       panel.append(list);
       return panel;
     }),
   );
+  refocus(byId("panels"), last);
 }
 
 function drawPlaces(answer) {
@@ -189,15 +204,16 @@ function choose(button, exclude) {
   if (!state().some(([each, text]) => each === pair[0] && text === pair[1])) go([...state(), pair]);
 }
 
+const excludes = (button, event) => event.shiftKey || button.className === "not";
 byId("panels").addEventListener("click", (event) => {
   const button = event.target.closest("button");
-  if (button) choose(button, event.shiftKey);
+  if (button) choose(button, excludes(button, event));
 });
 byId("panels").addEventListener("keydown", (event) => {
   const button = event.target.closest("button");
   if (button && event.key === "Enter") {
     event.preventDefault();
-    choose(button, event.shiftKey);
+    choose(button, excludes(button, event));
   }
 });
 
