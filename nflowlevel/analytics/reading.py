@@ -8,7 +8,7 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nflowlevel.analytics.captured import capture_lines
@@ -17,7 +17,7 @@ from nflowlevel.analytics.engine import DuckDB
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.placed import Placed
 from nflowlevel.analytics.progress import Progress
-from nflowlevel.analytics.sources import Source, find
+from nflowlevel.analytics.sources import Repeated, Source, file_identity, find, once
 from nflowlevel.analytics.store import Store
 from nflowlevel.analytics.texts import text_lines
 from nflowlevel.analytics.wholelines import WholeLines
@@ -62,6 +62,7 @@ def read(
       question. Other stores (`gs://…`, `hdfs://…`) are for Spark: see `Log.on`.
 
     Parquet files stay where they are. All else is read now, into a private temporary directory that goes with the log.
+    What is named twice, by whatever names, also in a directory or an archive, is read once: see `repeated`.
     Only whole lines count: one without a newline may be half of one. What is no record is counted, see `damaged`.
 
     year: the year of lines whose time has none; unless given, the latest in which the file can have been written.
@@ -72,10 +73,11 @@ def read(
 
     Raises FileNotFoundError, OSError or ValueError where a source cannot be read, and NotSupported without duckdb.
     """
-    found = [each for source in sources for each in find(source)]
+    found, repeated = once(each for source in sources for each in find(source))
     if not found:
         raise ValueError('read: name what to read, such as nfl.read("/var/log/ulogd.json")')
     store = Store(memory_limit)
+    store.repeated += repeated
     try:
         _add(store, found, year)
     except BaseException as error:
@@ -91,7 +93,7 @@ def _add(store: Store, sources: list[Source], year: int | None) -> None:
     records, listed, moments = _settled(archives)
     for name, paths in listed.items():
         store.add_archives(name, _whole(store, paths))
-    alone = _whole(store, [source.name for source in sources if source.kind == "parquet"])
+    alone = _whole(store, _not_in(store, listed, [source.name for source in sources if source.kind == "parquet"]))
     for name, paths in store.relations_of(alone).items():
         store.add_archives(name, paths)
     store.remote += [source.name for source in sources if source.kind == "remote"]
@@ -144,6 +146,18 @@ def _tell_left_out(store: Store, moments: Sequence[Moment], others: Sequence[Sou
                 why = "they are being moved there, and the log that they are made of is not read"
                 do = "read that one as well, or end it by 'nflowlevel compact'"
                 store.add_damage(os.path.join(moment.archive, WORK, name), 0, f"{files_}: {why}; {do}")
+
+
+def _not_in(store: Store, archives: Mapping[str, Sequence[str]], paths: Sequence[str]) -> list[str]:
+    """Return Parquet files that are in none of the archives; the others are said to be given again."""
+    known = {file_identity(path): path for each in archives.values() for path in each} if paths else {}
+    found = []
+    for path in paths:
+        if (first := known.get(file_identity(path))) is None:
+            found.append(path)
+        else:
+            store.repeated.append(Repeated(path, first))
+    return found
 
 
 def _size(source: Source) -> int | None:

@@ -29,6 +29,8 @@ from nflowlevel.sql.literals import identifier
 if TYPE_CHECKING:
     import duckdb
 
+    from nflowlevel.analytics.sources import Repeated
+
 #: Damaged lines that are kept to be shown; all are counted.
 MOST_SHOWN = 1000
 _MOST_SHOWN_CHARACTERS = 500
@@ -176,6 +178,8 @@ class Store:
         self.damaged = 0
         #: The first of them.
         self.damaged_lines: list[DamagedLine] = []
+        #: What was given again, and read once.
+        self.repeated: list[Repeated] = []
         #: The Parquet files of each relation.
         self.archives: dict[str, list[str]] = {name: [] for name in RELATIONS}
         #: URLs of archives elsewhere: Spark reads them itself, and DuckDB those in object stores once it is asked.
