@@ -63,7 +63,8 @@ def read(
 
     Parquet files stay where they are. All else is read now, into a private temporary directory that goes with the log.
     What is named twice, by whatever names, also in a directory or an archive, is read once: see `repeated`.
-    Only whole lines count: one without a newline may be half of one. What is no record is counted, see `damaged`.
+    Only whole lines count: one without a newline may be half of one, unless it is the last of a compressed file and a
+    whole object of JSON, or ends in a mark. What is no record is counted, see `damaged`.
 
     year: the year of lines whose time has none; unless given, the latest in which the file can have been written.
     mmdb: databases in MaxMind's format that are asked for countries and networks, before the registries' own tables.

@@ -109,7 +109,9 @@ def _told(result: Result, counts: Counts | None) -> str:
     else:
         text = f"{counted(result.records, 'record')} in {counted(result.files, 'file')}"
         text += _lost(result, counts)
-    if result.is_growing:
+    if result.is_growing and result.is_compressed:
+        text += "; its last line has no newline and may be cut: it is left"
+    elif result.is_growing:
         text += "; its last line has no newline yet, and is left: import the file again when it has"
     return f"{path}: {text}"
 
