@@ -24,7 +24,7 @@ from nflowlevel.analytics.wholelines import WholeLines
 from nflowlevel.archive import engine
 from nflowlevel.archive.journal import LOCK, Record, is_begin_of, is_of
 from nflowlevel.archive.layout import WORK
-from nflowlevel.archive.reader import Moment, files
+from nflowlevel.archive.reader import Snapshot, files
 from nflowlevel.archive.rotated import is_locked
 from nflowlevel.archive.schema import RELATIONS
 from nflowlevel.archive.source import HEAD_BYTES
@@ -91,7 +91,7 @@ def read(
 
 def _add(store: Store, sources: list[Source], year: int | None) -> None:
     archives = [source.name for source in sources if source.kind == "archive"]
-    records, listed, moments = _settled(archives)
+    records, listed, snapshots = _settled(archives)
     for name, paths in listed.items():
         store.add_archives(name, _whole(store, paths))
     alone = _whole(store, _not_in(store, listed, [source.name for source in sources if source.kind == "parquet"]))
@@ -99,7 +99,7 @@ def _add(store: Store, sources: list[Source], year: int | None) -> None:
         store.add_archives(name, paths)
     store.remote += [source.name for source in sources if source.kind == "remote"]
     others = [source for source in sources if source.kind not in ("archive", "parquet", "remote")]
-    _tell_left_out(store, moments, others)
+    _tell_left_out(store, snapshots, others)
     sizes = [_size(source) for source in others]
     with Progress(None if None in sizes else sum(filter(None, sizes))) as progress:
         done = 0
@@ -110,7 +110,7 @@ def _add(store: Store, sources: list[Source], year: int | None) -> None:
     store.make_views()
 
 
-def _settled(archives: Sequence[str]) -> tuple[list[Record], dict[str, list[str]], list[Moment]]:
+def _settled(archives: Sequence[str]) -> tuple[list[Record], dict[str, list[str]], list[Snapshot]]:
     """Return the sources that are in the archives and the files of each relation, both of one moment, and that one.
 
     A compaction that ends in between would let records count twice, or not at all: their log is said to be in an
@@ -120,33 +120,33 @@ def _settled(archives: Sequence[str]) -> tuple[list[Record], dict[str, list[str]
     for attempt in range(_MOST_ATTEMPTS):
         if attempt:
             time.sleep(_ATTEMPT_SECS)
-        moments = [Moment(archive) for archive in archives]
-        records = [record for moment in moments for record in moment.records()]
-        listed = {name: [path for moment in moments for path in files(moment, name)] for name in RELATIONS}
-        now = [Moment(archive) for archive in archives]
-        if [moment.settled for moment in moments] == [moment.settled for moment in now] and not any(
-            moment.moving and is_locked(os.path.join(moment.archive, WORK, LOCK)) for moment in now
+        snapshots = [Snapshot(archive) for archive in archives]
+        records = [record for snapshot in snapshots for record in snapshot.records()]
+        listed = {name: [path for snapshot in snapshots for path in files(snapshot, name)] for name in RELATIONS}
+        now = [Snapshot(archive) for archive in archives]
+        if [snapshot.settled for snapshot in snapshots] == [snapshot.settled for snapshot in now] and not any(
+            snapshot.moving and is_locked(os.path.join(snapshot.archive, WORK, LOCK)) for snapshot in now
         ):
             break
-    return records, listed, moments
+    return records, listed, snapshots
 
 
-def _tell_left_out(store: Store, moments: Sequence[Moment], others: Sequence[Source]) -> None:
+def _tell_left_out(store: Store, snapshots: Sequence[Snapshot], others: Sequence[Source]) -> None:
     """Count as damaged what is left out of archives, where the log that has the same records is not read, too.
 
     A move that ended in a kill leaves files out, and so does a directory that a copy left, or that somebody made.
     """
-    if not any(moment.left_out for moment in moments):
+    if not any(snapshot.left_out for snapshot in snapshots):
         return
     heads = [_head(Path(source.name)) for source in others if source.kind in ("json", "text")]
-    for moment in moments:
-        read = {each.name for each in moment.unsettled() if any(is_of(each, *head) for head in heads)}
-        for name, paths in sorted(moment.left_out.items()):
+    for snapshot in snapshots:
+        read = {each.name for each in snapshot.unsettled() if any(is_of(each, *head) for head in heads)}
+        for name, paths in sorted(snapshot.left_out.items()):
             if name not in read:
                 files_ = f"{counted(len(paths), 'file')} of the archive {'is' if len(paths) == 1 else 'are'} left out"
                 why = "they are being moved there, and the log that they are made of is not read"
                 do = "read that one as well, or end it by 'nflowlevel compact'"
-                store.add_damage(os.path.join(moment.archive, WORK, name), 0, f"{files_}: {why}; {do}")
+                store.add_damage(os.path.join(snapshot.archive, WORK, name), 0, f"{files_}: {why}; {do}")
 
 
 def _not_in(store: Store, archives: Mapping[str, Sequence[str]], paths: Sequence[str]) -> list[str]:

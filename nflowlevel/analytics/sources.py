@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 from nflowlevel.analytics.databases import MYSQL, URL, without_password
-from nflowlevel.analytics.objectstore import SCHEMES, place
+from nflowlevel.analytics.objectstore import SCHEMES, store_url
 from nflowlevel.analytics.wholelines import WholeLines
 from nflowlevel.archive.reader import is_archive
 from nflowlevel.errors import printable
@@ -103,7 +103,7 @@ def find(given: str | os.PathLike[str]) -> Iterator[Source]:
         return
     if isinstance(given, str) and _REMOTE.match(name):
         if name.startswith(_OBJECT_STORES):
-            place(name)
+            store_url(name)
         yield Source("remote", name)
         return
     path = Path(name)

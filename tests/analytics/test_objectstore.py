@@ -23,7 +23,7 @@ from pyarrow import fs
 import nflowlevel as nfl
 from nflowlevel import cli
 from nflowlevel.analytics import objectstore
-from nflowlevel.analytics.objectstore import Place, _answers, _File, place
+from nflowlevel.analytics.objectstore import StoreURL, _answers, _File, store_url
 from nflowlevel.archive.compaction import Settings, compact
 from nflowlevel.archive.journal import Journal
 from nflowlevel.errors import NflowError, NotSupported
@@ -283,12 +283,12 @@ def test_threads_read_one_file(tmp_path: Path) -> None:
 
 
 def test_urls(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert place("s3://b/x/y/") == Place("b", "x/y", None, None, False)
-    assert place("s3a://b") == Place("b", "", None, None, False)
+    assert store_url("s3://b/x/y/") == StoreURL("b", "x/y", None, None, False)
+    assert store_url("s3a://b") == StoreURL("b", "", None, None, False)
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://x")
-    assert place("s3://b/x") == Place("b", "x", "http://x", "eu-west-1", False)
-    assert place("s3://b/x?region=r&endpoint=h:9&anonymous=true") == Place("b", "x", "h:9", "r", True)
+    assert store_url("s3://b/x") == StoreURL("b", "x", "http://x", "eu-west-1", False)
+    assert store_url("s3://b/x?region=r&endpoint=h:9&anonymous=true") == StoreURL("b", "x", "h:9", "r", True)
 
 
 @pytest.mark.parametrize(
