@@ -469,6 +469,9 @@ def test_by_touch(chromium: Chromium, page: Page, tmp_path: Path) -> None:
         _settled(chromium, "")
         assert chromium.run("document.documentElement.scrollWidth <= innerWidth"), width
         assert chromium.run("visualViewport.scale") == 1
+        # An address of the longest kind of IPv4 is seen whole.
+        address = "(e => (e.textContent = '198.151.200.199', e.scrollWidth <= e.clientWidth))"
+        assert chromium.run(f"{address}(document.querySelector('[data-column=src_ip] .value'))")
         for button in (_button("tcp_window", 16384), _not("tcp_window", 16384)):
             _, _, wide, high = chromium.place(button)
             assert min(wide, high) >= 40
@@ -501,6 +504,25 @@ def test_what_excludes_is_a_button_of_its_own(chromium: Chromium, page: Page) ->
     _settled(chromium, "%21src_ip=203.0.113.1")
     assert _count(chromium) == 593
     assert chromium.run("document.activeElement.getAttribute('aria-label')").startswith("Exclude src_ip ")
+
+
+def test_the_focus_stays_where_one_works(chromium: Chromium, page: Page) -> None:
+    """Whoever takes filters away by key goes on with the next, and behind the last one with the count."""
+    chromium.open(f"{page.url}#dest_port=22&tcp_window=16384&!src_port=7")
+    _settled(chromium, "dest_port=22")
+    chromium.run("document.querySelector('#filters button').focus()")
+    for left, focused in (
+        ("tcp_window=16384&%21src_port=7", "tcp_window = 16384 ✕"),
+        ("%21src_port=7", "src_port ≠ 7 ✕"),
+        ("", "641 packets"),
+    ):
+        chromium.press("Enter")
+        chromium.until(lambda left=left: chromium.run("document.body.dataset.drawn") == left, f"{left} is left")
+        assert chromium.run("document.activeElement.textContent") == focused
+    chromium.run("document.querySelector('#geo button').focus()")
+    chromium.press("Enter")
+    _settled(chromium, "geo=country")
+    assert chromium.run("document.activeElement.textContent") == "641 packets"
 
 
 def test_a_filter_as_text_and_what_is_wrong_with_one(chromium: Chromium, page: Page) -> None:

@@ -35,6 +35,10 @@ function when(secs) {
   const date = new Date(secs * 1000);
   return Number.isNaN(date.valueOf()) ? String(secs) : date.toISOString().slice(0, 19).replace("T", " ");
 }
+function lasting(secs) {
+  const [length, unit] = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]].find(([each]) => secs % each === 0);
+  return `${secs / length} ${unit}`;
+}
 const value = (text) => (text === null ? "(none)" : text === "" ? "(empty)" : String(text));
 
 function describe([name, text]) {
@@ -49,6 +53,7 @@ function describe([name, text]) {
 
 function drawFilters() {
   const list = byId("filters");
+  const last = [...list.querySelectorAll("button")].indexOf(document.activeElement);
   list.replaceChildren(
     ...state().map((pair, at) => {
       const button = make("button", `${describe(pair)} ✕`, { "aria-label": `Remove filter ${describe(pair)}` });
@@ -58,6 +63,8 @@ function drawFilters() {
       return item;
     }),
   );
+  const left = list.querySelectorAll("button");
+  if (last >= 0) (left[Math.min(last, left.length - 1)] || byId("count")).focus({ preventScroll: true });
 }
 
 function drawRange() {
@@ -91,7 +98,7 @@ function drawTime(answer) {
       svg.append(rect);
     }
   }
-  byId("axis").append(make("span", when(first)), make("span", `a bar is ${answer.step} s`), make("span", when(end)));
+  byId("axis").append(make("span", when(first)), make("span", `a bar is ${lasting(answer.step)}`), make("span", when(end)));
 }
 
 function refocus(list, last) {
@@ -125,7 +132,7 @@ function drawPanels(answer) {
         bar.setAttribute("preserveAspectRatio", "none");
         bar.setAttribute("aria-hidden", "true");
         bar.append(makeRect(0, 1, (100 * count) / most, 10, "allowed"));
-        button.append(make("span", value(each), { class: "value" }), bar);
+        button.append(make("span", value(each), { class: "value", title: value(each) }), bar);
         button.append(make("span", count.toLocaleString("en"), { class: "count" }));
         const item = make("li");
         item.append(button, not);
@@ -140,11 +147,13 @@ function drawPanels(answer) {
 
 function drawPlaces(answer) {
   const shown = state().filter(([name]) => name === "geo").map(([, text]) => text);
+  const had = byId("geo").contains(document.activeElement);
   byId("geo").replaceChildren(
     ...answer.places
       .filter((place) => !shown.includes(place))
       .map((place) => make("button", `Count by ${place} of sources`, { "data-place": place })),
   );
+  if (had) (byId("geo").querySelector("button") || byId("count")).focus({ preventScroll: true });
 }
 
 function drawRecords(answer) {
