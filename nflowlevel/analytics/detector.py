@@ -136,8 +136,11 @@ class Detector:
         time = f"us >= {int(row['first'])} AND us <= {int(row['last'])} AND " if self.keeps_time else ""
         return inspect.cleandoc(f"SELECT * FROM {self.relation} WHERE {time}{condition} ORDER BY us")
 
-    def advice(self, length: int, **given: object) -> str:
-        """Return which time may find something in a log of `length` seconds that has no finding; empty: none."""
+    def advice(self, length: int, form: str, /, **given: object) -> str:
+        """Return which time may find something in a log of `length` seconds that has no finding; empty: none.
+
+        `form` says how a parameter is given: with {name} and {value}.
+        """
         chosen = self.options(given)
         for field in msgspec.structs.fields(self.parameters):
             if not _is(field.type, "duration"):
@@ -145,10 +148,11 @@ class Detector:
             secs, name = getattr(chosen, field.name), field.name
             told = f"{name} is {_told(secs)}, and the log spans {_told(length, is_rough=True)}"
             if _is(field.type, "window") and length > secs:
-                return f"{told}: -p {name}={_told(min(_LONGER * secs, _MOST_SECS))} may find what is slower"
+                longer = form.format(name=name, value=_told(min(_LONGER * secs, _MOST_SECS)))
+                return f"{told}: {longer} may find what is slower"
             if _is(field.type, "known") and 1 < length <= secs:
-                shorter = _told(max(1, length // _LONGER), is_rough=True)
-                return f"{told}, so nothing can be new: ask more of the log, or -p {name}={shorter}"
+                shorter = form.format(name=name, value=_told(max(1, length // _LONGER), is_rough=True))
+                return f"{told}, so nothing can be new: ask more of the log, or {shorter}"
         return ""
 
     @property

@@ -162,13 +162,15 @@ def _found(
             _tell(_why_empty(log))
         for done, detector in enumerate(chosen):
             progress.step(detector.name, done)
-            rows = asked.find(detector.name, **parameters).dicts()
+            found = asked.find(detector.name, **parameters)
+            rows = found.dicts()
             progress.hide()
             if options.evidence:
                 for row in rows:
                     row["evidence"] = _evidence(detector, row, parameters)
-            if not rows and options.words[0] != _ALL and not (options.json or options.nft):
-                _advise(asked, detector, parameters)
+            is_read = options.words[0] != _ALL and not (options.json or options.nft)
+            if is_read and not rows and (advice := found.advice("-p {name}={value}")):
+                _tell(f"{detector.name}: {advice}")
             yield detector, rows
         if log.damaged.count:
             count = log.damaged.count
@@ -184,13 +186,6 @@ def _why_empty(log: Log) -> str:
     if newest is None:
         return "the log has no record"
     return f"no packet or flow is in this part of the log; its newest record is of {answer.written(newest)} UTC"
-
-
-def _advise(log: Log, detector: Detector, parameters: Mapping[str, object]) -> None:
-    """Tell with which time more may be found, where there are records and a detector found nothing."""
-    ((first, last),) = log.sql(f"SELECT MIN(us) AS first, MAX(us) AS last FROM {detector.relation}").rows()
-    if first is not None and (text := detector.advice((last - first) // 10**6, **parameters)):
-        _tell(f"{detector.name}: {text}")
 
 
 def _tell(text: str) -> None:

@@ -78,19 +78,19 @@ def test_a_window_that_slides_has_whole_parts_that_are_so_many() -> None:
     ],
 )  # fmt: skip
 def test_a_time_is_advised_where_it_may_find_something(name: str, length: int, told: str) -> None:
-    assert find_detector(name).advice(length) == told
+    assert find_detector(name).advice(length, "-p {name}={value}") == told
 
 
 def test_what_is_advised_can_be_given() -> None:
     advised = 0
     for detector in all_detectors():
         for length in (0, 1, 2, 100, 86_399, 10**9):
-            found = re.search(r"-p (\w+)=(\w+)", detector.advice(length))
+            found = re.search(r"-p (\w+)=(\w+)", detector.advice(length, "-p {name}={value}"))
             if found:
                 advised += 1
                 detector.options({found[1]: found[2]})
     assert advised > 20
-    assert "-p within=3660d" in find_detector("scan_then_brute").advice(10**9, within="3000d")
+    assert "-p within=3660d" in find_detector("scan_then_brute").advice(10**9, "-p {name}={value}", within="3000d")
 
 
 def test_no_product_in_a_text_is_too_large_for_32_bits() -> None:
