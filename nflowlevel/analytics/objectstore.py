@@ -341,6 +341,8 @@ def _described(filesystem: Any, found: Any) -> Object:
         schema = parquet.read_metadata(BufferReader(end)).schema
     except (ArrowException, OSError) as error:  # not the store's: all is read
         return Object(path, (), relation, f"a Parquet file that cannot be read: {_told(error)}")
+    if not len(schema):  # DuckDB refuses it, and all questions with it
+        return Object(path, (), relation, "a Parquet file without columns: it is none of nflowlevel's")
     each = (schema.column(number) for number in range(len(schema)))
     columns = (
         (column.path, column.physical_type, str(column.converted_type), str(column.logical_type)) for column in each

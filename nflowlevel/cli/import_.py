@@ -4,7 +4,8 @@
 A file has lines of JSON (ours or ulogd2's), or lines of the kernel's LOG target, of LOGEMU or of SYSLOG, also among
 others (analytics/loglines.py). It may be compressed. A file that was imported before is known again, also renamed or
 compressed. Of one that has more lines now, only these are imported. A last line without a newline may be half of one:
-it is left for the next time. A file that a program has open for writing is refused: import what it was rotated to.
+it is left for the next time, but for one of a compressed file that is proved to be whole. A file that a program has
+open for writing is refused: import what it was rotated to.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Barrier
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
@@ -169,12 +170,14 @@ def test_what_is_damaged_or_of_others_breaks_no_question(server: ObjectStore, ar
     pq.write_table(rows.drop_columns(["sec"]), tmp_path / "untimed")
     place_of_port = rows.column_names.index("dest_port")
     pq.write_table(rows.set_column(place_of_port, "dest_port", [["ssh"] * 100]), tmp_path / "text")
+    pq.write_table(pa.table({}), tmp_path / "empty")
     odd = {
         "x1": (data[:-length] + b"\xff" * (length - 8) + data[-8:], "a Parquet file that cannot be read: Couldn't "),
         "x2": (data[:-8] + b"\xff\xff\xff\x7fPAR1", "a Parquet file without its end"),
         "x3": ((tmp_path / "untimed").read_bytes(), "a Parquet file without a column sec"),
         "x4": ((tmp_path / "text").read_bytes(), "a Parquet file whose dest_port is VARCHAR, with values"),
         "x5": (b"", "a Parquet file without its end"),
+        "x6": ((tmp_path / "empty").read_bytes(), "a Parquet file without columns"),
     }
     for dvc, (found, _) in odd.items():
         server.put(f"logs/odd/{name.replace('fw1', dvc)}", found)

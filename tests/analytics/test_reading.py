@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import nflowlevel as nfl
@@ -336,6 +338,16 @@ _FOREIGN = {
     "SELECT " + ", ".join(f"{number} AS c{number}" for number in range(3000)): "without a column sec",
     "SELECT NULL::BIGINT AS sec, NULL::BIGINT AS us, '192.0.2.1' AS src_ip": "",
 }
+
+
+def test_a_file_without_columns_is_counted_and_named(tmp_path: Path) -> None:
+    archive, other = foreign(tmp_path)
+    pq.write_table(pa.table({}), other)
+    shutil.copy(other, tmp_path / "alone.parquet")
+    with nfl.read(archive, tmp_path / "alone.parquet") as log:
+        assert log.count().value() == 5
+        assert {line.source for line in log.damaged} == {str(other), str(tmp_path / "alone.parquet")}
+        assert all("a Parquet file that cannot be read" in line.reason for line in log.damaged)
 
 
 @pytest.mark.parametrize(("columns", "said"), _FOREIGN.items())
