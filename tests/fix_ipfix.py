@@ -10,6 +10,7 @@ Addresses become text, numbers integers, texts str.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
@@ -24,6 +25,7 @@ from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.binding.buffers import RecordArray
 from nflowlevel.records.batch import Batch
 from nflowlevel.records.flow import FLOW
+from tests.fix_lines import wait_for
 
 Record = dict[tuple[int, int], Any]
 
@@ -264,9 +266,9 @@ class StreamCollector:
                     sock = self._context.wrap_socket(sock, server_side=True)
             except OSError:
                 continue
-            self._sock = sock
             stream = bytearray()
             self.streams.append(stream)
+            self._sock = sock
             with contextlib.suppress(OSError, ValueError), sock:
                 while self.reads.wait() and (data := sock.recv(1 << 16)):
                     stream += data
@@ -288,6 +290,9 @@ class StreamCollector:
         """End, once what has been acknowledged is read; connections are closed. May be called again."""
         if self._stopping:
             return
+        if self._sock is None:
+            # The first connection may have been made, and ended, before it is taken.
+            wait_for(lambda: self._sock or not select.select([self._listener], [], [], 0)[0])
         self._stopping = True
         self.reads.set()
         self._listener.shutdown(socket.SHUT_RDWR)
