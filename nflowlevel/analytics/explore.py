@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import select
 import shutil
 import socket
 import threading
@@ -60,6 +61,8 @@ _MOST_HELD = 1_000_000
 #: How long a part of the brief waits for requests that run.
 _MOST_PAUSE_SECS = 10.0
 _MOST_QUERY = 16_384
+#: Requests that ask the log at a time, and how often those that wait look whether somebody waits for them.
+_MOST_ASKING, _LOOK_SECS = 2, 0.5
 #: How long requests that run have to end.
 _CLOSING_SECS = 10.0
 _NAMES = ("127.0.0.1", "localhost", "[::1]")
@@ -202,7 +205,9 @@ class Page:
     def __init__(self, log: Log, port: int = 0) -> None:
         self.log = log
         self._briefs: tuple[Brief, ...] = ()
-        self._asked = 0
+        #: Requests that ask the log, in the order they came; those behind the first few wait.
+        self._asking: list[object] = []
+        self._is_closed = False
         self._idle = threading.Condition()
         # What a browser says becomes no SQL; if it ever did, it would reach no other file.
         log.seal()
@@ -228,21 +233,34 @@ class Page:
     def _pause(self) -> None:
         """Let requests go first: each takes both the processor and the disk."""
         with self._idle:
-            self._idle.wait_for(lambda: not self._asked, _MOST_PAUSE_SECS)
+            self._idle.wait_for(lambda: not self._asking or self._is_closed, _MOST_PAUSE_SECS)
 
     @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _turn(self, is_gone: Callable[[], bool]) -> Iterator[None]:
+        """Wait until few enough others ask the log: many at once take as long, more memory, and all end late.
+
+        BrokenPipeError: who asked went away meanwhile, or the page is closed.
+        """
+        turn = object()
         with self._idle:
-            self._asked += 1
+            self._asking.append(turn)
         try:
+            with self._idle:
+                while self._asking.index(turn) >= _MOST_ASKING and not self._is_closed and not is_gone():
+                    self._idle.wait(_LOOK_SECS)
+                if self._is_closed or is_gone():
+                    raise BrokenPipeError
             yield
         finally:
             with self._idle:
-                self._asked -= 1
+                self._asking.remove(turn)
                 self._idle.notify_all()
 
     def close(self) -> None:
         """Serve no more. Requests that run are ended, and waited for: none is left to run into the end of Python."""
+        with self._idle:
+            self._is_closed = True
+            self._idle.notify_all()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -256,8 +274,13 @@ class Page:
 
     # -- what a request gets -----------------------------------------------------------------------------------------
 
-    def reply(self, name: str, query: str) -> tuple[str, bytes | IO[bytes]] | None:
-        """Return type and body, or a file with it, of what a path behind the token names; None: nothing."""
+    def reply(
+        self, name: str, query: str, is_gone: Callable[[], bool] = lambda: False
+    ) -> tuple[str, bytes | IO[bytes]] | None:
+        """Return type and body, or a file with it, of what a path behind the token names; None: nothing.
+
+        `is_gone` says whether nobody waits for it any more: BrokenPipeError then, if its turn has not come yet.
+        """
         if name in ("", *_TYPES):
             name = name or "explore.html"
             return _TYPES[name], (files("nflowlevel.analytics") / "page" / name).read_bytes()
@@ -265,15 +288,16 @@ class Page:
             newest = self.log.newest
             return _json({"newest": None if newest is None else newest // 10**6})
         if name == "answer":
-            return _json(self._answer(query))
+            with self._turn(is_gone):
+                return _json(self._answer(query))
         if name in ("records.csv", "records.parquet"):
-            return self._file(name, query)
+            with self._turn(is_gone):
+                return self._file(name, query)
         return None
 
     def _answer(self, query: str) -> dict[str, Any]:
         try:
-            with self._asking():
-                return answer(self.log, _pairs(query), *self._briefs)
+            return answer(self.log, _pairs(query), *self._briefs)
         except _WRONG as error:
             return {"problem": _said(error)}
         except engine.duckdb().Error as error:  # a file of the archive was removed, the disk is full
@@ -389,7 +413,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(414, _TEXT, b"That is too long.\n")
             return
         try:
-            found = page.reply(name, query)
+            found = page.reply(name, query, self._is_gone)
+        except BrokenPipeError:
+            self.close_connection = True
+            return
         except _WRONG as error:
             self._send(400, _TEXT, f"{_said(error)}\n".encode())
             return
@@ -400,6 +427,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, _TEXT, b"There is no such page.\n")
         else:
             self._send(200, *found)
+
+    def _is_gone(self) -> bool:
+        """Whether the browser has closed the connection: it asks for something else now, or is no more."""
+        try:
+            waiting = select.poll()
+            waiting.register(self.request, select.POLLIN)
+            return bool(waiting.poll(0)) and not self.request.recv(1, socket.MSG_PEEK)
+        except (OSError, ValueError):
+            return True
 
     def _is_ours(self) -> bool:
         """Whether the page itself asks, or somebody who typed its address."""

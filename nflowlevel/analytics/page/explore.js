@@ -154,8 +154,12 @@ function drawRecords(answer) {
 }
 
 let asked = 0;
+let asking = new AbortController();
 async function draw() {
   const number = ++asked;
+  // Who waits for a turn is not answered any more.
+  asking.abort();
+  asking = new AbortController();
   const query = new URLSearchParams(state()).toString();
   drawFilters();
   drawRange();
@@ -164,7 +168,7 @@ async function draw() {
   document.body.setAttribute("aria-busy", "true");
   let answer;
   try {
-    const reply = await fetch(`answer?${query}`);
+    const reply = await fetch(`answer?${query}`, { signal: asking.signal });
     answer = await reply.json();
   } catch (error) {
     answer = { problem: `nflowlevel explore does not answer: is it still running? (${error.message})` };
