@@ -28,7 +28,7 @@ from urllib.parse import parse_qsl
 
 from nflowlevel.analytics.databases import without_password
 from nflowlevel.archive.layout import stored
-from nflowlevel.archive.schema import RELATIONS
+from nflowlevel.archive.schema import LARGE_BYTES, LARGE_TYPES, RELATIONS
 from nflowlevel.errors import NflowError, NotSupported, printable
 
 #: What begins a URL of such a store; Spark's libraries know the last two.
@@ -77,6 +77,8 @@ class Object(NamedTuple):
     """Which relation it is of; None: its path does not say."""
     damage: str = ""
     """Why it cannot be read; empty: it can."""
+    large: tuple[str, ...] = ()
+    """The columns of which one text may be long."""
 
 
 def place(url: str) -> Place:
@@ -338,14 +340,25 @@ def _described(filesystem: Any, found: Any) -> Object:
         damage = "a Parquet file without its end: it was copied before it was whole, or is cut"
         return Object(path, (), relation, damage)
     try:
-        schema = parquet.read_metadata(BufferReader(end)).schema
+        metadata = parquet.read_metadata(BufferReader(end))
+        schema = metadata.schema
     except (ArrowException, OSError) as error:  # not the store's: all is read
         return Object(path, (), relation, f"a Parquet file that cannot be read: {_told(error)}")
     each = (schema.column(number) for number in range(len(schema)))
     columns = (
         (column.path, column.physical_type, str(column.converted_type), str(column.logical_type)) for column in each
     )
-    return Object(path, tuple(columns), relation)
+    return Object(path, tuple(columns), relation, large=tuple(_large(metadata)))
+
+
+def _large(metadata: Any) -> set[str]:
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
+    return {
+        chunk.path_in_schema
+        for chunk in chunks
+        if chunk.physical_type in LARGE_TYPES and chunk.total_uncompressed_size > LARGE_BYTES
+    }
 
 
 def _end(filesystem: Any, found: Any) -> bytes:
