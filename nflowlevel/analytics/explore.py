@@ -129,6 +129,10 @@ def _value(column: Column, text: str) -> str | int | None:
     return int(text)
 
 
+#: Why an answer took long.
+SHORT: Final = "memory or the temporary directory is too small for a faster answer"
+
+
 def briefs(log: Log, pause: Callable[[], None] | None = None) -> Iterator[Brief]:
     """Make what answers of clicks are taken from: of the last day, where the page begins, and then of all packets.
 
@@ -147,8 +151,25 @@ def briefs(log: Log, pause: Callable[[], None] | None = None) -> Iterator[Brief]
 
 
 def answer(log: Log, pairs: Sequence[tuple[str, str]], *made: Brief) -> dict[str, Any]:
-    """Return what the page shows of a state. The first brief is asked that can tell, of those that were made."""
+    """Return what the page shows of a state. The first brief is asked that can tell, of those that were made.
+
+    Where it takes more memory or disk than there is, the log itself is asked: that takes longer, and less of both.
+    DuckDB's own errors where that fails, too.
+    """
+    ways = [(made, _MOST_HELD), *([((), _MOST_HELD)] if made else []), ((), 0)]
     began = time.perf_counter()
+    for briefs_of_it, most_held in ways[:-1]:
+        try:
+            return _answer(log, pairs, briefs_of_it, most_held, began)
+        except engine.duckdb().Error as error:
+            if not engine.is_short(error):
+                raise
+    return _answer(log, pairs, (), 0, began) | {"note": SHORT}
+
+
+def _answer(
+    log: Log, pairs: Sequence[tuple[str, str]], made: Sequence[Brief], most_held: int, began: float
+) -> dict[str, Any]:
     if any(name.removeprefix("!") in GEO for name, _ in pairs):
         for each in made:
             if each.span == WHOLE:
@@ -162,7 +183,7 @@ def answer(log: Log, pairs: Sequence[tuple[str, str]], *made: Brief) -> dict[str
     count, first, last = chosen.sql("SELECT COUNT(*) AS n, MIN(sec) AS first, MAX(sec) AS last FROM packets").rows()[0]
     step = step_of(first, last)
     text = full.records(*SHOWN, limit=_RECORDS).sql
-    if chosen is full and count <= _MOST_HELD:
+    if chosen is full and count <= most_held:
         # One scan of the archive in place of one for each picture.
         chosen = chosen.held(*BRIEF)
     records = chosen.records(*SHOWN, limit=_RECORDS)
@@ -184,6 +205,8 @@ def answer(log: Log, pairs: Sequence[tuple[str, str]], *made: Brief) -> dict[str
         "columns": SHOWN,
         "records": records.rows(),
         "sql": text,
+        "is_brief": brief is not None,
+        "note": "",
         "milliseconds": round(1000 * (time.perf_counter() - began)),
     }
 
@@ -208,6 +231,8 @@ class Page:
         #: Requests that ask the log, in the order they came; those behind the first few wait.
         self._asking: list[object] = []
         self._is_closed = False
+        #: Why clicks take longer than they could.
+        self._note = ""
         self._idle = threading.Condition()
         # What a browser says becomes no SQL; if it ever did, it would reach no other file.
         log.seal()
@@ -226,9 +251,13 @@ class Page:
 
     def _make_brief(self) -> None:
         # Without one, because a file went or the disk is full, requests are answered as before, and tell what is wrong.
-        with contextlib.suppress(NflowError, engine.duckdb().Error):
+        try:
             for brief in briefs(self.log, self._pause):
                 self._briefs += (brief,)
+            is_short = self.log.newest is not None and not any(brief.span == WHOLE for brief in self._briefs)
+        except (NflowError, engine.duckdb().Error) as error:
+            is_short = engine.is_short(error)
+        self._note = SHORT if is_short else ""
 
     def _pause(self) -> None:
         """Let requests go first: each takes both the processor and the disk."""
@@ -297,7 +326,8 @@ class Page:
 
     def _answer(self, query: str) -> dict[str, Any]:
         try:
-            return answer(self.log, _pairs(query), *self._briefs)
+            found = answer(self.log, _pairs(query), *self._briefs)
+            return found if found["is_brief"] else found | {"note": found["note"] or self._note}
         except _WRONG as error:
             return {"problem": _said(error)}
         except engine.duckdb().Error as error:  # a file of the archive was removed, the disk is full

@@ -70,7 +70,7 @@ def read(
     mmdb: databases in MaxMind's format that are asked for countries and networks, before the registries' own tables.
     networks: a CSV file `network,name` with names of one's own.
     memory_limit: most memory that DuckDB takes, such as `"2GB"`; what needs more goes to the temporary directory. A
-        quarter of the machine's unless given.
+        quarter of the machine's, or of what a limit of this process or its control group leaves, unless given.
 
     Raises FileNotFoundError, OSError or ValueError where a source cannot be read, and NotSupported without duckdb.
     """

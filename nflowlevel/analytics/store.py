@@ -161,7 +161,7 @@ class Store:
         self.directory = Path(tempfile.mkdtemp(prefix="nflowlevel-"))
         self._end = weakref.finalize(self, shutil.rmtree, self.directory, True)
         settings = {
-            "memory_limit": memory_limit or f"{_memory() // 4 >> 20}MiB",
+            "memory_limit": memory_limit or f"{engine.memory() // 4 >> 20}MiB",
             "temp_directory": str(self.directory / "spilled"),
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
@@ -584,8 +584,3 @@ def _stamp(path: str) -> tuple[int, ...] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _memory() -> int:
-    """Return the bytes of memory of the machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -304,7 +304,7 @@ def test_many_requests_take_turns(page: Page, monkeypatch: pytest.MonkeyPatch) -
         most.append(len(running))
         assert go_on.wait(30)
         answered.append(running.pop(0))
-        return {"count": pairs[0][1]}
+        return {"count": pairs[0][1], "is_brief": True}
 
     monkeypatch.setattr(explore, "answer", noted)
     asking = []
@@ -322,7 +322,7 @@ def test_many_requests_take_turns(page: Page, monkeypatch: pytest.MonkeyPatch) -
             with each, each.makefile("rb") as stream:
                 size = next(int(line.split()[1]) for line in stream if line.startswith(b"Content-Length:"))
                 assert b"\r\n" in stream, "the end of the headers"
-                assert json.loads(stream.read(size)) == {"count": str(number)}
+                assert json.loads(stream.read(size)) == {"count": str(number), "is_brief": True}
     assert max(most) == 2
     assert sorted(map(int, answered)) == [*range(10), *range(20, 30)]
 
@@ -367,6 +367,69 @@ def _name_of(fd: str) -> str:
         return os.readlink(f"/proc/self/fd/{fd}")
     except FileNotFoundError:
         return ""
+
+
+def _same(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: found[name] for name in ("count", "panels", "records", "time", "sql")}
+
+
+@pytest.mark.parametrize("way", ["asked", "held"])
+def test_short_memory_changes_no_answer(page: Page, log: Log, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """A brief, and a table in memory, are only the faster ways."""
+    made = _made(page)
+    state = [("where", "tcp.dport == 443 || ip.ttl < 60")]
+    wanted = answer(log, state, made)
+    assert (wanted["note"], wanted["is_brief"]) == ("", True)
+    tried = []
+
+    def short(log: Log, *_: object) -> Log:
+        tried.append(way)
+        raise duckdb.OutOfMemoryException("Out of Memory Error: no room")
+
+    monkeypatch.setattr(Log, way, short)
+    if way == "held":
+        monkeypatch.setattr(Brief, "engine", lambda *_: None)
+    found = answer(log, state, made)
+    assert _same(found) == _same(wanted)
+    assert not found["is_brief"]
+    assert found["note"] == (explore.SHORT if way == "held" else "")
+    assert tried
+
+    def broken(log: Log, *_: object) -> Log:
+        raise duckdb.IOException("IO Error: it is damaged")
+
+    monkeypatch.setattr(Log, way, broken)
+    with pytest.raises(duckdb.IOException, match="it is damaged"):
+        answer(log, state, made)
+
+
+def test_what_has_no_room_for_a_brief_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = log_file(tmp_path / "x.json", _records())
+    wanted = _same(answer(nfl.read(path), []))
+    with small_disk(tmp_path / "small", "16M") as disk:
+        monkeypatch.setattr("tempfile.tempdir", str(disk))
+        with nfl.read(path) as log:
+            with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while file.write(bytes(1 << 12)):
+                    pass
+            full = Page(log)
+            full._maker.join(60)
+            found = json.loads(_get(full, f"/{full.token}/answer")[1])
+            full.close()
+    monkeypatch.undo()
+    assert _same(found) == json.loads(json.dumps(wanted, default=str))
+    assert found["note"] == ("" if found["is_brief"] else explore.SHORT)
+    monkeypatch.setattr("nflowlevel.analytics.log.PACKET_BYTES", 1 << 40)
+    with nfl.read(path) as log:
+        small = Page(log)
+        small._maker.join(60)
+        found = json.loads(_get(small, f"/{small.token}/answer")[1])
+        small.close()
+    assert (_same(found), found["note"]) == (json.loads(json.dumps(wanted, default=str)), explore.SHORT)
+    empty = Page(nfl.read(log_file(tmp_path / "empty.json", [])))
+    empty._maker.join(60)
+    assert json.loads(_get(empty, f"/{empty.token}/answer")[1])["note"] == ""
+    empty.close()
 
 
 def test_several_browsers_at_once_get_what_each_one_asked_for(log: Log) -> None:

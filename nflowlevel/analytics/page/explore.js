@@ -179,7 +179,7 @@ async function draw() {
   byId("problem").textContent = answer.problem || "";
   if (answer.problem) return;
   byId("count").textContent = `${answer.count.toLocaleString("en")} ${answer.count === 1 ? "packet" : "packets"}`;
-  byId("spent").textContent = `${answer.milliseconds} ms`;
+  byId("spent").textContent = `${answer.milliseconds} ms${answer.note ? `: ${answer.note}` : ""}`;
   drawTime(answer);
   drawPlaces(answer);
   drawPanels(answer);
