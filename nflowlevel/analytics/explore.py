@@ -61,6 +61,8 @@ _MOST_HELD = 1_000_000
 #: How long a part of the brief waits for requests that run.
 _MOST_PAUSE_SECS = 10.0
 _MOST_QUERY = 16_384
+#: What takes so long is told why.
+_SLOW_MILLISECONDS = 1000
 #: Requests that ask the log at a time, and how often those that wait look whether somebody waits for them.
 _MOST_ASKING, _LOOK_SECS = 2, 0.5
 #: How long requests that run have to end.
@@ -205,7 +207,6 @@ def _answer(
         "columns": SHOWN,
         "records": records.rows(),
         "sql": text,
-        "is_brief": brief is not None,
         "note": "",
         "milliseconds": round(1000 * (time.perf_counter() - began)),
     }
@@ -327,7 +328,8 @@ class Page:
     def _answer(self, query: str) -> dict[str, Any]:
         try:
             found = answer(self.log, _pairs(query), *self._briefs)
-            return found if found["is_brief"] else found | {"note": found["note"] or self._note}
+            is_slow = found.get("milliseconds", 0) >= _SLOW_MILLISECONDS
+            return found | {"note": self._note} if is_slow and self._note else found
         except _WRONG as error:
             return {"problem": _said(error)}
         except engine.duckdb().Error as error:  # a file of the archive was removed, the disk is full

@@ -304,7 +304,7 @@ def test_many_requests_take_turns(page: Page, monkeypatch: pytest.MonkeyPatch) -
         most.append(len(running))
         assert go_on.wait(30)
         answered.append(running.pop(0))
-        return {"count": pairs[0][1], "is_brief": True}
+        return {"count": pairs[0][1]}
 
     monkeypatch.setattr(explore, "answer", noted)
     asking = []
@@ -322,7 +322,7 @@ def test_many_requests_take_turns(page: Page, monkeypatch: pytest.MonkeyPatch) -
             with each, each.makefile("rb") as stream:
                 size = next(int(line.split()[1]) for line in stream if line.startswith(b"Content-Length:"))
                 assert b"\r\n" in stream, "the end of the headers"
-                assert json.loads(stream.read(size)) == {"count": str(number), "is_brief": True}
+                assert json.loads(stream.read(size)) == {"count": str(number)}
     assert max(most) == 2
     assert sorted(map(int, answered)) == [*range(10), *range(20, 30)]
 
@@ -379,7 +379,7 @@ def test_short_memory_changes_no_answer(page: Page, log: Log, monkeypatch: pytes
     made = _made(page)
     state = [("where", "tcp.dport == 443 || ip.ttl < 60")]
     wanted = answer(log, state, made)
-    assert (wanted["note"], wanted["is_brief"]) == ("", True)
+    assert wanted["note"] == ""
     tried = []
 
     def short(log: Log, *_: object) -> Log:
@@ -391,7 +391,6 @@ def test_short_memory_changes_no_answer(page: Page, log: Log, monkeypatch: pytes
         monkeypatch.setattr(Brief, "engine", lambda *_: None)
     found = answer(log, state, made)
     assert _same(found) == _same(wanted)
-    assert not found["is_brief"]
     assert found["note"] == (explore.SHORT if way == "held" else "")
     assert tried
 
@@ -408,6 +407,7 @@ def test_what_has_no_room_for_a_brief_says_so(tmp_path: Path, monkeypatch: pytes
     wanted = _same(answer(nfl.read(path), []))
     with small_disk(tmp_path / "small", "16M") as disk:
         monkeypatch.setattr("tempfile.tempdir", str(disk))
+        monkeypatch.setattr(explore, "_SLOW_MILLISECONDS", 0)
         with nfl.read(path) as log:
             with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
                 while file.write(bytes(1 << 12)):
@@ -418,8 +418,9 @@ def test_what_has_no_room_for_a_brief_says_so(tmp_path: Path, monkeypatch: pytes
             full.close()
     monkeypatch.undo()
     assert _same(found) == json.loads(json.dumps(wanted, default=str))
-    assert found["note"] == ("" if found["is_brief"] else explore.SHORT)
+    assert found["note"] == explore.SHORT
     monkeypatch.setattr("nflowlevel.analytics.log.PACKET_BYTES", 1 << 40)
+    monkeypatch.setattr(explore, "_SLOW_MILLISECONDS", 0)
     with nfl.read(path) as log:
         small = Page(log)
         small._maker.join(60)
