@@ -35,10 +35,15 @@ for record in reader.namedict_iterator():
 """
 
 
+#: Behind what tcpdump has to see.
+_LAST = b"the last packet of this test"
+
+
 class _Program:
-    """A program that runs for the block, and is ended by its pid."""
+    """A program that runs for the block, and is ended by its pid once it has read what its port over UDP holds."""
 
     _end = signal.SIGTERM
+    port = 0
 
     def __init__(
         self, directory: Path, command: list[str], netns: Netns | None = None, stdout: Path | None = None
@@ -58,8 +63,15 @@ class _Program:
             lambda: text in self.log.read_text(errors="replace"), text, lambda: self.log.read_text(errors="replace")
         )
 
+    def _has_read(self) -> bool:
+        """Tell whether the queues of its port over UDP are empty (proc_net_udp: local address, tx_queue:rx_queue)."""
+        assert self._process
+        sockets = [line.split() for line in Path(f"/proc/{self._process.pid}/net/udp").read_text().splitlines()[1:]]
+        return all(each[4].endswith(":00000000") for each in sockets if each[1].endswith(f":{self.port:04X}"))
+
     def stop(self) -> None:
         if self._process:
+            wait_for(self._has_read, "the collector reads what has come", lambda: self.log.read_text(errors="replace"))
             self._process.send_signal(self._end)
             self._process.communicate(timeout=20)
             self._process = None
@@ -116,9 +128,15 @@ class Nfacctd(_Program):
         self.says("waiting for NetFlow/IPFIX data")
         return self
 
+    def stop(self) -> None:
+        time.sleep(2)  # nothing tells that its plugin has what it has read
+        super().stop()
+
     @property
     def flows(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._out.read_text().splitlines()] if self._out.exists() else []
+        """What it has printed so far, in whole lines."""
+        text = self._out.read_text() if self._out.exists() else ""
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 class Openssl(_Program):
@@ -186,7 +204,9 @@ class Wire:
         return self
 
     def __exit__(self, *_: object) -> None:
-        time.sleep(0.3)  # nothing tells that tcpdump has read what is in the kernel's buffer
+        with self._netns.enter(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+            last.sendto(_LAST, ("127.0.0.1", 9))
+        wait_for(lambda: _LAST in self._file.read_bytes(), "tcpdump writes what it has seen")
         self._process.terminate()
         self._process.wait(20)
 

@@ -268,11 +268,7 @@ class StreamCollector:
             stream = bytearray()
             self.streams.append(stream)
             with contextlib.suppress(OSError, ValueError), sock:
-                while not self._stopping:
-                    self.reads.wait()
-                    data = sock.recv(1 << 16)
-                    if not data:
-                        break
+                while self.reads.wait() and (data := sock.recv(1 << 16)):
                     stream += data
 
     @property
@@ -289,7 +285,7 @@ class StreamCollector:
             self.reads.set()
 
     def close(self) -> None:
-        """End; connections are closed. May be called again."""
+        """End, once what has been acknowledged is read; connections are closed. May be called again."""
         if self._stopping:
             return
         self._stopping = True

@@ -11,7 +11,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 
@@ -272,12 +271,9 @@ def test_collectors_of_flows(name: str, watched: Watched, tmp_path: Path) -> Non
     text = (EXAMPLES / name / "nflowlevel.conf").read_text()
     text = re.sub("(?m)^port=.*$", f"port={collector.port}\nspool_directory={tmp_path / 'spool'}", text)
     text = re.sub("(?m)^logfile=.*$", "", text)
-    with collector:
-        with Daemon(tmp_path, text, netns=watched.fw):
-            watched.udp_flows(range(5000, 5100), packets=3)
-            watched.flush()
-            time.sleep(0.5)
-        time.sleep(2)  # nothing tells that it has them
+    with collector, Daemon(tmp_path, text, netns=watched.fw):
+        watched.udp_flows(range(5000, 5100), packets=3)
+        watched.flush()
     key = "in_packets" if name == "nfdump" else "packets"
     assert sum(each[key] for each in collector.flows) == watched.seen().packets == 300
 
