@@ -72,9 +72,11 @@ the kernel's values. In captures of other link types `oob.family` is the family 
 if it is unknown), `oob.mark` is 0, only Ethernet has the link-layer header, and these keys never hold a value:"""
 
 _DETECTORS_INTRODUCTION = f"""\
-A detector is one query to the packets or flows of a log, with parameters. `nflowlevel find NAME FILES` asks it, and
-in Python `log.find("NAME", parameter=…)`. `find all` asks all of them, `--evidence` adds the query for the records
-behind each finding, and `--nft` prints the sources that one might block as input for nft. Nothing is ever applied.
+A detector is one query to the packets or flows of a log, with parameters. `nflowlevel find NAME FILES` asks it, with
+`-p within=3h` for a parameter, and in Python `log.find("NAME", within="3h")`. `find all` asks all of them, `--evidence`
+adds the query for the records behind each finding, and `--nft` prints the sources that one might block as input for
+nft, with both the queries as comments. Nothing is ever applied. Where one that was named finds nothing, the answer
+says which other time may find something, if the log is longer than the time of the detector.
 
 Every result begins with {", ".join(f"`{name}`" for name in COLUMNS)}. Times are microseconds since 1970 in SQL and
 Python, ISO 8601 in JSON. An address or port is empty if a finding has several, or none. The severities are

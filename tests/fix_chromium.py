@@ -131,6 +131,26 @@ class Chromium:
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, buttons=1, **at)
 
+    def phone(self, width: int = 360) -> None:
+        """Be a phone, which has no mouse and no keys; `tap` touches it."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=740, deviceScaleFactor=2, mobile=True)
+        self.call("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=5)
+
+    def tap(self, script: str) -> None:
+        """Touch the middle of an element with a finger."""
+        left, top, width, height = self.place(script)
+        at = {"x": left + width / 2, "y": top + height / 2}
+        self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[at])
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
+    def swipe(self, script: str, start: float, end: float) -> None:
+        """Draw a finger over an element from one part of its width to another."""
+        left, top, width, height = self.place(script)
+        points = [{"x": left + width * each, "y": top + height / 2} for each in (start, (start + end) / 2, end)]
+        for kind, point in zip(("touchStart", "touchMove", "touchMove"), points, strict=True):
+            self.call("Input.dispatchTouchEvent", type=kind, touchPoints=[point])
+        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
     def drag(self, script: str, start: float, end: float) -> None:
         """Drag over an element from one part of its width to another."""
         left, top, width, height = self.place(script)

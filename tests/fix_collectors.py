@@ -196,6 +196,8 @@ class Wire:
         self._netns = netns
 
     def __enter__(self) -> Self:
+        # As a cable has them: the kernel splits before it shows, not behind.
+        self._netns.run("ip", "link", "set", "lo", "gso_max_segs", "1")
         self._process = self._netns.popen(
             "tcpdump", "--immediate-mode", "-Z", "root", "-i", "lo", "-U", "-B", "32768", "-w", str(self._file),
             stderr=subprocess.DEVNULL,

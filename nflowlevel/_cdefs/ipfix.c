@@ -3,10 +3,12 @@
 #define _GNU_SOURCE
 #include <endian.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include "record.h"
@@ -18,6 +20,8 @@ enum { VERSION = 10, HEAD = 16, SET_HEAD = 4, TEMPLATE_SET = 2, MESSAGE_MAX = 65
 /* RFC 8158, 4.3: NAT44 session create, delete. */
 enum { NAT44_CREATE = 4, NAT44_DELETE = 5 };
 enum { BATCH_TIME = 255, NEWLINE = '\n', DATAGRAMS = 64 };
+/* UDP_SEGMENT, which not all headers have; the longest datagram of IPv4. */
+enum { SEGMENT = 103, PIECE_MAX = 65507 };
 
 static inline uint8_t *put16(uint8_t *p, uint32_t n)
 {
@@ -377,32 +381,72 @@ size_t nfl_ipfix_pack(struct nfl_ipfix_session *s, const uint8_t *rows, size_t s
 	return (size_t)(free_at - out);
 }
 
-int nfl_ipfix_send(int fd, const uint8_t *messages, uint32_t size, uint32_t most)
-{
-	uint32_t sent = 0;
+/* Messages in one piece: the kernel splits what has a control part into datagrams of so many bytes (udp(7), UDP_SEGMENT). */
+struct piece {
+	struct iovec part;
+	union {
+		struct cmsghdr head;
+		uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
+	} control;
+};
 
-	while (sent < size && sent < most) {
+/* Take the messages at the beginning of messages[0, size) that can go in one piece: of one length, only the last one is shorter.
+ * `most`: no more than so many. Their bytes, 0 where there is no message. */
+static uint32_t take_piece(struct piece *piece, struct msghdr *to, const uint8_t *messages, uint32_t size, uint32_t most)
+{
+	uint32_t bytes = 0, count = 0, first = 0, length;
+	uint16_t each;
+
+	while (count < most && size - bytes >= HEAD) {
+		length = (uint32_t)messages[bytes + 2] << 8 | messages[bytes + 3];
+		if (length < HEAD || length > size - bytes || (count && (length > first || bytes + length > PIECE_MAX)))
+			break;
+		first = count ? first : length;
+		bytes += length;
+		count++;
+		if (length < first)
+			break;
+	}
+	piece->part = (struct iovec){ .iov_base = (void *)messages, .iov_len = bytes };
+	*to = (struct msghdr){ .msg_iov = &piece->part, .msg_iovlen = 1 };
+	if (count > 1) {
+		each = (uint16_t)first;
+		to->msg_control = &piece->control;
+		to->msg_controllen = sizeof(piece->control);
+		piece->control.head = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(each)), .cmsg_level = IPPROTO_UDP,
+							.cmsg_type = SEGMENT };
+		memcpy(CMSG_DATA(&piece->control.head), &each, sizeof(each));
+	}
+	return bytes;
+}
+
+int nfl_ipfix_send(int fd, const uint8_t *messages, uint32_t size, uint32_t most, int pause_ms, uint32_t together)
+{
+	struct pollfd errors = { .fd = fd };	/* they are always told */
+	uint32_t sent = 0, pause_at = most;
+
+	while (sent < size) {
 		struct mmsghdr datagrams[DATAGRAMS] = { 0 };
-		struct iovec parts[DATAGRAMS];
-		uint32_t count = 0, at = sent;
+		struct piece pieces[DATAGRAMS];
+		uint32_t count = 0, at = sent, bytes;
 		int done;
 
-		while (count < DATAGRAMS && at < most && size - at >= HEAD) {
-			uint32_t length = (uint32_t)messages[at + 2] << 8 | messages[at + 3];
-
-			if (length < HEAD || length > size - at)
+		if (sent >= pause_at) {
+			poll(&errors, 1, pause_ms);	/* what is sent behind an error fails */
+			pause_at = sent + most;
+		}
+		while (count < DATAGRAMS && at < pause_at) {
+			bytes = take_piece(pieces + count, &datagrams[count].msg_hdr, messages + at, size - at, together);
+			if (!bytes)
 				break;
-			parts[count] = (struct iovec){ .iov_base = (void *)(messages + at), .iov_len = length };
-			datagrams[count].msg_hdr.msg_iov = parts + count;
-			datagrams[count].msg_hdr.msg_iovlen = 1;
+			at += bytes;
 			count++;
-			at += length;
 		}
 		done = count ? sendmmsg(fd, datagrams, count, MSG_DONTWAIT | MSG_NOSIGNAL) : -1;
 		if (done <= 0)
 			return sent ? (int)sent : count ? -errno : -EBADMSG;
 		for (int i = 0; i < done; i++)
-			sent += (uint32_t)parts[i].iov_len;
+			sent += (uint32_t)pieces[i].part.iov_len;
 	}
 	return (int)sent;
 }

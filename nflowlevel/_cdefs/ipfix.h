@@ -85,6 +85,7 @@ struct nfl_ipfix_session {
 size_t nfl_ipfix_pack(struct nfl_ipfix_session *session, const uint8_t *rows, size_t size, uint8_t *out, size_t room,
 		      size_t *used);
 
-/* Send messages without waiting, each as a datagram, until at least `most` bytes are sent. The bytes that were sent; -errno where
- * that is none. */
-int nfl_ipfix_send(int fd, const uint8_t *messages, uint32_t size, uint32_t most);
+/* Send messages, each as a datagram: at least `most` bytes, then a pause, then as many again. Up to `together` messages of one length
+ * are handed to the kernel as one piece, which it splits; with 1 none are. An error of the socket ends it, also in a pause, and so
+ * does a socket that takes no more. The bytes that were sent; -errno where that is none. */
+int nfl_ipfix_send(int fd, const uint8_t *messages, uint32_t size, uint32_t most, int pause_ms, uint32_t together);

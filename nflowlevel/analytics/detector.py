@@ -36,14 +36,22 @@ COLUMNS = ("finding", "severity", "src_ip", "dest_ip", "dest_port", "first", "la
 SEVERITIES = ("info", "low", "medium", "high")
 
 _DAY = 86_400
+_MOST_SECS = 3660 * _DAY
+_UNITS = {"d": _DAY, "h": 3600, "m": 60, "s": 1}
 _WHOLE = re.compile("[0-9]{1,18}")
+#: How much longer than a time is the one that is advised.
+_LONGER = 4
 _TOLD = "seconds, or a duration such as 90s, 5m, 1h or 7d"
 #: What a text of a finding may hold to stand in a query: addresses, and words of our own. Engines read quotes and
 #: backslashes each in its own way, so neither gets there.
 _SAFE = re.compile(r"[0-9A-Za-z.:%+_-]{1,64}")
 
 #: A time in whole seconds; a program and the command line may also give it as text with a unit.
-Duration = Annotated[int, Meta(ge=1, le=3660 * _DAY, extra={"allowed": _TOLD, "duration": True})]
+Duration = Annotated[int, Meta(ge=1, le=_MOST_SECS, extra={"allowed": _TOLD, "duration": True})]
+#: A time in which all of a finding, or two parts of it, must lie: a longer one may find more.
+Window = Annotated[Duration, Meta(extra={"window": True})]
+#: A time from the log's beginning on in which nothing is found: a log that is no longer has no finding.
+Known = Annotated[Duration, Meta(extra={"known": True})]
 _PORT = "(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})"
 #: Ports as text with commas between; a program may give a list.
 Ports = Annotated[
@@ -75,7 +83,7 @@ class Sliding(Parameters, frozen=True, kw_only=True):
     """
 
     hops: ClassVar[int] = 2
-    within: Duration
+    within: Window
 
     def __post_init__(self) -> None:
         """Check that the window has whole parts."""
@@ -106,6 +114,11 @@ class Detector:
     keeps_time: bool = True
     """Whether the records behind a finding lie between its `first` and `last`."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its parameters."""
+        return self.parameters.__struct_fields__
+
     def options(self, given: Mapping[str, object]) -> Parameters:
         """Return the parameters; TypeError or ValueError says which of those given cannot be."""
         fields = {field.name: field for field in msgspec.structs.fields(self.parameters)}
@@ -122,6 +135,25 @@ class Detector:
         condition = self.behind.format_map({**self.options(given).values(), "row": _Literals(row)})
         time = f"us >= {int(row['first'])} AND us <= {int(row['last'])} AND " if self.keeps_time else ""
         return inspect.cleandoc(f"SELECT * FROM {self.relation} WHERE {time}{condition} ORDER BY us")
+
+    def advice(self, length: int, form: str, /, **given: object) -> str:
+        """Return which time may find something in a log of `length` seconds that has no finding; empty: none.
+
+        `form` says how a parameter is given: with {name} and {value}.
+        """
+        chosen = self.options(given)
+        for field in msgspec.structs.fields(self.parameters):
+            if not _is(field.type, "duration"):
+                continue
+            secs, name = getattr(chosen, field.name), field.name
+            told = f"{name} is {_told(secs)}, and the log spans {_told(length, is_rough=True)}"
+            if _is(field.type, "window") and length > secs:
+                longer = form.format(name=name, value=_told(min(_LONGER * secs, _MOST_SECS)))
+                return f"{told}: {longer} may find what is slower"
+            if _is(field.type, "known") and 1 < length <= secs:
+                shorter = form.format(name=name, value=_told(max(1, length // _LONGER), is_rough=True))
+                return f"{told}, so nothing can be new: ask more of the log, or {shorter}"
+        return ""
 
     @property
     def summary(self) -> str:
@@ -178,6 +210,14 @@ def _read(name: str, value: object, annotation: object) -> object:
         if _WHOLE.fullmatch(value):
             return int(value)
     return value
+
+
+def _told(secs: int, *, is_rough: bool = False) -> str:
+    """Return a time as one gives it, such as 90s or 4h; a rough one is cut to two or more of its unit."""
+    for unit, each in _UNITS.items():
+        if secs >= 2 * each if is_rough else not secs % each:
+            return f"{secs // each}{unit}"
+    return f"{secs}s"
 
 
 def _is(annotation: object, mark: str) -> bool:

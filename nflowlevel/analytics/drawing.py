@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Pictures as SVG, drawn line by line: bars, and a series over time. Nothing of others gets in but as escaped text.
 
-A picture says in words what it shows (`role="img"` and its label), and each part of it has its numbers as a title.
+A picture says in words what it shows (`role="img"` and its label), and each part of it has its numbers as a title. It
+is as wide as there is room: only widths are shares of it, so that texts keep their size on a phone. page/report.css
+leaves room for texts on its sides.
 """
 
 from __future__ import annotations
@@ -13,9 +15,14 @@ from datetime import MAXYEAR, MINYEAR, UTC, datetime
 
 from nflowlevel.errors import printable
 
-_ROW, _WIDTH, _NAMES, _COUNTS = 20, 520, 180, 90
-_SERIES_WIDTH, _SERIES_HEIGHT = 1060, 150
-_LEFT = 62
+#: Heights, in pixels.
+_ROW, _SERIES_HEIGHT = 20, 150
+#: What can be seen of a bar, in percent of the widest.
+_LEAST_BAR, _LEAST_PART = 0.4, 0.06
+#: Labels of the axis that a phone has room for.
+_FEW_LABELS = 4
+#: From where on, in percent, a label has no room behind it: on a phone, and at all. Its mark is seen then.
+_LATE, _LAST = 80, 93
 _MOST_CHARACTERS = 24
 _DAY = 86_400
 #: Months between labels.
@@ -28,20 +35,20 @@ def cut(text: str, most: int = _MOST_CHARACTERS) -> str:
 
 
 def bars(title: str, rows: Sequence[tuple[object, int]], marked: frozenset[object] = frozenset()) -> str:
-    """Return a bar for each value and its count, the largest as wide as the picture; `marked` values stand out."""
+    """Return a bar for each value and its count, the largest as wide as there is room; `marked` values stand out."""
     most = max((count for _, count in rows), default=1) or 1
     parts = []
     for number, (value, count) in enumerate(rows):
         top, name = number * _ROW, "(none)" if value is None else printable(str(value), None)
-        width = max(1.0, (_WIDTH - _NAMES - _COUNTS) * count / most)
+        width = max(_LEAST_BAR, 100 * count / most)
         kind = "blocked" if value in marked else "allowed"
         parts.append(
-            f'<text x="{_NAMES - 8}" y="{top + 14}" class="name">{html.escape(cut(name))}</text>'
-            f'<rect x="{_NAMES}" y="{top + 3}" width="{width:.1f}" height="{_ROW - 6}" class="{kind}">'
+            f'<text x="-8" y="{top + 14}" class="name">{html.escape(cut(name))}</text>'
+            f'<rect x="0" y="{top + 3}" width="{width:.1f}%" height="{_ROW - 6}" class="{kind}">'
             f"<title>{html.escape(cut(name, 200))}: {count:,}</title></rect>"
-            f'<text x="{_NAMES + width + 5:.1f}" y="{top + 14}" class="count">{count:,}</text>'
+            f'<text x="{width:.1f}%" dx="5" y="{top + 14}" class="count">{count:,}</text>'
         )
-    return _figure(title, _WIDTH, _ROW * len(rows) + 4, parts)
+    return _figure(title, "bars", _ROW * len(rows) + 4, parts)
 
 
 def series(title: str, rows: Sequence[tuple[int, int, int, int]], step: int) -> str:
@@ -50,30 +57,31 @@ def series(title: str, rows: Sequence[tuple[int, int, int, int]], step: int) -> 
         return ""
     first, end = rows[0][0], rows[-1][0] + step
     most = max(sum(row[1:]) for row in rows) or 1
-    scale, high = (_SERIES_WIDTH - _LEFT) / (end - first), _SERIES_HEIGHT - 6
+    scale, high = 100 / (end - first), _SERIES_HEIGHT - 6
     parts = []
     for share in (0.0, 0.5, 1.0):
         y = 6 + high * (1 - share)
         parts.append(
-            f'<line x1="{_LEFT}" x2="{_SERIES_WIDTH}" y1="{y:.0f}" y2="{y:.0f}" class="grid"/>'
-            f'<text x="{_LEFT - 8}" y="{y + 4:.0f}" class="name">{most * share:,.0f}</text>'
+            f'<line x1="0" x2="100%" y1="{y:.0f}" y2="{y:.0f}" class="grid"/>'
+            f'<text x="-8" y="{y + 4:.0f}" class="name">{most * share:,.0f}</text>'
         )
     for second, *counts in rows:
         allowed, blocked, other = counts
-        x, bottom = _LEFT + (second - first) * scale, float(_SERIES_HEIGHT)
+        x, bottom = (second - first) * scale, float(_SERIES_HEIGHT)
         said = f"{moment(second)}: {allowed:,} allowed, {blocked:,} blocked" + (f", {other:,} neither" if other else "")
         parts.append(f"<g><title>{said}</title>")
         for count, kind in ((blocked, "blocked"), (allowed, "allowed"), (other, "other")):
             if count:
                 height = high * count / most
                 bottom -= height
-                width = max(step * scale * 0.92, 0.6)
+                width = max(step * scale * 0.92, _LEAST_PART)
                 parts.append(
-                    f'<rect x="{x:.1f}" y="{bottom:.1f}" width="{width:.1f}" height="{height:.1f}" class="{kind}"/>'
+                    f'<rect x="{x:.2f}%" y="{bottom:.1f}" width="{width:.2f}%" height="{height:.1f}" class="{kind}"/>'
                 )
         parts.append("</g>")
-    parts += _dates(first, end, scale)
-    return _figure(title, _SERIES_WIDTH, _SERIES_HEIGHT + 24, parts, wide=True)
+    dates = _dates(first, end, scale)
+    parts += [f'<g class="{"dates many" if len(dates) > _FEW_LABELS else "dates"}">', *dates, "</g>"]
+    return _figure(title, "series", _SERIES_HEIGHT + 24, parts)
 
 
 def _dates(first: int, end: int, scale: float) -> list[str]:
@@ -83,11 +91,16 @@ def _dates(first: int, end: int, scale: float) -> list[str]:
         found, form = _months(first, end)
     else:
         found, form = range(-(-first // apart) * apart, end, apart), "%d %b" if apart >= _DAY else "%H:%M"
-    return [
-        f'<text x="{_LEFT + (second - first) * scale:.1f}" y="{_SERIES_HEIGHT + 17}" class="date">'
-        f"{_written(second, form)}</text>"
-        for second in found
-    ]
+    labels = []
+    for second in found:
+        x = (second - first) * scale
+        late = ' data-late="phone"' if x > _LATE else ""
+        late = ' data-late="always"' if x > _LAST else late
+        labels.append(
+            f'<text{late} x="{x:.2f}%" y="{_SERIES_HEIGHT + 17}" class="date">{_written(second, form)}</text>'
+            f'<line x1="{x:.2f}%" x2="{x:.2f}%" y1="{_SERIES_HEIGHT}" y2="{_SERIES_HEIGHT + 5}" class="grid"/>'
+        )
+    return labels
 
 
 def _months(first: int, end: int) -> tuple[Sequence[int], str]:
@@ -100,12 +113,11 @@ def _months(first: int, end: int) -> tuple[Sequence[int], str]:
     return [second for second in seconds if first <= second < end], "%Y" if apart >= 12 else "%b %Y"
 
 
-def _figure(title: str, width: int, height: int, parts: Sequence[str], *, wide: bool = False) -> str:
+def _figure(title: str, kind: str, height: int, parts: Sequence[str]) -> str:
     said = html.escape(title, quote=True)
     return (
-        f"<figure{' class=wide' if wide else ''}><figcaption>{said}</figcaption>"
-        f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-label="{said}">{"".join(parts)}</svg>'
-        "</figure>"
+        f"<figure><figcaption>{said}</figcaption>"
+        f'<svg class="{kind}" height="{height}" role="img" aria-label="{said}">{"".join(parts)}</svg></figure>'
     )
 
 

@@ -28,6 +28,19 @@ class Findings(Answer):
         self._parameters = dict(parameters)
         self._within = within
 
+    def advice(self, form: str = '{name}="{value}"') -> str:
+        """Return which time may find something, for who has seen that nothing was found; empty: none is known to.
+
+        `form` says how a parameter is written: with {name} and {value}.
+        """
+        text = f"SELECT MIN(us) AS first, MAX(us) AS last FROM {self.detector.relation}"
+        ((first, last),) = Answer(self._engine, self._within(text)).rows()
+        return "" if first is None else self.detector.advice((last - first) // 10**6, form, **self._parameters)
+
+    def __repr__(self) -> str:
+        advice = "" if self._head else self.advice()
+        return "\n".join([super().__repr__(), *([f"({advice})"] if advice else [])])
+
     def evidence(self, number: int = 0) -> Answer:
         """Return the records behind a finding, the first unless another number is given.
 

@@ -41,6 +41,7 @@ from nflowlevel.analytics.listed import Records
 from nflowlevel.analytics.numbered import Numbered
 from nflowlevel.analytics.placed import TABLE, Placed, checked
 from nflowlevel.analytics.registry import find_detector
+from nflowlevel.analytics.sources import Repeated
 from nflowlevel.analytics.store import Damaged, Store
 from nflowlevel.archive.schema import RELATIONS, Relation
 from nflowlevel.errors import NotSupported, plural
@@ -375,6 +376,11 @@ class Log:
     def damaged(self) -> Damaged:
         """What is no record: how many lines and files (`count`), and the first 1,000 of them."""
         return Damaged(*((self._store.damaged, self._store.damaged_lines) if self._store else (0, ())))
+
+    @property
+    def repeated(self) -> tuple[Repeated, ...]:
+        """What `nfl.read` was given again, by the same name or another one: it was read once."""
+        return tuple(self._store.repeated) if self._store else ()
 
     def close(self) -> None:
         """Forget the records that were read, and remove what was kept of them. It may be called twice."""

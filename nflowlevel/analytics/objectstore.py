@@ -58,7 +58,7 @@ _END_SECS = 20.0
 _INSTALL = "pip install 'nflowlevel[analytics,s3]'"
 
 
-class Place(NamedTuple):
+class StoreURL(NamedTuple):
     """Where in which store an archive is."""
 
     bucket: str
@@ -95,7 +95,7 @@ class Object(NamedTuple):
     """What tells it from another one of its name."""
 
 
-def place(url: str) -> Place:
+def store_url(url: str) -> StoreURL:
     """Return what a URL says; ValueError: it is wrong. NotSupported: keys are in it."""
     found = _URL.fullmatch(url)
     shown = printable(without_password(url), None)
@@ -111,7 +111,7 @@ def place(url: str) -> Place:
     if anonymous not in _BOOLEANS:
         raise ValueError(f"read {shown}: anonymous must be true or false, not '{printable(anonymous)}'")
     around = os.environ
-    return Place(
+    return StoreURL(
         found["bucket"],
         found["path"].strip("/"),
         options.get("endpoint") or around.get("AWS_ENDPOINT_URL_S3") or around.get("AWS_ENDPOINT_URL") or None,
@@ -126,16 +126,16 @@ class ObjectStores:
     def __init__(self) -> None:
         self._files: dict[str, tuple[Any, Any]] = {}
         self._versions: dict[str, Version] = {}
-        self._places: dict[str, Place] = {}
+        self._stores: dict[str, StoreURL] = {}
 
     def listed(self, url: str) -> list[Object]:
         """Return the Parquet files of an archive, a directory, or a single one.
 
         NflowError: the store cannot be read, or has none there. NotSupported: pyarrow is missing. ValueError: see
-        `place`.
+        `store_url`.
         """
-        where = place(url)
-        one = self._places.setdefault(where.bucket, where)
+        where = store_url(url)
+        one = self._stores.setdefault(where.bucket, where)
         if one._replace(path="") != where._replace(path=""):
             told = f"the bucket '{printable(where.bucket)}' of another store is read, too; read one after the other"
             raise NflowError(f"read {where.shown}: {told}")
@@ -342,7 +342,7 @@ def _full(path: str) -> str:
     return path if path.startswith("s3://") else f"s3://{path}"
 
 
-def _filesystem(where: Place) -> Any:
+def _filesystem(where: StoreURL) -> Any:
     """Return pyarrow's file system of a store."""
     try:
         from pyarrow import fs
@@ -367,7 +367,7 @@ def _filesystem(where: Place) -> Any:
         raise _failed(where, error) from None
 
 
-def _objects(filesystem: Any, where: Place) -> list[Any]:
+def _objects(filesystem: Any, where: StoreURL) -> list[Any]:
     """Return what pyarrow tells of the Parquet files. Of an archive, those of its own names and no others."""
     from pyarrow import fs
 
@@ -389,7 +389,7 @@ def _objects(filesystem: Any, where: Place) -> list[Any]:
     return sorted(objects, key=lambda each: str(each.path))
 
 
-def _has_bucket(filesystem: Any, where: Place) -> bool:
+def _has_bucket(filesystem: Any, where: StoreURL) -> bool:
     from pyarrow import fs
 
     return bool(filesystem.get_file_info(where.bucket).type != fs.FileType.NotFound)
@@ -411,6 +411,9 @@ def _described(filesystem: Any, found: Any) -> Object:
         schema = metadata.schema
     except (ArrowException, OSError) as error:  # not the store's: all is read
         return Object(path, (), relation, f"a Parquet file that cannot be read: {_told(error)}", version=version)
+    if not len(schema):  # DuckDB refuses it, and all questions with it
+        damage = "a Parquet file without columns: it is none of nflowlevel's"
+        return Object(path, (), relation, damage, version=version)
     each = (schema.column(number) for number in range(len(schema)))
     columns = (
         (column.path, column.physical_type, str(column.converted_type), str(column.logical_type)) for column in each
@@ -460,7 +463,7 @@ def _end_of(file: Any, found: Any) -> bytes:
         wanted = length
 
 
-def _failed(where: Place, error: Exception) -> NflowError:
+def _failed(where: StoreURL, error: Exception) -> NflowError:
     """Return what to tell of an error of pyarrow's."""
     told = _told(error)
     hint = next((hint for sign, hint in _HINTS if sign in told), "")

@@ -9,7 +9,7 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nflowlevel.analytics.captured import capture_lines
@@ -18,14 +18,14 @@ from nflowlevel.analytics.engine import DuckDB
 from nflowlevel.analytics.log import Log
 from nflowlevel.analytics.placed import Placed
 from nflowlevel.analytics.progress import Progress
-from nflowlevel.analytics.sources import Source, find
+from nflowlevel.analytics.sources import Repeated, Source, file_identity, find, once
 from nflowlevel.analytics.store import Store
 from nflowlevel.analytics.texts import text_lines
 from nflowlevel.analytics.wholelines import WholeLines
 from nflowlevel.archive import engine
 from nflowlevel.archive.journal import LOCK, Record, is_begin_of, is_of
 from nflowlevel.archive.layout import WORK
-from nflowlevel.archive.reader import Moment, files
+from nflowlevel.archive.reader import Snapshot, files
 from nflowlevel.archive.rotated import is_locked
 from nflowlevel.archive.schema import RELATIONS
 from nflowlevel.archive.source import HEAD_BYTES
@@ -64,7 +64,9 @@ def read(
       question. Other stores (`gs://…`, `hdfs://…`) are for Spark: see `Log.on`.
 
     Parquet files stay where they are. All else is read now, into a private temporary directory that goes with the log.
-    Only whole lines count: one without a newline may be half of one. What is no record is counted, see `damaged`.
+    What is named twice, by whatever names, also in a directory or an archive, is read once: see `repeated`.
+    Only whole lines count: one without a newline may be half of one, unless it is the last of a compressed file and a
+    whole object of JSON, or ends in a mark. What is no record is counted, see `damaged`.
 
     year: the year of lines whose time has none; unless given, the latest in which the file can have been written.
     mmdb: databases in MaxMind's format that are asked for countries and networks, before the registries' own tables.
@@ -74,10 +76,11 @@ def read(
 
     Raises FileNotFoundError, OSError or ValueError where a source cannot be read, and NotSupported without duckdb.
     """
-    found = [each for source in sources for each in find(source)]
+    found, repeated = once(each for source in sources for each in find(source))
     if not found:
         raise ValueError('read: name what to read, such as nfl.read("/var/log/ulogd.json")')
     store = Store(memory_limit)
+    store.repeated += repeated
     try:
         _add(store, found, year)
     except BaseException as error:
@@ -90,15 +93,15 @@ def read(
 
 def _add(store: Store, sources: list[Source], year: int | None) -> None:
     archives = [source.name for source in sources if source.kind == "archive"]
-    records, listed, moments = _settled(archives)
+    records, listed, snapshots = _settled(archives)
     for name, paths in listed.items():
         store.add_archives(name, _whole(store, paths))
-    alone = _whole(store, [source.name for source in sources if source.kind == "parquet"])
+    alone = _whole(store, _not_in(store, listed, [source.name for source in sources if source.kind == "parquet"]))
     for name, paths in store.relations_of(alone).items():
         store.add_archives(name, paths)
     store.remote += [source.name for source in sources if source.kind == "remote"]
     others = [source for source in sources if source.kind not in ("archive", "parquet", "remote")]
-    _tell_left_out(store, moments, others)
+    _tell_left_out(store, snapshots, others)
     sizes = [_size(source) for source in others]
     with Progress(None if None in sizes else sum(filter(None, sizes))) as progress:
         done = 0
@@ -109,7 +112,7 @@ def _add(store: Store, sources: list[Source], year: int | None) -> None:
     store.make_views()
 
 
-def _settled(archives: Sequence[str]) -> tuple[list[Record], dict[str, list[str]], list[Moment]]:
+def _settled(archives: Sequence[str]) -> tuple[list[Record], dict[str, list[str]], list[Snapshot]]:
     """Return the sources that are in the archives and the files of each relation, both of one moment, and that one.
 
     A compaction that ends in between would let records count twice, or not at all: their log is said to be in an
@@ -119,33 +122,45 @@ def _settled(archives: Sequence[str]) -> tuple[list[Record], dict[str, list[str]
     for attempt in range(_MOST_ATTEMPTS):
         if attempt:
             time.sleep(_ATTEMPT_SECS)
-        moments = [Moment(archive) for archive in archives]
-        records = [record for moment in moments for record in moment.records()]
-        listed = {name: [path for moment in moments for path in files(moment, name)] for name in RELATIONS}
-        now = [Moment(archive) for archive in archives]
-        if [moment.settled for moment in moments] == [moment.settled for moment in now] and not any(
-            moment.moving and is_locked(os.path.join(moment.archive, WORK, LOCK)) for moment in now
+        snapshots = [Snapshot(archive) for archive in archives]
+        records = [record for snapshot in snapshots for record in snapshot.records()]
+        listed = {name: [path for snapshot in snapshots for path in files(snapshot, name)] for name in RELATIONS}
+        now = [Snapshot(archive) for archive in archives]
+        if [snapshot.settled for snapshot in snapshots] == [snapshot.settled for snapshot in now] and not any(
+            snapshot.moving and is_locked(os.path.join(snapshot.archive, WORK, LOCK)) for snapshot in now
         ):
             break
-    return records, listed, moments
+    return records, listed, snapshots
 
 
-def _tell_left_out(store: Store, moments: Sequence[Moment], others: Sequence[Source]) -> None:
+def _tell_left_out(store: Store, snapshots: Sequence[Snapshot], others: Sequence[Source]) -> None:
     """Count as damaged what is left out of archives, where the log that has the same records is not read, too.
 
     A move that ended in a kill leaves files out, and so does a directory that a copy left, or that somebody made.
     """
-    if not any(moment.left_out for moment in moments):
+    if not any(snapshot.left_out for snapshot in snapshots):
         return
     heads = [_head(Path(source.name)) for source in others if source.kind in ("json", "text")]
-    for moment in moments:
-        read = {each.name for each in moment.unsettled() if any(is_of(each, *head) for head in heads)}
-        for name, paths in sorted(moment.left_out.items()):
+    for snapshot in snapshots:
+        read = {each.name for each in snapshot.unsettled() if any(is_of(each, *head) for head in heads)}
+        for name, paths in sorted(snapshot.left_out.items()):
             if name not in read:
                 files_ = f"{counted(len(paths), 'file')} of the archive {'is' if len(paths) == 1 else 'are'} left out"
                 why = "they are being moved there, and the log that they are made of is not read"
                 do = "read that one as well, or end it by 'nflowlevel compact'"
-                store.add_damage(os.path.join(moment.archive, WORK, name), 0, f"{files_}: {why}; {do}")
+                store.add_damage(os.path.join(snapshot.archive, WORK, name), 0, f"{files_}: {why}; {do}")
+
+
+def _not_in(store: Store, archives: Mapping[str, Sequence[str]], paths: Sequence[str]) -> list[str]:
+    """Return Parquet files that are in none of the archives; the others are said to be given again."""
+    known = {file_identity(path): path for each in archives.values() for path in each} if paths else {}
+    found = []
+    for path in paths:
+        if (first := known.get(file_identity(path))) is None:
+            found.append(path)
+        else:
+            store.repeated.append(Repeated(path, first))
+    return found
 
 
 def _size(source: Source) -> int | None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
+from urllib.parse import unquote
 
 from nflowlevel.analytics.databases import MYSQL, URL, without_password
-from nflowlevel.analytics.objectstore import SCHEMES, place
+from nflowlevel.analytics.objectstore import SCHEMES, store_url
 from nflowlevel.analytics.wholelines import WholeLines
 from nflowlevel.archive.reader import is_archive
 from nflowlevel.errors import printable
@@ -47,6 +48,48 @@ class Source(NamedTuple):
         """Its name for messages and pages: without what logs in."""
         return without_password(self.name)
 
+    @property
+    def identity(self) -> Hashable:
+        """What is equal for all names of the same thing. OSError: there is no such file."""
+        path = self.name
+        if self.kind == "database" and path.startswith("sqlite:///") and "?" not in path:
+            path = unquote(path.removeprefix("sqlite://"))
+        elif self.kind in ("database", "remote"):
+            return path.rstrip("/")
+        return file_identity(path)
+
+
+class Repeated(NamedTuple):
+    """A source that was given again, by the same name or another one, or in a directory: its records count once."""
+
+    source: str
+    first: str
+    """As what it was given before."""
+
+    @property
+    def told(self) -> str:
+        """The line of text about it."""
+        shown, first = (printable(name, None) for name in self)
+        before = "was given before" if shown == first else f"was given before, as {first}"
+        return f"{shown} {before}: it is read once"
+
+
+def file_identity(path: str | os.PathLike[str]) -> Hashable:
+    """Return what is equal for all paths of a file or directory: also links, and other ways to it. OSError."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def once(sources: Iterable[Source]) -> tuple[list[Source], list[Repeated]]:
+    """Return the sources, each once, and those that were given again. OSError: a file has gone."""
+    first: dict[Hashable, Source] = {}
+    repeated = []
+    for source in sources:
+        known = first.setdefault(source.identity, source)
+        if known is not source:
+            repeated.append(Repeated(source.shown, known.shown))
+    return list(first.values()), repeated
+
 
 def find(given: str | os.PathLike[str]) -> Iterator[Source]:
     """Yield what a path, a pattern or a URL means.
@@ -60,7 +103,7 @@ def find(given: str | os.PathLike[str]) -> Iterator[Source]:
         return
     if isinstance(given, str) and _REMOTE.match(name):
         if name.startswith(_OBJECT_STORES):
-            place(name)
+            store_url(name)
         yield Source("remote", name)
         return
     path = Path(name)

@@ -32,6 +32,8 @@ from nflowlevel.sql.literals import identifier
 if TYPE_CHECKING:
     import duckdb
 
+    from nflowlevel.analytics.sources import Repeated
+
 #: Damaged lines that are kept to be shown; all are counted.
 MOST_SHOWN = 1000
 _MOST_SHOWN_CHARACTERS = 500
@@ -116,7 +118,7 @@ class _Alike(NamedTuple):
         ]
 
 
-class _Place:
+class _Origin:
     """Where lines are from: the number of each is looked for only where one is damaged."""
 
     def __init__(self, lines: bytes, source: str, first: int) -> None:
@@ -182,6 +184,8 @@ class Store:
         self.damaged = 0
         #: The first of them.
         self.damaged_lines: list[DamagedLine] = []
+        #: What was given again, and read once.
+        self.repeated: list[Repeated] = []
         #: The Parquet files of each relation.
         self.archives: dict[str, list[str]] = {name: [] for name in RELATIONS}
         #: URLs of archives elsewhere: Spark reads them itself, and DuckDB those in object stores once it is asked.
@@ -200,7 +204,7 @@ class Store:
         self._cursors: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
         # What was read lies beside the relations, under the same names.
         self._connection.execute("CREATE SCHEMA read")
-        self._place = _Place(b"", "", 1)
+        self._origin = _Origin(b"", "", 1)
         self._rows = Rows(self._reader(), dvc="", host="", damaged=self._keep_damaged, in_tables=True)
         self.make_views()
 
@@ -285,7 +289,7 @@ class Store:
         `source` and `first`, the number of the first line, are for those that are damaged.
         """
         with self._lock:
-            before, self._place = self._rows.rows, _Place(lines, source, first)
+            before, self._origin = self._rows.rows, _Origin(lines, source, first)
             self._rows.add(lines)
             return self._rows.rows - before
 
@@ -296,7 +300,7 @@ class Store:
 
     def _keep_damaged(self, line: bytes) -> None:
         text = line[: 4 * _MOST_SHOWN_CHARACTERS].decode("utf-8", "replace").rstrip("\n")
-        self.add_damage(self._place.source, self._place.number_of(line), "no record of JSON, or without a time", text)
+        self.add_damage(self._origin.source, self._origin.number_of(line), "no record of JSON, or without a time", text)
 
     def add_damage(self, source: str, line: int, reason: str, text: str = "") -> None:
         """Count something that is no record."""

@@ -27,14 +27,19 @@ _HEAD = f"""\
 def suggestion(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return commands for `nft -f` that drop what comes from the sources of findings, a comment behind each address.
 
+    The `evidence` of these findings, if they have it, stands below as comments.
+
     Left out are findings of a severity below medium, those whose source is nobody to block, and addresses that cannot
     be a sender from elsewhere (unspecified, loopback, multicast, link-local).
     """
     reasons: dict[Any, dict[str, None]] = {}
+    behind = []
     for row in rows:
         address = _address(row["src_ip"])
         if address and find_detector(row["finding"]).culprit and SEVERITIES.index(row["severity"]) >= _LEAST:
             reasons.setdefault(address, {})[row["finding"]] = None
+            if evidence := row.get("evidence"):
+                behind.append(f"# {row['finding']}, {address}: {' '.join(evidence.split())}")
     if not reasons:
         return "# No finding names a source to block.\n"
     lines = [f"table inet {TABLE} {{"]
@@ -47,7 +52,7 @@ def suggestion(rows: Iterable[Mapping[str, Any]]) -> str:
             lines += ["\t\t}", "\t}"]
             rules.append(f"\t\t{family} saddr @{name} counter drop")
     hook = "\t\ttype filter hook prerouting priority -150; policy accept;"
-    return _HEAD + "\n".join([*lines, "\tchain suggested {", hook, *rules, "\t}", "}", ""])
+    return _HEAD + "\n".join([*lines, "\tchain suggested {", hook, *rules, "\t}", "}", *behind, ""])
 
 
 def _address(text: object) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

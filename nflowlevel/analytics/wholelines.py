@@ -2,7 +2,8 @@
 """Read a file of lines in pieces that are whole lines, compressed or not, also while somebody writes it.
 
 Only what ends in a newline is a line: the rest may be the half of one, and comes with the next reading of the file. Of
-a file that grows, what was there when it was opened is read.
+a compressed file, to which nobody adds, it is a line if it is proved to be whole. Of a file that grows, what was there
+when it was opened is read.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
 
+from nflowlevel.archive.source import is_whole
 from nflowlevel.binding.rootpath import open_to_read
 from nflowlevel.readers.compressed import HEAD_BYTES, Cut, decompressing, is_compressed
 
@@ -46,6 +48,7 @@ class WholeLines:
         self.rest = b""
         #: Why the file could not be read to its end; empty: it was.
         self.fault = ""
+        self._is_compressed = False
 
     def close(self) -> None:
         """Close the file."""
@@ -73,7 +76,8 @@ class WholeLines:
             filled += got
         begin = bytes(head[:filled])
         read: Callable[[memoryview], int] = self._read
-        if is_compressed(begin):
+        self._is_compressed = is_compressed(begin)
+        if self._is_compressed:
             read = decompressing(begin, self._read)
         elif begin:
             yield begin
@@ -122,6 +126,9 @@ class WholeLines:
         whole, newline, self.rest = b"".join(held).rpartition(b"\n")
         if newline:
             yield _shortened(whole) + b"\n"
+        if self._is_compressed and not self.fault and is_whole(self.rest):
+            last, self.rest = self.rest, b""
+            yield _shortened(last) + b"\n"
 
 
 def _shortened(lines: bytes) -> bytes:

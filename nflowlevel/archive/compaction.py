@@ -44,6 +44,7 @@ class Result:
     reason: str = ""
     is_growing: bool = False
     """Its last line has no newline, and is not archived yet."""
+    is_compressed: bool = False
 
 
 #: Makes lines of JSON of a block of other lines; the second argument is called with each line that is damaged.
@@ -104,7 +105,8 @@ def _compact(journal: Journal, source: LogSource, settings: Settings) -> Result:
     if not source.head:
         # All empty files look the same, and there is nothing that could be lost.
         removed = not settings.keep and source.remove()
-        return Result(source.path, "stored", removed=removed, is_growing=source.is_growing)
+        is_packed = source.is_compressed
+        return Result(source.path, "stored", removed=removed, is_growing=source.is_growing, is_compressed=is_packed)
     if longer := journal.find_longer(source, settings.dvc):
         return _has_less(source, longer)
     known = journal.find(source, settings.dvc)
@@ -117,7 +119,7 @@ def _compact(journal: Journal, source: LogSource, settings: Settings) -> Result:
         record = _store(journal, source, settings, known)
         outcome = "known" if record is known else "stored"
         if record is None:
-            return Result(source.path, "stored", is_growing=True)  # not a whole line
+            return Result(source.path, "stored", is_growing=True, is_compressed=source.is_compressed)  # no whole line
     elif size < known.end:
         return _has_less(source, known)
     elif not _is_at_its_place(known, source):
@@ -131,7 +133,15 @@ def _compact(journal: Journal, source: LogSource, settings: Settings) -> Result:
         except (NotClosed, Changed) as error:
             reason = str(error)
     counts = (record.records, record.damaged, len(record.files)) if outcome == "stored" else (0, 0, 0)
-    return Result(source.path, outcome, *counts, removed=removed, reason=reason, is_growing=source.is_growing)
+    return Result(
+        source.path,
+        outcome,
+        *counts,
+        removed=removed,
+        reason=reason,
+        is_growing=source.is_growing,
+        is_compressed=source.is_compressed,
+    )
 
 
 def _has_less(source: LogSource, known: Record) -> Result:

@@ -21,7 +21,7 @@ from nflowlevel.archive.schema import relation
 from nflowlevel.archive.source import HEAD_BYTES, identity
 
 
-class Moment:
+class Snapshot:
     """An archive as it is when this is made; OSError: it cannot be read.
 
     Compactions that go on meanwhile change nothing of it: who reads a log beside the archive meets each record once.
@@ -71,7 +71,7 @@ class Moment:
 
 
 def stored_files(
-    archive: str | os.PathLike[str] | Moment,
+    archive: str | os.PathLike[str] | Snapshot,
     kind: str = "packets",
     *,
     since: int | None = None,
@@ -83,12 +83,12 @@ def stored_files(
     Both are seconds since 1970; without one, there is no such limit. `dvc`: only those of this firewall. The paths
     begin with `archive`. ValueError: there is no such kind of records; OSError: the archive cannot be read.
     """
-    moment = archive if isinstance(archive, Moment) else Moment(archive)
-    return moment.stored_files(kind, since=since, until=until, dvc=dvc)
+    snapshot = archive if isinstance(archive, Snapshot) else Snapshot(archive)
+    return snapshot.stored_files(kind, since=since, until=until, dvc=dvc)
 
 
 def files(
-    archive: str | os.PathLike[str] | Moment,
+    archive: str | os.PathLike[str] | Snapshot,
     kind: str = "packets",
     *,
     since: int | None = None,
@@ -124,7 +124,7 @@ def holds(archive: str | os.PathLike[str], head: bytes, size: int) -> bool:
     head = head[:HEAD_BYTES]
     return any(
         record.end >= size and record.head_bytes == len(head) and record.source == identity(record.dvc, head)
-        for record in Moment(archive).records()
+        for record in Snapshot(archive).records()
     )
 
 

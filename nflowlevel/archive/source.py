@@ -20,11 +20,14 @@ import hashlib
 import io
 import lzma
 import os
+import re
 import stat
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from typing import IO, Any, Final
+
+import msgspec
 
 from nflowlevel.binding.durable import sync_directory
 from nflowlevel.binding.rootpath import open_own, open_plain, place_of
@@ -38,6 +41,7 @@ HEAD_BYTES = 64 << 10
 _PIECE_BYTES = 1 << 20
 #: So little at a time, as four bytes can become 128 KiB.
 _ZSTD_BYTES = 512
+_MARKED = re.compile(rb" OUT=.* SRC=.* MARK=(?:0x)?[0-9a-fA-F]+ \r?\Z", re.DOTALL)
 _CUT = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 
 
@@ -54,7 +58,8 @@ class LogSource:
 
     `owners` are the users whose files are taken where we are root. `min_age` is for how many seconds the file must not
     have changed; `is_ours` says that its writer is known to lock, so that its age does not matter. With
-    `only_whole`, what stands behind the last newline is none of its lines: it may be half of one.
+    `only_whole`, what stands behind the last newline is none of its lines: it may be half of one. Of a compressed file,
+    to which nobody adds a line, it is one if it is proved to be whole (`is_whole`).
     """
 
     def __init__(
@@ -120,7 +125,7 @@ class LogSource:
                     self._padding += len(piece) - len(head)
                 head += _read(file, HEAD_BYTES + 1 - len(head))
             if self._only_whole and len(head) <= HEAD_BYTES:
-                whole = head[: head.rfind(b"\n") + 1]
+                whole = head if self._has_end(head) else head[: head.rfind(b"\n") + 1]
                 self.is_growing = len(whole) < len(head)
                 head = whole
             self._head = head[:HEAD_BYTES]
@@ -170,9 +175,14 @@ class LogSource:
                     yield view[:end]
                     buffer[: held - end] = view[end:held]
                     held -= end
-            if held and not self._only_whole:
+            if held and (not self._only_whole or self._has_end(view[:held])):
                 yield view[:held]
-            self.is_growing = held > 0 and self._only_whole
+                held = 0
+            self.is_growing = held > 0
+
+    def _has_end(self, lines: bytes | memoryview) -> bool:
+        """Tell whether the last of the file's lines is whole, though no newline may say so."""
+        return self.is_compressed and is_whole(bytes(lines).rpartition(b"\n")[2])
 
     def check(self) -> None:
         """Raise Changed if the file is not as it was when it was opened, NotClosed if somebody writes to it."""
@@ -240,6 +250,20 @@ class LogSource:
 def identity(dvc: str, head: bytes) -> str:
     """Return what names a source: a hash of the first bytes of its lines, and of the firewall it is said to be of."""
     return hashlib.sha256(dvc.encode("utf-8", "replace") + b"\0" + head).hexdigest()[:20]
+
+
+def is_whole(line: bytes) -> bool:
+    """Tell whether a line without a newline is proved to be no beginning of a longer one.
+
+    No beginning of an object of JSON is one. A mark is the last that the kernel and LOGEMU write of a packet, and a
+    blank follows it. Of other lines nobody can tell.
+    """
+    if _MARKED.search(line):
+        return True
+    try:
+        return isinstance(msgspec.json.decode(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def writer_of(fd: int) -> str:

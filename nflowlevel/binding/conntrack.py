@@ -52,7 +52,7 @@ _SETTINGS = Path("/proc/sys/net/netfilter")
 
 FLOW_BYTES: int = ffi.sizeof("struct nfl_flow")
 #: Records after which a receive stops.
-ENOUGH_FLOWS = 2048
+ENOUGH_FLOWS = 4096
 #: A datagram of a dump always fits behind them.
 ROOM_FLOWS = ENOUGH_FLOWS + lib.NFL_FLOW_DATAGRAM_MAX // lib.NFL_FLOW_MESSAGE_MIN + 1
 

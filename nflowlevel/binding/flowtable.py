@@ -2,7 +2,8 @@
 """The memory of the table of flows in C (_cdefs/flowtable.h): what was last known, and reported, of each flow.
 
 A table has room for as many flows as its owner says; memory is taken as it is used, 290 bytes a flow. What it makes are
-records of their own (`RecordArray`), which nothing changes afterwards.
+records of their own (`RecordArray`), which nothing changes afterwards: the array that they are made in is used again
+when nothing looks into it any more.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import mmap
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
+from operator import setitem
 
 from nflowlevel.binding._lib import CData, ffi, lib
 from nflowlevel.binding.buffers import RecordArray
@@ -25,6 +28,10 @@ _ENTRY_BYTES: int = ffi.sizeof("struct nfl_flow_entry")
 KEPT_BYTES: int = ffi.sizeof("struct nfl_flow_kept")
 _SAVED = 4096
 _OUT_FLOWS = max(2 * ROOM_FLOWS, SCANNED)
+#: So few records are copied, rather than keep an array from being used again.
+_FEW = 256
+#: Arrays that are kept for the next records. Fresh memory costs as much as what is done with it.
+_KEPT_ARRAYS = 2
 
 _uninitialised = ffi.new_allocator(should_clear_after_alloc=False)
 
@@ -72,8 +79,8 @@ class FlowTable:
                 "sees_new": sees_new,
             },
         )
-        self._mapping = mapped(_OUT_FLOWS * FLOW_BYTES)
-        self._out: CData = ffi.from_buffer("struct nfl_flow[]", self._mapping)
+        #: Arrays that nothing looks into; a destructor puts them in, in any thread.
+        self._free: dict[CData, object] = {}
         self._scan: CData = ffi.new("struct nfl_flow_scan *")
 
     def _map(self, type_: str, size: int) -> CData:
@@ -92,14 +99,10 @@ class FlowTable:
     # -- events and dumps ----------------------------------------------------------------------------------------
 
     def take(self, events: CData, count: int) -> Made:
-        """Take `count` events, at most ROOM_FLOWS, in their order; return the records that they make.
-
-        The events may be changed.
-        """
+        """Take `count` events, at most ROOM_FLOWS, in their order; return the records that they make."""
         self._now()
-        out = self._out if self.data.keep else events
-        made = lib.nfl_flowtable_take(self.data, events, count, out)
-        return copied(out, made, self.data.valid_any, self.data.valid_all)
+        out = self._array()
+        return self._made(out, lib.nfl_flowtable_take(self.data, events, count, out))
 
     def begin(self) -> None:
         """A dump begins."""
@@ -108,7 +111,8 @@ class FlowTable:
     def list(self, flows: CData, count: int, *, listening_ns: int) -> Made:
         """Take a piece of the dump; of flows that began before `listening_ns` the kernel may never tell the end."""
         self._now()
-        return self._made(lib.nfl_flowtable_list(self.data, flows, count, listening_ns, self._out))
+        out = self._array()
+        return self._made(out, lib.nfl_flowtable_list(self.data, flows, count, listening_ns, out))
 
     # -- scans ---------------------------------------------------------------------------------------------------
 
@@ -139,7 +143,8 @@ class FlowTable:
     def scanned(self) -> tuple[Made, bool]:
         """Return the next records, and whether there may be more."""
         self._now()
-        made = self._made(lib.nfl_flowtable_scan(self.data, self._scan, self._out, SCANNED))
+        out = self._array()
+        made = self._made(out, lib.nfl_flowtable_scan(self.data, self._scan, out, SCANNED))
         return made, self.data.cursor < self.data.top
 
     # -- from run to run -----------------------------------------------------------------------------------------
@@ -162,19 +167,27 @@ class FlowTable:
         data.real_ns, data.clock_ns = time.time_ns(), time.monotonic_ns()
         data.valid_any, data.valid_all = 0, 2**64 - 1
 
-    def _made(self, count: int) -> Made:
-        return copied(self._out, count, self.data.valid_any, self.data.valid_all)
+    def _array(self) -> CData:
+        while len(self._free) > _KEPT_ARRAYS:
+            self._free.popitem()
+        if self._free:
+            return self._free.popitem()[0]
+        return ffi.from_buffer("struct nfl_flow[]", mapped(_OUT_FLOWS * FLOW_BYTES))
+
+    def _made(self, out: CData, count: int) -> Made:
+        """Return the first `count` records of an array, which is free again at the latest when they are gone."""
+        if count > _FEW:
+            # Nothing of Python's runs in the destructor: an interrupt would be lost there.
+            records = ffi.gc(ffi.cast("struct nfl_flow *", out), partial(setitem, self._free, out))
+        else:
+            records = _uninitialised("struct nfl_flow[]", count)
+            ffi.memmove(records, out, count * FLOW_BYTES)
+            self._free[out] = None
+        if not count:
+            return Made(None, 0, 0, 0)
+        return Made(RecordArray(records, count), count, self.data.valid_any, self.data.valid_all)
 
     @property
     def counted(self) -> CData:
         """The table's counters: unmatched, untracked, repeated, replaced, presumed, returned, reset."""
         return self.data
-
-
-def copied(flows: CData, count: int, valid_any: int, valid_all: int) -> Made:
-    """Return a copy of `count` records."""
-    if not count:
-        return Made(None, 0, 0, 0)
-    records = _uninitialised("struct nfl_flow[]", count)
-    ffi.memmove(records, flows, count * FLOW_BYTES)
-    return Made(RecordArray(records, count), count, valid_any, valid_all)

@@ -15,7 +15,7 @@ from nflowlevel.cli.logfiles import DEFAULT_FILE, add_part, check_part, part, re
 from nflowlevel.cli.parser import Parser
 from nflowlevel.cli.status import WrongArgument
 from nflowlevel.cli.terminal import shown, table, tolerate, wrapped
-from nflowlevel.errors import counted, plural, printable
+from nflowlevel.errors import counted, nearest, plural, printable
 
 if TYPE_CHECKING:
     from nflowlevel.analytics.detector import Detector
@@ -50,7 +50,7 @@ def configure(parser: Parser) -> None:
         help="a detector, or all, or nothing to list them; then logs, archives, captures and databases, packed or not, "
         f"also patterns (default {DEFAULT_FILE})",
     )
-    parser.late = "words"
+    parser.late, parser.meant = "words", _parameter_meant
     add_part(parser)
     parser.add_argument(
         "-p", "--parameter", metavar="NAME=VALUE", action="append", default=[], help="a parameter of the detector"
@@ -82,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
         raise WrongArgument(f"--severity must be {told}, not '{printable(least)}'")
     detectors = _chosen(name)
     check_part(options)
+    _check_files(files, detectors)
     parameters = _parameters(options.parameter, detectors)
     _print(options, _found(options, files, detectors, parameters, SEVERITIES.index(least)))
     return 0
@@ -100,6 +101,31 @@ def _chosen(name: str) -> list[Detector]:
         if os.path.exists(name):
             raise WrongArgument(f"name a detector, or all, before the file {printable(name, None)}") from None
         raise WrongArgument(str(error)) from None
+
+
+def _parameter_meant(word: str, words: Sequence[str]) -> str:
+    """Return how a parameter of the detector that is named is given, where a word is an option of its name."""
+    from nflowlevel.analytics.registry import find_detector, names
+
+    detector = next((find_detector(each) for each in words if each in names()), None)
+    if detector is None:
+        return ""
+    option, equals, value = word.lstrip("-").partition("=")
+    name = option.replace("-", "_")
+    if name not in detector.names:
+        near = nearest(name, detector.names)
+        return f"{near}; parameters of {detector.name} are given as -p NAME=VALUE" if near else ""
+    behind = words[words.index(word) + 1 :]
+    value = value if equals else next((each for each in behind[:1] if not each.startswith("-")), "VALUE")
+    return f": it is a parameter of {detector.name}, given as -p {name}={value}"
+
+
+def _check_files(files: Sequence[str], detectors: Sequence[Detector]) -> None:
+    """Refuse a parameter among the files: there would be no such file."""
+    for file in files:
+        name, equals, _ = file.partition("=")
+        if equals and any(name in detector.names for detector in detectors) and not os.path.lexists(file):
+            raise WrongArgument(f"'{printable(file)}' is no file; a parameter is given as -p {printable(file)}")
 
 
 def _parameters(given: Sequence[str], detectors: Sequence[Detector]) -> dict[str, object]:
@@ -136,11 +162,15 @@ def _found(
             _tell(_why_empty(log))
         for done, detector in enumerate(chosen):
             progress.step(detector.name, done)
-            rows = asked.find(detector.name, **parameters).dicts()
+            found = asked.find(detector.name, **parameters)
+            rows = found.dicts()
             progress.hide()
             if options.evidence:
                 for row in rows:
                     row["evidence"] = _evidence(detector, row, parameters)
+            is_read = options.words[0] != _ALL and not (options.json or options.nft)
+            if is_read and not rows and (advice := found.advice("-p {name}={value}")):
+                _tell(f"{detector.name}: {advice}")
             yield detector, rows
         if log.damaged.count:
             count = log.damaged.count

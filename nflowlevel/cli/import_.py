@@ -4,7 +4,8 @@
 A file has lines of JSON (ours or ulogd2's), or lines of the kernel's LOG target, of LOGEMU or of SYSLOG, also among
 others (analytics/loglines.py). It may be compressed. A file that was imported before is known again, also renamed or
 compressed. Of one that has more lines now, only these are imported. A last line without a newline may be half of one:
-it is left for the next time. A file that a program has open for writing is refused: import what it was rotated to.
+it is left for the next time, but for one of a compressed file that is proved to be whole. A file that a program has
+open for writing is refused: import what it was rotated to.
 """
 
 from __future__ import annotations
@@ -109,7 +110,9 @@ def _told(result: Result, counts: Counts | None) -> str:
     else:
         text = f"{counted(result.records, 'record')} in {counted(result.files, 'file')}"
         text += _lost(result, counts)
-    if result.is_growing:
+    if result.is_growing and result.is_compressed:
+        text += "; its last line has no newline and may be cut: it is left"
+    elif result.is_growing:
         text += "; its last line has no newline yet, and is left: import the file again when it has"
     return f"{path}: {text}"
 

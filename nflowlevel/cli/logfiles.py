@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nflowlevel.cli.status import WrongArgument
-from nflowlevel.errors import NflowError, printable
+from nflowlevel.cli.terminal import wrapped
+from nflowlevel.errors import NflowError, counted, printable
 from nflowlevel.records.filters import FilterError
 
 if TYPE_CHECKING:
@@ -62,11 +64,15 @@ def read_files(files: Sequence[str], mmdb: Sequence[str] = (), networks: str | N
     from nflowlevel.analytics.reading import read
 
     try:
-        return read(*(files or [DEFAULT_FILE]), mmdb=mmdb, networks=networks)
+        log = read(*(files or [DEFAULT_FILE]), mmdb=mmdb, networks=networks)
     except ValueError as error:
         raise NflowError(str(error)) from None
     except driver_errors() as error:
         raise NflowError(f"read a database: {' '.join(map(str, error.args))}") from None
+    if again := log.repeated:
+        rest = f"; {counted(len(again) - 1, 'more name')} too" if len(again) > 1 else ""
+        print(wrapped(f"nflowlevel: {again[0].told}{rest}", sys.stderr), file=sys.stderr)
+    return log
 
 
 def part(log: Log, options: argparse.Namespace) -> Log:

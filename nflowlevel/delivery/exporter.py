@@ -49,7 +49,11 @@ _MOST_TEMPLATES = 65536
 #: Messages are made in a buffer of this size, and written from it in one piece.
 _BUFFER_BYTES = 256 << 10
 #: Bytes of datagrams at once, and the pause behind them: more would overflow a receive buffer of the usual size.
-_BURST_BYTES, _BURST_SECS = 32 << 10, 0.001
+_BURST_BYTES, _BURST_MILLISECONDS = 32 << 10, 1
+#: Messages of one length that the kernel gets in one piece (udp(7), UDP_SEGMENT, Linux 4.18): a third of the cost.
+_TOGETHER = 64
+#: What it answers where the way cannot split them: they need fragments, or are encrypted by IPsec.
+_CANNOT_SPLIT = (-errno.EINVAL, -errno.EMSGSIZE, -errno.EIO)
 #: How long to wait for a refusal of the first datagram, and of the last one.
 _REFUSAL_SECS = 0.01
 #: Acknowledgements cause no event: they are looked for after this long, doubled while there are none.
@@ -61,6 +65,7 @@ _MOST_UNREAD = 8 << 20
 
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_DONT = 10, 23, 0
 _IP_RECVERR, _IPV6_RECVERR = 11, 25
+_UDP_SEGMENT = 103
 
 
 class BadRowsError(ValueError):
@@ -124,6 +129,7 @@ class Exporter:
         self._announced_at = 0.0
         self._messages = 0
         self._proven = False
+        self._together = 1
         self._aborted = False
         #: Rows of the last `send`, from its first on, that went out over UDP although it failed.
         self.gone = 0
@@ -176,6 +182,7 @@ class Exporter:
         assert self._sock
         self._renew()
         self._proven = self._aborted = False
+        self._together = _TOGETHER if self.transport == "udp" and _splits(self._sock) else 1
         if self.transport == "tcp":
             self._session.sequence = 0
             self._unread = Unread(_MOST_UNREAD, LINES)
@@ -306,7 +313,7 @@ class Exporter:
     def _send_datagrams(self, sock: socket.socket, layout: tuple[str, ...], rows: bytes) -> None:
         data, at, first = ffi.from_buffer("uint8_t[]", rows), 0, self._session.sequence
         self.gone = 0
-        _refused(sock)
+        _heed_refusals(sock)
         while at < len(rows):
             if self._is_due():
                 self._renew()
@@ -318,8 +325,7 @@ class Exporter:
                 self.gone = (self._session.sequence - first) & 0xFFFFFFFF
                 raise
             at += used
-        self._wait(sock, 0, _REFUSAL_SECS)
-        _refused(sock)
+        _heed_refusals(sock, _REFUSAL_SECS)
 
     def _is_due(self) -> bool:
         """Tell whether the templates are to be sent again."""
@@ -339,18 +345,20 @@ class Exporter:
 
     def _send_some(self, sock: socket.socket, at: int, size: int) -> int:
         """Send some messages; return their bytes. The first one goes alone: who is away refuses it."""
-        sent = int(lib.nfl_ipfix_send(sock.fileno(), self._out + at, size, _BURST_BYTES if self._proven else 1))
+        if not self._proven:
+            size = int.from_bytes(self._view[at + 2 : at + 4], "big")
+        pace = _BURST_BYTES, _BURST_MILLISECONDS, self._together
+        sent = int(lib.nfl_ipfix_send(sock.fileno(), self._out + at, size, *pace))
         if sent == -errno.EAGAIN:
             self._wait(sock, select.POLLOUT, 1.0)
             return 0
+        if sent in _CANNOT_SPLIT and self._together > 1:
+            self._together = 1
+            return 0
         if sent < 0:
-            _refused(sock)
+            _raise_refusal(sock)
             raise _NotSentError(-sent, os.strerror(-sent))
-        if not self._proven:
-            self._wait(sock, 0, _REFUSAL_SECS)
-        elif sent < size:
-            self._wait(sock, 0, _BURST_SECS)
-        _refused(sock)
+        _heed_refusals(sock, 0 if self._proven else _REFUSAL_SECS)
         self._proven = True
         return sent
 
@@ -397,7 +405,24 @@ def _wants(error: OSError) -> bool:
     return isinstance(error, ssl.SSLWantReadError | ssl.SSLWantWriteError)
 
 
-def _refused(sock: socket.socket) -> None:
+def _splits(sock: socket.socket) -> bool:
+    """Tell whether the kernel can split what it gets into datagrams; one that cannot would ignore the wish."""
+    try:
+        sock.getsockopt(socket.SOL_UDP, _UDP_SEGMENT)
+    except OSError:
+        return False
+    return True
+
+
+def _heed_refusals(sock: socket.socket, secs: float = 0) -> None:
+    """Wait so long for a refusal, and raise OSError if there is one."""
+    poll = select.poll()
+    poll.register(sock, 0)  # errors are always told
+    if poll.poll(secs * 1000):
+        _raise_refusal(sock)
+
+
+def _raise_refusal(sock: socket.socket) -> None:
     """Raise OSError if an ICMP error came back."""
     error = 0
     with contextlib.suppress(BlockingIOError):

@@ -25,7 +25,6 @@ from msgspec import Meta
 from nflowlevel.binding.acceptance import Accept
 from nflowlevel.binding.alarm import Alarm
 from nflowlevel.binding.conntrack import (
-    ENOUGH_FLOWS,
     EVENTS,
     ROOM_FLOWS,
     EventName,
@@ -51,9 +50,9 @@ if TYPE_CHECKING:
 
 #: Traffic is dense when events come faster than this, measured from read to read.
 _DENSE_EVENTS_PER_SEC = 2000
-#: Then they are read at such intervals: a wake-up of the daemon costs as much as a hundred events, at 50,000 a second a
-#: third of all with 5 ms, a tenth with this.
-_PAUSE_SECS = 0.02
+#: Then they are read at such intervals, or after so many events: a wake-up of the daemon costs as much as hundreds of
+#: events, at 50,000 a second a third of all with 5 ms, a tenth with 20 ms.
+_PAUSE_SECS, _PAUSE_EVENTS = 0.05, 2048
 #: Below this much socket buffer there is no room to wait with reading.
 _PAUSE_BUFFER_BYTES = 4 << 20
 #: What an event takes of the socket's buffer, at least.
@@ -278,7 +277,7 @@ class Flows:
         elapsed, self._last_read = now - self._last_read, now
         dense = count > elapsed * _DENSE_EVENTS_PER_SEC and not self.more
         if dense and count > 1 and self.socket_buffer >= _PAUSE_BUFFER_BYTES:
-            self.pause = min(_PAUSE_SECS, elapsed * ENOUGH_FLOWS / count)
+            self.pause = min(_PAUSE_SECS, elapsed * _PAUSE_EVENTS / count)
         else:
             self.pause = 0.0
 

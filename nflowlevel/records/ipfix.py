@@ -34,7 +34,6 @@ _LENGTH_BYTES = 1
 
 _CLASSES = int(lib.NFL_IPFIX_CLASSES)
 _RECORD_MAX = int(lib.NFL_IPFIX_RECORD_MAX)
-_ROW_MAX = int(lib.NFL_IPFIX_ROW_MAX)
 _ALWAYS_LATER = 255
 _BUFFER_BYTES = 1 << 20
 
@@ -129,7 +128,7 @@ class _Field(NamedTuple):
 
 
 class Form:
-    """The fields of one kind of records, and how C makes them."""
+    """The fields of one kind of records, and how C makes them. One thread encodes at a time."""
 
     def __init__(self, name: str, type_: RecordType, conditions: Sequence[Condition | int]) -> None:
         self.name = name
@@ -139,6 +138,7 @@ class Form:
         self._fields: list[_Field] = []
         self._layout: tuple[str, ...] = ()
         self._plan: CData | None = None
+        self._out: CData | None = None
 
     @property
     def layout(self) -> tuple[str, ...]:
@@ -202,10 +202,12 @@ class Form:
     def encode(self, batch: Batch) -> Iterator[tuple[bytes, int]]:
         """Yield (rows, number of rows) of a batch, whose records are of the form's type."""
         raw = batch.raw
-        size = min(_BUFFER_BYTES, raw.count * _ROW_MAX + _ROW_MAX)
-        out, first, done = _uninitialised("uint8_t[]", size), 0, ffi.new("uint32_t *")
+        # What is kept has its pages: to take fresh ones from the system costs as much as to encode.
+        if self._out is None:
+            self._out = _uninitialised("uint8_t[]", _BUFFER_BYTES)
+        out, first, done = self._out, 0, ffi.new("uint32_t *")
         while first < raw.count:
-            used = lib.nfl_ipfix_encode(self._as_c(), raw.as_c(), first, out, size, done)
+            used = lib.nfl_ipfix_encode(self._as_c(), raw.as_c(), first, out, _BUFFER_BYTES, done)
             yield ffi.buffer(out, used)[:], done[0] - first
             first = done[0]
 

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import datetime
+import re
 from typing import Any
 
 import pytest
 
 from nflowlevel.analytics.detector import Sliding
-from nflowlevel.analytics.registry import find_detector
+from nflowlevel.analytics.registry import all_detectors, find_detector
 from tests.fix_detectors import Engine, packet
 
 
@@ -58,6 +59,38 @@ def test_what_a_parameter_must_not_be_is_said(name: str, given: dict[str, object
 def test_a_window_that_slides_has_whole_parts_that_are_so_many() -> None:
     assert Sliding(within=60).values()["hop"] == 30
     assert Sliding(within=60).values()["hops"] == "SELECT 0 AS k UNION ALL SELECT 1 AS k"
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "told"),
+    [
+        ("scan_then_brute", 3600, ""),
+        ("scan_then_brute", 3601, "within is 1h, and the log spans 60m: -p within=4h may find what is slower"),
+        ("syn_flood", 7 * 86_400, "within is 10s, and the log spans 7d: -p within=40s may find what is slower"),
+        ("new_services", 86_401, ""),
+        ("new_services", 86_400, "known is 1d, and the log spans 24h, so nothing can be new: ask more of the log, or "
+         "-p known=6h"),
+        ("exfiltration", 40, "known is 1d, and the log spans 40s, so nothing can be new: ask more of the log, or "
+         "-p known=10s"),
+        ("exfiltration", 30 * 86_400, "young is 1d, and the log spans 30d: -p young=4d may find what is slower"),
+        ("beacon", 30 * 86_400, ""),
+        ("windows", 30 * 86_400, ""),
+    ],
+)  # fmt: skip
+def test_a_time_is_advised_where_it_may_find_something(name: str, length: int, told: str) -> None:
+    assert find_detector(name).advice(length, "-p {name}={value}") == told
+
+
+def test_what_is_advised_can_be_given() -> None:
+    advised = 0
+    for detector in all_detectors():
+        for length in (0, 1, 2, 100, 86_399, 10**9):
+            found = re.search(r"-p (\w+)=(\w+)", detector.advice(length, "-p {name}={value}"))
+            if found:
+                advised += 1
+                detector.options({found[1]: found[2]})
+    assert advised > 20
+    assert "-p within=3660d" in find_detector("scan_then_brute").advice(10**9, "-p {name}={value}", within="3000d")
 
 
 def test_no_product_in_a_text_is_too_large_for_32_bits() -> None:

@@ -648,6 +648,75 @@ def test_by_keyboard(chromium: Chromium, page: Page) -> None:
     chromium.until(lambda: _count(chromium) == 640, "the filter is gone")
 
 
+def _not(column: str, value: object) -> str:
+    return _button(column, value).replace("'[", "'.not[")
+
+
+def test_by_touch(chromium: Chromium, page: Page, tmp_path: Path) -> None:
+    """A finger filters and excludes; what it touches is large enough, and nothing is beside the screen."""
+    for width in (360, 320):
+        chromium.phone(width)
+        chromium.open("about:blank")
+        chromium.open(page.url)
+        _settled(chromium, "")
+        assert chromium.run("document.documentElement.scrollWidth <= innerWidth"), width
+        assert chromium.run("visualViewport.scale") == 1
+        # An address of the longest kind of IPv4 is seen whole.
+        address = "(e => (e.textContent = '198.151.200.199', e.scrollWidth <= e.clientWidth))"
+        assert chromium.run(f"{address}(document.querySelector('[data-column=src_ip] .value'))")
+        for button in (_button("tcp_window", 16384), _not("tcp_window", 16384)):
+            _, _, wide, high = chromium.place(button)
+            assert min(wide, high) >= 40
+        chromium.tap(_button("tcp_window", 16384))
+        _settled(chromium, "tcp_window=16384")
+        chromium.tap(_not("src_ip", "203.0.113.1"))
+        _settled(chromium, "%21src_ip=203.0.113.1")
+        assert _count(chromium) == 192
+        assert "src_ip ≠ 203.0.113.1" in chromium.run("document.getElementById('filters').textContent")
+        chromium.swipe("document.getElementById('time')", 0.25, 0.5)
+        _settled(chromium, "from=")
+        assert 40 <= _count(chromium) <= 56
+    assert chromium.picture(tmp_path / "phone.png").stat().st_size > 10_000
+    assert (chromium.violations, chromium.errors) == ([], [])
+
+
+def test_what_excludes_is_a_button_of_its_own(chromium: Chromium, page: Page) -> None:
+    """A screen reader names it; Tab reaches it, and who excluded one value goes on from there."""
+    chromium.open(page.url)
+    _settled(chromium, "")
+    nodes = chromium.call("Accessibility.getFullAXTree")["nodes"]
+    names = [
+        node["name"]["value"] for node in nodes if not node["ignored"] and node["role"]["value"] == "button"
+    ]  # fmt: skip
+    assert "Exclude tcp_window 16384" in names
+    chromium.run(f"{_button('src_ip', '203.0.113.1')}.focus()")
+    chromium.press("Tab")
+    assert chromium.run("document.activeElement.getAttribute('aria-label')") == "Exclude src_ip 203.0.113.1"
+    chromium.press("Enter")
+    _settled(chromium, "%21src_ip=203.0.113.1")
+    assert _count(chromium) == 593
+    assert chromium.run("document.activeElement.getAttribute('aria-label')").startswith("Exclude src_ip ")
+
+
+def test_the_focus_stays_where_one_works(chromium: Chromium, page: Page) -> None:
+    """Whoever takes filters away by key goes on with the next, and behind the last one with the count."""
+    chromium.open(f"{page.url}#dest_port=22&tcp_window=16384&!src_port=7")
+    _settled(chromium, "dest_port=22")
+    chromium.run("document.querySelector('#filters button').focus()")
+    for left, focused in (
+        ("tcp_window=16384&%21src_port=7", "tcp_window = 16384 ✕"),
+        ("%21src_port=7", "src_port ≠ 7 ✕"),
+        ("", "641 packets"),
+    ):
+        chromium.press("Enter")
+        chromium.until(lambda left=left: chromium.run("document.body.dataset.drawn") == left, f"{left} is left")
+        assert chromium.run("document.activeElement.textContent") == focused
+    chromium.run("document.querySelector('#geo button').focus()")
+    chromium.press("Enter")
+    _settled(chromium, "geo=country")
+    assert chromium.run("document.activeElement.textContent") == "641 packets"
+
+
 def test_a_filter_as_text_and_what_is_wrong_with_one(chromium: Chromium, page: Page) -> None:
     chromium.open(page.url)
     _settled(chromium, "")

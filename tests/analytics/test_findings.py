@@ -51,6 +51,18 @@ def test_only_what_is_narrowed_is_searched(log: Log) -> None:
     assert all(each["tcp_window"] == 5840 for each in narrowed.evidence().dicts())
 
 
+def test_nothing_says_which_time_may_find_something(log: Log) -> None:
+    told = 'within is 1m, and the log spans 10m: within="4m" may find what is slower'
+    found = log.find("scan_then_brute", within="1m")
+    assert found.advice() == told
+    assert repr(found).endswith(f"\n(no rows)\n({told})")
+    assert log.find("scan_then_brute", within="1h").advice() == ""
+    assert "(" not in repr(log.find("scan_then_brute", within="1h"))
+    assert log.last("30s").find("scan_then_brute", within="1m").advice() == ""
+    assert repr(log.find("beacon")).endswith("\n(no rows)")
+    assert log.where(src_ip="192.0.2.250").find("scan_then_brute").advice() == ""
+
+
 def test_unknown_names(log: Log) -> None:
     with pytest.raises(ValueError, match="did you mean 'beacon'"):
         log.find("becon")

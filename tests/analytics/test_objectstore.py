@@ -25,7 +25,7 @@ from pyarrow import fs
 import nflowlevel as nfl
 from nflowlevel import cli
 from nflowlevel.analytics import objectstore
-from nflowlevel.analytics.objectstore import Place, _answers, _File, place
+from nflowlevel.analytics.objectstore import StoreURL, _answers, _File, store_url
 from nflowlevel.archive.compaction import Settings, compact
 from nflowlevel.archive.journal import Journal
 from nflowlevel.errors import NflowError, NotSupported
@@ -172,12 +172,14 @@ def test_what_is_damaged_or_of_others_breaks_no_question(server: ObjectStore, ar
     pq.write_table(rows.drop_columns(["sec"]), tmp_path / "untimed")
     place_of_port = rows.column_names.index("dest_port")
     pq.write_table(rows.set_column(place_of_port, "dest_port", [["ssh"] * 100]), tmp_path / "text")
+    pq.write_table(pa.table({}), tmp_path / "empty")
     odd = {
         "x1": (data[:-length] + b"\xff" * (length - 8) + data[-8:], "a Parquet file that cannot be read: Couldn't "),
         "x2": (data[:-8] + b"\xff\xff\xff\x7fPAR1", "a Parquet file without its end"),
         "x3": ((tmp_path / "untimed").read_bytes(), "a Parquet file without a column sec"),
         "x4": ((tmp_path / "text").read_bytes(), "a Parquet file whose dest_port is VARCHAR, with values"),
         "x5": (b"", "a Parquet file without its end"),
+        "x6": ((tmp_path / "empty").read_bytes(), "a Parquet file without columns"),
     }
     for dvc, (found, _) in odd.items():
         server.put(f"logs/odd/{name.replace('fw1', dvc)}", found)
@@ -336,12 +338,12 @@ def test_threads_read_one_file(tmp_path: Path) -> None:
 
 
 def test_urls(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert place("s3://b/x/y/") == Place("b", "x/y", None, None, False)
-    assert place("s3a://b") == Place("b", "", None, None, False)
+    assert store_url("s3://b/x/y/") == StoreURL("b", "x/y", None, None, False)
+    assert store_url("s3a://b") == StoreURL("b", "", None, None, False)
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://x")
-    assert place("s3://b/x") == Place("b", "x", "http://x", "eu-west-1", False)
-    assert place("s3://b/x?region=r&endpoint=h:9&anonymous=true") == Place("b", "x", "h:9", "r", True)
+    assert store_url("s3://b/x") == StoreURL("b", "x", "http://x", "eu-west-1", False)
+    assert store_url("s3://b/x?region=r&endpoint=h:9&anonymous=true") == StoreURL("b", "x", "h:9", "r", True)
 
 
 @pytest.mark.parametrize(

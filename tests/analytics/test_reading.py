@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import nflowlevel as nfl
@@ -136,6 +138,47 @@ def compacted(archive: Path, path: Path) -> None:
     """Put a log into an archive."""
     with Journal(str(archive)) as journal:
         compact(journal, str(path), Settings(min_age=0))
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "repeated"),
+    [
+        (["a.json", "a.json"], 3, 1),
+        (["a.json", "link.json"], 3, 1),
+        (["hard.json", "a.json"], 3, 1),
+        (["folder", "folder/b.json", "folder/../folder"], 2, 2),
+        (["folder/b.json", "folder"], 2, 1),
+        (["*.json", "a.json"], 3, 3),
+        (["archive", "archive"], 4, 1),
+        (["archive", "way"], 4, 1),
+        (["archive", "archive/kind=packets"], 4, 1),
+        (["archive/kind=packets", "archive"], 4, 1),
+        (["x.parquet", "./x.parquet"], 1, 1),
+        (["x.db", "sqlite:///x.db"], 2, 1),
+        (["a.json", "copy", "folder"], 8, 0),
+    ],
+)
+def test_what_is_given_twice_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], count: int, repeated: int
+) -> None:
+    """By the same name, a link, a folder, a pattern or a URL. A copy is another file."""
+    monkeypatch.chdir(tmp_path)
+    for name, packets in (("a.json", 3), ("folder/b.json", 2), ("copy", 3), ("c", 4)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        log_file(tmp_path / name, [record(number) for number in range(packets)])
+    (tmp_path / "link.json").symlink_to("a.json")
+    (tmp_path / "hard.json").hardlink_to("a.json")
+    (tmp_path / "way").symlink_to("archive")
+    parquet_file(tmp_path / "x.parquet", [record()])
+    with Journal("archive") as journal:
+        compact(journal, "c", Settings(min_age=0))
+    with contextlib.closing(sqlite3.connect("x.db")) as database:
+        database.execute("CREATE TABLE ulog (oob_time_sec INT, oob_time_usec INT, ip_saddr_str TEXT)")
+        database.execute("INSERT INTO ulog VALUES (1, 2, '192.0.2.1'), (2, 3, '192.0.2.1')")
+        database.commit()
+    with nfl.read(*(name.replace("sqlite:///", f"sqlite://{tmp_path}/") for name in given)) as log:
+        assert (log.count().value(), len(log.repeated), log.damaged.count) == (count, repeated, 0)
+        assert all("it is read once" in each.told for each in log.repeated)
 
 
 def test_what_is_no_source(tmp_path: Path) -> None:
@@ -295,6 +338,16 @@ _FOREIGN = {
     "SELECT " + ", ".join(f"{number} AS c{number}" for number in range(3000)): "without a column sec",
     "SELECT NULL::BIGINT AS sec, NULL::BIGINT AS us, '192.0.2.1' AS src_ip": "",
 }
+
+
+def test_a_file_without_columns_is_counted_and_named(tmp_path: Path) -> None:
+    archive, other = foreign(tmp_path)
+    pq.write_table(pa.table({}), other)
+    shutil.copy(other, tmp_path / "alone.parquet")
+    with nfl.read(archive, tmp_path / "alone.parquet") as log:
+        assert log.count().value() == 5
+        assert {line.source for line in log.damaged} == {str(other), str(tmp_path / "alone.parquet")}
+        assert all("a Parquet file that cannot be read" in line.reason for line in log.damaged)
 
 
 @pytest.mark.parametrize(("columns", "said"), _FOREIGN.items())

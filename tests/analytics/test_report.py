@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,42 @@ def test_in_a_browser(chromium: Chromium, report: Report, tmp_path: Path) -> Non
     assert len(chromium.call("Page.printToPDF")["data"]) > 10_000
     assert (chromium.violations, chromium.errors) == ([], [])
     assert [url for url in chromium.requests if not url.startswith(("file:", "data:"))] == []
+
+
+#: Of each text of a picture that is seen: its size on the screen, and the text if not all of it is within the picture.
+_TEXTS = """[...document.querySelectorAll('svg text')].filter(text => text.getClientRects().length).map(text => {
+  const box = text.getBoundingClientRect(), figure = text.closest('figure').getBoundingClientRect();
+  const within = box.left >= figure.left && box.right <= figure.right && box.bottom <= figure.bottom;
+  return [parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a, within ? "" : text.textContent];
+})"""
+#: Whether no two labels of the axis of time overlap.
+_APART = """(boxes => boxes.every((box, at) => !at || boxes[at - 1].right <= box.left))(
+  [...document.querySelectorAll('.date')].filter(text => text.getClientRects().length)
+    .map(text => text.getBoundingClientRect()))"""
+
+
+@pytest.mark.parametrize("hours", [1, 23, 24 * 12, 24 * 400])
+def test_texts_of_pictures_can_be_read_on_a_phone(
+    chromium: Chromium, report: Report, tmp_path: Path, hours: int
+) -> None:
+    """Long names, large counts, and axes of all kinds: nothing is small, cut or over another."""
+    names = [("2001:db8:1234:5678:9abc:def0:1234:5678", 98_765_432), ("198.51.100.7", 1), ("DROP forward to dmz: ", 0)]
+    traffic = [(START, 12_345, 0, 0), (START + hours * 3600 - 600, 98_765_000, 0, 7)]
+    page = tmp_path / "report.html"
+    page.write_text(to_html(replace(report, charts=[("Sources", names)] * 2, traffic=traffic, step=600)))
+    for width, least, media in ((320, 9, ""), (360, 9, ""), (400, 9, ""), (1200, 11, ""), (718, 9, "print")):
+        chromium.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1,
+                      mobile=width < 600)  # fmt: skip
+        chromium.call("Emulation.setEmulatedMedia", media=media)
+        chromium.open(page.as_uri())
+        assert chromium.run("innerWidth") == width
+        assert chromium.run("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), width
+        found = chromium.run(_TEXTS)
+        assert len(found) >= 3 + 2 * 6 + (hours > 1)
+        assert min(size for size, _ in found) >= least, width
+        assert [cut for _, cut in found if cut] == [], width
+        assert chromium.run(_APART), width
+    assert (chromium.violations, chromium.errors) == ([], [])
 
 
 def test_countries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

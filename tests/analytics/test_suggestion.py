@@ -45,6 +45,17 @@ def test_nobody_else_is_named(row: dict[str, Any]) -> None:
     assert suggestion([row]) == "# No finding names a source to block.\n"
 
 
+def test_the_queries_behind_findings_are_comments(netns: Netns, tmp_path: Path) -> None:
+    query = "SELECT * FROM packets\n WHERE src_ip = '192.0.2.9' ORDER BY us"
+    rows = [finding("192.0.2.9") | {"evidence": query}, finding("192.0.2.10") | {"evidence": None}]
+    text = suggestion([*rows, finding("192.0.2.11", "beacon") | {"evidence": "SELECT 1"}])
+    assert text.endswith(
+        "\n}\n# brute_force, 192.0.2.9: SELECT * FROM packets WHERE src_ip = '192.0.2.9' ORDER BY us\n"
+    )
+    (tmp_path / "suggested.nft").write_text(text)
+    netns.run("nft", "-c", "-f", str(tmp_path / "suggested.nft"))
+
+
 def test_nft_takes_it_and_drops(netns: Netns, tmp_path: Path) -> None:
     path = tmp_path / "suggested.nft"
     for sources in (["192.0.2.9"], ["2001:db8::1"], ["192.0.2.9", "192.0.2.10", "2001:db8::1"]):

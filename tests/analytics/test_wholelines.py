@@ -52,6 +52,19 @@ def test_compressed_and_cut_in_its_middle(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("sizes")
+@pytest.mark.parametrize("end", range(1, 28, 2))
+def test_the_last_line_of_a_compressed_file(tmp_path: Path, end: int) -> None:
+    """It counts without its newline if it is whole, but not where compressed data is missing behind it."""
+    path, data = tmp_path / "log.gz", LINES[:-end]
+    path.write_bytes(gzip.compress(data))
+    whole, newline, rest = data.rpartition(b"\n")
+    is_whole = data.endswith(b"}")
+    assert read(path) == ((data + b"\n", b"", "") if is_whole else (whole + newline, rest, ""))
+    path.write_bytes(gzip.compress(data)[:-8])
+    assert read(path)[1:] == (rest, "the compressed data ends too early")
+
+
+@pytest.mark.usefixtures("sizes")
 def test_lines_behind_what_was_read_before(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_bytes(LINES)

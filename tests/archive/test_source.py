@@ -15,7 +15,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nflowlevel.archive.source import HEAD_BYTES, LogSource, NotClosed, identity, writer_of
+from nflowlevel.archive.source import HEAD_BYTES, LogSource, NotClosed, identity, is_whole, writer_of
 from nflowlevel.errors import NflowError
 from tests.fix_nobody import run_as_nobody
 
@@ -47,6 +47,28 @@ def test_the_head_is_bounded(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"x\n" * HEAD_BYTES)
     with LogSource(str(tmp_path / "x"), min_age=0) as source:
         assert len(source.head) == HEAD_BYTES
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"src_ip": "192.0.2.1", "x": {"y": [1, "}"]}, "n": 12}',
+        b"Nov 27 12:00:01 fw kernel: x SRC=10.0.0.2 SRC=1 MARK=0x7 IN=va OUT= SRC=10.77.0.2 LEN=35 DPT=53 MARK=0x1f ",
+        b"Nov 27 12:00:01 fw pfx IN=va OUT= SRC=10.77.0.2 PROTO=UDP SPT=5000 DPT=53 LEN=15 MARK=0 ",
+    ],
+)
+def test_no_beginning_of_a_line_is_a_whole_one(line: bytes) -> None:
+    """Also not one that ends behind a mark in the prefix of a rule."""
+    assert is_whole(line)
+    assert is_whole(line + b"\r")
+    assert [end for end in range(len(line)) if is_whole(line[:end])] == []
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"7", b"[1]", b"null", b'"x"', b"{" * 100_000, b"IN= OUT= SRC=1 URGP=0 ", b"SRC=1 MARK=0x1 "]
+)
+def test_of_other_lines_nobody_can_tell(line: bytes) -> None:
+    assert not is_whole(line)
 
 
 def test_a_source_is_named_by_its_head_and_the_firewall() -> None:

@@ -96,6 +96,44 @@ def test_without_room_each_event_is_a_record() -> None:
     assert t.counted.unmatched == 0
 
 
+def ports(made: Made) -> list[int]:
+    assert made.records
+    return [made.records.records[n].orig_l4_sport for n in range(made.count)]
+
+
+def test_memory_of_records_is_used_again_when_nobody_looks_into_it() -> None:
+    t = table(0)
+
+    def many(first: int) -> Made:
+        events = [flow(port, event=DESTROY, start=port) for port in range(first, first + 300)]
+        return t.take(ffi.new("struct nfl_flow[]", events), 300)
+
+    def place(made: Made) -> int:
+        assert made.records
+        return int(ffi.cast("uintptr_t", made.records.records))
+
+    first = many(1)
+    assert first.records
+    look = first.records.cast("B")  # of one byte of it
+    where, first = place(first), many(1001)
+    assert place(first) != where
+    assert ports(first) == list(range(1001, 1301))
+    before = bytes(look)
+    other = many(2001)
+    assert place(other) not in (where, place(first))
+    assert bytes(look) == before
+    del look
+    assert place(many(3001)) == where
+    assert ports(first) == list(range(1001, 1301))
+
+
+def test_few_records_keep_no_array_from_being_used() -> None:
+    t = table(0)
+    kept = [t.take(ffi.new("struct nfl_flow[]", [flow(n, event=DESTROY, start=n)]), 1) for n in range(1, 100)]
+    assert [ports(each) for each in kept] == [[n] for n in range(1, 100)]
+    assert len(t._free) == 1
+
+
 def test_what_only_the_beginning_tells_is_kept() -> None:
     t = table()
     take(

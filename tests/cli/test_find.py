@@ -11,7 +11,7 @@ import pytest
 
 from nflowlevel import cli
 from nflowlevel.analytics.detector import COLUMNS
-from nflowlevel.analytics.registry import names
+from nflowlevel.analytics.registry import all_detectors, names
 from nflowlevel.cli.find import written
 from tests.fix_logs import START, lines, log_file, parquet_file, record
 
@@ -130,6 +130,35 @@ def test_parameters(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _SCANNER in find(capsys, "port_scan", log, "-p", "ports=30", "-p", "within=10s")[0]
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("scan_then_brute", "--within", "3h"), "'--within': it is a parameter of scan_then_brute, given as -p "),
+        (("--within", "3h", "scan_then_brute", "LOG"), "it is a parameter of scan_then_brute, given as -p within=3h"),
+        (("port_scan", "LOG", "--ports=30"), "'--ports': it is a parameter of port_scan, given as -p ports=30"),
+        (("port_scan", "LOG", "-within", "3h"), "it is a parameter of port_scan, given as -p within=3h"),
+        (("port_scan", "--within", "--json"), "it is a parameter of port_scan, given as -p within=VALUE"),
+        (("port_scan", "--withn", "3h"), "'--withn' — did you mean 'within'?; parameters of port_scan are given as -p"),
+        (("port_scan", "--jsn"), "unknown option '--jsn' — did you mean '--json'?"),
+        (("all", "--within", "3h"), "unknown option '--within'"),
+    ],
+)  # fmt: skip
+def test_a_parameter_as_an_option_is_told_how_it_is_given(
+    words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        find(capsys, *words)
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
+def test_each_parameter_is_known_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for detector in all_detectors():
+        for name in detector.names:
+            with pytest.raises(SystemExit, match="2"):
+                find(capsys, detector.name, f"--{name}", "7")
+            assert f"given as -p {name}=7" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_person_is_shown_a_table(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = find(capsys, "brute_force", log)
     head, columns, row, empty = out.split("\n")[:4]
@@ -170,6 +199,36 @@ def test_nft_gets_a_suggestion(log: Path, capsys: pytest.CaptureFixture[str]) ->
     assert f"\t\t\t{_GUESSER}, # brute_force\n" in out
 
 
+def test_nft_with_evidence_has_the_queries_too(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = objects(find(capsys, "brute_force", log, "--json", "--evidence")[0])
+    out, _ = find(capsys, "brute_force", log, "--nft", "--evidence")
+    assert f"\t\t\t{_GUESSER}, # brute_force\n" in out
+    assert out.endswith(f"\n# brute_force, {_GUESSER}: {' '.join(found['evidence'].split())}\n")
+
+
+def test_where_nothing_is_found_a_time_that_may_help_is_told(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The log spans 25 hours; only the times of a detector that look at less are told, and only to a person."""
+    out, said = find(capsys, "scan_then_brute", log)
+    assert out == "nothing found\n"
+    assert " ".join(said.split()) == (
+        "nflowlevel find: scan_then_brute: within is 1h, and the log spans 25h: -p within=4h may find what is slower"
+    )
+    assert find(capsys, "scan_then_brute", log, "-p", "within=2d") == ("nothing found\n", "")
+    assert find(capsys, "scan_then_brute", log, "--since", "30m") == ("nothing found\n", "")
+    assert find(capsys, "beacon", log) == ("nothing found\n", "")
+    assert find(capsys, "scan_then_brute", log, "--json") == ("", "")
+    assert find(capsys, "scan_then_brute", log, "--nft")[1] == ""
+    assert find(capsys, "port_scan", log)[1] == ""
+    assert find(capsys, "all", log)[1] == ""
+
+
+def test_the_time_that_is_told_finds_what_is_slow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = log_file(tmp_path / "slow.json", [record(2 * n, src_ip=_SCANNER, dest_port=1 + n) for n in range(120)])
+    said = find(capsys, "port_scan", log)[1]
+    assert "-p within=4m may find" in said
+    assert _SCANNER in find(capsys, "port_scan", log, "-p", "within=4m")[0]
+
+
 def test_damaged_lines_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(lines(_SCAN) + b'{"src_ip": 7\n')
@@ -206,6 +265,7 @@ def test_that_there_was_nothing_to_look_at_is_told(
         ),
         (["all", "-p", "ports=3"], 2, "-p is for one detector, not for all"),
         (["all", "--severity", "huge"], 2, "--severity must be info, low, medium or high, not 'huge'"),
+        (["port_scan", "within=3h"], 2, "'within=3h' is no file; a parameter is given as -p within=3h"),
         (["LOG"], 2, "name a detector, or all, before the file LOG"),
         (["beacon", "LOG", "--since", "2026-13-01"], 2, "--since must be a time such as 24h, 7d"),
         (["beacon", "LOG", "--since", "3y"], 2, "--since must be a time such as 24h, 7d"),

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import bz2
 import calendar
 import gzip
+import lzma
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+import zstandard
 
 import nflowlevel as nfl
 from nflowlevel.cli import main
@@ -146,12 +150,42 @@ def test_a_last_line_that_is_half_written_waits(
         return capsys.readouterr().out.removeprefix(f"{log}: ")
 
     waits = "; its last line has no newline yet, and is left: import the file again when it has\n"
+    if is_packed:
+        waits = "; its last line has no newline and may be cut: it is left\n"
     assert imported(line[:50], 0) == "0 records in 0 files" + waits
-    assert imported(line, 0) == "0 records in 0 files" + waits
+    if not (is_packed and line == _ULOGD2):  # which is proved to be whole: see below
+        assert imported(line, 0) == "0 records in 0 files" + waits
     assert imported(f"{line}\n{line[:70]}", 1).endswith(waits)
-    assert imported(f"{line}\n{line}", 1) == "was imported already" + waits
+    if not (is_packed and line == _ULOGD2):
+        assert imported(f"{line}\n{line}", 1) == "was imported already" + waits
     assert imported(f"{line}\n{line}\n", 2) == "1 record in 1 file\n"
     assert imported(f"{line}\n{line}\n", 2) == "was imported already\n"
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zstandard.compress])
+@pytest.mark.parametrize("line", [_PRINTED, _ULOGD2])
+def test_a_last_line_that_is_whole_counts_where_nobody_can_add_to_it(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, pack: Callable[[bytes], bytes]
+) -> None:
+    """A compressed file is closed: `nfl.read` and `import` take its last line, once, also without its newline."""
+    log = tmp_path / "x.packed"
+    for text, count, told in (
+        (line, 1, "1 record in 1 file"),
+        (f"{line}\n{line}", 2, "1 record in 1 file"),
+        (f"{line}\n{line}", 2, "was imported already"),
+        (f"{line}\n{line}\n", 2, "0 records in 0 files"),
+        (f"{line}\n{line}\n{line}", 3, "1 record in 1 file"),
+    ):
+        log.write_bytes(pack(text.encode()))
+        os.utime(log, (1_795_910_400, 1_795_910_400))
+        with nfl.read(log) as alone:
+            assert (alone.count().value(), alone.damaged.count) == (count, 0)
+        assert main(["import", str(log), "-o", str(archive)]) == 0
+        assert len(rows(archive, "us")) == count
+        assert capsys.readouterr().out.removeprefix(f"{log}: ").startswith(told)
+        with nfl.read(archive, log) as both:
+            assert (both.count().value(), both.damaged.count) == (count, 0)
+    assert not (archive / "damaged").exists()
 
 
 def _lines(*ports: int) -> list[str]:

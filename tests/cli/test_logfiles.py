@@ -83,6 +83,19 @@ def test_names_that_cannot_be_are_told_before_the_log_is_read(tmp_path: Path) ->
         opened(_options("there is no such file", "--mmdb", str(tmp_path / "names.csv")))
 
 
+def test_what_is_named_twice_is_told(log: str, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = str(Path(log).parent)
+    for files, said in (
+        ([log, log], f"nflowlevel: {log} was given before: it is read once\n"),
+        ([directory, log], f"nflowlevel: {log} was given before: it is read once\n"),
+        ([log, f"{directory}/./ulogd.json", log],
+         f"nflowlevel: {directory}/./ulogd.json was given before, as {log}: it is read once; 1 more name too\n"),
+        ([log], ""),
+    ):  # fmt: skip
+        assert opened(_options(*files)).count().value() == 48
+        assert capsys.readouterr().err == said
+
+
 def test_without_a_file(log: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logfiles, "DEFAULT_FILE", log)
     assert opened(_options()).count().value() == 48

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from nflowlevel.binding._lib import ffi, lib
 from nflowlevel.delivery import exporter as module
 from nflowlevel.delivery.exporter import BadRowsError, Exporter
 from nflowlevel.records.ipfix import flow_form, packet_form, ulogd2_form
 from nflowlevel.stats import OutputStats
 from tests.fix_ipfix import Session, StreamCollector, collector, datagrams, marks, read_stream, some_flows
 from tests.fix_lines import wait_for
+from tests.fix_netns import Netns, missing
 from tests.fix_plugins import batch_of
 
 __all__ = ["collector", "datagrams"]
@@ -379,6 +381,64 @@ def test_a_refused_datagram_is_sent_again(datagrams: socket.socket) -> None:
         one.close()
     assert marks(read) == list(range(1, 1011))
     assert session.lost < 500, "it goes on with who refuses"
+
+
+def test_between_bursts_is_a_pause_that_a_refusal_ends() -> None:
+    """Else the collector's buffer would overflow; and all would go to who is away."""
+    one = exporter("udp", 9)
+    data = rows(500)
+    _, used = one._pack(FLOWS.layout, ffi.from_buffer("uint8_t[]", data), len(data))
+    assert used == len(data)
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as away,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+    ):
+        away.bind(("127.0.0.1", 0))
+        sock.connect(away.getsockname())
+        began = time.monotonic()
+        assert 11 * 1000 < lib.nfl_ipfix_send(sock.fileno(), one._out, 11 * 1400, 1300, 10, 1) <= 11 * 1400
+        assert time.monotonic() - began >= 10 * 0.01
+        assert len(received(away)) == 11
+        away.close()
+        assert 0 < lib.nfl_ipfix_send(sock.fileno(), one._out, 11 * 1400, 1300, 60_000, 1) <= 1400
+        assert time.monotonic() - began < 30
+
+
+@pytest.mark.skipif(bool(missing()), reason=missing())
+@pytest.mark.parametrize("knows", [True, False])
+def test_what_the_kernel_cannot_split_goes_one_by_one(knows: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a way whose packets are smaller than our messages, and with a kernel before 4.18."""
+    netns = Netns()
+    pieces: set[int] = set()
+
+    class Watched:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(lib, name)
+
+        def nfl_ipfix_send(self, *arguments: Any) -> int:
+            pieces.add(arguments[-1])
+            return int(lib.nfl_ipfix_send(*arguments))
+
+    monkeypatch.setattr(module, "lib", Watched())
+    if not knows:
+        monkeypatch.setattr(module, "_UDP_SEGMENT", 9999)
+    try:
+        netns.run("ip", "link", "set", "lo", "mtu", "1280")
+        with netns.enter(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+            sock.bind(("127.0.0.1", 0))
+            one = exporter("udp", sock.getsockname()[1])
+            one.connect(5)
+            one.send(FLOWS.layout, rows(1009))
+            one.close()
+            found = received(sock)
+    finally:
+        netns.close()
+    session = Session(mtu=1400)
+    assert marks(record for message in found for record in session.read(message)) == list(range(1, 1010))
+    assert session.lost == 0
+    assert max(map(len, found)) > 1280
+    assert pieces == ({64, 1} if knows else {1})
 
 
 def test_a_message_longer_than_a_datagram_is_an_error(datagrams: socket.socket) -> None:

@@ -18,7 +18,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from nflowlevel.analytics.detector import Count, Duration, Sliding, detector, sliding
+from nflowlevel.analytics.detector import Count, Sliding, Window, detector, sliding
 
 _ACK = "tcp_ack = 1 AND tcp_syn = 0 AND tcp_rst = 0 AND tcp_fin = 0"
 
@@ -26,7 +26,7 @@ _ACK = "tcp_ack = 1 AND tcp_syn = 0 AND tcp_rst = 0 AND tcp_fin = 0"
 class _Parameters(Sliding, frozen=True, kw_only=True):
     ports: Annotated[Count, Meta(description="At least so many distinct ports of the host.")] = 50
     tries: Annotated[Count, Meta(description="At most so many ACKs a port on average.")] = 2
-    within: Annotated[Duration, Meta(description="Length of the window.")] = 60
+    within: Annotated[Window, Meta(description="Length of the window.")] = 60
 
 
 _WINDOWS = sliding(

@@ -19,14 +19,14 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from nflowlevel.analytics.detector import Count, Duration, Sliding, detector, sliding
+from nflowlevel.analytics.detector import Count, Sliding, Window, detector, sliding
 
 _BLOCKED = "raw_label = 0 AND (ip_protocol = 6 OR ip_protocol = 17)"
 
 
 class _Parameters(Sliding, frozen=True, kw_only=True):
     hosts: Annotated[Count, Meta(description="At least so many distinct hosts.")] = 10
-    within: Annotated[Duration, Meta(description="Length of the window.")] = 60
+    within: Annotated[Window, Meta(description="Length of the window.")] = 60
 
 
 DETECTOR = detector(

@@ -18,7 +18,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from nflowlevel.analytics.detector import Count, Duration, Ports, Sliding, detector, sliding
+from nflowlevel.analytics.detector import Count, Ports, Sliding, Window, detector, sliding
 
 _LOGIN = "{syn} AND dest_port IN ({logins})"
 
@@ -28,7 +28,7 @@ class _Parameters(Sliding, frozen=True, kw_only=True):
     attempts: Annotated[Count, Meta(description="At least so many SYNs.")] = 20
     ports: Annotated[Count, Meta(description="At least so many distinct source ports.")] = 10
     logins: Annotated[Ports, Meta(description="Ports where users log in.")] = "21,22,23,3389,5900"
-    within: Annotated[Duration, Meta(description="Length of the window.")] = 300
+    within: Annotated[Window, Meta(description="Length of the window.")] = 300
 
 
 DETECTOR = detector(

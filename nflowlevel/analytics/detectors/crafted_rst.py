@@ -19,12 +19,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from nflowlevel.analytics.detector import Count, Duration, Parameters, detector
+from nflowlevel.analytics.detector import Count, Parameters, Window, detector
 
 
 class _Parameters(Parameters, frozen=True, kw_only=True):
     pairs: Annotated[Count, Meta(description="At least so many pairs.")] = 3
-    within: Annotated[Duration, Meta(description="The longest time between the two.")] = 2
+    within: Annotated[Window, Meta(description="The longest time between the two.")] = 2
 
 
 _TEXT = """

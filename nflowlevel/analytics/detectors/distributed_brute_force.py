@@ -18,7 +18,7 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from nflowlevel.analytics.detector import Count, Duration, Ports, Sliding, detector
+from nflowlevel.analytics.detector import Count, Ports, Sliding, Window, detector
 
 
 class _Parameters(Sliding, frozen=True, kw_only=True):
@@ -27,7 +27,7 @@ class _Parameters(Sliding, frozen=True, kw_only=True):
     least: Annotated[Count, Meta(description="At least so many SYNs of each source.")] = 3
     most: Annotated[Count, Meta(description="At most so many SYNs of each source.")] = 19
     logins: Annotated[Ports, Meta(description="Ports where users log in.")] = "21,22,23,3389,5900"
-    within: Annotated[Duration, Meta(description="Length of the window.")] = 3600
+    within: Annotated[Window, Meta(description="Length of the window.")] = 3600
 
 
 _TEXT = """

@@ -20,14 +20,14 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from nflowlevel.analytics.detector import Count, Duration, Parameters, detector
+from nflowlevel.analytics.detector import Count, Known, Parameters, Window, detector
 
 
 class _Parameters(Parameters, frozen=True, kw_only=True):
     bytes: Annotated[int, Meta(ge=1, le=10**15, description="At least so many bytes sent.")] = 100_000_000
     factor: Annotated[Count, Meta(description="At least so many times what came back.")] = 5
-    young: Annotated[Duration, Meta(description="A pair of hosts is young for so long.")] = 86400
-    known: Annotated[Duration, Meta(description="So long after the log's beginning a pair is new.")] = 86400
+    young: Annotated[Window, Meta(description="A pair of hosts is young for so long.")] = 86400
+    known: Annotated[Known, Meta(description="So long after the log's beginning a pair is new.")] = 86400
 
 
 _TEXT = """

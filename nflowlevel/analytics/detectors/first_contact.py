@@ -21,13 +21,13 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from nflowlevel.analytics.detector import Count, Duration, Parameters, detector
+from nflowlevel.analytics.detector import Count, Known, Parameters, detector
 
 
 class _Parameters(Parameters, frozen=True, kw_only=True):
     contacts: Annotated[Count, Meta(description="At least so many new contacts in an hour.")] = 15
     factor: Annotated[Count, Meta(description="At least so many times the average of the hours before.")] = 10
-    known: Annotated[Duration, Meta(description="The source is known for at least so long.")] = 86400
+    known: Annotated[Known, Meta(description="The source is known for at least so long.")] = 86400
 
 
 _TEXT = """

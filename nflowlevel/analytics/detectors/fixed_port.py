@@ -7,7 +7,8 @@ a later brute force of the same host hides its scanner. Found is one source port
 `share` percent of these SYNs, and at least `attempts` of them. `dest_ip` is empty if there were several hosts;
 `hosts` counts them, `total` counts all SYNs of that source, destination port and window.
 
-Limits: tools that change the port or take one from `below` on are not found, nor fewer than `attempts` SYNs.
+Limits: tools that change the port or take one from `below` on are not found, nor fewer than `attempts` SYNs to one
+destination port: a scan of many ports of a host from one source port is port_scan's.
 
 Confuses: protocols whose clients are bound to one port by rule or by an administrator (rsh, NFS on low ports, some
 industrial controllers, BGP speakers with a fixed port): one finding for each such client, destination port and

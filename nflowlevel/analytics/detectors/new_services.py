@@ -19,11 +19,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from nflowlevel.analytics.detector import Count, Duration, Parameters, detector
+from nflowlevel.analytics.detector import Count, Known, Parameters, detector
 
 
 class _Parameters(Parameters, frozen=True, kw_only=True):
-    known: Annotated[Duration, Meta(description="So long after the log's beginning a service is new.")] = 86400
+    known: Annotated[Known, Meta(description="So long after the log's beginning a service is new.")] = 86400
     clients: Annotated[Count, Meta(description="At least so many distinct clients.")] = 2
 
 

@@ -19,12 +19,12 @@ from typing import Annotated
 from msgspec import Meta
 
 from nflowlevel.analytics.columns import SYN
-from nflowlevel.analytics.detector import Count, Duration, Sliding, detector, sliding
+from nflowlevel.analytics.detector import Count, Sliding, Window, detector, sliding
 
 
 class _Parameters(Sliding, frozen=True, kw_only=True):
     ports: Annotated[Count, Meta(description="At least so many distinct ports of the host.")] = 100
-    within: Annotated[Duration, Meta(description="Length of the window.")] = 60
+    within: Annotated[Window, Meta(description="Length of the window.")] = 60
 
 
 DETECTOR = detector(

@@ -16,12 +16,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from nflowlevel.analytics.detector import Count, Duration, Sliding, detector, sliding
+from nflowlevel.analytics.detector import Count, Sliding, Window, detector, sliding
 
 
 class _Parameters(Sliding, frozen=True, kw_only=True):
     protocols: Annotated[Count, Meta(description="At least so many distinct protocols.")] = 10
-    within: Annotated[Duration, Meta(description="Length of the window.")] = 60
+    within: Annotated[Window, Meta(description="Length of the window.")] = 60
 
 
 DETECTOR = detector(

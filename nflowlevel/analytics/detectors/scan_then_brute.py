@@ -22,7 +22,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from nflowlevel.analytics.detector import Count, Duration, Parameters, Ports, detector
+from nflowlevel.analytics.detector import Count, Parameters, Ports, Window, detector
 
 
 class _Parameters(Parameters, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ class _Parameters(Parameters, frozen=True, kw_only=True):
     logins: Annotated[Ports, Meta(description="Ports where users log in.")] = "21,22,23,3389,5900"
     scans: Annotated[Count, Meta(description="Scan: at least so many SYNs from one source port.")] = 3
     hosts: Annotated[Count, Meta(description="Scan: or at least so many distinct hosts.")] = 10
-    within: Annotated[Duration, Meta(description="The longest time between a SYN of the scan and the brute force.")] = (
+    within: Annotated[Window, Meta(description="The longest time between a SYN of the scan and the brute force.")] = (
         3600
     )
 

@@ -18,13 +18,13 @@ from typing import Annotated
 from msgspec import Meta
 
 from nflowlevel.analytics.columns import SYN
-from nflowlevel.analytics.detector import Count, Duration, Sliding, detector, sliding
+from nflowlevel.analytics.detector import Count, Sliding, Window, detector, sliding
 
 
 class _Parameters(Sliding, frozen=True, kw_only=True):
     hosts: Annotated[Count, Meta(description="At least so many distinct hosts.")] = 15
     tries: Annotated[Count, Meta(description="At most so many SYNs a host on average.")] = 2
-    within: Annotated[Duration, Meta(description="Length of the window.")] = 60
+    within: Annotated[Window, Meta(description="Length of the window.")] = 60
 
 
 DETECTOR = detector(

@@ -17,13 +17,13 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from nflowlevel.analytics.detector import Count, Duration, Parameters, detector
+from nflowlevel.analytics.detector import Count, Parameters, Window, detector
 
 
 class _Parameters(Parameters, frozen=True, kw_only=True):
     attempts: Annotated[Count, Meta(description="At least so many SYNs.")] = 1000
     share: Annotated[int, Meta(ge=1, le=100, description="At least so many sources in a hundred SYNs.")] = 50
-    within: Annotated[Duration, Meta(description="Length of a part of time.")] = 10
+    within: Annotated[Window, Meta(description="Length of a part of time.")] = 10
 
 
 _TEXT = """

@@ -18,7 +18,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from nflowlevel.analytics.detector import Count, Duration, Ports, Sliding, detector, sliding
+from nflowlevel.analytics.detector import Count, Ports, Sliding, Window, detector, sliding
 
 _CONDITION = "ip_protocol = 17 AND dest_port < {below} AND src_port NOT IN ({services})"
 
@@ -27,7 +27,7 @@ class _Parameters(Sliding, frozen=True, kw_only=True):
     ports: Annotated[Count, Meta(description="At least so many distinct ports of the host.")] = 50
     below: Annotated[int, Meta(ge=1, le=65536, description="Only destination ports below this one.")] = 32768
     services: Annotated[Ports, Meta(description="Source ports whose packets are answers.")] = "53,123,161,443"
-    within: Annotated[Duration, Meta(description="Length of the window.")] = 60
+    within: Annotated[Window, Meta(description="Length of the window.")] = 60
 
 
 DETECTOR = detector(

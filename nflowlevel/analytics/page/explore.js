@@ -35,6 +35,10 @@ function when(secs) {
   const date = new Date(secs * 1000);
   return Number.isNaN(date.valueOf()) ? String(secs) : date.toISOString().slice(0, 19).replace("T", " ");
 }
+function lasting(secs) {
+  const [length, unit] = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]].find(([each]) => secs % each === 0);
+  return `${secs / length} ${unit}`;
+}
 const value = (text) => (text === null ? "(none)" : text === "" ? "(empty)" : String(text));
 
 function describe([name, text]) {
@@ -49,6 +53,7 @@ function describe([name, text]) {
 
 function drawFilters() {
   const list = byId("filters");
+  const last = [...list.querySelectorAll("button")].indexOf(document.activeElement);
   list.replaceChildren(
     ...state().map((pair, at) => {
       const button = make("button", `${describe(pair)} ✕`, { "aria-label": `Remove filter ${describe(pair)}` });
@@ -58,6 +63,8 @@ function drawFilters() {
       return item;
     }),
   );
+  const left = list.querySelectorAll("button");
+  if (last >= 0) (left[Math.min(last, left.length - 1)] || byId("count")).focus({ preventScroll: true });
 }
 
 function drawRange() {
@@ -91,10 +98,20 @@ function drawTime(answer) {
       svg.append(rect);
     }
   }
-  byId("axis").append(make("span", when(first)), make("span", `a bar is ${answer.step} s`), make("span", when(end)));
+  byId("axis").append(make("span", when(first)), make("span", `a bar is ${lasting(answer.step)}`), make("span", when(end)));
+}
+
+function refocus(list, last) {
+  // What had the focus was drawn anew, or is excluded: the next key goes on from its place.
+  if (!last) return;
+  const buttons = [...list.querySelectorAll("button")].filter(
+    (each) => each.className === last.className && each.dataset.column === last.dataset.column,
+  );
+  (buttons.find((each) => each.dataset.value === last.dataset.value) || buttons[0])?.focus({ preventScroll: true });
 }
 
 function drawPanels(answer) {
+  const last = document.activeElement.closest("#panels button");
   byId("panels").replaceChildren(
     ...answer.panels.map(({ column, rows }) => {
       const panel = make("div");
@@ -103,33 +120,40 @@ function drawPanels(answer) {
       const most = rows.length ? rows[0][1] : 1;
       for (const [each, count] of rows) {
         const label = `${column} ${value(each)}: ${count}; Enter filters, Shift+Enter excludes`;
-        const button = make("button", undefined, { "aria-label": label });
-        button.dataset.column = each === "" ? column + EMPTY : column;
-        button.dataset.value = each === null ? "" : String(each);
+        const button = make("button", undefined, { "aria-label": label, class: "pick" });
+        const name = `Exclude ${column} ${value(each)}`;
+        const not = make("button", "≠", { "aria-label": name, title: name, class: "not" });
+        for (const { dataset } of [button, not]) {
+          dataset.column = each === "" ? column + EMPTY : column;
+          dataset.value = each === null ? "" : String(each);
+        }
         const bar = document.createElementNS(SVG, "svg");
         bar.setAttribute("viewBox", "0 0 100 12");
         bar.setAttribute("preserveAspectRatio", "none");
         bar.setAttribute("aria-hidden", "true");
         bar.append(makeRect(0, 1, (100 * count) / most, 10, "allowed"));
-        button.append(make("span", value(each), { class: "value" }), bar);
+        button.append(make("span", value(each), { class: "value", title: value(each) }), bar);
         button.append(make("span", count.toLocaleString("en"), { class: "count" }));
         const item = make("li");
-        item.append(button);
+        item.append(button, not);
         list.append(item);
       }
       panel.append(list);
       return panel;
     }),
   );
+  refocus(byId("panels"), last);
 }
 
 function drawPlaces(answer) {
   const shown = state().filter(([name]) => name === "geo").map(([, text]) => text);
+  const had = byId("geo").contains(document.activeElement);
   byId("geo").replaceChildren(
     ...answer.places
       .filter((place) => !shown.includes(place))
       .map((place) => make("button", `Count by ${place} of sources`, { "data-place": place })),
   );
+  if (had) (byId("geo").querySelector("button") || byId("count")).focus({ preventScroll: true });
 }
 
 function drawRecords(answer) {
@@ -193,15 +217,16 @@ function choose(button, exclude) {
   if (!state().some(([each, text]) => each === pair[0] && text === pair[1])) go([...state(), pair]);
 }
 
+const excludes = (button, event) => event.shiftKey || button.className === "not";
 byId("panels").addEventListener("click", (event) => {
   const button = event.target.closest("button");
-  if (button) choose(button, event.shiftKey);
+  if (button) choose(button, excludes(button, event));
 });
 byId("panels").addEventListener("keydown", (event) => {
   const button = event.target.closest("button");
   if (button && event.key === "Enter") {
     event.preventDefault();
-    choose(button, event.shiftKey);
+    choose(button, excludes(button, event));
   }
 });
 
