@@ -37,6 +37,11 @@ class ObjectStore(NamedTuple):
         ) as answer:
             assert answer.status == 200
 
+    def delete(self, key: str) -> None:
+        """Remove an object that all may write."""
+        with urlopen(Request(f"{self.endpoint}/{quote(key)}", method="DELETE"), timeout=_WAIT_SECS) as answer:
+            assert answer.status == 204
+
     def copy(self, directory: Path, key: str) -> None:
         """Store the files of a directory, but for those that begin with a dot, as `aws s3 sync` would."""
         for path in sorted(directory.rglob("*")):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 
 from nflowlevel.analytics.systems import of_packet
+from nflowlevel.analytics.wholelines import opened
 from nflowlevel.archive.schema import TCP_OPTIONS
 from nflowlevel.readers.files import read_pcap
 from nflowlevel.records.batch import Batch
@@ -34,7 +35,7 @@ def capture_lines(path: str, damaged: Callable[[str], None]) -> Iterator[bytes]:
 
     CaptureError, OSError: the file is no capture, or cannot be opened.
     """
-    with read_pcap(path, strict=False) as packets:
+    with opened(path) as file, read_pcap(file, strict=False) as packets:
         for batch in packets.batches():
             batch.add(TCP_OPTIONS, _options(batch))
             for lines, _ in _plan().render(batch.raw, batch.added):

@@ -12,6 +12,8 @@ out.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import ipaddress
 import os
 import re
@@ -25,6 +27,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, u
 
 import msgspec
 
+from nflowlevel.binding.rootpath import open_to_read
 from nflowlevel.errors import NotSupported, printable
 from nflowlevel.records.keys import CATALOGUE, Key
 
@@ -97,12 +100,26 @@ def driver_errors() -> tuple[type[Exception], ...]:
 
 def sqlite_lines(path: str, wanted: str | None = None) -> Iterator[bytes]:
     """Yield the rows of a file of SQLite."""
+    # SQLite would not say which file is missing.
+    fd, is_roots = open_to_read(path, os.O_NONBLOCK)
+    try:
+        yield from _sqlite_lines(path, wanted, None if is_roots else fd)
+    finally:
+        # Not before SQLite has closed it: it would lose its locks.
+        os.close(fd)
+
+
+def _sqlite_lines(path: str, wanted: str | None, checked: int | None) -> Iterator[bytes]:
+    """Yield the rows. SQLite opens a file by its name: where others can change that, it has to be the checked one."""
     import sqlite3
 
-    os.stat(path)  # SQLite would not say which file is missing
     quoted = "".join(f"%{byte:02x}" for byte in path.encode("utf-8", "surrogateescape"))
+    before = _descriptors_of(checked)
     connection = sqlite3.connect(f"file:{quoted}?mode=ro", uri=True)
     try:
+        connection.execute("PRAGMA schema_version")
+        if checked is not None and _descriptors_of(checked) == before:
+            raise OSError(errno.ELOOP, "others replaced it just now", path)
         connection.text_factory = lambda text: text.decode("utf-8", "replace")
         names = [
             name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
@@ -112,6 +129,17 @@ def sqlite_lines(path: str, wanted: str | None = None) -> Iterator[bytes]:
             yield from _lines(path, Table(name, tuple(column[0] for column in cursor.description)), cursor)
     finally:
         connection.close()
+
+
+def _descriptors_of(fd: int | None) -> int:
+    """Return how many descriptors this process has of a file."""
+    if fd is None:
+        return 0
+    wanted, count = os.fstat(fd), 0
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            count += os.path.samestat(os.stat(f"/proc/self/fd/{name}"), wanted)
+    return count
 
 
 def _postgresql_lines(url: str, wanted: str | None) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import select
 import shutil
 import socket
 import threading
@@ -60,6 +61,10 @@ _MOST_HELD = 1_000_000
 #: How long a part of the brief waits for requests that run.
 _MOST_PAUSE_SECS = 10.0
 _MOST_QUERY = 16_384
+#: What takes so long is told why.
+_SLOW_MILLISECONDS = 1000
+#: Requests that ask the log at a time, and how often those that wait look whether somebody waits for them.
+_MOST_ASKING, _LOOK_SECS = 2, 0.5
 #: How long requests that run have to end.
 _CLOSING_SECS = 10.0
 _NAMES = ("127.0.0.1", "localhost", "[::1]")
@@ -126,6 +131,10 @@ def _value(column: Column, text: str) -> str | int | None:
     return int(text)
 
 
+#: Why an answer took long.
+SHORT: Final = "memory or the temporary directory is too small for a faster answer"
+
+
 def briefs(log: Log, pause: Callable[[], None] | None = None) -> Iterator[Brief]:
     """Make what answers of clicks are taken from: of the last day, where the page begins, and then of all packets.
 
@@ -144,8 +153,25 @@ def briefs(log: Log, pause: Callable[[], None] | None = None) -> Iterator[Brief]
 
 
 def answer(log: Log, pairs: Sequence[tuple[str, str]], *made: Brief) -> dict[str, Any]:
-    """Return what the page shows of a state. The first brief is asked that can tell, of those that were made."""
+    """Return what the page shows of a state. The first brief is asked that can tell, of those that were made.
+
+    Where it takes more memory or disk than there is, the log itself is asked: that takes longer, and less of both.
+    DuckDB's own errors where that fails, too.
+    """
+    ways = [(made, _MOST_HELD), *([((), _MOST_HELD)] if made else []), ((), 0)]
     began = time.perf_counter()
+    for briefs_of_it, most_held in ways[:-1]:
+        try:
+            return _answer(log, pairs, briefs_of_it, most_held, began)
+        except engine.duckdb().Error as error:
+            if not engine.is_short(error):
+                raise
+    return _answer(log, pairs, (), 0, began) | {"note": SHORT}
+
+
+def _answer(
+    log: Log, pairs: Sequence[tuple[str, str]], made: Sequence[Brief], most_held: int, began: float
+) -> dict[str, Any]:
     if any(name.removeprefix("!") in GEO for name, _ in pairs):
         for each in made:
             if each.span == WHOLE:
@@ -159,7 +185,7 @@ def answer(log: Log, pairs: Sequence[tuple[str, str]], *made: Brief) -> dict[str
     count, first, last = chosen.sql("SELECT COUNT(*) AS n, MIN(sec) AS first, MAX(sec) AS last FROM packets").rows()[0]
     step = step_of(first, last)
     text = full.records(*SHOWN, limit=_RECORDS).sql
-    if chosen is full and count <= _MOST_HELD:
+    if chosen is full and count <= most_held:
         # One scan of the archive in place of one for each picture.
         chosen = chosen.held(*BRIEF)
     records = chosen.records(*SHOWN, limit=_RECORDS)
@@ -181,6 +207,7 @@ def answer(log: Log, pairs: Sequence[tuple[str, str]], *made: Brief) -> dict[str
         "columns": SHOWN,
         "records": records.rows(),
         "sql": text,
+        "note": "",
         "milliseconds": round(1000 * (time.perf_counter() - began)),
     }
 
@@ -202,7 +229,11 @@ class Page:
     def __init__(self, log: Log, port: int = 0) -> None:
         self.log = log
         self._briefs: tuple[Brief, ...] = ()
-        self._asked = 0
+        #: Requests that ask the log, in the order they came; those behind the first few wait.
+        self._asking: list[object] = []
+        self._is_closed = False
+        #: Why clicks take longer than they could.
+        self._note = ""
         self._idle = threading.Condition()
         # What a browser says becomes no SQL; if it ever did, it would reach no other file.
         log.seal()
@@ -221,28 +252,45 @@ class Page:
 
     def _make_brief(self) -> None:
         # Without one, because a file went or the disk is full, requests are answered as before, and tell what is wrong.
-        with contextlib.suppress(NflowError, engine.duckdb().Error):
+        try:
             for brief in briefs(self.log, self._pause):
                 self._briefs += (brief,)
+            is_short = self.log.newest is not None and not any(brief.span == WHOLE for brief in self._briefs)
+        except (NflowError, engine.duckdb().Error) as error:
+            is_short = engine.is_short(error)
+        self._note = SHORT if is_short else ""
 
     def _pause(self) -> None:
         """Let requests go first: each takes both the processor and the disk."""
         with self._idle:
-            self._idle.wait_for(lambda: not self._asked, _MOST_PAUSE_SECS)
+            self._idle.wait_for(lambda: not self._asking or self._is_closed, _MOST_PAUSE_SECS)
 
     @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _turn(self, is_gone: Callable[[], bool]) -> Iterator[None]:
+        """Wait until few enough others ask the log: many at once take as long, more memory, and all end late.
+
+        BrokenPipeError: who asked went away meanwhile, or the page is closed.
+        """
+        turn = object()
         with self._idle:
-            self._asked += 1
+            self._asking.append(turn)
         try:
+            with self._idle:
+                while self._asking.index(turn) >= _MOST_ASKING and not self._is_closed and not is_gone():
+                    self._idle.wait(_LOOK_SECS)
+                if self._is_closed or is_gone():
+                    raise BrokenPipeError
             yield
         finally:
             with self._idle:
-                self._asked -= 1
+                self._asking.remove(turn)
                 self._idle.notify_all()
 
     def close(self) -> None:
         """Serve no more. Requests that run are ended, and waited for: none is left to run into the end of Python."""
+        with self._idle:
+            self._is_closed = True
+            self._idle.notify_all()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -256,8 +304,13 @@ class Page:
 
     # -- what a request gets -----------------------------------------------------------------------------------------
 
-    def reply(self, name: str, query: str) -> tuple[str, bytes | IO[bytes]] | None:
-        """Return type and body, or a file with it, of what a path behind the token names; None: nothing."""
+    def reply(
+        self, name: str, query: str, is_gone: Callable[[], bool] = lambda: False
+    ) -> tuple[str, bytes | IO[bytes]] | None:
+        """Return type and body, or a file with it, of what a path behind the token names; None: nothing.
+
+        `is_gone` says whether nobody waits for it any more: BrokenPipeError then, if its turn has not come yet.
+        """
         if name in ("", *_TYPES):
             name = name or "explore.html"
             return _TYPES[name], (files("nflowlevel.analytics") / "page" / name).read_bytes()
@@ -265,15 +318,18 @@ class Page:
             newest = self.log.newest
             return _json({"newest": None if newest is None else newest // 10**6})
         if name == "answer":
-            return _json(self._answer(query))
+            with self._turn(is_gone):
+                return _json(self._answer(query))
         if name in ("records.csv", "records.parquet"):
-            return self._file(name, query)
+            with self._turn(is_gone):
+                return self._file(name, query)
         return None
 
     def _answer(self, query: str) -> dict[str, Any]:
         try:
-            with self._asking():
-                return answer(self.log, _pairs(query), *self._briefs)
+            found = answer(self.log, _pairs(query), *self._briefs)
+            is_slow = found.get("milliseconds", 0) >= _SLOW_MILLISECONDS
+            return found | {"note": self._note} if is_slow and self._note else found
         except _WRONG as error:
             return {"problem": _said(error)}
         except engine.duckdb().Error as error:  # a file of the archive was removed, the disk is full
@@ -389,7 +445,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(414, _TEXT, b"That is too long.\n")
             return
         try:
-            found = page.reply(name, query)
+            found = page.reply(name, query, self._is_gone)
+        except BrokenPipeError:
+            self.close_connection = True
+            return
         except _WRONG as error:
             self._send(400, _TEXT, f"{_said(error)}\n".encode())
             return
@@ -400,6 +459,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, _TEXT, b"There is no such page.\n")
         else:
             self._send(200, *found)
+
+    def _is_gone(self) -> bool:
+        """Whether the browser has closed the connection: it asks for something else now, or is no more."""
+        try:
+            waiting = select.poll()
+            waiting.register(self.request, select.POLLIN)
+            return bool(waiting.poll(0)) and not self.request.recv(1, socket.MSG_PEEK)
+        except (OSError, ValueError):
+            return True
 
     def _is_ours(self) -> bool:
         """Whether the page itself asks, or somebody who typed its address."""

@@ -17,7 +17,9 @@ import os
 import socket
 import stat
 from collections.abc import Iterable
+from io import TextIOWrapper
 
+from nflowlevel.analytics.wholelines import opened
 from nflowlevel.errors import ConfigError, printable
 from nflowlevel.options import ConfigErrors
 from nflowlevel.records.networks import BITS, Network, networks
@@ -45,7 +47,7 @@ class NamedNetworks:
         more = 0
         if not stat.S_ISREG(os.stat(name).st_mode):  # it is read more than once, and a FIFO would be waited for
             raise ConfigError("it is no regular file; name a CSV file with network,name a line", file=name)
-        with open(name, encoding="utf-8-sig", errors="strict", newline="") as file:
+        with TextIOWrapper(opened(name), encoding="utf-8-sig", errors="strict", newline="") as file:
             try:
                 for number, words in _rows(file):
                     try:

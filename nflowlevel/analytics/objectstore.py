@@ -6,7 +6,8 @@
     s3://public/archive?anonymous=true
 
 pyarrow speaks with the store. It lists the archive and reads the end of each file, which says what columns it has;
-later DuckDB reads only the columns and the parts of files that a question needs. Nothing is written.
+later DuckDB reads only the columns and the parts of files that a question needs. Nothing is written. A file that is
+replaced meanwhile is no longer the one that was listed: an error says so, and no answer is made of two files.
 
 Keys come from where the programs of AWS take them: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` (and
 `AWS_SESSION_TOKEN`), `AWS_PROFILE` and the files in `~/.aws`, or the role of the machine. A store that is not Amazon's
@@ -15,20 +16,25 @@ is named by `endpoint=`, `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
+import socket
+import stat
 import threading
+import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
+from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
 
 from nflowlevel.analytics.databases import without_password
 from nflowlevel.archive.layout import stored
-from nflowlevel.archive.schema import RELATIONS
+from nflowlevel.archive.schema import LARGE_BYTES, LARGE_TYPES, RELATIONS
 from nflowlevel.errors import NflowError, NotSupported, printable
 
 #: What begins a URL of such a store; Spark's libraries know the last two.
@@ -46,6 +52,9 @@ _AT_ONCE = 16
 _PARQUET, _END_BYTES = b"PAR1", 64 << 10
 #: Ends that are longer are none of ours, and would be held in memory.
 _MOST_END_BYTES = 64 << 20
+_REPLACED = "it was replaced since it was listed; read the log again"
+#: How long the end of Python cuts connections of calls that were given up: the SDK tries some of them again.
+_END_SECS = 20.0
 _INSTALL = "pip install 'nflowlevel[analytics,s3]'"
 
 
@@ -66,6 +75,9 @@ class StoreURL(NamedTuple):
         return printable(f"s3://{self.bucket}/{self.path}", None)
 
 
+Version: TypeAlias = tuple[object, ...]
+
+
 class Object(NamedTuple):
     """A Parquet file in a store."""
 
@@ -77,6 +89,10 @@ class Object(NamedTuple):
     """Which relation it is of; None: its path does not say."""
     damage: str = ""
     """Why it cannot be read; empty: it can."""
+    large: tuple[str, ...] = ()
+    """The columns of which one text may be long."""
+    version: Version = ()
+    """What tells it from another one of its name."""
 
 
 def store_url(url: str) -> StoreURL:
@@ -109,6 +125,7 @@ class ObjectStores:
 
     def __init__(self) -> None:
         self._files: dict[str, tuple[Any, Any]] = {}
+        self._versions: dict[str, Version] = {}
         self._stores: dict[str, StoreURL] = {}
 
     def listed(self, url: str) -> list[Object]:
@@ -136,6 +153,7 @@ class ObjectStores:
         except OSError as error:
             raise _failed(where, error) from None
         self._files |= {f"s3://{each.path}": (filesystem, each) for each in objects}
+        self._versions |= {each.path: each.version for each in described}
         return described
 
     def filesystem(self) -> Any:
@@ -144,7 +162,7 @@ class ObjectStores:
             from fsspec import AbstractFileSystem
         except ImportError:
             raise NotSupported("reading an object store", found="no fsspec", needed=_INSTALL) from None
-        known = self._files
+        known, versions = self._files, self._versions
 
         class Files(AbstractFileSystem):  # type: ignore[misc]  # a package without types
             """What DuckDB asks of a file system."""
@@ -156,7 +174,7 @@ class ObjectStores:
                 filesystem, found = _known(known, path)
                 if mode != "rb":
                     raise OSError(f"write {path}: object stores are read only")
-                return _File(filesystem, found)
+                return _File(filesystem, found, versions[_full(path)])
 
             def info(self, path: str, **_: Any) -> dict[str, Any]:
                 """Return what listing it has told."""
@@ -188,10 +206,14 @@ class ObjectStores:
 
 
 class _File:
-    """A file that any thread reads: each has a position of its own, as seeking and reading are two calls."""
+    """A file that any thread reads: each has a position of its own, as seeking and reading are two calls.
 
-    def __init__(self, filesystem: Any, found: Any) -> None:
+    With a `version`, another file is not read, and neither is a part of one.
+    """
+
+    def __init__(self, filesystem: Any, found: Any, version: Version = ()) -> None:
         self._filesystem, self._path, self._size = filesystem, found.path, found.size
+        self._version = version
         self._file: Any = None
         self._opening = threading.Lock()
         self._at = threading.local()
@@ -203,10 +225,19 @@ class _File:
         try:
             data: bytes = b""
             if count:
-                (data,) = _answers([lambda: self._opened().read_at(count, at)], _MOST_READ_SECS)
+                (data,) = _answers([lambda: self._part(count, at)], _MOST_READ_SECS)
         except OSError as error:
             raise OSError(f"read s3://{self._path}: {_told(error)}") from None
         self._at.value = at + len(data)
+        return data
+
+    def _part(self, count: int, at: int) -> bytes:
+        data: bytes = self._opened().read_at(count, at)
+        if self._version:
+            # pyarrow cannot ask for a part of one version (If-Match). If it is still there, the part was of it.
+            with self._filesystem.open_input_file(self._path) as now:
+                if _version(now) != self._version:
+                    raise OSError(_REPLACED)
         return data
 
     def _opened(self) -> Any:
@@ -237,7 +268,7 @@ def _answers(calls: Sequence[Callable[[], Any]], most_secs: float) -> list[Any]:
     """Return what each of the calls to a store returns, some of them at once, or raise what the first one raises.
 
     TimeoutError: none of them has ended for so long. They are in threads of their own, as nothing ends a call of
-    pyarrow's: so Ctrl-C need not wait for the store. The end of Python may, as pyarrow waits there for its calls.
+    pyarrow's: so Ctrl-C need not wait for the store.
     """
     waiting = deque(enumerate(calls))
     ended: SimpleQueue[tuple[int, Any, BaseException | None]] = SimpleQueue()
@@ -252,7 +283,9 @@ def _answers(calls: Sequence[Callable[[], Any]], most_secs: float) -> list[Any]:
                     ended.put((place, None, error))
 
     for _ in range(min(_AT_ONCE, len(calls))):
-        threading.Thread(target=work, daemon=True).start()
+        thread = threading.Thread(target=work, daemon=True)
+        _working.add(thread)
+        thread.start()
     found: list[Any] = [None] * len(calls)
     try:
         for _ in calls:
@@ -264,6 +297,38 @@ def _answers(calls: Sequence[Callable[[], Any]], most_secs: float) -> list[Any]:
     finally:
         waiting.clear()
     return found
+
+
+#: Threads that speak with a store, and the ports of stores.
+_working: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+_ports: set[int] = set()
+
+
+def _hang_up() -> None:
+    """End the calls that were given up: pyarrow would wait for them at the end of Python, and they may have none."""
+    end = time.monotonic() + _END_SECS
+    while any(thread.is_alive() for thread in list(_working)) and time.monotonic() < end:
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                if stat.S_ISSOCK(os.stat(f"/proc/self/fd/{name}").st_mode):
+                    _cut(os.dup(int(name)))
+        time.sleep(0.05)
+
+
+def _cut(fd: int) -> None:
+    """End the connection of a socket, which is closed, where it leads to a store. OSError."""
+    with socket.socket(fileno=fd) as connection:
+        if connection.family in (socket.AF_INET, socket.AF_INET6) and connection.getpeername()[1] in _ports:
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+def _port(endpoint: str | None) -> int:
+    """Return the port of a store."""
+    parts = urlsplit(endpoint if endpoint and "://" in endpoint else f"https://{endpoint or ''}")
+    try:
+        return parts.port or {"http": 80}.get(parts.scheme, 443)
+    except ValueError:
+        return 443  # pyarrow says what is wrong with it
 
 
 def _known(files: dict[str, tuple[Any, Any]], path: str) -> tuple[Any, Any]:
@@ -284,6 +349,10 @@ def _filesystem(where: StoreURL) -> Any:
     except ImportError:
         raise NotSupported(f"reading {where.shown}", found="no pyarrow", needed=_INSTALL) from None
     try:
+        if not _ports:
+            # Behind pyarrow's own, and so before it.
+            atexit.register(_hang_up)
+        _ports.add(_port(where.endpoint))
         region = where.region
         if region is None and where.endpoint is None:
             region = fs.resolve_s3_region(where.bucket)
@@ -333,36 +402,65 @@ def _described(filesystem: Any, found: Any) -> Object:
     path = f"s3://{found.path}"
     said = stored(path)
     relation = said.kind if said else None
-    end = _end(filesystem, found)
+    end, version = _end(filesystem, found)
     if not end:
         damage = "a Parquet file without its end: it was copied before it was whole, or is cut"
-        return Object(path, (), relation, damage)
+        return Object(path, (), relation, damage, version=version)
     try:
-        schema = parquet.read_metadata(BufferReader(end)).schema
+        metadata = parquet.read_metadata(BufferReader(end))
+        schema = metadata.schema
     except (ArrowException, OSError) as error:  # not the store's: all is read
-        return Object(path, (), relation, f"a Parquet file that cannot be read: {_told(error)}")
+        return Object(path, (), relation, f"a Parquet file that cannot be read: {_told(error)}", version=version)
     if not len(schema):  # DuckDB refuses it, and all questions with it
-        return Object(path, (), relation, "a Parquet file without columns: it is none of nflowlevel's")
+        damage = "a Parquet file without columns: it is none of nflowlevel's"
+        return Object(path, (), relation, damage, version=version)
     each = (schema.column(number) for number in range(len(schema)))
     columns = (
         (column.path, column.physical_type, str(column.converted_type), str(column.logical_type)) for column in each
     )
-    return Object(path, tuple(columns), relation)
+    return Object(path, tuple(columns), relation, large=tuple(_large(metadata)), version=version)
 
 
-def _end(filesystem: Any, found: Any) -> bytes:
-    """Return the end of a file that says what columns it has; empty: it has none. OSError."""
+def _large(metadata: Any) -> set[str]:
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
+    return {
+        chunk.path_in_schema
+        for chunk in chunks
+        if chunk.physical_type in LARGE_TYPES and chunk.total_uncompressed_size > LARGE_BYTES
+    }
+
+
+def _version(file: Any) -> Version:
+    """Return what tells an open object from another one of its name."""
+    said = file.metadata() or {}
+    return file.size(), *(said.get(name) for name in ("ETag", "VersionId", "Last-Modified"))
+
+
+def _end(filesystem: Any, found: Any) -> tuple[bytes, Version]:
+    """Return the end of a file that says what columns it has, empty where it has none, and its version. OSError."""
     with filesystem.open_input_file(found.path) as file:
-        wanted = _END_BYTES
-        while True:
-            end: bytes = file.read_at(min(wanted, found.size), max(0, found.size - wanted))
-            # How long it is stands before the last four bytes.
-            length = int.from_bytes(end[-8:-4], "little") + 8
-            if not end.endswith(_PARQUET) or length > min(found.size, _MOST_END_BYTES):
-                return b""
-            if length <= len(end):
-                return end
-            wanted = length
+        version = _version(file)
+        if file.size() != found.size:
+            raise OSError(f"s3://{found.path}: {_REPLACED}")
+        end = _end_of(file, found)
+    with filesystem.open_input_file(found.path) as now:
+        if _version(now) != version:
+            raise OSError(f"s3://{found.path}: {_REPLACED}")
+    return end, version
+
+
+def _end_of(file: Any, found: Any) -> bytes:
+    wanted = _END_BYTES
+    while True:
+        end: bytes = file.read_at(min(wanted, found.size), max(0, found.size - wanted))
+        # How long it is stands before the last four bytes.
+        length = int.from_bytes(end[-8:-4], "little") + 8
+        if not end.endswith(_PARQUET) or length > min(found.size, _MOST_END_BYTES):
+            return b""
+        if length <= len(end):
+            return end
+        wanted = length
 
 
 def _failed(where: StoreURL, error: Exception) -> NflowError:

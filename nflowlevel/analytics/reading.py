@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -28,6 +29,7 @@ from nflowlevel.archive.reader import Snapshot, files
 from nflowlevel.archive.rotated import is_locked
 from nflowlevel.archive.schema import RELATIONS
 from nflowlevel.archive.source import HEAD_BYTES
+from nflowlevel.binding.rootpath import open_to_read
 from nflowlevel.errors import counted
 
 _PARQUET = b"PAR1"
@@ -70,7 +72,7 @@ def read(
     mmdb: databases in MaxMind's format that are asked for countries and networks, before the registries' own tables.
     networks: a CSV file `network,name` with names of one's own.
     memory_limit: most memory that DuckDB takes, such as `"2GB"`; what needs more goes to the temporary directory. A
-        quarter of the machine's unless given.
+        quarter of the machine's, or of what a limit of this process or its control group leaves, unless given.
 
     Raises FileNotFoundError, OSError or ValueError where a source cannot be read, and NotSupported without duckdb.
     """
@@ -168,18 +170,40 @@ def _size(source: Source) -> int | None:
 def _whole(store: Store, paths: Iterable[str]) -> list[str]:
     """Return the Parquet files that are whole: a single one that is not would break all questions."""
     found = []
+    roots: set[str] = set()
     for path in paths:
-        if reason := _unwhole(path):
-            store.add_damage(path, 0, reason)
-        else:
+        fd, is_roots = _opened(path, roots)
+        try:
+            if reason := _unwhole(fd):
+                store.add_damage(path, 0, reason)
+                continue
             found.append(path)
+            if not is_roots:
+                # DuckDB opens it by name, later and again: others may have put something else there until then.
+                store.hold(path, fd)
+                fd = -1
+        finally:
+            if fd >= 0:
+                os.close(fd)
     return found
 
 
-def _unwhole(path: str) -> str:
-    """Return why a file is no whole Parquet file; empty: it looks like one. OSError."""
+def _opened(path: str, roots: set[str]) -> tuple[int, bool]:
+    """Return what `open_to_read` does. `roots` are directories that only root can change: those need one look."""
     # A FIFO that somebody put there would be waited for.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), "rb") as file:
+    flags, directory = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, os.path.dirname(path)
+    if directory in roots:
+        with contextlib.suppress(OSError):
+            return os.open(path, flags | os.O_NOFOLLOW), True
+    fd, is_roots = open_to_read(path, flags)
+    if is_roots and not os.path.islink(path):
+        roots.add(directory)
+    return fd, is_roots
+
+
+def _unwhole(fd: int) -> str:
+    """Return why a file is no whole Parquet file; empty: it looks like one. OSError."""
+    with open(fd, "rb", closefd=False) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             return "no regular file"

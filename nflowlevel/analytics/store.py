@@ -8,7 +8,9 @@ same records. Everything arrives here as lines of JSON: DuckDB makes rows of the
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -18,11 +20,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from nflowlevel.analytics.wholelines import MOST_LINE_BYTES
 from nflowlevel.archive import engine
 from nflowlevel.archive.layout import Stored, stored
 from nflowlevel.archive.reader import escape_pattern
 from nflowlevel.archive.rows import Rows
-from nflowlevel.archive.schema import RELATIONS, Relation
+from nflowlevel.archive.schema import LARGE_BYTES, LARGE_TYPES, RELATIONS, Relation
 from nflowlevel.errors import counted, plural, printable
 from nflowlevel.sql.literals import identifier
 
@@ -36,6 +39,9 @@ MOST_SHOWN = 1000
 _MOST_SHOWN_CHARACTERS = 500
 _MOST_LISTED = 20
 _MOST_REASON_CHARACTERS = 200
+#: Descriptors for what is not held: threads of DuckDB, connections of a page.
+_SPARE_DESCRIPTORS = 512
+_DESCRIPTORS = "/proc/self/fd/"
 _UNSIGNED = ("UTINYINT", "USMALLINT", "UINTEGER")
 #: Different sets of columns of Parquet files that are told apart.
 _MOST_KINDS = 8
@@ -157,7 +163,7 @@ class Store:
         self.directory = Path(tempfile.mkdtemp(prefix="nflowlevel-"))
         self._end = weakref.finalize(self, shutil.rmtree, self.directory, True)
         settings = {
-            "memory_limit": memory_limit or f"{_memory() // 4 >> 20}MiB",
+            "memory_limit": memory_limit or f"{engine.memory() // 4 >> 20}MiB",
             "temp_directory": str(self.directory / "spilled"),
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
@@ -186,8 +192,12 @@ class Store:
         self.remote: list[str] = []
         self._is_remote_open = False
         self._elsewhere: dict[str, dict[str, Columns]] = {name: {} for name in RELATIONS}
+        # Files with columns whose texts may be too long: the names of these.
+        self._large: dict[str, set[str]] = {}
         self._alike: dict[str, list[_Alike]] = {name: [] for name in RELATIONS}
         self._links: dict[str, str] = {}
+        self._held: list[int] = []
+        self._let_go = weakref.finalize(self, _close, self._held)
         self._lock, self._opening = threading.Lock(), threading.Lock()
         self._is_sealed = False
         self._cursors_lock = threading.Lock()
@@ -209,6 +219,7 @@ class Store:
         """Close it, and remove what it kept. Answers that were not fetched cannot be fetched any more."""
         self._connection.close()
         self._end()
+        self._let_go()
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -237,7 +248,7 @@ class Store:
     @property
     def state(self) -> object:
         """What the packets come from: not equal to an earlier one where records were added or a file has changed."""
-        return self._rows.rows, [(path, _stamp(path)) for path in self.archives["packets"]]
+        return self._rows.rows, [(path, _stamp(self._readable(path))) for path in self.archives["packets"]]
 
     @property
     def last_second(self) -> int | None:
@@ -253,6 +264,8 @@ class Store:
         paths = sorted(
             {self._readable(path) for listed in self.archives.values() for path in listed}
             | {path for listed in self._elsewhere.values() for path in listed}
+            # What DuckDB takes for the name of an open file when others have removed it.
+            | {f"{path} (deleted)" for path, link in self._links.items() if link.startswith(_DESCRIPTORS)}
         )
         if paths:
             listed = ", ".join(engine.literal(name) for path in paths for name in (path, escape_pattern(path)))
@@ -299,6 +312,12 @@ class Store:
         """Add Parquet files of a relation; `make_views` shows them."""
         self.archives[relation] += map(os.path.abspath, paths)
 
+    def hold(self, path: str, fd: int) -> None:
+        """Read a Parquet file by an open descriptor, which becomes the store's, and not by its path; OSError."""
+        self._held.append(fd)
+        self._links[os.path.abspath(path)] = f"{_DESCRIPTORS}{fd}"
+        _have_room(len(self._held))
+
     def relations_of(self, paths: Sequence[str]) -> dict[str, list[str]]:
         """Return which relation Parquet files are of, by their columns."""
         found: dict[str, list[str]] = {name: [] for name in RELATIONS}
@@ -326,6 +345,8 @@ class Store:
             listed = [found for url in self.remote for found in stores.listed(url)]
             for found in listed:
                 relation = found.relation or _owner({name for name, *_ in found.columns})
+                if found.large:
+                    self._large[found.path] = set(found.large)
                 if not found.damage:
                     self._elsewhere[relation][found.path] = found.columns
             self._connection.register_filesystem(filesystem)
@@ -390,13 +411,25 @@ class Store:
 
     def _described(self, paths: Sequence[str]) -> list[tuple[Any, ...]]:
         """Return the columns of files: each file's name, the column's name and what makes its type."""
+        # A number of children: what holds columns, and is none.
+        found = self._of_each(
+            "SELECT file_name, name, type, converted_type, logical_type::VARCHAR "
+            "FROM parquet_schema([{}]) WHERE coalesce(num_children, 0) = 0",
+            paths,
+        )
+        large = self._of_each(
+            "SELECT DISTINCT file_name, path_in_schema FROM parquet_metadata([{}]) "
+            f"WHERE type IN {LARGE_TYPES} AND total_uncompressed_size > {LARGE_BYTES}",
+            list(dict.fromkeys(path for path, *_ in found)),
+        )
+        for path, name in large:
+            self._large.setdefault(path, set()).add(name)
+        return found
+
+    def _of_each(self, text: str, paths: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return what a query says of files. What cannot be read is left out, and counted."""
         if not paths:
             return []
-        # A number of children: what holds columns, and is none.
-        text = (
-            "SELECT file_name, name, type, converted_type, logical_type::VARCHAR "
-            "FROM parquet_schema([{}]) WHERE coalesce(num_children, 0) = 0"
-        )
         try:
             return self._connection.execute(text.format(_listed(paths))).fetchall()
         except engine.duckdb().Error:
@@ -428,12 +461,35 @@ class Store:
                 reason = f"a Parquet file whose {column.name} is {types[column.name]}, with values that no record has"
                 self._leave_out(names, reason)
                 wrong |= names
+            for path in self._large.keys() & files.keys() - wrong:
+                if reason := self._too_long(path, relation, is_here):
+                    self._leave_out([path], reason)
+                    wrong.add(path)
         except engine.duckdb().Error as error:
             if not is_here:
                 raise
             self._leave_out(files, _first_line(error))
             return _Alike(set(), {}, differ=False)
         return _Alike(set(types), {path: said for path, said in files.items() if path not in wrong}, differ=False)
+
+    def _too_long(self, path: str, relation: Relation, is_here: bool) -> str:
+        """Return why a file is left out whose texts may be long; empty: they are not.
+
+        DuckDB counts no memory of texts that it sorts or returns: some long ones could take all of the machine's.
+        """
+        for column in sorted(self._large[path] & {each.name for each in relation}):
+            text = f"SELECT 1 FROM {parquet([path])} WHERE strlen({column}::VARCHAR) > {MOST_LINE_BYTES} LIMIT 1"
+            try:
+                is_long = bool(self._connection.execute(text).fetchall())
+            except engine.duckdb().OutOfMemoryException:
+                is_long = True
+            except engine.duckdb().Error as error:
+                if not is_here:
+                    raise
+                return _first_line(error)
+            if is_long:
+                return f"a Parquet file with longer values of {column} than any line has: it is none of nflowlevel's"
+        return ""
 
     def _types(self, paths: Iterable[str]) -> dict[str, str]:
         """Return the columns of files that have the same ones, with their types; DuckDB's own errors."""
@@ -447,13 +503,15 @@ class Store:
 
     def _readable(self, path: str) -> str:
         """Return the path of a file for DuckDB, which knows no way to write a backslash: a link leads there."""
+        if known := self._links.get(os.path.abspath(path)):
+            return known
         if "\\" not in path:
             return path
+        path = os.path.abspath(path)
         link = self.directory / f"{len(self._links)}.parquet"
-        if path not in self._links:
-            link.symlink_to(path)
-            self._links[path] = str(link)
-        return self._links[path]
+        link.symlink_to(path)
+        self._links[path] = str(link)
+        return str(link)
 
     def remember(self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> None:
         """Add rows to a table of the store's own, which is made if it is not there."""
@@ -465,6 +523,23 @@ class Store:
                 values = ", ".join(f"unnest(${place}::{type_}[])" for place, type_ in enumerate(columns.values(), 1))
                 lists = [list(column) for column in zip(*rows, strict=True)]
                 self._connection.execute(f"INSERT INTO {identifier(table)} SELECT {values}", lists)
+
+
+def _close(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
+
+
+def _have_room(held: int) -> None:
+    """Let this process open more files than those that are held; OSError: it must not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or held + _SPARE_DESCRIPTORS <= soft:
+        return
+    if hard != resource.RLIM_INFINITY and held + _SPARE_DESCRIPTORS > hard:
+        told = "others can change these files, so root holds each one open, and more than that are not allowed"
+        raise OSError(errno.EMFILE, f"{told}; read them as the user whose they are")
+    wanted = 2 * (held + _SPARE_DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(hard, wanted), hard))
 
 
 def _owner(columns: set[str]) -> str:
@@ -513,8 +588,3 @@ def _stamp(path: str) -> tuple[int, ...] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _memory() -> int:
-    """Return the bytes of memory of the machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

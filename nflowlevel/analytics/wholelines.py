@@ -11,9 +11,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
 
 from nflowlevel.archive.source import is_whole
+from nflowlevel.binding.rootpath import open_to_read
 from nflowlevel.readers.compressed import HEAD_BYTES, Cut, decompressing, is_compressed
 
 #: What is read at once.
@@ -24,12 +26,17 @@ CHUNK_BYTES = 16 << 20
 MOST_LINE_BYTES = 1 << 20
 
 
+def opened(path: str | Path) -> FileIO:
+    """Open a file to read it; OSError. Where we are root, others lead to no file that is not theirs (rootpath.py)."""
+    return FileIO(path, opener=lambda name, _: open_to_read(os.fsdecode(name))[0])
+
+
 class WholeLines:
     """The lines of one file. `chunks` may be called once; what is said of the rest holds after it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("rb", buffering=0)
+        self._file = opened(path)
         status = os.fstat(self._file.fileno())
         #: When it was last written to, in seconds since 1970.
         self.changed = status.st_mtime

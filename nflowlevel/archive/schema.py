@@ -26,6 +26,10 @@ from nflowlevel.errors import choice, nearest
 from nflowlevel.records.flow import FLOW_TERMS
 from nflowlevel.records.keys import CATALOGUE, LEAST, MOST, Key, added_key
 
+#: Texts in Parquet. Only where a part of a file (a row group) has so many bytes of a column, one of them may be long.
+LARGE_TYPES: Final = ("BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
+LARGE_BYTES: Final = 16 << 20
+
 
 class Column(NamedTuple):
     """One column of a relation."""

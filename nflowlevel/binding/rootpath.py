@@ -345,6 +345,42 @@ def open_to_append(path: str, flags: int) -> int:
         raise
 
 
+def open_to_read(path: str, more_flags: int = 0) -> tuple[int, bool]:
+    """Open what is at a path to read it; OSError. Return the descriptor, and whether only root can change the name.
+
+    Root follows no link that others can change, and reads no file of one user that another one may have linked there.
+    For other users, and what this process has open (`/dev/stdin`), nothing is checked.
+    """
+    flags = os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC | more_flags
+    if not _is_root():
+        return os.open(path, flags), True
+    try:
+        with place_of(path, in_proc=True) as place:
+            here = os.fstat(place.directory)
+            if _is_proc(here):
+                return os.open(place.name, flags, dir_fd=place.directory), True
+            fd = os.open(place.name or ".", flags | os.O_NOFOLLOW, dir_fd=place.directory)
+            try:
+                status = os.fstat(fd)
+                if not place.is_roots and not _is_named_by_its_owner(status, here):
+                    told = "it has another owner than its directory, and several names (hard links): others made them"
+                    raise OSError(errno.EMLINK, told, path)
+            except BaseException:
+                os.close(fd)
+                raise
+            return fd, place.is_roots
+    except OSError as error:
+        told = "others can change a symbolic link there; name the file that it leads to"
+        # Of a name in a directory, the whole path is told.
+        raise OSError(error.errno, told if error.errno == errno.ELOOP else error.strerror, path) from None
+
+
+def _is_named_by_its_owner(status: os.stat_result, directory: os.stat_result) -> bool:
+    """Whether who may give names in a directory may have given one to somebody else's file."""
+    is_theirs = status.st_uid == directory.st_uid and not directory.st_mode & _OTHERS_WRITE
+    return status.st_nlink < 2 or is_theirs or not stat.S_ISREG(status.st_mode)
+
+
 def _check_names(status: os.stat_result, place: Place, path: str) -> None:
     if not place.is_roots and stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         raise OSError(errno.EMLINK, f"it has {status.st_nlink} names (hard links), and others can change them", path)

@@ -74,6 +74,8 @@ def _states(log: Log) -> Iterator[list[tuple[str, str]]]:
         "ip.saddr == 192.0.2.16/28",
         'oob.prefix == "it\'s 1"',
         "raw.label > 0",
+        "tcp.dport == 22 || ip.ttl < 40",
+        "!(udp.dport == 53) && ip.ttl > 0",
     ):
         yield [("where", text)]
     for _ in range(20):

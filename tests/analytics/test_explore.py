@@ -13,10 +13,12 @@ import random
 import shutil
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import duckdb
 import pytest
@@ -273,6 +275,196 @@ def test_who_has_no_token_is_hung_up_on(page: Page) -> None:
         while piece := connection.recv(65536):
             got += piece
     assert got.count(b"HTTP/1.1 403") == 1
+
+
+def _ask(page: Page, query: str = "") -> socket.socket:
+    """Ask for an answer, and do not wait for it."""
+    made = socket.create_connection(("127.0.0.1", page.port), timeout=30)
+    made.sendall(f"GET /{page.token}/answer{query} HTTP/1.1\r\nHost: 127.0.0.1:{page.port}\r\n\r\n".encode())
+    return made
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_many_requests_take_turns(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred at once took gigabytes, and all ended late. Who went away meanwhile is not answered."""
+    _made(page)
+    running: list[str] = []
+    most: list[int] = []
+    answered: list[str] = []
+    go_on = threading.Event()
+
+    def noted(log: Log, pairs: Sequence[tuple[str, str]], *_: Brief) -> dict[str, Any]:
+        running.append(pairs[0][1])
+        most.append(len(running))
+        assert go_on.wait(30)
+        answered.append(running.pop(0))
+        return {"count": pairs[0][1]}
+
+    monkeypatch.setattr(explore, "answer", noted)
+    asking = []
+    for number in range(30):
+        asking.append(_ask(page, f"?from={number}"))
+        _until(lambda: len(page._asking) == len(asking))
+    _until(lambda: len(running) == 2)
+    assert running == ["0", "1"], "who came first"
+    for each in asking[10:20]:
+        each.close()
+    _until(lambda: len(page._asking) == 20)
+    go_on.set()
+    for number, each in enumerate(asking):
+        if not 10 <= number < 20:
+            with each, each.makefile("rb") as stream:
+                size = next(int(line.split()[1]) for line in stream if line.startswith(b"Content-Length:"))
+                assert b"\r\n" in stream, "the end of the headers"
+                assert json.loads(stream.read(size)) == {"count": str(number)}
+    assert max(most) == 2
+    assert sorted(map(int, answered)) == [*range(10), *range(20, 30)]
+
+
+def test_the_end_ends_those_who_wait_for_their_turn(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(threading.enumerate())
+    monkeypatch.setattr(explore, "answer", lambda log, *_: {"rows": log.sql(_LONG).rows()})
+    made = Page(log)
+    asking = [_ask(made) for _ in range(12)]
+    _until(lambda: len(made._asking) == 12)
+    began = time.monotonic()
+    made.close()
+    assert time.monotonic() - began < explore._CLOSING_SECS
+    assert set(threading.enumerate()) <= before
+    for each in asking:
+        each.close()
+
+
+@pytest.mark.parametrize("name", ["records.csv", "records.parquet"])
+def test_a_download_that_is_broken_off_leaves_nothing(tmp_path: Path, name: str) -> None:
+    """The file is larger than what the kernel keeps for a connection."""
+    path = log_file(tmp_path / "x.json", [record(n, community_id=os.urandom(500).hex()) for n in range(12_000)])
+    with nfl.read(path) as log:
+        page = Page(log)
+        try:
+            _made(page)
+            before = threading.active_count(), sorted(page.log.directory.iterdir())
+            for _ in range(3):
+                with socket.create_connection(("127.0.0.1", page.port), timeout=30) as made:
+                    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                    head = f"GET /{page.token}/{name} HTTP/1.1\r\nHost: 127.0.0.1:{page.port}\r\n\r\n"
+                    made.sendall(head.encode())
+                    assert made.recv(15) == b"HTTP/1.1 200 OK"
+            _until(lambda: (threading.active_count(), sorted(page.log.directory.iterdir())) == before)
+            assert not [fd for fd in os.listdir("/proc/self/fd") if "page-" in _name_of(fd)]
+        finally:
+            page.close()
+
+
+def _name_of(fd: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except FileNotFoundError:
+        return ""
+
+
+def _same(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: found[name] for name in ("count", "panels", "records", "time", "sql")}
+
+
+@pytest.mark.parametrize("way", ["asked", "held"])
+def test_short_memory_changes_no_answer(page: Page, log: Log, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """A brief, and a table in memory, are only the faster ways."""
+    made = _made(page)
+    state = [("where", "tcp.dport == 443 || ip.ttl < 60")]
+    wanted = answer(log, state, made)
+    assert wanted["note"] == ""
+    tried = []
+
+    def short(log: Log, *_: object) -> Log:
+        tried.append(way)
+        raise duckdb.OutOfMemoryException("Out of Memory Error: no room")
+
+    monkeypatch.setattr(Log, way, short)
+    if way == "held":
+        monkeypatch.setattr(Brief, "engine", lambda *_: None)
+    found = answer(log, state, made)
+    assert _same(found) == _same(wanted)
+    assert found["note"] == (explore.SHORT if way == "held" else "")
+    assert tried
+
+    def broken(log: Log, *_: object) -> Log:
+        raise duckdb.IOException("IO Error: it is damaged")
+
+    monkeypatch.setattr(Log, way, broken)
+    with pytest.raises(duckdb.IOException, match="it is damaged"):
+        answer(log, state, made)
+
+
+def test_what_has_no_room_for_a_brief_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = log_file(tmp_path / "x.json", _records())
+    wanted = _same(answer(nfl.read(path), []))
+    with small_disk(tmp_path / "small", "16M") as disk:
+        monkeypatch.setattr("tempfile.tempdir", str(disk))
+        monkeypatch.setattr(explore, "_SLOW_MILLISECONDS", 0)
+        with nfl.read(path) as log:
+            with (disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+                while file.write(bytes(1 << 12)):
+                    pass
+            full = Page(log)
+            full._maker.join(60)
+            found = json.loads(_get(full, f"/{full.token}/answer")[1])
+            full.close()
+    monkeypatch.undo()
+    assert _same(found) == json.loads(json.dumps(wanted, default=str))
+    assert found["note"] == explore.SHORT
+    monkeypatch.setattr("nflowlevel.analytics.log.PACKET_BYTES", 1 << 40)
+    monkeypatch.setattr(explore, "_SLOW_MILLISECONDS", 0)
+    with nfl.read(path) as log:
+        small = Page(log)
+        small._maker.join(60)
+        found = json.loads(_get(small, f"/{small.token}/answer")[1])
+        small.close()
+    assert (_same(found), found["note"]) == (json.loads(json.dumps(wanted, default=str)), explore.SHORT)
+    empty = Page(nfl.read(log_file(tmp_path / "empty.json", [])))
+    empty._maker.join(60)
+    assert json.loads(_get(empty, f"/{empty.token}/answer")[1])["note"] == ""
+    empty.close()
+
+
+def test_several_browsers_at_once_get_what_each_one_asked_for(log: Log) -> None:
+    """Also while the brief is made, and behind it."""
+    states: list[list[tuple[str, str]]] = [
+        [], [("tcp_window", "16384")], [("!tcp_window", "16384")], [("where", "tcp.dport == 443 || ip.ttl < 60")],
+        [("dest_port", "22"), ("src_ip", "203.0.113.3")], [("from", str(START + 3600)), ("to", str(START + 7200))],
+    ]  # fmt: skip
+    wanted = [answer(log, state) for state in states]
+    page = Page(log)
+    wrong: list[object] = []
+
+    def browse(first: int) -> None:
+        try:
+            for number in range(first, first + 2 * len(states)):
+                state = number % len(states)
+                got = json.loads(_get(page, f"/{page.token}/answer?{urlencode(states[state])}")[1])
+                for name in ("count", "panels", "records", "time"):
+                    if got[name] != json.loads(json.dumps(wanted[state][name], default=str)):
+                        wrong.append((states[state], name, got[name]))
+        except Exception as error:
+            wrong.append(error)
+
+    try:
+        browsers = [threading.Thread(target=browse, args=(first,)) for first in range(4)]
+        for each in browsers:
+            each.start()
+        for each in browsers:
+            each.join(120)
+        assert wrong == []
+        page._maker.join(60)
+        assert page._briefs
+    finally:
+        page.close()
 
 
 # -- the brief, and the end --------------------------------------------------------------------------------------------

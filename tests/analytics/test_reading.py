@@ -33,7 +33,7 @@ from tests.analytics.test_texts import CUT, GOOD
 from tests.captures import pcap, udp_packets
 from tests.fix_archive import SECOND, Killer, log
 from tests.fix_lines import small_disk
-from tests.fix_logs import START, lines, log_file, parquet_file, record
+from tests.fix_logs import START, hourly_files, lines, log_file, parquet_file, record
 from tests.fix_nobody import NOBODY
 
 
@@ -405,6 +405,138 @@ def test_what_others_plant_in_directories_is_neither_followed_nor_waited_for(tmp
     assert nfl.read(other.parent).count().value() == 5
     log = nfl.read(archive, other)
     assert ([line.reason for line in log.damaged], log.count().value()) == (["no regular file"], 5)
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_long_values_of_a_file_of_others_take_no_memory(tmp_path: Path, is_alone: bool) -> None:
+    """DuckDB counts no memory of the texts that it sorts: some took nine gigabytes, whatever its limit was."""
+    archive, other = foreign(tmp_path)
+    rows = "SELECT {0} AS sec, {0}::BIGINT * 1000000 AS us, range || repeat('x', {1}) AS oob_prefix FROM range({2})"
+    long, many = rows.format(START, 24 << 20, 40), rows.format(START, 1_000_000, 40)
+    for text, is_left_out in ((long, True), (many, False)):
+        options = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 2048"
+        with duckdb.connect() as database:
+            database.execute(f"COPY ({text}) TO '{other}' ({options})")
+        program = (
+            "import re, sys\nimport nflowlevel as nfl\n"
+            "log = nfl.read(sys.argv[1], memory_limit='300MB')\n"
+            "print(log.count().value(), [line.reason for line in log.damaged])\n"
+            "print(len(log.records('sec', 'oob_prefix', limit=30).rows()))\n"
+            "print(int(re.search('VmHWM: *\\t *([0-9]+)', open('/proc/self/status').read())[1]) >> 10)\n"
+        )
+        source = other if is_alone else archive
+        found = subprocess.run([sys.executable, "-c", program, str(source)], capture_output=True, text=True, check=True)
+        told, records, memory = found.stdout.splitlines()
+        wanted = 0 if is_alone else 5
+        if is_left_out:
+            assert told.startswith(f'{wanted} ["a Parquet file with longer values of oob_prefix than any line has: ')
+            assert int(records) == wanted
+            assert int(memory) < 800
+        else:
+            assert told == f"{wanted + 40} []"
+            assert int(records) == 30
+
+
+KINDS = ("json", "log", "pcap", "sqlite", "parquet")
+
+
+def _of_kind(directory: Path, kind: str) -> Path:
+    """Make a file with a packet in it, in a directory of its own."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"secret.{kind}"
+    if kind == "json":
+        log_file(path, [record()])
+    elif kind == "log":
+        path.write_text(f"{GOOD}\n")
+    elif kind == "pcap":
+        path.write_bytes(pcap(udp_packets(1), 101))
+    elif kind == "sqlite":
+        with contextlib.closing(sqlite3.connect(path)) as database, database:
+            database.execute("CREATE TABLE ulog (oob_time_sec INTEGER, oob_time_usec INTEGER, ip_ttl INTEGER)")
+            database.execute(f"INSERT INTO ulog VALUES ({START}, 1, 64)")
+    else:
+        parquet_file(path, [record()])
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_root_reads_by_no_link_of_others(open_to_all: Path, users: Path, kind: str) -> None:
+    secret = _of_kind(open_to_all / "root", kind)
+    secret.chmod(0o600)
+    assert nfl.read(secret).count().value() == 1
+    link = users / secret.name
+    link.symlink_to(secret)
+    sources = [link] if kind in ("log", "sqlite") else [link, users]
+    for source in sources:
+        with pytest.raises(OSError, match="others can change a symbolic link there; name the file"):
+            nfl.read(source)
+    (users / "above").symlink_to(secret.parent)
+    with pytest.raises(OSError, match="others can change a symbolic link there"):
+        nfl.read(users / "above" / secret.name)
+    link.unlink()
+    os.link(secret, link)
+    for source in sources:
+        with pytest.raises(OSError, match="several names"):
+            nfl.read(source)
+    theirs = _of_kind(users / "own", kind)
+    for path in (theirs.parent, theirs):
+        os.chown(path, NOBODY, NOBODY)
+    assert nfl.read(theirs).count().value() == 1
+    (open_to_all / "link").symlink_to(secret)
+    assert nfl.read(open_to_all / "link").count().value() == 1, "a link of root's"
+
+
+@pytest.mark.parametrize("is_sealed", [False, True])
+def test_root_reads_the_parquet_files_that_it_has_looked_at(open_to_all: Path, users: Path, is_sealed: bool) -> None:
+    """Others swap them, for what is root's, between that look and DuckDB's."""
+    secret = _of_kind(open_to_all / "root", "parquet")
+    archive = users / "archive"
+    stored = hourly_files(archive)
+    for path in (*archive.rglob("*"), archive):
+        os.chown(path, NOBODY, NOBODY)
+    log = nfl.read(archive, parquet_file(users / "alone.parquet", [record(), record()]))
+    log.seal() if is_sealed else None
+    assert log.count().value() == 8
+    for path in (*stored, users / "alone.parquet"):
+        path.rename(path.with_suffix(".old")) if not is_sealed else path.unlink()
+        path.symlink_to(secret)
+    assert log.count().value() == 8
+    assert log.between(START + 3600, START + 7200).count().value() == 2
+    assert _held(users)
+    log.close()
+    assert not _held(users)
+
+
+def _held(directory: Path) -> set[str]:
+    """Return what this process has open of a directory."""
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of the listing
+            found.add(os.readlink(f"/proc/self/fd/{fd}"))
+    return {path for path in found if path.startswith(str(directory))}
+
+
+def test_root_holds_no_more_files_than_are_allowed(users: Path) -> None:
+    stored = hourly_files(users / "archive")
+    program = (
+        "import resource, sys\nimport nflowlevel as nfl\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[2]), int(sys.argv[3])))\n"
+        "print(nfl.read(sys.argv[1]).count().value(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+
+    def read(soft: int, hard: int) -> subprocess.CompletedProcess[str]:
+        arguments = [sys.executable, "-c", program, str(users / "archive"), str(soft), str(hard)]
+        return subprocess.run(arguments, capture_output=True, text=True, check=False)
+
+    assert read(100, 4096).stdout == f"6 {2 * (512 + 1)}\n"
+    failed = read(100, 200)
+    assert "root holds each one open" in failed.stderr
+    assert "read them as the user" in failed.stderr
+    for path in (*(users / "archive").rglob("*"), users / "archive", *stored):
+        os.chown(path, 0, 0)
+    users.chmod(0o755)
+    os.chown(users, 0, 0)
+    assert read(100, 200).stdout == "6 100\n", "those of root's own are not held"
 
 
 def _compacted(directory: Path, count: int = 5) -> tuple[Path, Path, Path]:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -49,3 +51,45 @@ def test_a_literal_holds_any_text(tmp_path: Path) -> None:
     text = 'it\'s a "text"; -- \\ \n'
     with engine.connect(str(tmp_path)) as database:
         assert database.execute(f"SELECT {engine.literal(text)}").fetchone() == (text,)
+
+
+@pytest.mark.parametrize(
+    ("group", "limits", "wanted"),
+    [
+        ("0::/a/b\n", {"a/memory.max": "314572800\n", "a/b/memory.max": "max\n"}, 300 << 20),
+        ("0::/\n", {"memory.max": "209715200\n"}, 200 << 20),
+        (
+            "9:cpu:/a\n4:memory:/a\n",
+            {"memory/a/memory.limit_in_bytes": "104857600\n", "a/memory.max": "7"},
+            100 << 20,
+        ),
+        ("4:memory:/a\n", {"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        ("odd\n", {}, None),
+        (None, {}, None),
+    ],
+)
+def test_memory_is_that_of_the_control_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str | None, limits: dict[str, str], wanted: int | None
+) -> None:
+    """In a container or a service with less memory than the machine, a part of the machine's would end in a kill."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if group is not None:
+        (tmp_path / "cgroup").write_text(group)
+    for name, text in limits.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(engine, "_GROUP", str(tmp_path / "cgroup"))
+    monkeypatch.setattr(engine, "_GROUPS", str(tmp_path))
+    assert engine.memory() == (wanted or machine)
+    database = engine.connect(str(tmp_path))
+    (limit,) = database.execute("SELECT current_setting('memory_limit')").fetchone()
+    assert limit == ("1.0 GiB" if wanted is None else f"{wanted / 2 / (1 << 20):.1f} MiB")
+
+
+def test_memory_is_that_of_the_process() -> None:
+    code = (
+        "import resource; from nflowlevel.archive import engine; "
+        "resource.setrlimit(resource.RLIMIT_AS, (700 << 20,) * 2); print(engine.memory())"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(found.stdout) <= 700 << 20

@@ -24,6 +24,7 @@ from nflowlevel.binding.rootpath import (
     open_own,
     open_plain,
     open_to_append,
+    open_to_read,
     place_of,
     refused,
     renewed,
@@ -308,6 +309,45 @@ def append(path: Path | str, data: bytes = b"line\n") -> None:
         os.write(fd, data)
     finally:
         os.close(fd)
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "hard link", "link above"])
+def test_root_reads_nothing_that_others_have_planted(open_to_all: Path, users: Path, kind: str) -> None:
+    path = users / "log"
+    if kind == "link above":
+        plant("file", open_to_all / "log", open_to_all)
+        (users / "above").symlink_to(open_to_all)
+        path = users / "above/victim"
+    else:
+        plant(kind, path, open_to_all)
+    with pytest.raises(OSError, match=r"others can change a symbolic link there; name the file|several names"):
+        open_to_read(str(path))
+
+
+def test_what_is_read_by_root_and_by_others(open_to_all: Path, users: Path) -> None:
+    """Whose name it is tells whether it has to be held; a link of the reader's own is followed, as ever."""
+    for directory in (open_to_all, users):
+        (directory / "log").write_text("it")
+        os.link(directory / "log", directory / "second")
+        owner = directory.stat()
+        os.chown(directory / "log", owner.st_uid, owner.st_gid)
+    (open_to_all / "link").symlink_to("log")
+    (users / "link").symlink_to("log")
+
+    def read(path: Path | str) -> bool:
+        fd, is_roots = open_to_read(str(path))
+        with open(fd) as file:
+            assert file.read() == "it"
+        return is_roots
+
+    assert [read(open_to_all / name) for name in ("log", "second", "link")] == [True] * 3
+    assert [read(users / name) for name in ("log", "second")] == [False] * 2
+    assert run_as_nobody(lambda: int(not read(users / "link"))).status == 0
+    with open(users / "log") as file:
+        assert read(f"/dev/fd/{file.fileno()}"), "what this process has open"
+    users.chmod(0o777)
+    with pytest.raises(OSError, match="several names"):
+        open_to_read(str(users / "log"))
 
 
 @pytest.mark.parametrize("kind", ["symbolic link", "dangling link", "hard link", "directory", "link above"])

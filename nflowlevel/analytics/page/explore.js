@@ -178,8 +178,12 @@ function drawRecords(answer) {
 }
 
 let asked = 0;
+let asking = new AbortController();
 async function draw() {
   const number = ++asked;
+  // Who waits for a turn is not answered any more.
+  asking.abort();
+  asking = new AbortController();
   const query = new URLSearchParams(state()).toString();
   drawFilters();
   drawRange();
@@ -188,7 +192,7 @@ async function draw() {
   document.body.setAttribute("aria-busy", "true");
   let answer;
   try {
-    const reply = await fetch(`answer?${query}`);
+    const reply = await fetch(`answer?${query}`, { signal: asking.signal });
     answer = await reply.json();
   } catch (error) {
     answer = { problem: `nflowlevel explore does not answer: is it still running? (${error.message})` };
@@ -199,7 +203,7 @@ async function draw() {
   byId("problem").textContent = answer.problem || "";
   if (answer.problem) return;
   byId("count").textContent = `${answer.count.toLocaleString("en")} ${answer.count === 1 ? "packet" : "packets"}`;
-  byId("spent").textContent = `${answer.milliseconds} ms`;
+  byId("spent").textContent = `${answer.milliseconds} ms${answer.note ? `: ${answer.note}` : ""}`;
   drawTime(answer);
   drawPlaces(answer);
   drawPanels(answer);
