@@ -53,8 +53,9 @@ _DENSE_EVENTS_PER_SEC = 2000
 #: Then they are read at such intervals, or after so many events: a wake-up of the daemon costs as much as hundreds of
 #: events, at 50,000 a second a third of all with 5 ms, a tenth with 20 ms.
 _PAUSE_SECS, _PAUSE_EVENTS = 0.05, 2048
-#: Below this much socket buffer there is no room to wait with reading.
-_PAUSE_BUFFER_BYTES = 4 << 20
+#: Below this much socket buffer there is no room to wait with reading. Above, a pause takes no more of it than a sudden
+#: flood of more than 200,000 events a second fills in that time.
+_PAUSE_BUFFER_BYTES, _PAUSE_BYTES_PER_SEC = 4 << 20, 200 << 20
 #: What an event takes of the socket's buffer, at least.
 _EVENT_BYTES = 768
 
@@ -277,7 +278,8 @@ class Flows:
         elapsed, self._last_read = now - self._last_read, now
         dense = count > elapsed * _DENSE_EVENTS_PER_SEC and not self.more
         if dense and count > 1 and self.socket_buffer >= _PAUSE_BUFFER_BYTES:
-            self.pause = min(_PAUSE_SECS, elapsed * _PAUSE_EVENTS / count)
+            room = self.socket_buffer / _PAUSE_BYTES_PER_SEC
+            self.pause = min(_PAUSE_SECS, room, elapsed * _PAUSE_EVENTS / count)
         else:
             self.pause = 0.0
 

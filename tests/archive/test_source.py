@@ -6,6 +6,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import multiprocessing
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,17 @@ def test_no_beginning_of_a_line_is_a_whole_one(line: bytes) -> None:
 )
 def test_of_other_lines_nobody_can_tell(line: bytes) -> None:
     assert not is_whole(line)
+
+
+def test_the_time_of_a_long_line_grows_with_its_length() -> None:
+    """A compressed file of others: with the cube of it, this line would take hours."""
+    process = multiprocessing.get_context("fork").Process(target=is_whole, args=(b" OUT= SRC= MARK=" * 10_000 + b"x",))
+    process.start()
+    process.join(30)
+    is_done = process.exitcode == 0
+    process.kill()
+    process.join()
+    assert is_done
 
 
 def test_a_source_is_named_by_its_head_and_the_firewall() -> None:

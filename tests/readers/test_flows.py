@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import nflowlevel as nfl
 from nflowlevel.binding.acceptance import Accept
 from nflowlevel.binding.conntrack import EventSocket, TableSocket
 from nflowlevel.errors import KernelError
+from nflowlevel.readers import flows as flows_module
 from nflowlevel.readers.flows import flows, open_flows
 from tests.fix_netns import Netns
 from tests.fix_watched import SMALL_BUFFER, Watched, known, read, records, reported, summed, until
@@ -489,6 +491,24 @@ def test_flush_at_stop_where_nothing_is_counted(watched: Watched) -> None:
         reader.stop()
         found = records(reader.batches(), "sport", "packets", "ct.event", "flow.number", "flow.last")
     assert sorted(found) == [(port, 0, 2, 1, 0) for port in PORTS[:10]]
+
+
+@pytest.mark.parametrize(("asked", "most"), [(1 << 20, 0), (2 << 20, 0.02), (4 << 20, 0.04), (64 << 20, 0.05)])
+def test_a_pause_leaves_room_for_a_sudden_flood(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, asked: int, most: float
+) -> None:
+    """With 0.05 seconds, 4 MiB lost thousands of 200,000 events a second."""
+    now = [1000.0]
+    monkeypatch.setattr(
+        flows_module, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time, time_ns=time.time_ns)
+    )
+    with open_flows(("new",), netns=watched.fw.path, socket_buffer=asked, max_socket_buffer=asked) as reader:
+        assert reader.socket_buffer == 2 * asked
+        assert not reader.receive()
+        now[0] += 0.05
+        watched.udp_flows(PORTS[:200])
+        assert len(reader.receive()) == 200
+        assert reader.pause == pytest.approx(most)
 
 
 def test_a_report_asked_for_by_another_thread_is_made_at_once(watched: Watched) -> None:
