@@ -313,10 +313,13 @@ class Store:
         self.archives[relation] += map(os.path.abspath, paths)
 
     def hold(self, path: str, fd: int) -> None:
-        """Read a Parquet file by an open descriptor, which becomes the store's, and not by its path; OSError."""
+        """Read a Parquet file by an open descriptor, which becomes the store's, and not by its path.
+
+        OSError: there are too many; the descriptor stays the caller's.
+        """
+        _have_room(len(self._held) + 1, path)
         self._held.append(fd)
         self._links[os.path.abspath(path)] = f"{_DESCRIPTORS}{fd}"
-        _have_room(len(self._held))
 
     def relations_of(self, paths: Sequence[str]) -> dict[str, list[str]]:
         """Return which relation Parquet files are of, by their columns."""
@@ -530,14 +533,14 @@ def _close(descriptors: list[int]) -> None:
         os.close(descriptors.pop())
 
 
-def _have_room(held: int) -> None:
+def _have_room(held: int, path: str) -> None:
     """Let this process open more files than those that are held; OSError: it must not."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or held + _SPARE_DESCRIPTORS <= soft:
         return
     if hard != resource.RLIM_INFINITY and held + _SPARE_DESCRIPTORS > hard:
         told = "others can change these files, so root holds each one open, and more than that are not allowed"
-        raise OSError(errno.EMFILE, f"{told}; read them as the user whose they are")
+        raise OSError(errno.EMFILE, f"{told}; read them as the user whose they are", path)
     wanted = 2 * (held + _SPARE_DESCRIPTORS)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(hard, wanted), hard))
 

@@ -593,3 +593,21 @@ def test_a_pipe_beside_an_archive_loses_nothing(tmp_path: Path) -> None:
     with open(reading, "rb"), nfl.read(archive, path, f"/dev/fd/{reading}") as log:
         assert log.count().value() == 1005
     feeding.join()
+
+
+def test_too_many_files_that_root_holds_are_said(tmp_path: Path) -> None:
+    """Their descriptors are closed once: a second time, it would be another file's."""
+    if os.geteuid():
+        pytest.skip("needs root")
+    pq.write_table(pa.table({"sec": [1], "src_ip": ["10.0.0.1"]}), tmp_path / "a.parquet")
+    tmp_path.chmod(0o777)
+    text = (
+        "import os, resource, sys\n"
+        "import nflowlevel as nfl, nflowlevel.analytics.store\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (500, 500))\n"
+        "try:\n    nfl.read(sys.argv[1])\n"
+        "except OSError as error:\n    print(error.filename, error.strerror)\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", text, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith(f"{tmp_path}/a.parquet others can change these files"), done.stdout
