@@ -363,7 +363,7 @@ def open_to_read(path: str, more_flags: int = 0) -> tuple[int, bool]:
             try:
                 status = os.fstat(fd)
                 if not place.is_roots and not _is_named_by_its_owner(status, here):
-                    told = "it has another owner than its directory, and several names (hard links): others made them"
+                    told = "it has several names (hard links), which others than its owner may have made"
                     raise OSError(errno.EMLINK, told, path)
             except BaseException:
                 os.close(fd)
