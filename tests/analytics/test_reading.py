@@ -598,7 +598,7 @@ def test_a_pipe_beside_an_archive_loses_nothing(tmp_path: Path) -> None:
 def test_too_many_files_that_root_holds_are_said(tmp_path: Path) -> None:
     """Their descriptors are closed once: a second time, it would be another file's."""
     if os.geteuid():
-        pytest.skip("needs root")
+        pytest.skip("only root holds the files of directories that others can change")
     pq.write_table(pa.table({"sec": [1], "src_ip": ["10.0.0.1"]}), tmp_path / "a.parquet")
     tmp_path.chmod(0o777)
     text = (
