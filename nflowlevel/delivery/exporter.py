@@ -300,7 +300,7 @@ class Exporter:
         pause = _ACK_SECS[0]
         while unacknowledged(sock):
             self._unread.offers(offered_window(sock), stalled=True)
-            self._wait(sock, select.POLLIN | select.POLLRDHUP, pause)
+            _wait(sock, select.POLLIN | select.POLLRDHUP, pause)
             try:
                 self._check(sock)
             except BrokenPipeError:
@@ -350,7 +350,7 @@ class Exporter:
         pace = _BURST_BYTES, _BURST_MILLISECONDS, self._together
         sent = int(lib.nfl_ipfix_send(sock.fileno(), self._out + at, size, *pace))
         if sent == -errno.EAGAIN:
-            self._wait(sock, select.POLLOUT, 1.0)
+            _wait(sock, select.POLLOUT, 1.0)
             return 0
         if sent in _CANNOT_SPLIT and self._together > 1:
             self._together = 1
@@ -361,12 +361,6 @@ class Exporter:
         _heed_refusals(sock, 0 if self._proven else _REFUSAL_SECS)
         self._proven = True
         return sent
-
-    @staticmethod
-    def _wait(sock: socket.socket, events: int, secs: float) -> None:
-        poll = select.poll()
-        poll.register(sock, events)  # errors are always told
-        poll.poll(max(1, int(secs * 1000)))
 
     @staticmethod
     def _check(sock: socket.socket) -> None:
@@ -416,10 +410,15 @@ def _splits(sock: socket.socket) -> bool:
 
 def _heed_refusals(sock: socket.socket, secs: float = 0) -> None:
     """Wait so long for a refusal, and raise OSError if there is one."""
-    poll = select.poll()
-    poll.register(sock, 0)  # errors are always told
-    if poll.poll(secs * 1000):
+    if _wait(sock, 0, secs):
         _raise_refusal(sock)
+
+
+def _wait(sock: socket.socket, events: int, secs: float) -> bool:
+    """Wait so long, in whole milliseconds, for events; tell whether one came. Errors are always told."""
+    poll = select.poll()
+    poll.register(sock, events)
+    return bool(poll.poll(secs * 1000))
 
 
 def _raise_refusal(sock: socket.socket) -> None:
